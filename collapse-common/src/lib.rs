@@ -1,0 +1,2 @@
+//! Facts shared by the kernel and user side of `collapse`.
+#![no_std]

@@ -1,0 +1,3 @@
+//! Project tasks.
+#![allow(missing_docs)]
+fn main() {}
