@@ -1,2 +1,15 @@
-//! Facts shared by the kernel and user side of `collapse`.
+//! Facts shared by the kernel and the user side of `collapse`: how an SPTE reads, what a change
+//! of one means, why it happened, and the layouts that cross the boundary.
+//!
+//! Everything here is pure and allocation-free, so that the classification that runs in the
+//! kernel is the same code that is tested on the host.
 #![no_std]
+
+pub mod abi;
+pub mod cause;
+pub mod counter;
+pub mod spte;
+
+pub use cause::Cause;
+pub use counter::Counter;
+pub use spte::{SpteLayout, Transition};

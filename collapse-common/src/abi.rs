@@ -1,0 +1,448 @@
+//! Layouts that cross the boundary between kernel and user space.
+//!
+//! All are `repr(C)` without implicit padding; sizes are checked at compile time.
+
+use crate::{cause::CAUSES, counter::COUNTERS};
+
+/// The counters of one (VM, cause) row on one CPU.
+pub type Row = [u64; COUNTERS];
+
+/// The row of changes whose VM and cause are both unknown, or that found no free row.
+pub const UNKNOWN_ROW: u32 = 0;
+
+/// Who a row belongs to. Written once by the kernel side when it takes the row.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowOwner {
+    /// The VM.
+    pub vm: VmKey,
+    /// [`crate::Cause`] by number.
+    pub cause: u32,
+    /// Padding.
+    pub pad: u32,
+}
+
+/// A VM's identity: `struct kvm` addresses are reused, so the moment it was first seen is part of
+/// it. All zero means no VM.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VmKey {
+    /// Address of the `struct kvm`.
+    pub kvm: u64,
+    /// `CLOCK_MONOTONIC` ns at which it was created or first seen.
+    pub born: u64,
+}
+
+/// The kernel side's entry for a live VM.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Vm {
+    /// Generation of the VM at this address.
+    pub born: u64,
+    /// Row by cause; 0 where none is taken yet.
+    pub rows: [u16; CAUSES],
+}
+
+/// Consecutive changes of one kind by one thread: the guest frames
+/// `gfn, gfn + step, …, gfn + (count - 1) * step`, where `step` is what one SPTE of the level covers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// `CLOCK_MONOTONIC` ns of the first change.
+    pub ts: u64,
+    /// First guest frame.
+    pub gfn: u64,
+    /// What is the same for all of them.
+    pub key: RunKey,
+    /// Thread id (not thread group).
+    pub tid: u32,
+    /// Number of changes.
+    pub count: u32,
+}
+
+/// What the changes of one run have in common, in one word so that the kernel side compares it at
+/// once.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunKey(u64);
+
+impl RunKey {
+    /// Packs a key. `row` must be below 65536, `counter` below [`COUNTERS`], `as_id` 0 or 1 (SMM).
+    ///
+    /// `epoch` is the phase of the machine in which the run happens: it changes whenever a memslot
+    /// changes or a collapse span begins or ends, so that a run never spans two phases.
+    #[inline(always)]
+    pub const fn new(row: u32, counter: usize, as_id: u32, epoch: u32) -> Self {
+        Self(row as u64 | (counter as u64) << 16 | (as_id as u64) << 24 | (epoch as u64) << 32)
+    }
+
+    /// The (VM, cause) row.
+    pub const fn row(self) -> u32 {
+        self.0 as u16 as u32
+    }
+
+    /// Position of the transition and level in a row, see [`crate::counter::transition_at`].
+    pub const fn counter(self) -> usize {
+        (self.0 >> 16) as u8 as usize
+    }
+
+    /// Address space: 1 is SMM.
+    pub const fn as_id(self) -> u32 {
+        (self.0 >> 24) as u8 as u32
+    }
+
+    /// Phase of the machine.
+    pub const fn epoch(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// Runs in a full block.
+pub const BLOCK_RUNS: usize = 32;
+
+/// Closed runs on their way to user space: one ring-buffer record.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Block {
+    /// [`RECORD_BLOCK`].
+    pub record: u32,
+    /// CPU that filled it.
+    pub cpu: u32,
+    /// Blocks this CPU filled before this one.
+    pub number: u64,
+    /// The runs, oldest first.
+    pub runs: [Run; BLOCK_RUNS],
+}
+
+/// One CPU's working state. Only programs on that CPU write it; user space reads it under `begun`
+/// and `ended`: a copy in which they differ was torn and is read again.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Cpu {
+    /// Changes of the run list finished. First in memory, so that a reader copying upwards sees it
+    /// before the data.
+    pub ended: u64,
+    /// The run being extended; `count` 0 if none.
+    pub open: Run,
+    /// The guest frame that would extend `open`.
+    pub next_gfn: u64,
+    /// Position in the thread table where the last thread seen here was found.
+    pub thread: u32,
+    /// Closed runs in `block`.
+    pub len: u32,
+    /// Closed runs.
+    pub block: Block,
+    /// What was lost on this CPU.
+    pub loss: [u64; LOSSES],
+    /// Changes of the run list begun. Last in memory, see `ended`.
+    pub begun: u64,
+}
+
+/// Ways to lose something in the kernel, positions in [`Cpu::loss`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// SPTE changes counted, but whose record found the ring full.
+    RecordedChanges = 0,
+    /// Marks that found the ring full.
+    Marks = 1,
+    /// Changes and faults whose VM and cause are unknown because the row table was full.
+    Rows = 2,
+    /// Threads that found the thread table full.
+    Threads = 3,
+    /// VMs that found the VM table full.
+    Vms = 4,
+    /// Operations nested deeper than is kept.
+    Depth = 5,
+    /// Operations whose return was not seen (a kretprobe ran out of instances).
+    Returns = 6,
+    /// SPTE changes by a thread that is in no known operation of any VM.
+    Context = 7,
+}
+
+/// Places in [`Cpu::loss`].
+pub const LOSSES: usize = 8;
+
+impl Loss {
+    /// Every way, by position.
+    pub const ALL: [Self; LOSSES] = [
+        Self::RecordedChanges,
+        Self::Marks,
+        Self::Rows,
+        Self::Threads,
+        Self::Vms,
+        Self::Depth,
+        Self::Returns,
+        Self::Context,
+    ];
+
+    /// Its key in JSON and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RecordedChanges => "ring_full_changes",
+            Self::Marks => "ring_full_marks",
+            Self::Rows => "row_table_full",
+            Self::Threads => "thread_table_full",
+            Self::Vms => "vm_table_full",
+            Self::Depth => "nesting_too_deep",
+            Self::Returns => "return_not_seen",
+            Self::Context => "context_unknown",
+        }
+    }
+}
+
+/// Operations a thread can be nested in.
+pub const DEPTH: usize = 4;
+
+/// What a thread is doing for KVM.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// `bpf_get_current_pid_tgid`; 0 if the place is free.
+    pub id: u64,
+    /// Row that changes by this thread count in now.
+    pub row: u32,
+    /// Row outside any operation: the VM whose vCPU this thread last ran, cause guest fault.
+    pub base: u32,
+    /// Operations it is in.
+    pub depth: u32,
+    /// VM generation counter at which `vcpu` was looked up.
+    pub generation: u32,
+    /// Rows of the enclosing operations.
+    pub stack: [u32; DEPTH],
+    /// The vCPU behind `base`; 0 if this thread never ran one.
+    pub vcpu: u64,
+    /// Region and level of the huge leaf that this thread zapped last in the current guest fault,
+    /// see [`zapped`]; 0 if none.
+    pub zapped: u64,
+    /// The collapse routine or teardown that this thread is in.
+    pub span: Span,
+}
+
+/// Names a zapped huge leaf in [`Thread::zapped`]: never 0, as the level of a huge leaf is not.
+#[inline(always)]
+pub const fn zapped(level: u32, gfn: u64) -> u64 {
+    (level as u64) << 56 | gfn
+}
+
+/// An operation that is reported when it ends, as it was when it began.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The VM.
+    pub vm: VmKey,
+    /// The memslot worked on; zero if none.
+    pub slot: Slot,
+    /// `CLOCK_MONOTONIC` ns.
+    pub start: u64,
+    /// KVM's gauges.
+    pub pages: Pages,
+}
+
+/// KVM's own `pages_4k`, `pages_2m`, `pages_1g` of one VM; [`UNKNOWN_PAGES`] where not to be had.
+pub type Pages = [u64; 3];
+
+/// Gauges that this kernel does not have.
+pub const UNKNOWN_PAGES: Pages = [u64::MAX; 3];
+
+/// The part of a `struct kvm_memory_slot` that matters here.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// First guest frame.
+    pub base_gfn: u64,
+    /// Guest frames.
+    pub npages: u64,
+    /// Slot id.
+    pub id: u16,
+    /// Address space.
+    pub as_id: u16,
+    /// `KVM_MEM_*` flags.
+    pub flags: u32,
+}
+
+/// `KVM_MEM_LOG_DIRTY_PAGES`.
+pub const LOG_DIRTY_PAGES: u32 = 1;
+
+/// A rare event with its own ring-buffer record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// [`RECORD_MARK`].
+    pub record: u32,
+    /// [`MarkKind`] by number.
+    pub kind: u32,
+    /// `CLOCK_MONOTONIC` ns.
+    pub ts: u64,
+    /// When what ended here began; equal to `ts` for a point in time.
+    pub start: u64,
+    /// The VM.
+    pub vm: VmKey,
+    /// `bpf_get_current_pid_tgid`.
+    pub thread: u64,
+    /// The slot as it is now.
+    pub slot: Slot,
+    /// KVM's gauges at `start`.
+    pub pages_before: Pages,
+    /// KVM's gauges now.
+    pub pages: Pages,
+    /// Slot flags before; `u32::MAX` if the slot did not exist.
+    pub old_flags: u32,
+    /// `enum kvm_mr_change`: 0 create, 1 delete, 2 move, 3 flags only.
+    pub change: u32,
+}
+
+/// What a [`Mark`] tells.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkKind {
+    /// A VM was created (`kvm_arch_init_vm`); its thread is the creator.
+    VmCreated = 1,
+    /// A VM that existed before was seen for the first time.
+    VmSeen = 2,
+    /// A VM is about to be torn down (`kvm_destroy_vm`); its gauges are those before.
+    VmDestroyed = 3,
+    /// A memslot changed (`kvm_arch_commit_memory_region`).
+    SlotChanged = 4,
+    /// The collapse routine ended; `start` is when it began.
+    CollapseSpan = 5,
+    /// The last SPTE of a destroyed VM is gone (`kvm_arch_flush_shadow_all` returned).
+    VmFlushed = 6,
+}
+
+impl MarkKind {
+    /// The kind numbered `number`, if there is one.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::VmCreated,
+            2 => Self::VmSeen,
+            3 => Self::VmDestroyed,
+            4 => Self::SlotChanged,
+            5 => Self::CollapseSpan,
+            6 => Self::VmFlushed,
+            _ => return None,
+        })
+    }
+}
+
+/// First word of a [`Block`] in the ring.
+pub const RECORD_BLOCK: u32 = 1;
+/// First word of a [`Mark`] in the ring.
+pub const RECORD_MARK: u32 = 2;
+
+/// Facts about the running kernel, resolved by user space before load. An offset of
+/// [`Kernel::UNKNOWN`] means that the field could not be found; what needs it is left out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// SPTE bits.
+    pub spte: crate::SpteLayout,
+    /// `kvm_vcpu.kvm`.
+    pub vcpu_kvm: u32,
+    /// `kvm.mmu_notifier`.
+    pub kvm_mmu_notifier: u32,
+    /// `kvm.vm_list`.
+    pub kvm_vm_list: u32,
+    /// `kvm.userspace_pid`.
+    pub kvm_userspace_pid: u32,
+    /// `kvm.debugfs_dentry`.
+    pub kvm_debugfs_dentry: u32,
+    /// `dentry.d_name.name`.
+    pub dentry_name: u32,
+    /// `kvm.stat.pages_4k`; the other two sizes follow it.
+    pub kvm_pages: u32,
+    /// `kvm_memory_slot.base_gfn`.
+    pub slot_base_gfn: u32,
+    /// `kvm_memory_slot.npages`.
+    pub slot_npages: u32,
+    /// `kvm_memory_slot.flags`.
+    pub slot_flags: u32,
+    /// `kvm_memory_slot.id`.
+    pub slot_id: u32,
+    /// `kvm_memory_slot.as_id`.
+    pub slot_as_id: u32,
+    /// `mmu_notifier_range.event`.
+    pub range_event: u32,
+    /// `page.private`.
+    pub page_private: u32,
+    /// `kvm_mmu_page.gfn`.
+    pub sp_gfn: u32,
+    /// `kvm_mmu_page.role`.
+    pub sp_role: u32,
+    /// `sizeof(struct page)`.
+    pub page_size: u32,
+    /// Position of `old` and `new` in the arguments of `kvm_arch_commit_memory_region`: (2, 3) on
+    /// 5.10, (1, 2) from 6.1 on; `change` follows.
+    pub commit_old_arg: u32,
+    /// Position of `ret` in the arguments of the `fast_page_fault` tracepoint.
+    pub fast_fault_ret_arg: u32,
+    /// Value of `RET_PF_FIXED`.
+    pub ret_pf_fixed: u32,
+    /// Padding.
+    pub pad: u32,
+    /// Whether `mmu_spte_clear_track_bits` takes the VM as its first argument (6.1 and later).
+    pub clear_takes_kvm: u32,
+    /// Address of the `vm_list` variable, 0 if hidden.
+    pub vm_list: u64,
+    /// Address of the `page_offset_base` variable, 0 if hidden.
+    pub page_offset_base: u64,
+    /// Address of the `vmemmap_base` variable, 0 if hidden.
+    pub vmemmap_base: u64,
+}
+
+impl Kernel {
+    /// Offset of a field that this kernel does not have or does not describe.
+    pub const UNKNOWN: u32 = u32::MAX;
+}
+
+/// Longest name of a VM's debugfs directory, with its closing zero.
+pub const DEBUGFS_NAME: usize = 24;
+
+/// One VM as found in KVM's own list, filled by a walk on request of user space.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VmGauges {
+    /// The VM; zero past the end of the list.
+    pub vm: VmKey,
+    /// `CLOCK_MONOTONIC` ns of reading.
+    pub ts: u64,
+    /// KVM's gauges.
+    pub pages: Pages,
+    /// `kvm->userspace_pid`: the thread that created the VM.
+    pub tid: u32,
+    /// Padding.
+    pub pad: u32,
+    /// Name of its directory under `kvm/` in debugfs, zero-terminated; empty if there is none.
+    pub debugfs: [u8; DEBUGFS_NAME],
+}
+
+/// VMs read in one walk. A longer list is continued with another call.
+pub const WALK: usize = 128;
+
+macro_rules! layouts {
+    ($($ty:ty = $size:literal,)*) => {
+        $(const _: () = assert!(size_of::<$ty>() == $size);)*
+
+        $(
+            // SAFETY: `repr(C)` with integer fields only, and without padding, as the size check
+            // above and the explicit padding fields show: any bytes are a valid value.
+            #[cfg(feature = "user")]
+            unsafe impl aya::Pod for $ty {}
+        )*
+    };
+}
+
+layouts! {
+    RowOwner = 24,
+    VmKey = 16,
+    Vm = 72,
+    Run = 32,
+    Block = 1040,
+    Cpu = 1168,
+    Span = 72,
+    Thread = 128,
+    Slot = 24,
+    Mark = 128,
+    Kernel = 144,
+    VmGauges = 80,
+}
