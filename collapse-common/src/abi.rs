@@ -39,6 +39,10 @@ pub struct VmKey {
 pub struct Vm {
     /// Generation of the VM at this address.
     pub born: u64,
+    /// Slots seen to have dirty logging switched on and not off.
+    pub logging: u32,
+    /// Padding.
+    pub pad: u32,
     /// Row by cause; 0 where none is taken yet.
     pub rows: [u16; CAUSES],
 }
@@ -239,6 +243,12 @@ pub struct Span {
     pub pages: Pages,
 }
 
+impl Span {
+    /// No span.
+    pub const NONE: Self =
+        Self { vm: VmKey { kvm: 0, born: 0 }, slot: Slot::NONE, start: 0, pages: UNKNOWN_PAGES };
+}
+
 /// KVM's own `pages_4k`, `pages_2m`, `pages_1g` of one VM; [`UNKNOWN_PAGES`] where not to be had.
 pub type Pages = [u64; 3];
 
@@ -259,6 +269,11 @@ pub struct Slot {
     pub as_id: u16,
     /// `KVM_MEM_*` flags.
     pub flags: u32,
+}
+
+impl Slot {
+    /// No slot.
+    pub const NONE: Self = Self { base_gfn: 0, npages: 0, id: 0, as_id: 0, flags: 0 };
 }
 
 /// `KVM_MEM_LOG_DIRTY_PAGES`.
@@ -393,6 +408,36 @@ pub struct Kernel {
 impl Kernel {
     /// Offset of a field that this kernel does not have or does not describe.
     pub const UNKNOWN: u32 = u32::MAX;
+
+    /// Nothing known.
+    pub const NOTHING: Self = Self {
+        spte: crate::SpteLayout::NPT,
+        vcpu_kvm: Self::UNKNOWN,
+        kvm_mmu_notifier: Self::UNKNOWN,
+        kvm_vm_list: Self::UNKNOWN,
+        kvm_userspace_pid: Self::UNKNOWN,
+        kvm_debugfs_dentry: Self::UNKNOWN,
+        dentry_name: Self::UNKNOWN,
+        kvm_pages: Self::UNKNOWN,
+        slot_base_gfn: Self::UNKNOWN,
+        slot_npages: Self::UNKNOWN,
+        slot_flags: Self::UNKNOWN,
+        slot_id: Self::UNKNOWN,
+        slot_as_id: Self::UNKNOWN,
+        range_event: Self::UNKNOWN,
+        page_private: Self::UNKNOWN,
+        page_size: Self::UNKNOWN,
+        sp_gfn: Self::UNKNOWN,
+        sp_role: Self::UNKNOWN,
+        commit_old_arg: 1,
+        fast_fault_ret_arg: 4,
+        ret_pf_fixed: 5,
+        clear_takes_kvm: 1,
+        pad: 0,
+        vm_list: 0,
+        page_offset_base: 0,
+        vmemmap_base: 0,
+    };
 }
 
 /// Longest name of a VM's debugfs directory, with its closing zero.
@@ -435,7 +480,7 @@ macro_rules! layouts {
 layouts! {
     RowOwner = 24,
     VmKey = 16,
-    Vm = 72,
+    Vm = 80,
     Run = 32,
     Block = 1040,
     Cpu = 1168,

@@ -73,6 +73,8 @@ causes! {
     ZapAll = 19 "zap_all" "zap of all SPTEs",
     /// `kvm_arch_flush_shadow_all`: the VM is torn down.
     Teardown = 20 "teardown" "VM teardown",
+    /// A vCPU's SPTE violation while dirty logging is on for some slot of the VM.
+    LoggedFault = 21 "guest_fault_logging" "guest fault under dirty logging",
 }
 
 impl Cause {

@@ -1,0 +1,262 @@
+//! Which VM and cause the current thread's changes belong to.
+//!
+//! Operations publish it when they begin and end, in a table with one place per thread; a hot
+//! program finds its thread's place through this CPU's hint and never hashes. A vCPU thread
+//! outside any operation is handling a guest fault of the VM it last ran.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+};
+use aya_log_ebpf::{debug, warn};
+use collapse_common::{
+    Cause, Counter,
+    abi::{
+        Cpu, DEPTH, Loss, Mark, MarkKind, Pages, RECORD_MARK, RowOwner, Slot, Span, Thread,
+        UNKNOWN_ROW, Vm, VmKey,
+    },
+    cause::CAUSES,
+};
+
+use crate::{kernel, maps, runs};
+
+/// `BPF_NOEXIST`: fail rather than replace.
+const NO_EXIST: u64 = 1;
+
+/// The current thread's place, if it has one.
+#[inline(always)]
+pub fn current(cpu: &mut Cpu) -> Option<&'static mut Thread> {
+    let id = bpf_get_current_pid_tgid();
+    match place(cpu.thread) {
+        Some(thread) if thread.id == id => Some(thread),
+        _ => find(cpu, id),
+    }
+}
+
+#[inline(always)]
+fn find(cpu: &mut Cpu, id: u64) -> Option<&'static mut Thread> {
+    // SAFETY: a copy of a map value that only this thread changes.
+    let position = unsafe { maps::thread_index().get(id) }.copied()?;
+    cpu.thread = position;
+    place(position)
+}
+
+#[inline(always)]
+fn place(position: u32) -> Option<&'static mut Thread> {
+    // SAFETY: a place is written by the thread that owns it, and by user space once that is gone.
+    maps::threads().get_ptr_mut(position).map(|thread| unsafe { &mut *thread })
+}
+
+/// The current thread's place, taking one if it has none.
+#[inline(always)]
+fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
+    if let Some(thread) = current(cpu) {
+        return Some(thread);
+    }
+    let id = bpf_get_current_pid_tgid();
+    let Ok(Some(position)) = maps::free_threads().pop() else {
+        runs::lose(cpu, Loss::Threads, 1);
+        return None;
+    };
+    if maps::thread_index().insert(id, position, 0).is_err() {
+        let _ = maps::free_threads().push(position, 0);
+        runs::lose(cpu, Loss::Threads, 1);
+        return None;
+    }
+    cpu.thread = position;
+    let thread = place(position)?;
+    *thread = Thread {
+        id,
+        row: UNKNOWN_ROW,
+        base: UNKNOWN_ROW,
+        depth: 0,
+        generation: 0,
+        stack: [0; DEPTH],
+        vcpu: 0,
+        zapped: 0,
+        span: Span::NONE,
+    };
+    Some(thread)
+}
+
+/// The current thread, which handles a fault of `vcpu`: makes the vCPU's VM its base.
+#[inline(always)]
+pub fn vcpu_thread<C: EbpfContext>(
+    ctx: &C,
+    cpu: &mut Cpu,
+    vcpu: u64,
+) -> Option<&'static mut Thread> {
+    let thread = current_or_new(cpu)?;
+    let generation = maps::GENERATION.get() as u32;
+    if thread.vcpu != vcpu || thread.generation != generation {
+        let kvm = kernel::vcpu_kvm(vcpu);
+        let logging = vm(cpu, kvm).is_some_and(|vm| vm.logging > 0);
+        let cause = if logging { Cause::LoggedFault } else { Cause::GuestFault };
+        thread.base = row(ctx, cpu, kvm, cause);
+        thread.vcpu = vcpu;
+        thread.generation = generation;
+        if thread.depth == 0 {
+            thread.row = thread.base;
+        }
+    }
+    if thread.depth != 0 {
+        // A vCPU does not exit to a fault from inside an operation: its return was missed.
+        runs::lose(cpu, Loss::Returns, u64::from(thread.depth));
+        thread.depth = 0;
+        thread.row = thread.base;
+    }
+    thread.zapped = 0;
+    Some(thread)
+}
+
+/// An operation on `kvm` begins on this thread; changes are its until [`leave`].
+#[inline(always)]
+pub fn enter<C: EbpfContext>(
+    ctx: &C,
+    cpu: &mut Cpu,
+    kvm: u64,
+    cause: Cause,
+) -> Option<&'static mut Thread> {
+    let thread = current_or_new(cpu)?;
+    let row = row(ctx, cpu, kvm, cause);
+    push(cpu, thread, row);
+    Some(thread)
+}
+
+/// Like [`enter`], but inside another operation that one's cause stays.
+#[inline(always)]
+pub fn enter_outermost<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: Cause) {
+    let Some(thread) = current_or_new(cpu) else { return };
+    let row = if thread.depth == 0 { row(ctx, cpu, kvm, cause) } else { thread.row };
+    push(cpu, thread, row);
+}
+
+#[inline(always)]
+fn push(cpu: &mut Cpu, thread: &mut Thread, row: u32) {
+    runs::count(row, Counter::Operation as usize);
+    if thread.depth as usize >= DEPTH {
+        runs::lose(cpu, Loss::Depth, 1);
+    } else {
+        thread.stack[thread.depth as usize & (DEPTH - 1)] = thread.row;
+    }
+    thread.depth += 1;
+    thread.row = row;
+}
+
+/// The innermost operation of this thread ended.
+#[inline(always)]
+pub fn leave(cpu: &mut Cpu) {
+    let Some(thread) = current(cpu) else { return };
+    if thread.depth == 0 {
+        return;
+    }
+    thread.depth -= 1;
+    if (thread.depth as usize) < DEPTH {
+        thread.row = thread.stack[thread.depth as usize & (DEPTH - 1)];
+    }
+    if thread.depth == 0 && thread.vcpu == 0 {
+        // Not a vCPU: the place is free again, so that the table follows concurrency.
+        let id = thread.id;
+        thread.id = 0;
+        let position = cpu.thread;
+        let _ = maps::thread_index().remove(id);
+        let _ = maps::free_threads().push(position, 0);
+    }
+}
+
+/// The row of (`kvm`, `cause`), taking one if there is none.
+#[inline(always)]
+pub fn row<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: Cause) -> u32 {
+    let Some(vm) = vm(cpu, kvm) else { return UNKNOWN_ROW };
+    let known = vm.rows[cause as usize & (CAUSES - 1)];
+    if known != 0 {
+        return known.into();
+    }
+    let Ok(Some(row)) = maps::free_rows().pop() else {
+        runs::lose(cpu, Loss::Rows, 1);
+        warn!(ctx, "row table full");
+        return UNKNOWN_ROW;
+    };
+    if let Some(owner) = maps::row_owners().get_ptr_mut(row) {
+        let vm = VmKey { kvm, born: vm.born };
+        // SAFETY: nobody else has this row.
+        unsafe { *owner = RowOwner { vm, cause: cause as u32, pad: 0 } };
+    }
+    vm.rows[cause as usize & (CAUSES - 1)] = row as u16;
+    debug!(ctx, "row {} is cause {} of kvm {:x}", row, cause as u32, kvm);
+    row
+}
+
+/// The entry of the VM at `kvm`, adopting it if it is seen for the first time.
+#[inline(always)]
+pub fn vm(cpu: &mut Cpu, kvm: u64) -> Option<&'static mut Vm> {
+    if kvm == 0 {
+        return None;
+    }
+    if let Some(vm) = maps::vms().get_ptr_mut(kvm) {
+        // SAFETY: the entry is removed only by the end of the VM.
+        return Some(unsafe { &mut *vm });
+    }
+    // SAFETY: no arguments.
+    let born = unsafe { bpf_ktime_get_ns() };
+    register(cpu, kvm, born, MarkKind::VmSeen, NO_EXIST);
+    // SAFETY: as above. If another CPU was quicker, this is its entry.
+    maps::vms().get_ptr_mut(kvm).map(|vm| unsafe { &mut *vm })
+}
+
+/// Enters a VM in the table and reports it.
+#[inline(always)]
+pub fn register(cpu: &mut Cpu, kvm: u64, born: u64, kind: MarkKind, flags: u64) {
+    let vm = Vm { born, logging: 0, pad: 0, rows: [0; CAUSES] };
+    match maps::vms().insert(kvm, vm, flags) {
+        Ok(()) => {
+            let mark = point(kind, born, VmKey { kvm, born }, Slot::NONE, kernel::pages(kvm));
+            runs::mark(cpu, &mark);
+        }
+        // -EEXIST: another CPU was quicker.
+        Err(-17) => {}
+        Err(_) => runs::lose(cpu, Loss::Vms, 1),
+    }
+}
+
+/// A mark for a point in time.
+#[inline(always)]
+pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Mark {
+    Mark {
+        record: RECORD_MARK,
+        kind: kind as u32,
+        ts,
+        start: ts,
+        vm,
+        thread: bpf_get_current_pid_tgid(),
+        slot,
+        pages_before: pages,
+        pages,
+        old_flags: slot.flags,
+        change: 0,
+    }
+}
+
+/// The span that begins now on `kvm` and `slot`.
+#[inline(always)]
+pub fn span(cpu: &mut Cpu, kvm: u64, slot: Slot) -> Span {
+    let born = vm(cpu, kvm).map_or(0, |vm| vm.born);
+    Span {
+        vm: VmKey { kvm, born },
+        slot,
+        // SAFETY: no arguments.
+        start: unsafe { bpf_ktime_get_ns() },
+        pages: kernel::pages(kvm),
+    }
+}
+
+/// Reports that the thread's span ends now.
+#[inline(always)]
+pub fn end_span(cpu: &mut Cpu, kind: MarkKind, span: Span) {
+    // SAFETY: no arguments.
+    let ts = unsafe { bpf_ktime_get_ns() };
+    let mut mark = point(kind, ts, span.vm, span.slot, kernel::pages(span.vm.kvm));
+    mark.start = span.start;
+    mark.pages_before = span.pages;
+    runs::mark(cpu, &mark);
+}

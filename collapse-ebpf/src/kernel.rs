@@ -1,0 +1,64 @@
+//! Facts about the running kernel, and reading its memory.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use collapse_common::{
+    SpteLayout,
+    abi::{Kernel, Pages, Slot, UNKNOWN_PAGES},
+};
+
+/// Set by user space before load and frozen, so the verifier folds every use.
+#[unsafe(no_mangle)]
+pub static KERNEL: Kernel = Kernel::NOTHING;
+
+macro_rules! fact {
+    ($($field:ident).+) => {
+        // SAFETY: reads a static; volatile because the loader replaces the value after compilation.
+        unsafe { core::ptr::read_volatile(&raw const $crate::kernel::KERNEL.$($field).+) }
+    };
+}
+pub(crate) use fact;
+
+#[inline(always)]
+pub fn spte_layout() -> SpteLayout {
+    SpteLayout {
+        present: fact!(spte.present),
+        writable: fact!(spte.writable),
+        accessed: fact!(spte.accessed),
+        dirty: fact!(spte.dirty),
+    }
+}
+
+/// Reads a value at `address` plus a field's `offset`; `None` if the field is unknown on this
+/// kernel or the read faults.
+#[inline(always)]
+pub fn read<T>(address: u64, offset: u32) -> Option<T> {
+    if offset == Kernel::UNKNOWN || address == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address; `T` is plain data at every call.
+    unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const T) }.ok()
+}
+
+/// KVM's gauges of a VM.
+#[inline(always)]
+pub fn pages(kvm: u64) -> Pages {
+    read(kvm, fact!(kvm_pages)).unwrap_or(UNKNOWN_PAGES)
+}
+
+/// The memslot at `slot`; zero if it cannot be read.
+#[inline(always)]
+pub fn slot(slot: u64) -> Slot {
+    Slot {
+        base_gfn: read(slot, fact!(slot_base_gfn)).unwrap_or(0),
+        npages: read(slot, fact!(slot_npages)).unwrap_or(0),
+        id: read(slot, fact!(slot_id)).unwrap_or(0),
+        as_id: read(slot, fact!(slot_as_id)).unwrap_or(0),
+        flags: read(slot, fact!(slot_flags)).unwrap_or(0),
+    }
+}
+
+/// The VM of a vCPU.
+#[inline(always)]
+pub fn vcpu_kvm(vcpu: u64) -> u64 {
+    read(vcpu, fact!(vcpu_kvm)).unwrap_or(0)
+}

@@ -1,0 +1,88 @@
+//! Memslots, dirty logging, and the slot-wide collapse routine.
+
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns,
+    macros::{kprobe, kretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use collapse_common::{
+    Cause,
+    abi::{LOG_DIRTY_PAGES, MarkKind, VmKey},
+};
+
+use crate::{
+    context,
+    kernel::{self, fact},
+    maps, runs,
+};
+
+/// `kvm_set_memslot(kvm, …)`: from before the new slot is published to after it is committed.
+#[kprobe]
+pub fn slot_change(ctx: ProbeContext) -> u32 {
+    if let Some(cpu) = maps::cpu() {
+        maps::EPOCH.tick();
+        context::enter(&ctx, cpu, ctx.arg(0).unwrap_or(0), Cause::SlotChange);
+    }
+    0
+}
+
+/// `kvm_arch_commit_memory_region(kvm, [mem,] old, new, change)`: the new slot is published. With
+/// DELETE `new` is null, with CREATE `old` is (6.1 and later).
+#[kprobe]
+pub fn slot_committed(ctx: ProbeContext) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    let arg = |n| ctx.arg::<u64>(n).unwrap_or(0);
+    let kvm = arg(0);
+    let (old, new, change) = if fact!(commit_old_arg) == 2 {
+        (arg(2), arg(3), arg(4))
+    } else {
+        (arg(1), arg(2), arg(3))
+    };
+    maps::EPOCH.tick();
+    let Some(vm) = context::vm(cpu, kvm) else { return 0 };
+    let slot = kernel::slot(if new == 0 { old } else { new });
+    let old_flags: Option<u32> = kernel::read(old, fact!(slot_flags));
+    let logged = old_flags.unwrap_or(0) & LOG_DIRTY_PAGES;
+    let logs = if new == 0 { 0 } else { slot.flags & LOG_DIRTY_PAGES };
+    if logged != logs {
+        // The VM's `slots_lock` is held.
+        vm.logging = (vm.logging + logs).saturating_sub(logged);
+        maps::GENERATION.tick();
+    }
+    let vm = VmKey { kvm, born: vm.born };
+    // SAFETY: no arguments.
+    let ts = unsafe { bpf_ktime_get_ns() };
+    let mut mark = context::point(MarkKind::SlotChanged, ts, vm, slot, kernel::pages(kvm));
+    mark.old_flags = old_flags.unwrap_or(u32::MAX);
+    mark.change = change as u32;
+    runs::mark(cpu, &mark);
+    0
+}
+
+/// The slot-wide routine `(kvm, slot)`: `kvm_mmu_zap_collapsible_sptes` up to 6.12,
+/// `kvm_mmu_recover_huge_pages` after.
+#[kprobe]
+pub fn collapse(ctx: ProbeContext) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    let kvm = ctx.arg(0).unwrap_or(0);
+    maps::EPOCH.tick();
+    let slot = kernel::slot(ctx.arg(1).unwrap_or(0));
+    let span = context::span(cpu, kvm, slot);
+    if let Some(thread) = context::enter(&ctx, cpu, kvm, Cause::Collapse) {
+        thread.span = span;
+    }
+    0
+}
+
+/// Its return.
+#[kretprobe]
+pub fn collapse_end(_: RetProbeContext) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    maps::EPOCH.tick();
+    if let Some(thread) = context::current(cpu) {
+        let span = thread.span;
+        context::end_span(cpu, MarkKind::CollapseSpan, span);
+    }
+    context::leave(cpu);
+    0
+}

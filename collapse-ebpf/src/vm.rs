@@ -1,0 +1,143 @@
+//! Life of VMs, and KVM's own gauges of them.
+
+use aya_ebpf::{
+    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes},
+    macros::{kprobe, kretprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext, RetProbeContext},
+};
+use collapse_common::{
+    Cause,
+    abi::{Cpu, Kernel, MarkKind, Slot, VmGauges, VmKey, WALK},
+};
+
+use crate::{
+    context,
+    kernel::{self, fact},
+    maps,
+};
+
+/// `kvm_arch_init_vm(kvm, type)`: `kvm->userspace_pid` is not set yet, the current thread is the
+/// creator.
+#[kprobe]
+pub fn vm_created(ctx: ProbeContext) -> u32 {
+    if let Some(cpu) = maps::cpu()
+        && let Some(kvm) = ctx.arg(0)
+    {
+        // SAFETY: no arguments.
+        let born = unsafe { bpf_ktime_get_ns() };
+        // Replaces the entry of an earlier VM at this address whose end was missed.
+        context::register(cpu, kvm, born, MarkKind::VmCreated, 0);
+    }
+    0
+}
+
+/// `kvm_destroy_vm(kvm)`
+#[kprobe]
+pub fn vm_destroyed(ctx: ProbeContext) -> u32 {
+    begin_teardown(&ctx, Some(MarkKind::VmDestroyed))
+}
+
+/// The return of `kvm_destroy_vm`: `kvm` is freed, the address may be reused from now on.
+#[kretprobe]
+pub fn vm_destroyed_end(_: RetProbeContext) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    if let Some(thread) = context::current(cpu) {
+        let _ = maps::vms().remove(thread.span.vm.kvm);
+        maps::GENERATION.tick();
+    }
+    context::leave(cpu);
+    0
+}
+
+/// `kvm_arch_flush_shadow_all(kvm)`: inside the former, or earlier when the mm dies first.
+#[kprobe]
+pub fn teardown(ctx: ProbeContext) -> u32 {
+    begin_teardown(&ctx, None)
+}
+
+/// The return of `kvm_arch_flush_shadow_all`: the gauges are final.
+#[kretprobe]
+pub fn teardown_end(_: RetProbeContext) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    if let Some(thread) = context::current(cpu) {
+        let span = thread.span;
+        context::end_span(cpu, MarkKind::VmFlushed, span);
+    }
+    context::leave(cpu);
+    0
+}
+
+#[inline(always)]
+fn begin_teardown(ctx: &ProbeContext, mark: Option<MarkKind>) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    let kvm = ctx.arg(0).unwrap_or(0);
+    let span = context::span(cpu, kvm, Slot::NONE);
+    if let Some(kind) = mark {
+        context::end_span(cpu, kind, span);
+    }
+    if let Some(thread) = context::enter(ctx, cpu, kvm, Cause::Teardown) {
+        thread.span = span;
+    }
+    0
+}
+
+/// Walks KVM's `vm_list` into the gauges map; never attached, run by user space on request.
+///
+/// Arguments: the list node to go on from, 0 for the head. Returns how many VMs were filled in; a
+/// full map means that there may be more. The list is not locked: a node that does not point back
+/// to where we came from ends the walk, and the next one sees the list as it is then.
+#[raw_tracepoint(tracepoint = "kvm_page_fault")]
+pub fn walk(ctx: RawTracePointContext) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    learn_bases();
+    let head = fact!(vm_list);
+    let offset = fact!(kvm_vm_list);
+    if head == 0 || offset == Kernel::UNKNOWN {
+        return 0;
+    }
+    let start: u64 = ctx.arg(0);
+    let mut node = if start == 0 { head } else { start };
+    let mut filled = 0;
+    while filled < WALK as u32 {
+        let Some(next) = kernel::read::<u64>(node, 0) else { break };
+        if next == head || kernel::read::<u64>(next, 8) != Some(node) {
+            break;
+        }
+        gauge(cpu, filled, next - u64::from(offset));
+        node = next;
+        filled += 1;
+    }
+    filled
+}
+
+#[inline(always)]
+fn gauge(cpu: &mut Cpu, position: u32, kvm: u64) {
+    let born = context::vm(cpu, kvm).map_or(0, |vm| vm.born);
+    let Some(gauges) = maps::gauges().get_ptr_mut(position) else { return };
+    // SAFETY: only this program writes the map, and user space runs it from one thread.
+    let gauges: &mut VmGauges = unsafe { &mut *gauges };
+    gauges.vm = VmKey { kvm, born };
+    // SAFETY: no arguments.
+    gauges.ts = unsafe { bpf_ktime_get_ns() };
+    gauges.pages = kernel::pages(kvm);
+    gauges.tid = kernel::read(kvm, fact!(kvm_userspace_pid)).unwrap_or(0);
+    gauges.debugfs[0] = 0;
+    let name = kernel::read::<u64>(kvm, fact!(kvm_debugfs_dentry))
+        .and_then(|dentry| kernel::read::<u64>(dentry, fact!(dentry_name)));
+    if let Some(name) = name {
+        // SAFETY: the helper checks the address and ends the string inside the buffer.
+        let _ = unsafe { bpf_probe_read_kernel_str_bytes(name as *const u8, &mut gauges.debugfs) };
+    }
+}
+
+/// Reads where the kernel's direct map and page structures begin (`KASLR` moves them), for the
+/// rmap hooks.
+#[inline(always)]
+fn learn_bases() {
+    if let Some(base) = kernel::read(fact!(page_offset_base), 0) {
+        maps::PAGE_OFFSET.set(base);
+    }
+    if let Some(base) = kernel::read(fact!(vmemmap_base), 0) {
+        maps::VMEMMAP.set(base);
+    }
+}
