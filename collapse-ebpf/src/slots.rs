@@ -16,6 +16,9 @@ use crate::{
     maps, runs,
 };
 
+/// `KVM_MR_DELETE` of `enum kvm_mr_change`. 5.10 passes a zeroed new slot with it, not a null one.
+const KVM_MR_DELETE: u32 = 1;
+
 /// `kvm_set_memslot(kvm, …)`: from before the new slot is published to after it is committed.
 #[kprobe]
 pub fn slot_change(ctx: ProbeContext) -> u32 {
@@ -40,10 +43,11 @@ pub fn slot_committed(ctx: ProbeContext) -> u32 {
     };
     maps::EPOCH.tick();
     let Some(vm) = context::vm(cpu, kvm) else { return 0 };
-    let slot = kernel::slot(if new == 0 { old } else { new });
+    let deleted = new == 0 || change as u32 == KVM_MR_DELETE;
+    let slot = kernel::slot(if deleted { old } else { new });
     let old_flags: Option<u32> = kernel::read(old, fact!(slot_flags));
     let logged = old_flags.unwrap_or(0) & LOG_DIRTY_PAGES;
-    let logs = if new == 0 { 0 } else { slot.flags & LOG_DIRTY_PAGES };
+    let logs = if deleted { 0 } else { slot.flags & LOG_DIRTY_PAGES };
     if logged != logs {
         // The VM's `slots_lock` is held.
         vm.logging = (vm.logging + logs).saturating_sub(logged);

@@ -1,0 +1,7 @@
+//! What the running kernel offers: its types, symbols, tracepoints and settings.
+//!
+//! Nothing here decides anything. [`inspect::Inspected`] is a plain value that the hook plan is
+//! computed from, and that can be recorded and replayed.
+
+pub mod btf;
+pub mod inspect;

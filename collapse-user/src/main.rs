@@ -1,0 +1,2 @@
+//! The `collapse` command.
+fn main() {}
