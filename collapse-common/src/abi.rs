@@ -295,6 +295,8 @@ pub struct Mark {
     pub vm: VmKey,
     /// `bpf_get_current_pid_tgid`.
     pub thread: u64,
+    /// The thread's name: a process that ends soon leaves nothing else to name its VM by.
+    pub comm: [u8; 16],
     /// The slot as it is now.
     pub slot: Slot,
     /// KVM's gauges at `start`.
@@ -487,7 +489,7 @@ layouts! {
     Span = 72,
     Thread = 128,
     Slot = 24,
-    Mark = 128,
+    Mark = 144,
     Kernel = 144,
     VmGauges = 80,
 }

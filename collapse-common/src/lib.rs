@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod cause;
 pub mod counter;
+pub mod runs;
 pub mod spte;
 
 pub use cause::Cause;

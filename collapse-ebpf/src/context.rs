@@ -6,7 +6,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
 };
 use aya_log_ebpf::{debug, warn};
 use collapse_common::{
@@ -229,6 +229,7 @@ pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Ma
         start: ts,
         vm,
         thread: bpf_get_current_pid_tgid(),
+        comm: bpf_get_current_comm().unwrap_or_default(),
         slot,
         pages_before: pages,
         pages,
