@@ -1,2 +1,44 @@
-//! Project tasks.
-fn main() {}
+//! The guest workload: creates small KVM guests and takes them through a scenario of memory
+//! accesses, dirty logging and host memory operations, one JSON line per phase.
+//!
+//! Data flows one way: [`cli`] names a scenario, [`scenario`] understands it, [`run`] carries it
+//! out on [`vm`]s, [`report`] prints what happened.
+
+mod act;
+mod builtin;
+mod cli;
+mod clock;
+mod fork;
+mod gauges;
+mod guest;
+mod host;
+mod memory;
+mod parse;
+mod report;
+mod run;
+mod scenario;
+mod signal;
+mod syntax;
+mod units;
+mod vcpu;
+mod vm;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = match cli::parse() {
+        Ok(cli::Request::List) => builtin::list(),
+        Ok(cli::Request::Run(plan)) => run::start(&plan),
+        Err(usage) => {
+            eprintln!("workload: {usage:#}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("workload: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The command line.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Arg, ArgGroup, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
+use serde::Serialize;
+
+use crate::builtin::{BUILTINS, Builtin};
+use crate::scenario::{self, Backing, Step};
+use crate::units::{Bytes, PAGE};
+
+/// What the user wants.
+pub enum Request {
+    /// The list of scenarios and phases.
+    List,
+    /// A scenario carried out.
+    Run(Plan),
+}
+
+/// A scenario with its options.
+pub struct Plan {
+    /// The built-in's name, `run`, or the file's name.
+    pub scenario: String,
+    /// The scenario as written.
+    pub text: String,
+    /// The scenario as understood.
+    pub steps: Vec<Step>,
+    /// Everything else.
+    pub options: Options,
+}
+
+/// The options that every scenario takes.
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct Options {
+    /// VMs, all in one process
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub vms: usize,
+    /// A process of its own for every VM; each prints its own lines
+    #[arg(long)]
+    pub processes: bool,
+    /// vCPUs per VM
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub vcpus: usize,
+    /// Data slots per VM; slot 1 is at 1 GiB
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub slots: u32,
+    /// Memory of each data slot
+    #[arg(long, default_value = "64M")]
+    pub size: Bytes,
+    /// Host memory behind the data slots
+    #[arg(long, value_enum, default_value = "thp")]
+    pub backing: Backing,
+    /// When the dirty log write-protects: at GET (off), or at CLEAR
+    #[arg(long, value_enum, default_value = "off")]
+    pub log_protect: LogProtect,
+    /// Times to go through the scenario
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub iterations: u64,
+    /// Go through the scenario until SIGINT or SIGTERM
+    #[arg(long = "loop", conflicts_with = "iterations")]
+    #[serde(rename = "loop")]
+    pub endless: bool,
+    /// Milliseconds to wait between phases
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub pause: u64,
+    /// Milliseconds to keep the VMs at the end
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub hold: u64,
+    /// Name of the process, as `ps` and the tool show it
+    #[arg(long)]
+    pub name: Option<String>,
+    /// No lines on stdout
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// How the dirty log is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogProtect {
+    /// Harvesting write-protects.
+    Off,
+    /// Clearing write-protects.
+    Manual,
+    /// Clearing write-protects, and logging starts with every page dirty.
+    InitiallySet,
+}
+
+/// Reads the command line. Ends the process on `--help` and on unknown options, as `clap` does.
+pub fn parse() -> Result<Request> {
+    request(&command().get_matches())
+}
+
+fn command() -> Command {
+    let run = Command::new("run")
+        .about("Runs a scenario written in the mini-language (see `workload list`)")
+        .arg(Arg::new("scenario").help("The scenario, e.g. 'touch; log-on; touch; log-off'"))
+        .arg(
+            Arg::new("file")
+                .short('f')
+                .long("file")
+                .value_parser(value_parser!(PathBuf))
+                .help("A file with the scenario"),
+        )
+        .group(ArgGroup::new("source").args(["scenario", "file"]).required(true));
+    let builtins = BUILTINS.iter().map(|builtin| {
+        let command = Options::augment_args(Command::new(builtin.name).about(builtin.about));
+        builtin
+            .defaults
+            .iter()
+            .fold(command, |command, (name, value)| {
+                command.mut_arg(name, |arg| arg.default_value(value))
+            })
+            .after_help(format!("Phases:\n  {}", flat(builtin.text)))
+    });
+    Command::new("workload")
+        .about("Takes small KVM guests through a scenario, one JSON line per phase")
+        .subcommand_required(true)
+        .subcommand_value_name("SCENARIO")
+        .subcommand(Command::new("list").about("Lists the scenarios and the phases"))
+        .subcommand(Options::augment_args(run))
+        .subcommands(builtins)
+}
+
+fn request(matches: &ArgMatches) -> Result<Request> {
+    let (name, matches) = matches.subcommand().context("no scenario given")?;
+    if name == "list" {
+        return Ok(Request::List);
+    }
+    let (scenario, text) = match BUILTINS.iter().find(|builtin| builtin.name == name) {
+        Some(Builtin { name, text, .. }) => ((*name).to_owned(), flat(text)),
+        None => written(matches)?,
+    };
+    let steps = scenario::parse(&text).context("scenario")?;
+    ensure!(!steps.is_empty(), "scenario: it has no phases");
+    let options = Options::from_arg_matches(matches)?;
+    check(&options)?;
+    Ok(Request::Run(Plan { scenario, text, steps, options }))
+}
+
+/// The scenario that `run` was given, and what to call it.
+fn written(matches: &ArgMatches) -> Result<(String, String)> {
+    if let Some(path) = matches.get_one::<PathBuf>("file") {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read the scenario {}", path.display()))?;
+        return Ok((path.display().to_string(), text));
+    }
+    let text = matches.get_one::<String>("scenario").context("no scenario given")?;
+    Ok(("run".to_owned(), text.clone()))
+}
+
+fn check(options: &Options) -> Result<()> {
+    ensure!(options.vms > 0, "--vms must be at least 1");
+    ensure!(options.vcpus > 0, "--vcpus must be at least 1");
+    ensure!(options.iterations > 0, "--iterations must be at least 1");
+    check_slot_size(options.size, options.backing)
+}
+
+/// Refuses sizes that the backing cannot have.
+pub fn check_slot_size(size: Bytes, backing: Backing) -> Result<()> {
+    let unit = backing.page_size();
+    ensure!(
+        size.0 >= PAGE && size.0.is_multiple_of(unit),
+        "the size {size} is not a multiple of {}, the page size of the backing",
+        Bytes(unit)
+    );
+    Ok(())
+}
+
+/// A scenario on one line.
+fn flat(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(line: &str) -> Result<Plan> {
+        let matches = command().try_get_matches_from(line.split(' '))?;
+        match request(&matches)? {
+            Request::Run(plan) => Ok(plan),
+            Request::List => panic!("a list"),
+        }
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn built_ins_bring_their_defaults_and_give_way() {
+        assert_eq!(plan("workload two-vms").unwrap().options.vms, 2);
+        assert_eq!(plan("workload two-vms --vms 5").unwrap().options.vms, 5);
+        let plan = plan("workload initially-set --size 16M").unwrap();
+        assert_eq!(plan.options.log_protect, LogProtect::InitiallySet);
+        assert_eq!(plan.options.size, Bytes(16 << 20));
+    }
+
+    #[test]
+    fn wrong_lines_are_refused() {
+        for line in [
+            "workload",
+            "workload nothing",
+            "workload run",
+            "workload run ;",
+            "workload run tuch",
+            "workload steady --vms 0",
+            "workload steady --size 1M",
+            "workload steady --size 0",
+            "workload steady --loop --iterations 2",
+            "workload run -f /nonexistent",
+        ] {
+            assert!(plan(line).is_err(), "{line}");
+        }
+        assert!(plan("workload steady --size 4K --backing 4k").is_ok());
+    }
+}
