@@ -1,2 +1,44 @@
-//! Project tasks.
-fn main() {}
+//! Project tasks: `cargo xtask <task>`.
+
+mod build;
+mod cache;
+mod lab;
+mod process;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the project collapse", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run a command, or a shell, on a real kernel with KVM inside an emulated machine
+    ///
+    /// Exits with the command's status; 123: the emulator ran a stale breakpoint and the run is to
+    /// be repeated; 124: time limit; 125: the machine died, or the lab could not be set up.
+    Vm(vm::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn run(task: Task) -> Result<i32> {
+    match task {
+        Task::Vm(options) => vm::run(options),
+    }
+}

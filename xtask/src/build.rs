@@ -1,0 +1,61 @@
+//! The static binaries that go into the lab.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Result, ensure};
+
+use crate::process::CommandExt;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const BINARIES: [&str; 2] = ["collapse", "workload"];
+
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}
+
+/// The folder for everything that the lab builds or brings back.
+pub fn lab_dir() -> PathBuf {
+    workspace().join("target/lab")
+}
+
+/// The cargo that runs us.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace());
+    cargo
+}
+
+/// Builds `collapse` and `workload` as static binaries and returns their paths.
+pub fn static_binaries() -> Result<Vec<PathBuf>> {
+    // A target folder of its own: other flags than a plain build's would make each rebuild the
+    // other's dependencies.
+    cargo()
+        .args(["build", "--quiet", "--release", "--target", TARGET])
+        .args(["-p", "collapse-user", "-p", "workload"])
+        .arg("--target-dir")
+        .arg(lab_dir())
+        .arg("--config")
+        .arg(format!("target.{TARGET}.rustflags=['-C', 'target-feature=+crt-static']"))
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .run()?;
+    existing_binaries()
+}
+
+/// The binaries of an earlier build.
+pub fn existing_binaries() -> Result<Vec<PathBuf>> {
+    let folder = lab_dir().join(TARGET).join("release");
+    let (found, missing): (Vec<_>, Vec<_>) =
+        BINARIES.iter().map(|name| folder.join(name)).partition(|path| path.is_file());
+    ensure!(!found.is_empty(), "none of {BINARIES:?} has been built in {}", folder.display());
+    for path in missing {
+        eprintln!("lab: not in the image: {} has not been built", path.display());
+    }
+    Ok(found)
+}

@@ -1,0 +1,72 @@
+//! The guest kernel's console: kept for when something goes wrong.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+};
+
+/// How much of the console is kept.
+const KEPT: usize = 256 * 1024;
+
+/// What the kernel said.
+#[derive(Clone, Debug, Default)]
+pub struct Console(String);
+
+impl Console {
+    /// Reads to the end, showing what comes if asked to.
+    pub fn collect(mut stream: UnixStream, show: bool) -> Self {
+        let mut kept = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            kept.extend_from_slice(&buffer[..length]);
+            if kept.len() > 2 * KEPT {
+                kept.drain(..kept.len() - KEPT);
+            }
+            if show {
+                // A closed stderr must not end the run.
+                let _ = std::io::stderr().write_all(&buffer[..length]);
+            }
+        }
+        Self(String::from_utf8_lossy(&kept).replace('\r', ""))
+    }
+
+    /// Everything kept.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The last lines.
+    pub fn tail(&self, lines: usize) -> String {
+        let all: Vec<&str> = self.0.lines().filter(|line| !line.trim().is_empty()).collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// Whether the kernel died of a breakpoint that the emulator executed although the kernel had
+    /// already patched it away. That is QEMU's fault, and says nothing about what ran.
+    pub fn emulator_artefact(&self) -> bool {
+        self.0.contains("Oops: int3") || self.0.contains("int3: 0000 [#")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recognises_the_stale_breakpoint() {
+        let console = |text: &str| Console(text.to_owned());
+        assert!(
+            console("x\n[  9.1] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n").emulator_artefact()
+        );
+        assert!(console("[  9.1] int3: 0000 [#1] SMP NOPTI\n").emulator_artefact());
+        assert!(
+            !console("BUG: kernel NULL pointer dereference\nOops: 0002 [#1]\n").emulator_artefact()
+        );
+    }
+
+    #[test]
+    fn tail_skips_blank_lines() {
+        assert_eq!(Console("a\n\nb\n \nc\n".to_owned()).tail(2), "b\nc");
+        assert_eq!(Console::default().tail(5), "");
+    }
+}

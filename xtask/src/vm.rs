@@ -1,0 +1,104 @@
+//! `cargo xtask vm`: one command, or a shell, in the lab.
+
+use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{
+    build,
+    lab::{Choice, DEFAULT_TIMEOUT, Ending, KvmParameter, Lab, Outcome, terminal},
+};
+
+/// Options of `cargo xtask vm`.
+#[derive(Args)]
+pub struct Options {
+    /// A Debian kernel series (5.10, 6.1, 6.12, 6.18, 7.3), or a kernel image with --modules
+    #[arg(long, default_value = "6.12")]
+    kernel: String,
+    /// The folder with the modules of a kernel of your own
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// A parameter for kvm.ko or kvm-amd.ko, such as tdp_mmu=N or npt=0; may be repeated
+    #[arg(long, value_name = "PARAMETER=VALUE")]
+    kvm: Vec<KvmParameter>,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
+    cpus: u32,
+    /// Size of the memory
+    #[arg(long, default_value = "2G")]
+    memory: String,
+    /// Make guest time a function of executed instructions, on one CPU
+    #[arg(long)]
+    icount: bool,
+    /// End a command after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT.as_secs())]
+    timeout: u64,
+    /// Where to put what the command leaves in /out
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Show the kernel's console on stderr
+    #[arg(long, short)]
+    verbose: bool,
+    /// Take the binaries as they were last built
+    #[arg(long)]
+    no_build: bool,
+    /// The command; without one, a shell
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+/// Runs it and returns the exit code.
+pub fn run(options: Options) -> Result<i32> {
+    let kernel = choose_kernel(options.kernel, options.modules);
+    let binaries =
+        if options.no_build { build::existing_binaries() } else { build::static_binaries() }?;
+    let out = if let Some(out) = options.out {
+        out
+    } else {
+        let out = build::lab_dir().join("out");
+        if out.exists() {
+            fs::remove_dir_all(&out).with_context(|| format!("clearing {}", out.display()))?;
+        }
+        out
+    };
+    let mut lab = Lab {
+        kvm_params: options.kvm,
+        cpus: options.cpus,
+        memory: options.memory,
+        icount: options.icount,
+        timeout: Some(Duration::from_secs(options.timeout)),
+        out: Some(out),
+        verbose: options.verbose,
+        ..Lab::new(kernel, binaries)
+    };
+    let outcome = if !options.command.is_empty() {
+        lab.stream(options.command)?
+    } else if terminal::present() {
+        lab.timeout = None;
+        lab.interactive(["sh", "-l"])?
+    } else {
+        bail!("a shell needs a terminal on stdin and stdout; give a command after --");
+    };
+    explain(&outcome);
+    Ok(outcome.ending.code())
+}
+
+/// The kernel that `--kernel` and `--modules` mean.
+pub fn choose_kernel(kernel: String, modules: Option<PathBuf>) -> Choice {
+    match modules {
+        Some(modules) => Choice::Own { vmlinuz: kernel.into(), modules },
+        None => Choice::Series(kernel),
+    }
+}
+
+/// Says on stderr why a run has no result of its own.
+pub fn explain(outcome: &Outcome) {
+    let what = match outcome.ending {
+        Ending::Exited(_) | Ending::Left => return,
+        Ending::TimedOut => "ended at the time limit",
+        Ending::Died => "the machine died",
+        Ending::EmulatorArtefact => "the emulator ran a stale breakpoint; repeat the run",
+    };
+    eprintln!("lab: {what}; the end of its console:\n{}", outcome.console.tail(40));
+}
