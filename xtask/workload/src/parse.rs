@@ -1,5 +1,6 @@
 //! From statements to typed phases; every mistake is named.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -25,14 +26,12 @@ pub fn step(statement: Statement) -> Result<Step> {
 }
 
 fn phase(name: String, words: Vec<String>, pairs: Vec<(String, String)>) -> Result<Phase> {
-    let report = report_args(&words, &pairs)?;
-    let mut args = Args { words, pairs };
+    let mut args = Args::new(words, pairs)?;
     let vm = args.parsed("vm")?.unwrap_or(VmPick::All);
     let vcpu = args.parsed("vcpu")?.unwrap_or(VcpuPick::Split);
     let slot = args.parsed("slot")?.unwrap_or(SlotPick::All);
     let action = action(&name, &mut args)?;
-    args.finish()?;
-    Ok(Phase { name, args: report, action, vm, vcpu, slot })
+    Ok(Phase { name, args: args.finish()?, action, vm, vcpu, slot })
 }
 
 fn action(name: &str, args: &mut Args) -> Result<Action> {
@@ -47,8 +46,8 @@ fn action(name: &str, args: &mut Args) -> Result<Action> {
         "log-off" => Action::Log(false),
         "get-log" => Action::GetLog,
         "clear-log" => Action::ClearLog(args.parsed("step")?),
-        "madvise" => Action::Madvise(args.choice("the advice")?, range(args)?),
-        "mprotect" => Action::Mprotect(args.choice("the protection")?, range(args)?),
+        "madvise" => Action::Madvise(args.choice("advice")?, range(args)?),
+        "mprotect" => Action::Mprotect(args.choice("protection")?, range(args)?),
         "fork-cow" => Action::ForkCow,
         "fork-end" => Action::ForkEnd,
         "slot-delete" => Action::SlotDelete,
@@ -64,7 +63,7 @@ fn action(name: &str, args: &mut Args) -> Result<Action> {
 
 fn touch(args: &mut Args) -> Result<Touch> {
     let background = args.flag("background");
-    let access = if args.words.is_empty() { Access::Write } else { args.choice("the access")? };
+    let access = if args.words.is_empty() { Access::Write } else { args.choice("access")? };
     // The guest executes what the host puts at the start of each place; one place per region is
     // what the NX mitigation is about.
     let usual_stride = if access == Access::Exec { HUGE } else { PAGE };
@@ -86,54 +85,73 @@ fn range(args: &mut Args) -> Result<Range> {
     Ok(Range { from: args.parsed("from")?.unwrap_or(Bytes(0)), size: args.parsed("size")? })
 }
 
-/// The arguments of one statement; what is understood is taken out.
+/// The arguments of one statement. What is understood moves to the report.
 struct Args {
     words: Vec<String>,
-    pairs: Vec<(String, String)>,
+    pairs: BTreeMap<String, String>,
+    report: Map<String, Value>,
 }
 
 impl Args {
-    fn value(&mut self, key: &str) -> Option<String> {
-        let at = self.pairs.iter().position(|(name, _)| name == key)?;
-        Some(self.pairs.remove(at).1)
+    fn new(words: Vec<String>, given: Vec<(String, String)>) -> Result<Self> {
+        let mut pairs = BTreeMap::new();
+        for (key, value) in given {
+            ensure!(!pairs.contains_key(&key), "`{key}` is given twice");
+            pairs.insert(key, value);
+        }
+        Ok(Self { words, pairs, report: Map::new() })
     }
 
+    fn understood<T>(&mut self, key: &str, text: &str, value: T) -> T {
+        self.report.insert(key.to_owned(), Value::String(text.to_owned()));
+        value
+    }
+
+    /// The value of `key=value`, if it is given.
     fn parsed<T>(&mut self, key: &str) -> Result<Option<T>>
     where
         T: FromStr,
         T::Err: Into<anyhow::Error>,
     {
-        let Some(text) = self.value(key) else { return Ok(None) };
-        text.parse::<T>().map(Some).map_err(Into::into).with_context(|| format!("{key}=`{text}`"))
+        let Some(text) = self.pairs.remove(key) else { return Ok(None) };
+        let value: T =
+            text.parse().map_err(Into::into).with_context(|| format!("{key}=`{text}`"))?;
+        Ok(Some(self.understood(key, &text, value)))
     }
 
+    /// The same where the value is one of a few names.
     fn chosen<T: ValueEnum>(&mut self, key: &str) -> Result<Option<T>> {
-        self.value(key).map(|text| choose(&text)).transpose()
+        let Some(text) = self.pairs.remove(key) else { return Ok(None) };
+        let value = choose(&text)?;
+        Ok(Some(self.understood(key, &text, value)))
     }
 
+    /// The first bare word, which is one of a few names.
     fn choice<T: ValueEnum>(&mut self, what: &str) -> Result<T> {
-        ensure!(!self.words.is_empty(), "{what} is missing: one of {}", choices::<T>());
-        choose(&self.words.remove(0))
+        ensure!(!self.words.is_empty(), "the {what} is missing: one of {}", choices::<T>());
+        let text = self.words.remove(0);
+        let value = choose(&text)?;
+        Ok(self.understood(what, &text, value))
     }
 
     fn flag(&mut self, name: &str) -> bool {
-        let before = self.words.len();
-        self.words.retain(|word| word != name);
-        self.words.len() != before
+        let Some(at) = self.words.iter().position(|word| word == name) else { return false };
+        self.words.remove(at);
+        self.report.insert(name.to_owned(), Value::Bool(true));
+        true
     }
 
     fn milliseconds(&mut self) -> Result<Duration> {
         ensure!(!self.words.is_empty(), "how many milliseconds to hold is missing");
         let text = self.words.remove(0);
         let time = text.parse().with_context(|| format!("`{text}` is not milliseconds"))?;
-        Ok(Duration::from_millis(time))
+        Ok(self.understood("ms", &text, Duration::from_millis(time)))
     }
 
-    fn finish(self) -> Result<()> {
-        let pairs = self.pairs.into_iter().map(|(key, _)| key);
-        match self.words.into_iter().chain(pairs).next() {
+    fn finish(self) -> Result<Map<String, Value>> {
+        match self.words.into_iter().chain(self.pairs.into_keys()).next() {
             Some(unknown) => bail!("does not know `{unknown}`"),
-            None => Ok(()),
+            None => Ok(self.report),
         }
     }
 }
@@ -145,18 +163,6 @@ fn choose<T: ValueEnum>(text: &str) -> Result<T> {
 fn choices<T: ValueEnum>() -> String {
     let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
     names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ")
-}
-
-fn report_args(words: &[String], pairs: &[(String, String)]) -> Result<Map<String, Value>> {
-    let words = words.iter().map(|word| (word.clone(), Value::Bool(true)));
-    let pairs = pairs.iter().map(|(key, value)| (key.clone(), Value::String(value.clone())));
-    let mut args = Map::new();
-    for (key, value) in words.chain(pairs) {
-        if args.insert(key.clone(), value).is_some() {
-            bail!("`{key}` is given twice");
-        }
-    }
-    Ok(args)
 }
 
 impl FromStr for VmPick {

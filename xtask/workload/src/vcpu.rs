@@ -253,7 +253,7 @@ impl Pace {
     /// Chunks per second of a limited order: fine enough to look steady, coarse enough to be cheap.
     const CHUNKS_PER_SECOND: u64 = 50;
     /// How long an unlimited order goes on without looking up.
-    const CHUNK: u64 = 1 << 16;
+    const CHUNK: u64 = 1 << 12;
 
     fn new(rate: Option<u64>) -> Self {
         Self { rate, start: Instant::now() }
