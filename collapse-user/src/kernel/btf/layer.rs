@@ -19,6 +19,8 @@ const VERSION: u8 = 1;
 const HEADER_LEN: usize = 24;
 /// Size of `struct btf_type`.
 const RECORD_LEN: usize = 12;
+/// More than any name has (`KSYM_NAME_LEN` is 512), so that a missing terminator costs little.
+const MAX_NAME: usize = 1024;
 
 /// What a type record describes (`BTF_KIND_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,7 +249,7 @@ impl Layer {
     pub(super) fn string(&self, offset: u32) -> Option<&[u8]> {
         let offset = offset.checked_sub(self.first_string)? as usize;
         let rest = self.data[self.strings.clone()].get(offset..)?;
-        rest.split(|&byte| byte == 0).next()
+        rest[..rest.len().min(MAX_NAME)].split(|&byte| byte == 0).next()
     }
 
     /// The records of this layer that have this name. `string` resolves names, which may be in
