@@ -82,17 +82,18 @@ fn touch(vm: &mut Vm, phase: &Phase, touch: &Touch) -> Result<Value> {
             order.walks.push(walk(touch, slot.address + from, size, part, parts));
         }
     }
-    if touch.background {
-        for (vcpu, order) in vcpus.iter().zip(orders) {
-            vm.vcpus[*vcpu].begin(order)?;
-        }
-        return Ok(json!({ "vcpus": vcpus.len() }));
-    }
+    let mut work: Vec<(usize, Order)> = vcpus.into_iter().zip(orders).collect();
+    // A share of a small range can be empty.
+    work.retain(|(_, order)| order.walks.iter().any(|walk| walk.count > 0));
+    let vcpus: Vec<usize> = work.iter().map(|(vcpu, _)| *vcpu).collect();
     if let Some(busy) = vcpus.iter().find(|vcpu| vm.vcpus[**vcpu].busy()) {
         bail!("vCPU {busy} still touches in the background (`stop` it)");
     }
-    for (vcpu, order) in vcpus.iter().zip(orders) {
-        vm.vcpus[*vcpu].begin(order)?;
+    for (vcpu, order) in work {
+        vm.vcpus[vcpu].begin(order)?;
+    }
+    if touch.background {
+        return Ok(json!({ "vcpus": vcpus.len() }));
     }
     finish(vcpus.into_iter().map(|vcpu| vm.vcpus[vcpu].finish()).collect())
 }

@@ -130,7 +130,7 @@ const PHASES: &str = "\
   fork-cow | fork-end
   slot-delete | slot-add [slot=N size=SIZE backing=thp|4k|hugetlb] | slot-move [to=ADDRESS]
   hold MS | wait-recovery [timeout=MS]
-  create [count=N] | destroy
+  create [count=N] | destroy                 without a leading create, the VMs are there
   repeat N { ... }                         # starts a comment
 Every phase takes vm=N|first|last|all and slot=N|all where it makes sense.";
 

@@ -92,7 +92,7 @@ impl<'a> Runner<'a> {
 
     fn scenario(&mut self) -> Result<()> {
         let mut begun = Vec::new();
-        if !scenario::creates_vms(&self.plan.steps) {
+        if !scenario::begins_without_vms(&self.plan.steps) {
             for _ in 0..self.vms_at_once {
                 begun.push((monotonic_ns(), self.create()?));
             }

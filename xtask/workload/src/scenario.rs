@@ -195,12 +195,16 @@ pub fn parse(text: &str) -> Result<Vec<Step>> {
     syntax::parse(text)?.into_iter().map(parse::step).collect()
 }
 
-/// Whether a scenario makes its VMs itself.
-pub fn creates_vms(steps: &[Step]) -> bool {
-    steps.iter().any(|step| match step {
-        Step::Phase(phase) => matches!(phase.action, Action::Create(_)),
-        Step::Repeat(_, body) => creates_vms(body),
-    })
+/// Whether a scenario makes its first VMs itself: nothing but holding comes before `create`.
+pub fn begins_without_vms(steps: &[Step]) -> bool {
+    fn first_action(steps: &[Step]) -> Option<&Action> {
+        steps.iter().find_map(|step| match step {
+            Step::Phase(Phase { action: Action::Hold(_), .. }) | Step::Repeat(0, _) => None,
+            Step::Phase(phase) => Some(&phase.action),
+            Step::Repeat(_, body) => first_action(body),
+        })
+    }
+    matches!(first_action(steps), Some(Action::Create(_)))
 }
 
 #[cfg(test)]
@@ -269,8 +273,16 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_create_counts() {
-        assert!(creates_vms(&parse("repeat 2 { repeat 1 { create } }").unwrap()));
-        assert!(!creates_vms(&parse("repeat 2 { touch }; destroy").unwrap()));
+    fn vms_are_there_unless_created_first() {
+        for (text, without) in [
+            ("create; touch", true),
+            ("hold 5; repeat 2 { repeat 1 { create } }", true),
+            ("repeat 0 { touch }; create", true),
+            ("touch; create; touch vm=last", false),
+            ("repeat 2 { hold 1; touch }; destroy", false),
+            ("hold 5", false),
+        ] {
+            assert_eq!(begins_without_vms(&parse(text).unwrap()), without, "{text}");
+        }
     }
 }

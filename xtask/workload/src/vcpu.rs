@@ -140,7 +140,6 @@ impl Vcpu {
 
     /// Begins an order. An endless one is under way when this returns.
     pub fn begin(&mut self, order: Order) -> Result<()> {
-        ensure!(!self.busy, "vCPU {} still touches in the background (`stop` it)", self.index);
         let endless = order.endless;
         *self.shared.lock() = State::default();
         let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
