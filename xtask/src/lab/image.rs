@@ -70,6 +70,8 @@ pub struct Image<'a> {
     pub command: &'a [OsString],
     /// The size of the terminal to run it on, if on one.
     pub terminal: Option<Size>,
+    /// What marks the end of a stream.
+    pub mark: &'a str,
     /// Whether it is to read our stdin.
     pub stdin: bool,
 }
@@ -116,7 +118,7 @@ impl Image<'_> {
     }
 
     fn settings(&self) -> String {
-        let mut text = format!("STDIN={}\n", u8::from(self.stdin));
+        let mut text = format!("STDIN={} MARK='{}'\n", u8::from(self.stdin), self.mark);
         if let Some(Size { rows, columns }) = self.terminal {
             let variable = |name| std::env::var_os(name).unwrap_or_default();
             let quoted = |name| String::from_utf8_lossy(&quote(&variable(name))).into_owned();

@@ -106,7 +106,8 @@ else
 fi
 
 echo "exit $status" >&3
-tar -C /out -cf - . | cat >/run/lab/files
-echo done >&3
-sleep 60
+printf %s "$MARK" >/run/lab/stdout
+printf %s "$MARK" >/run/lab/stderr
+{ tar -C /out -cf - . && printf %s "$MARK"; } | cat >/run/lab/files
+sleep 600
 poweroff -f

@@ -9,7 +9,7 @@ use std::{
         unix::{net::UnixStream, process::CommandExt},
     },
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -46,6 +46,8 @@ pub struct Ports {
     pub stderr: UnixStream,
     /// The files brought back.
     pub files: UnixStream,
+    /// What QEMU itself has to say.
+    pub messages: ChildStderr,
 }
 
 /// A running machine; dropping it ends it.
@@ -92,28 +94,29 @@ impl Machine<'_> {
             inherited.push(theirs.into());
             Ok(ours)
         };
-        let ports = Ports {
-            console: connect("console")?,
-            terminal: connect("terminal")?,
-            control: connect("control")?,
-            stdin: connect("stdin")?,
-            stdout: connect("stdout")?,
-            stderr: connect("stderr")?,
-            files: connect("files")?,
-        };
-        qemu.args(["-serial", "chardev:console", "-device", "virtio-serial-pci"])
+        let console = connect("console")?;
+        let terminal = connect("terminal")?;
+        let control = connect("control")?;
+        let stdin = connect("stdin")?;
+        let stdout = connect("stdout")?;
+        let stderr = connect("stderr")?;
+        let files = connect("files")?;
+        qemu.args(["-serial", "chardev:console", "-device", "virtio-serial-pci,ioeventfd=off"])
             .args(["-device", "virtconsole,chardev=terminal"]);
         for name in ["control", "stdin", "stdout", "stderr", "files"] {
             qemu.args(["-device", &format!("virtserialport,chardev={name},name={name}")]);
         }
         // A group of its own: Ctrl-C is for us, who then end it.
-        qemu.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+        qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         let fds: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
         let parent = std::process::id();
         // SAFETY: the closure runs between fork and exec and calls nothing but system calls.
         unsafe { qemu.pre_exec(move || prepare_child(parent, &fds)) };
-        let child = qemu.spawn().context("starting qemu-system-x86_64")?;
-        Ok((Guest(child), ports))
+        let mut child = qemu.spawn().context("starting qemu-system-x86_64")?;
+        let messages = child.stderr.take();
+        let guest = Guest(child);
+        let messages = messages.context("QEMU has no stderr")?;
+        Ok((guest, Ports { console, terminal, control, stdin, stdout, stderr, files, messages }))
     }
 }
 

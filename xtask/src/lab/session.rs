@@ -3,11 +3,12 @@
 use std::{
     ffi::OsString,
     fs,
+    hash::{BuildHasher, Hasher, RandomState},
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
     net::Shutdown,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
@@ -23,6 +24,10 @@ use super::{
 };
 
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
+/// How long what a finished command has printed and left may be on its way.
+const FLUSH_LIMIT: Duration = Duration::from_secs(180);
+/// Streams that end with a mark: stdout, stderr, files.
+const STREAMS: usize = 3;
 /// How often the window's size is looked at; a signal handler would buy nothing here.
 const RESIZE_PERIOD: Duration = Duration::from_millis(200);
 
@@ -40,7 +45,8 @@ pub enum Streams {
 enum Event {
     Ready,
     Exit(i32),
-    Done,
+    /// A stream has come to its end mark.
+    End,
     /// The machine is off.
     Gone,
     /// The user wants out.
@@ -54,7 +60,9 @@ pub fn run(lab: &Lab, command: &[OsString], streams: Streams) -> Result<Outcome>
     ensure!(!interactive || terminal::present(), "this needs a terminal on stdin and stdout");
     let kernel = lab.kernel.resolve()?;
     let stdin = streams == Streams::Ours && !io::stdin().is_terminal();
+    let mark = end_mark();
     let image = Image {
+        mark: &mark,
         kernel: &kernel,
         parameters: &lab.kvm_params,
         binaries: &lab.binaries,
@@ -77,7 +85,17 @@ pub fn run(lab: &Lab, command: &[OsString], streams: Streams) -> Result<Outcome>
     }
     let started = Instant::now();
     let (guest, ports) = machine.start()?;
-    let Ports { console, terminal, control, stdin: input, stdout, stderr, files } = ports;
+    let Ports {
+        console,
+        terminal,
+        control,
+        stdin: input,
+        stdout,
+        stderr,
+        files: archive,
+        messages,
+    } = ports;
+    thread::spawn(move || warn(messages));
 
     let (events, inbox) = mpsc::channel();
     let gone = events.clone();
@@ -91,16 +109,21 @@ pub fn run(lab: &Lab, command: &[OsString], streams: Streams) -> Result<Outcome>
     let reports = control.try_clone().context("sharing the control port")?;
     let sender = events.clone();
     thread::spawn(move || listen(reports, &sender));
+    let (files, tar) = Files::receive(lab.out.as_deref())?;
+    let collect = |port, target: Option<Box<dyn Write + Send>>| {
+        let (events, mark) = (events.clone(), mark.clone().into_bytes());
+        thread::spawn(move || carry(port, &mark, target, &events))
+    };
     let captured = streams == Streams::Captured;
-    let stdout = thread::spawn(move || carry(stdout, captured, io::stdout));
-    let stderr = thread::spawn(move || carry(stderr, captured, io::stderr));
+    let stdout = collect(stdout, (!captured).then(|| Box::new(io::stdout()) as _));
+    let stderr = collect(stderr, (!captured).then(|| Box::new(io::stderr()) as _));
+    let archive = collect(archive, Some(tar));
     if stdin {
         let input = input.try_clone().context("sharing the stdin port")?;
         thread::spawn(move || feed(&input));
     }
-    let files = Files::receive(files, lab.out.as_deref())?;
 
-    let mut session = Session { lab, inbox, control, raw: None, status: None, started };
+    let mut session = Session { lab, inbox, control, raw: None, started };
     let ending = session.follow(|session| {
         if streams == Streams::Captured {
             return Ok(());
@@ -113,15 +136,14 @@ pub fn run(lab: &Lab, command: &[OsString], streams: Streams) -> Result<Outcome>
         }
         Ok(())
     });
-    // All that the guest has sent is in our sockets by now, so nothing is lost by not letting it
-    // shut down.
+    // Nothing is lost by not letting it shut down: every stream has come to its end mark.
     guest.end();
     if let Some(mut raw) = session.raw.take() {
         raw.abandoned = !matches!(ending, Ok(Ending::Exited(_)));
     }
     drop(input);
     let joined = |thread: thread::JoinHandle<Vec<u8>>| thread.join().unwrap_or_default();
-    let (stdout, stderr) = (joined(stdout), joined(stderr));
+    let (stdout, stderr, _) = (joined(stdout), joined(stderr), joined(archive));
     let console = console.join().unwrap_or_default();
     let ending = match ending? {
         Ending::Died | Ending::TimedOut if console.emulator_artefact() => Ending::EmulatorArtefact,
@@ -136,7 +158,6 @@ struct Session<'a> {
     inbox: Receiver<Event>,
     control: UnixStream,
     raw: Option<Raw>,
-    status: Option<i32>,
     started: Instant,
 }
 
@@ -146,7 +167,11 @@ impl Session<'_> {
         let mut ready = Some(ready);
         let mut deadline = Some(self.started + BOOT_LIMIT);
         let mut size = Size::current();
+        let (mut status, mut open_streams) = (None, STREAMS);
         loop {
+            if let (Some(status), 0) = (status, open_streams) {
+                return Ok(Ending::Exited(status));
+            }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return Ok(Ending::TimedOut);
@@ -159,8 +184,11 @@ impl Session<'_> {
                     }
                     deadline = self.lab.timeout.map(|timeout| Instant::now() + timeout);
                 }
-                Ok(Event::Exit(status)) => self.status = Some(status),
-                Ok(Event::Done) => return Ok(self.status.map_or(Ending::Died, Ending::Exited)),
+                Ok(Event::Exit(code)) => {
+                    status = Some(code);
+                    deadline = Some(Instant::now() + FLUSH_LIMIT);
+                }
+                Ok(Event::End) => open_streams -= 1,
                 Ok(Event::Gone) | Err(RecvTimeoutError::Disconnected) => return Ok(Ending::Died),
                 Ok(Event::Leave) => return Ok(Ending::Left),
                 Err(RecvTimeoutError::Timeout) => {
@@ -190,7 +218,6 @@ fn listen(control: UnixStream, events: &Sender<Event>) {
         let event = match line.split_once(' ').unwrap_or((&line, "")) {
             ("ready", _) => Event::Ready,
             ("exit", status) => Event::Exit(status.parse().unwrap_or(125)),
-            ("done", _) => Event::Done,
             _ => continue,
         };
         if events.send(event).is_err() {
@@ -201,29 +228,65 @@ fn listen(control: UnixStream, events: &Sender<Event>) {
 
 /// Takes everything from a port at once, whoever reads it at whatever pace: a guest whose port is
 /// full spins.
-fn carry<W: Write + 'static>(mut port: UnixStream, keep: bool, target: fn() -> W) -> Vec<u8> {
+fn carry(
+    mut port: UnixStream,
+    mark: &[u8],
+    mut target: Option<Box<dyn Write + Send>>,
+    events: &Sender<Event>,
+) -> Vec<u8> {
+    let keep = target.is_none();
     let (chunks, queue) = mpsc::channel::<Vec<u8>>();
     let writer = thread::spawn(move || {
-        let mut target = target();
         for chunk in queue {
+            let Some(target) = &mut target else { return };
+            // A reader that has closed its end wants no more.
             if target.write_all(&chunk).and_then(|()| target.flush()).is_err() {
                 return;
             }
         }
     });
     let mut kept = Vec::new();
+    let mut held = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = port.read(&mut buffer) {
+    let mut open = true;
+    while open {
+        match port.read(&mut buffer) {
+            Ok(0) => open = false,
+            Ok(length) => held.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => open = false,
+        }
+        let ended = held.ends_with(mark);
+        let certain = match () {
+            () if ended => held.len() - mark.len(),
+            () if open => held.len() - overlap(&held, mark),
+            () => held.len(),
+        };
+        let chunk: Vec<u8> = held.drain(..certain).collect();
         if keep {
-            kept.extend_from_slice(&buffer[..length]);
+            kept.extend_from_slice(&chunk);
         } else {
-            // A reader that has closed its end wants no more.
-            let _ = chunks.send(buffer[..length].to_vec());
+            let _ = chunks.send(chunk);
+        }
+        if ended {
+            let _ = events.send(Event::End);
+            break;
         }
     }
     drop(chunks);
     let _ = writer.join();
     kept
+}
+
+/// How many of the last bytes may be the start of the mark.
+fn overlap(bytes: &[u8], mark: &[u8]) -> usize {
+    (1..mark.len()).rev().find(|length| bytes.ends_with(&mark[..*length])).unwrap_or(0)
+}
+
+/// What no stream contains by chance.
+fn end_mark() -> String {
+    let number = || RandomState::new().build_hasher().finish();
+    format!("[lab:{:016x}{:016x}]", number(), number())
 }
 
 /// Our stdin to the command's. Only our direction is closed at its end: closing both would drop
@@ -286,6 +349,15 @@ impl Keys {
     }
 }
 
+/// Shows QEMU's own messages, but for those on features of a real CPU that nobody asked for.
+fn warn(messages: ChildStderr) {
+    for line in BufReader::new(messages).lines().map_while(Result::ok) {
+        if !line.contains("TCG doesn't support requested feature") {
+            eprintln!("lab: {line}");
+        }
+    }
+}
+
 /// The files on their way from `/out`.
 struct Files {
     folder: PathBuf,
@@ -293,21 +365,22 @@ struct Files {
 }
 
 impl Files {
-    fn receive(port: UnixStream, folder: Option<&Path>) -> Result<Self> {
+    /// Prepares to unpack into the folder; also returns what to write the archive to.
+    fn receive(folder: Option<&Path>) -> Result<(Self, Box<dyn Write + Send>)> {
         let Some(folder) = folder else {
-            thread::spawn(move || io::copy(&mut { port }, &mut io::sink()));
-            return Ok(Self { folder: PathBuf::new(), tar: None });
+            return Ok((Self { folder: PathBuf::new(), tar: None }, Box::new(io::sink())));
         };
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        let tar = Command::new("tar")
+        let mut tar = Command::new("tar")
             .args(["-x", "--no-same-owner", "-C"])
             .arg(folder)
-            .stdin(Stdio::from(OwnedFd::from(port)))
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .context("starting tar")?;
-        Ok(Self { folder: folder.to_path_buf(), tar: Some(tar) })
+        let input = tar.stdin.take().context("tar has no input")?;
+        Ok((Self { folder: folder.to_path_buf(), tar: Some(tar) }, Box::new(input)))
     }
 
     /// The folder, once everything is in it. `complete` says whether all was sent.
@@ -327,6 +400,33 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_end_at_the_mark_however_they_are_cut() {
+        let content = b"x[lab[lab:\n\0[lab:0";
+        for cut in 1..content.len() {
+            let (mut guest, host) = UnixStream::pair().unwrap();
+            let (events, inbox) = mpsc::channel();
+            let reader = thread::spawn(move || carry(host, b"[lab:1]", None, &events));
+            guest.write_all(&content[..cut]).unwrap();
+            thread::yield_now();
+            guest.write_all(&content[cut..]).unwrap();
+            guest.write_all(b"[lab:1]").unwrap();
+            assert_eq!(reader.join().unwrap(), content);
+            assert!(matches!(inbox.recv(), Ok(Event::End)));
+        }
+    }
+
+    #[test]
+    fn a_stream_without_a_mark_is_kept() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        guest.write_all(b"abc[lab:").unwrap();
+        drop(guest);
+        let (events, inbox) = mpsc::channel();
+        assert_eq!(carry(host, b"[lab:1]", None, &events), b"abc[lab:");
+        drop(events);
+        assert!(inbox.recv().is_err());
+    }
 
     #[test]
     fn the_way_out() {
