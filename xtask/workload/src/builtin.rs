@@ -120,8 +120,8 @@ pub const BUILTINS: &[Builtin] = &[
 ];
 
 /// The phases of the language, for `workload list`.
-const PHASES: &str = "\
-  touch [write|read|exec] [from=SIZE] [size=SIZE] [stride=SIZE] [random=COUNT|N%] [seed=N]
+const PHASES: &str =
+    "  touch [write|read|exec] [from=SIZE] [size=SIZE] [stride=SIZE] [random=COUNT|N%] [seed=N]
         [rate=PER_SECOND] [background]     vcpu=N|all|split: split shares the range (default)
   stop | pause | resume                    the background touches
   log-on | log-off | get-log | clear-log [step=SIZE]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Arg, ArgGroup, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
 use serde::Serialize;
 
@@ -88,25 +88,42 @@ pub enum LogProtect {
     InitiallySet,
 }
 
-/// Reads the command line. Ends the process on `--help` and on unknown options, as `clap` does.
+/// Reads the command line. Ends the process after `--help`.
 pub fn parse() -> Result<Request> {
-    request(&command().get_matches())
+    match command().try_get_matches() {
+        Ok(matches) => request(&matches),
+        Err(error) if error.use_stderr() => Err(one_line(&error)),
+        Err(help) => help.exit(),
+    }
+}
+
+/// The first paragraph of what `clap` has to say.
+fn one_line(error: &clap::Error) -> anyhow::Error {
+    let text = error.to_string();
+    let paragraph = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let line = paragraph.collect::<Vec<_>>().join(" ");
+    anyhow!("{} (see --help)", line.trim_start_matches("error: "))
 }
 
 fn command() -> Command {
-    let run = Command::new("run")
+    let run = Options::augment_args(Command::new("run"))
         .about("Runs a scenario written in the mini-language (see `workload list`)")
-        .arg(Arg::new("scenario").help("The scenario, e.g. 'touch; log-on; touch; log-off'"))
+        .arg(
+            Arg::new("scenario")
+                .value_name("SCENARIO")
+                .help("The scenario, e.g. 'touch; log-on; touch; log-off'"),
+        )
         .arg(
             Arg::new("file")
                 .short('f')
                 .long("file")
+                .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
                 .help("A file with the scenario"),
         )
         .group(ArgGroup::new("source").args(["scenario", "file"]).required(true));
     let builtins = BUILTINS.iter().map(|builtin| {
-        let command = Options::augment_args(Command::new(builtin.name).about(builtin.about));
+        let command = Options::augment_args(Command::new(builtin.name)).about(builtin.about);
         builtin
             .defaults
             .iter()
@@ -120,7 +137,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .subcommand_value_name("SCENARIO")
         .subcommand(Command::new("list").about("Lists the scenarios and the phases"))
-        .subcommand(Options::augment_args(run))
+        .subcommand(run)
         .subcommands(builtins)
 }
 
@@ -198,6 +215,15 @@ mod tests {
         let plan = plan("workload initially-set --size 16M").unwrap();
         assert_eq!(plan.options.log_protect, LogProtect::InitiallySet);
         assert_eq!(plan.options.size, Bytes(16 << 20));
+    }
+
+    #[test]
+    fn mistakes_fit_a_line() {
+        for line in ["workload", "workload run", "workload run touch --bogus", "workload x"] {
+            let error = command().try_get_matches_from(line.split(' ')).unwrap_err();
+            let text = one_line(&error).to_string();
+            assert!(!text.contains('\n') && !text.contains("error:"), "{line}: {text}");
+        }
     }
 
     #[test]
