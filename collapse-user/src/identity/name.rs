@@ -1,0 +1,244 @@
+//! What people call a VM, from how its process was started and where it runs.
+
+use serde::{Deserialize, Serialize};
+
+use super::printable;
+
+/// A VM's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmName {
+    /// Made printable; never empty.
+    pub text: String,
+    /// Where it is from.
+    pub source: NameSource,
+}
+
+/// Where a VM's name is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameSource {
+    /// QEMU's `-name`.
+    Qemu,
+    /// The name of the libvirt domain: QEMU's `-name` in a libvirt cgroup, or that cgroup.
+    Libvirt,
+    /// The namespace and name of a `KubeVirt` virtual machine, as `namespace/name`.
+    KubeVirt,
+    /// Firecracker's `--id`.
+    Firecracker,
+    /// The path of cloud-hypervisor's API socket.
+    CloudHypervisor,
+    /// crosvm's `--name`.
+    Crosvm,
+    /// kvmtool's `--name`.
+    Kvmtool,
+    /// The `--name` of the project's own guest workload.
+    Workload,
+    /// The uid of the Kubernetes pod that the process is in.
+    Pod,
+    /// The kernel's short name of the process.
+    Comm,
+    /// The process id; nothing else is known.
+    Pid,
+}
+
+/// A VMM whose command line is understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vmm {
+    Qemu,
+    Firecracker,
+    CloudHypervisor,
+    Crosvm,
+    Kvmtool,
+    Workload,
+}
+
+impl Vmm {
+    /// By the name of the program. Distributions and releases append to some of them.
+    fn of(program: &[u8]) -> Option<Self> {
+        let program = program.rsplit(|&byte| byte == b'/').next()?;
+        Some(match program {
+            b"kvm" => Self::Qemu,
+            b"crosvm" => Self::Crosvm,
+            b"lkvm" | b"lkvm-static" | b"kvmtool" => Self::Kvmtool,
+            b"workload" => Self::Workload,
+            _ if program.starts_with(b"qemu") => Self::Qemu,
+            _ if program.starts_with(b"firecracker") => Self::Firecracker,
+            _ if program.starts_with(b"cloud-hypervisor") => Self::CloudHypervisor,
+            _ => return None,
+        })
+    }
+
+    fn name(self, args: &[Vec<u8>]) -> Option<(Vec<u8>, NameSource)> {
+        Some(match self {
+            Self::Qemu => (qemu_name(args)?, NameSource::Qemu),
+            Self::Firecracker => (option(args, "--id")?.to_vec(), NameSource::Firecracker),
+            Self::CloudHypervisor => {
+                (api_socket_name(option(args, "--api-socket")?)?, NameSource::CloudHypervisor)
+            }
+            Self::Crosvm => (option(args, "--name")?.to_vec(), NameSource::Crosvm),
+            Self::Kvmtool => (option(args, "--name")?.to_vec(), NameSource::Kvmtool),
+            Self::Workload => (option(args, "--name")?.to_vec(), NameSource::Workload),
+        })
+    }
+}
+
+/// The best name for the VM of process `pid`, from the text of its command line, of
+/// `/proc/<pid>/cgroup`, and of its comm.
+pub fn name_from(pid: u32, cmdline: &[Vec<u8>], cgroup: &str, comm: &[u8]) -> VmName {
+    let own = cmdline
+        .split_first()
+        .and_then(|(program, args)| Vmm::of(program).or_else(|| Vmm::of(comm))?.name(args))
+        .filter(|(name, _)| !name.is_empty());
+    let paths = || cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let machine = paths().find_map(libvirt_domain);
+    let pod = paths().find_map(pod_uid);
+
+    let (name, source) = match (own, machine, pod) {
+        (Some((name, NameSource::Qemu)), _, Some(_)) => match kubevirt_name(&name) {
+            Some(name) => (name, NameSource::KubeVirt),
+            None => (name, NameSource::Qemu),
+        },
+        // The cgroup has the same name, but without the characters that machined forbids.
+        (Some((name, NameSource::Qemu)), Some(_), None) => (name, NameSource::Libvirt),
+        (Some(own), _, _) => own,
+        (None, Some(machine), _) => (machine, NameSource::Libvirt),
+        (None, None, Some(pod)) => (pod.into_bytes(), NameSource::Pod),
+        (None, None, None) if !comm.is_empty() => (comm.to_vec(), NameSource::Comm),
+        (None, None, None) => (pid.to_string().into_bytes(), NameSource::Pid),
+    };
+    VmName { text: printable(&name), source }
+}
+
+/// Value of the last `--key value` or `--key=value`.
+fn option<'a>(args: &'a [Vec<u8>], key: &str) -> Option<&'a [u8]> {
+    let mut found = None;
+    for (index, arg) in args.iter().enumerate() {
+        match arg.strip_prefix(key.as_bytes()) {
+            Some([]) => found = args.get(index + 1).map(Vec::as_slice).or(found),
+            Some([b'=', value @ ..]) => found = Some(value),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The guest in QEMU's `-name guest=foo,debug-threads=on` or `-name foo`, where a comma in the
+/// name is doubled.
+fn qemu_name(args: &[Vec<u8>]) -> Option<Vec<u8>> {
+    // QEMU accepts any option with one dash or two, but with a space only.
+    let pairs = args.iter().zip(args.iter().skip(1));
+    let values = pairs.filter(|(key, _)| matches!(key.as_slice(), b"-name" | b"--name"));
+    values.filter_map(|(_, value)| guest_of(value)).next_back()
+}
+
+fn guest_of(options: &[u8]) -> Option<Vec<u8>> {
+    let mut guest = None;
+    for (index, option) in split_options(options).into_iter().enumerate() {
+        if let Some(name) = option.strip_prefix(b"guest=") {
+            guest = Some(name.to_vec());
+        } else if index == 0 && !option.contains(&b'=') {
+            guest = Some(option);
+        }
+    }
+    guest
+}
+
+/// Splits at single commas; a doubled one stands for itself.
+fn split_options(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut options = vec![Vec::new()];
+    let mut bytes = text.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte == b',' && bytes.next_if_eq(&b',').is_none() {
+            options.push(Vec::new());
+        } else if let Some(option) = options.last_mut() {
+            option.push(byte);
+        }
+    }
+    options
+}
+
+/// cloud-hypervisor has no option for a name, but whoever runs several of them names the sockets
+/// or their directories apart: `/run/vms/web.sock`, or `path=/run/vc/vm/web/clh-api.sock`.
+fn api_socket_name(value: &[u8]) -> Option<Vec<u8>> {
+    let path = split_options(value).into_iter().find_map(|option| {
+        match option.strip_prefix(b"path=") {
+            Some(path) => Some(path.to_vec()),
+            None => (!option.contains(&b'=')).then_some(option),
+        }
+    })?;
+    let mut parts = path.rsplit(|&byte| byte == b'/').filter(|part| !part.is_empty());
+    let file = parts.next()?;
+    let stem = match file.iter().rposition(|&byte| byte == b'.') {
+        Some(dot) if dot > 0 => &file[..dot],
+        _ => file,
+    };
+    let name = match stem {
+        b"api" | b"ch" | b"ch-api" | b"clh" | b"clh-api" | b"cloud-hypervisor" => parts.next()?,
+        _ => stem,
+    };
+    Some(name.to_vec())
+}
+
+/// virt-launcher calls its guest `namespace_name`; neither part can contain an underscore.
+fn kubevirt_name(guest: &[u8]) -> Option<Vec<u8>> {
+    let (namespace, name) = str::from_utf8(guest).ok()?.split_once('_')?;
+    let valid = |part: &str| !part.is_empty() && !part.contains('_');
+    (valid(namespace) && valid(name)).then(|| format!("{namespace}/{name}").into_bytes())
+}
+
+/// The domain in a cgroup path: `machine.slice/machine-qemu\x2d1\x2dfoo.scope` under systemd,
+/// else `machine/qemu-1-foo.libvirt-qemu`.
+fn libvirt_domain(path: &str) -> Option<Vec<u8>> {
+    path.split('/').find_map(|part| {
+        let scope = part.strip_prefix("machine-").and_then(|scope| scope.strip_suffix(".scope"));
+        let machine = match scope {
+            Some(scope) => unescape(scope),
+            None => part.strip_suffix(".libvirt-qemu")?.as_bytes().to_vec(),
+        };
+        let mut words = machine.splitn(3, |&byte| byte == b'-');
+        let (driver, id, name) = (words.next()?, words.next()?, words.next()?);
+        let is_domain = matches!(driver, b"qemu" | b"ch")
+            && !id.is_empty()
+            && id.iter().all(u8::is_ascii_digit)
+            && !name.is_empty();
+        is_domain.then(|| name.to_vec())
+    })
+}
+
+/// Undoes systemd's escaping of unit names: `\x2d` stands for `-`.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    while let [first, rest @ ..] = bytes {
+        if let [b'\\', b'x', high, low, rest @ ..] = bytes
+            && let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low))
+        {
+            plain.push(high << 4 | low);
+            bytes = rest;
+        } else {
+            plain.push(*first);
+            bytes = rest;
+        }
+    }
+    plain
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+/// The pod in a cgroup path, as the API server writes its uid: `kubepods-burstable-pod<uid>.slice`
+/// under systemd, where the uid has underscores for dashes, else `kubepods/burstable/pod<uid>`.
+fn pod_uid(path: &str) -> Option<String> {
+    let mut parts = path.split('/').skip_while(|part| !part.starts_with("kubepods"));
+    parts.find_map(|part| {
+        let part = part.strip_suffix(".slice").unwrap_or(part);
+        let uid = match part.rsplit_once("-pod") {
+            Some((_, uid)) => uid,
+            None => part.strip_prefix("pod")?,
+        };
+        let valid = !uid.is_empty()
+            && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b'_'));
+        valid.then(|| uid.replace('_', "-"))
+    })
+}
