@@ -282,6 +282,11 @@ impl Inspected {
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)
     }
 
+    /// As `uname -r` shows it, for people.
+    pub fn release(&self) -> String {
+        self.release.clone().unwrap_or_else(|_| "unknown".to_owned())
+    }
+
     /// The symbol called exactly `name`, if it exists and symbols are known.
     pub fn symbol(&self, name: &str) -> Option<&Symbol> {
         self.symbols.as_ref().ok()?.get(name)

@@ -5,3 +5,9 @@
 
 pub mod btf;
 pub mod inspect;
+
+pub use btf::ParamType;
+pub use inspect::{
+    Capability, Fact, Field, Inspected, Kvm, Lockdown, ModuleState, Privileges, Symbol, Tracepoint,
+    Unknown, Vendor, Wanted,
+};
