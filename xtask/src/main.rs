@@ -2,8 +2,11 @@
 
 mod build;
 mod cache;
+mod demo;
 mod lab;
 mod process;
+mod setup;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -20,9 +23,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Find or install what the other tasks need
+    Setup,
+    /// Show huge pages being split, zapped and recovered: on this machine, or else in the lab
+    Demo(demo::Options),
+    /// Run the tests: the host's, then the lab's on every kernel
+    Test(test::Options),
     /// Run a command, or a shell, on a real kernel with KVM inside an emulated machine
     ///
-    /// Exits with the command's status; 123: the emulator ran a stale breakpoint and the run is to
+    /// Exits with the command's status; 122: the emulator ran a stale breakpoint and the run is to
     /// be repeated; 124: time limit; 125: the machine died, or the lab could not be set up.
     Vm(vm::Options),
 }
@@ -39,6 +48,9 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<i32> {
     match task {
+        Task::Setup => setup::run(),
+        Task::Demo(options) => demo::run(options),
+        Task::Test(options) => test::run(options),
         Task::Vm(options) => vm::run(options),
     }
 }

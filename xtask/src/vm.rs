@@ -8,6 +8,7 @@ use clap::Args;
 use crate::{
     build,
     lab::{Choice, DEFAULT_TIMEOUT, Ending, KvmParameter, Lab, Outcome, terminal},
+    setup,
 };
 
 /// Options of `cargo xtask vm`.
@@ -19,7 +20,7 @@ pub struct Options {
     /// The folder with the modules of a kernel of your own
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// A parameter for kvm.ko or kvm-amd.ko, such as tdp_mmu=N or npt=0; may be repeated
+    /// A parameter for kvm.ko or kvm-amd.ko, such as `tdp_mmu=N` or `npt=0`; may be repeated
     #[arg(long, value_name = "PARAMETER=VALUE")]
     kvm: Vec<KvmParameter>,
     /// Number of CPUs
@@ -50,6 +51,7 @@ pub struct Options {
 
 /// Runs it and returns the exit code.
 pub fn run(options: Options) -> Result<i32> {
+    setup::ensure_ready()?;
     let kernel = choose_kernel(options.kernel, options.modules);
     let binaries =
         if options.no_build { build::existing_binaries() } else { build::static_binaries() }?;
@@ -85,7 +87,7 @@ pub fn run(options: Options) -> Result<i32> {
 }
 
 /// The kernel that `--kernel` and `--modules` mean.
-pub fn choose_kernel(kernel: String, modules: Option<PathBuf>) -> Choice {
+fn choose_kernel(kernel: String, modules: Option<PathBuf>) -> Choice {
     match modules {
         Some(modules) => Choice::Own { vmlinuz: kernel.into(), modules },
         None => Choice::Series(kernel),

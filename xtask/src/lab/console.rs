@@ -30,11 +30,6 @@ impl Console {
         Self(String::from_utf8_lossy(&kept).replace('\r', ""))
     }
 
-    /// Everything kept.
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-
     /// The last lines.
     pub fn tail(&self, lines: usize) -> String {
         let all: Vec<&str> = self.0.lines().filter(|line| !line.trim().is_empty()).collect();

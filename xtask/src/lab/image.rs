@@ -17,7 +17,8 @@ use super::{
     terminal::Size,
 };
 
-const BUSYBOX: &str = "/bin/busybox";
+/// The static program that provides the guest's shell and tools.
+pub const BUSYBOX: &str = "/bin/busybox";
 const FOLDERS: [&str; 9] =
     ["bin", "dev", "etc", "lab", "lab/modules", "proc", "sys", "root", "tmp"];
 const PASSWD: &[u8] = b"root::0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
@@ -194,7 +195,7 @@ mod tests {
         let command: Vec<OsString> = words.iter().map(OsString::from).collect();
         let text = String::from_utf8(script(&command)).unwrap().replace("cd /root\n", "");
         let output = Command::new("sh").arg("-c").arg(text).output().unwrap();
-        let expected: String = words[2..].iter().map(|word| format!("{word}|")).collect();
+        let expected: String = words[2..].join("|") + "|";
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     }
 

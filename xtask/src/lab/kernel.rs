@@ -4,9 +4,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{apt::Apt, modules::Tree, version};
 use crate::cache;
@@ -18,6 +19,10 @@ pub const TESTED: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 pub const KVM_MODULES: [&str; 3] = ["irqbypass", "kvm", "kvm_amd"];
 /// What the lab talks through; built in on some kernels.
 pub const TRANSPORT_MODULES: [&str; 2] = ["virtio_pci", "virtio_console"];
+
+/// Where a series' latest version is noted, and how long that counts.
+const LATEST: &str = "latest";
+const LATEST_LIFETIME: Duration = Duration::from_hours(24);
 
 /// A kernel ready to boot.
 #[derive(Clone, Debug)]
@@ -35,6 +40,8 @@ pub struct Kernel {
 pub enum Choice {
     /// The latest point release of a Debian series such as `6.12`.
     Series(String),
+    /// One that has been found before.
+    Found(Kernel),
     /// A user's own.
     Own {
         /// The bootable image.
@@ -49,6 +56,7 @@ impl Choice {
     pub fn resolve(&self) -> Result<Kernel> {
         match self {
             Self::Series(series) => fetch(series),
+            Self::Found(kernel) => Ok(kernel.clone()),
             Self::Own { vmlinuz, modules } => {
                 ensure!(vmlinuz.is_file(), "no kernel image at {}", vmlinuz.display());
                 ensure!(modules.is_dir(), "no folder of modules at {}", modules.display());
@@ -88,15 +96,21 @@ fn fetch(series: &str) -> Result<Kernel> {
     let cache = cache::dir()?;
     let shelf = cache.join("kernels").join(series);
     let _lock = cache::lock()?;
+    if let Some(kernel) = recent(&shelf, series) {
+        return Ok(kernel);
+    }
     let wanted = Apt::open(&cache).and_then(|apt| Ok((resolve(&apt, series)?, apt)));
     match wanted {
         Ok((package, apt)) => {
             let home = shelf.join(&package.version);
-            if !home.is_dir() {
-                if let Err(error) = download(&apt, &package, &home) {
-                    return cached(&shelf).with_context(|| format!("{error:#}"));
-                }
+            if !home.is_dir()
+                && let Err(error) = download(&apt, &package, &home)
+            {
+                let kernel = cached(&shelf).map_err(|_| anyhow!("{error:#}"))?;
+                eprintln!("lab: using the cached {} ({error:#})", kernel.name);
+                return Ok(kernel);
             }
+            fs::write(shelf.join(LATEST), &package.version).context("noting the version")?;
             Ok(open(&home, series))
         }
         Err(error) => match cached(&shelf) {
@@ -107,6 +121,14 @@ fn fetch(series: &str) -> Result<Kernel> {
             Err(_) => Err(error),
         },
     }
+}
+
+/// The kernel that was the latest when last looked, if that was not long ago.
+fn recent(shelf: &Path, series: &str) -> Option<Kernel> {
+    let note = shelf.join(LATEST);
+    let age = fs::metadata(&note).and_then(|meta| meta.modified()).ok()?.elapsed().ok()?;
+    let home = shelf.join(fs::read_to_string(note).ok()?.trim());
+    (age < LATEST_LIFETIME && home.join("vmlinuz").is_file()).then(|| open(&home, series))
 }
 
 fn open(home: &Path, series: &str) -> Kernel {

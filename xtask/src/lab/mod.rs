@@ -13,14 +13,14 @@ pub mod version;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 pub use console::Console;
 pub use image::{ImageFile, KvmParameter};
-pub use kernel::Choice;
+pub use kernel::{Choice, TESTED};
 
 /// How long a command may take unless the caller says otherwise.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A machine to run a command on.
 #[derive(Clone, Debug)]
@@ -109,12 +109,12 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// What the lab's own commands exit with: the command's status; 123 for the emulator's fault,
+    /// What the lab's own commands exit with: the command's status; 122 for the emulator's fault,
     /// 124 at the time limit, 125 if the machine died.
     pub fn code(self) -> i32 {
         match self {
             Self::Exited(status) => status,
-            Self::EmulatorArtefact => 123,
+            Self::EmulatorArtefact => 122,
             Self::TimedOut => 124,
             Self::Died => 125,
             Self::Left => 0,
@@ -135,4 +135,27 @@ pub struct Outcome {
     pub files: Option<PathBuf>,
     /// What the kernel said.
     pub console: Console,
+}
+
+impl Outcome {
+    /// An error with all that is known, unless the command ended with status 0.
+    pub fn success(&self) -> Result<&Self> {
+        let tail = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(20)..].join("\n")
+        };
+        match self.ending {
+            Ending::Exited(0) => Ok(self),
+            Ending::Exited(status) => {
+                bail!("exit status {status}; stderr:\n{}", tail(&self.stderr))
+            }
+            ending => bail!(
+                "{ending:?}; stdout:\n{}\nstderr:\n{}\nconsole:\n{}",
+                tail(&self.stdout),
+                tail(&self.stderr),
+                self.console.tail(40)
+            ),
+        }
+    }
 }

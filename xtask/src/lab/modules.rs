@@ -144,7 +144,8 @@ fn modinfo(elf: &[u8]) -> Result<&[u8]> {
     let (count, names) = (number(0x3c, 2)?, number(0x3e, 2)?);
     let section = |index: usize| {
         let at = index.checked_mul(size).and_then(|skip| skip.checked_add(table));
-        at.context("ELF section table out of range")
+        let header = at.filter(|at| at.checked_add(size.max(HEADER)).is_some());
+        header.context("ELF section table out of range")
     };
     let contents = |header: usize| -> Result<&[u8]> {
         let (start, length) = (number(header + 0x18, 8)?, number(header + 0x20, 8)?);

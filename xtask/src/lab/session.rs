@@ -23,9 +23,9 @@ use super::{
     terminal::{self, Raw, Size},
 };
 
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
+const BOOT_LIMIT: Duration = Duration::from_mins(3);
 /// How long what a finished command has printed and left may be on its way.
-const FLUSH_LIMIT: Duration = Duration::from_secs(180);
+const FLUSH_LIMIT: Duration = Duration::from_mins(3);
 /// Streams that end with a mark: stdout, stderr, files.
 const STREAMS: usize = 3;
 /// How often the window's size is looked at; a signal handler would buy nothing here.

@@ -1,0 +1,37 @@
+//! What is tested in the lab.
+
+use anyhow::{Result, ensure};
+
+use super::lab::Case;
+use crate::lab::{Outcome, TESTED};
+
+/// All cases, in the order in which they start.
+pub fn all() -> Vec<Case> {
+    TESTED.into_iter().map(streams_and_files).collect()
+}
+
+/// The lab itself: streams, status and files arrive whole.
+fn streams_and_files(kernel: &'static str) -> Case {
+    const SCRIPT: &str = "
+        test -c /dev/kvm || exit 1
+        printf 'a\\0b'
+        echo noise >&2
+        head -c 20000000 /dev/urandom >/out/large
+        md5sum </out/large >/out/sum
+        exit 42";
+    fn check(outcome: &Outcome) -> Result<()> {
+        ensure!(outcome.ending.code() == 42, "ended with {:?}", outcome.ending);
+        ensure!(outcome.stdout == b"a\0b", "stdout: {:?}", outcome.stdout);
+        ensure!(outcome.stderr == b"noise\n", "stderr: {:?}", outcome.stderr);
+        let files = outcome.files.as_deref().unwrap_or("/nonexistent".as_ref());
+        let size = std::fs::metadata(files.join("large"))?.len();
+        ensure!(size == 20_000_000, "the large file came back with {size} bytes");
+        let sum = std::process::Command::new("sh")
+            .args(["-c", "md5sum <large | cmp - sum"])
+            .current_dir(files)
+            .status()?;
+        ensure!(sum.success(), "the large file came back changed");
+        Ok(())
+    }
+    Case::new("streams, status and files come back whole", kernel, &["sh", "-c", SCRIPT], check)
+}

@@ -1,0 +1,42 @@
+//! Tests that need no lab.
+
+use super::{Report, Selection};
+use crate::{build, process::CommandExt, setup};
+
+/// A name, what cargo needs for it, and cargo's arguments.
+type Step = (&'static str, Option<(&'static str, &'static str)>, &'static [&'static str]);
+
+// The eBPF crate is for another target and is built by the crate that embeds it.
+const STEPS: [Step; 3] = [
+    ("host: formatting", Some(("rustfmt", "fmt")), &["fmt", "--all", "--check"]),
+    (
+        "host: lints",
+        Some(("clippy", "clippy")),
+        &[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--exclude",
+            "collapse-ebpf",
+            "--all-targets",
+            "--",
+            "-Dwarnings",
+        ],
+    ),
+    ("host: unit tests", None, &["test", "--quiet", "--workspace", "--exclude", "collapse-ebpf"]),
+];
+
+/// Runs the wanted ones.
+pub fn run(selection: &Selection, report: &mut Report) {
+    for (name, component, arguments) in STEPS {
+        if !selection.wants(name) {
+            continue;
+        }
+        match component {
+            Some((component, subcommand)) if !setup::ensure_component(component, subcommand) => {
+                println!("{:6} {name}: cargo has no {subcommand} here", "skip");
+            }
+            _ => report.timed(name, || build::cargo().args(arguments).run()),
+        }
+    }
+}
