@@ -63,7 +63,7 @@ echo ready >&3
 
 # Runs "$@" as a session of its own in the foreground, so that no signal is ignored in it.
 in_session() {
-    sh -c 'echo $$ >/run/lab/session; exec 3>&- setsid "$@"' sh "$@"
+    sh -c 'echo $$ >/run/lab/session; exec setsid "$@" 3>&- 4>&-' sh "$@"
 }
 
 # Ends what the command left behind, so that its output has an end.
@@ -79,6 +79,8 @@ end_session() {
 
 if [ "$TERMINAL" = 1 ]; then
     export TERM COLORTERM
+    # A terminal that nobody has open forgets its size.
+    exec 4<>/dev/hvc0
     stty -F /dev/hvc0 rows "$ROWS" cols "$COLUMNS"
     while read -r word rows columns; do
         [ "$word" = size ] && stty -F /dev/hvc0 rows "$rows" cols "$columns"
