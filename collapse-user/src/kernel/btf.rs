@@ -48,9 +48,9 @@ pub enum BtfError {
     /// Split BTF can only extend BTF that stands alone.
     #[error("split BTF cannot be the base of other split BTF")]
     SplitBase,
-    /// No complete definition has this name.
-    #[error("no type `{0}`")]
-    NoSuchType(String),
+    /// No type or function has this name, or it is declared and never defined.
+    #[error("no definition of `{0}`")]
+    NotDefined(String),
     /// The struct has no such field.
     #[error("`{0}` has no field `{1}`")]
     NoSuchField(String, String),
@@ -219,7 +219,7 @@ impl Btf {
                 return Ok(records);
             }
         }
-        Err(BtfError::NoSuchType(name.to_owned()))
+        Err(BtfError::NotDefined(name.to_owned()))
     }
 
     /// The member called `name` of the struct at `place`, looking into anonymous members.

@@ -142,10 +142,10 @@ fn missing_things_are_named() {
     assert_eq!(error("kvm.stat.lpages"), "`kvm.stat` has no field `lpages`");
     assert_eq!(error("kvm.userspace_pid.x"), "`kvm.userspace_pid` is not a struct");
     assert_eq!(error("kvm_vcpu.kvm.stat"), "`kvm_vcpu.kvm` is not a struct");
-    assert_eq!(error("tdp_iter.gfn"), "no type `tdp_iter`");
+    assert_eq!(error("tdp_iter.gfn"), "no definition of `tdp_iter`");
     // A forward declaration defines nothing.
-    assert_eq!(error("kvm_page_fault.gfn"), "no type `kvm_page_fault`");
-    assert_eq!(error(""), "no type ``");
+    assert_eq!(error("kvm_page_fault.gfn"), "no definition of `kvm_page_fault`");
+    assert_eq!(error(""), "no definition of ``");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn sizes() {
     assert_eq!(btf.size_of("kvm"), Ok(64));
     assert_eq!(btf.size_of("u64"), Ok(8));
     assert_eq!(btf.size_of("vm_stat_t"), Ok(32));
-    assert_eq!(btf.size_of("kvm_page_fault"), Err(BtfError::NoSuchType("kvm_page_fault".into())));
+    assert_eq!(btf.size_of("kvm_page_fault"), Err(BtfError::NotDefined("kvm_page_fault".into())));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn arguments_of_tracepoints_and_functions() {
     assert_eq!(shown("btf_trace_kvm_page_fault"), ["struct kvm_vcpu *:8", "u64:8", "int:4"]);
     assert_eq!(shown("kvm_tdp_page_fault"), ["const struct kvm_vcpu *vcpu:8", "int level:4"]);
     assert_eq!(btf.func_proto("vm_stat_t"), Err(BtfError::NotAFunction("vm_stat_t".into())));
-    assert_eq!(btf.func_proto("absent"), Err(BtfError::NoSuchType("absent".into())));
+    assert_eq!(btf.func_proto("absent"), Err(BtfError::NotDefined("absent".into())));
 }
 
 #[test]

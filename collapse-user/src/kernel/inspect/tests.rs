@@ -244,3 +244,38 @@ fn recordings_are_read_back_unchanged() {
         assert_eq!(Inspected::from_file(&file).unwrap(), found);
     }
 }
+
+/// Needs copies of what real kernels show of themselves: a folder with a tree for each series.
+#[test]
+#[ignore = "needs trees of real kernels in $COLLAPSE_KERNEL_TREES"]
+fn real_kernels() {
+    let trees = PathBuf::from(std::env::var_os("COLLAPSE_KERNEL_TREES").unwrap());
+    // Checked by dereferencing on running kernels. Point releases have moved the later fields of
+    // struct kvm, but none of these.
+    let expected: [(&str, [Option<u32>; 5]); 8] = [
+        ("kvm.stat.pages_4k", [None, Some(4712), Some(4712), Some(4720), Some(4696)]),
+        ("kvm_vcpu.kvm", [Some(0); 5]),
+        ("kvm_memory_slot.flags", [Some(80), Some(256), Some(256), Some(256), Some(256)]),
+        ("kvm_page_fault.goal_level", [None, Some(23), Some(28), Some(28), Some(28)]),
+        ("kvm_mmu_page.role", [None, Some(36), Some(36), Some(36), Some(36)]),
+        ("tdp_iter.old_spte", [None, Some(88), Some(88), Some(96), Some(96)]),
+        ("mmu_notifier_range.event", [Some(36), Some(36), Some(28), Some(28), Some(28)]),
+        ("dentry.d_name.name", [Some(40); 5]),
+    ];
+    let wanted = Wanted { offsets: &expected.map(|(path, _)| path), ..WANTED };
+    for (index, series) in ["5.10", "6.1", "6.12", "6.18", "7.3"].into_iter().enumerate() {
+        let found = Inspected::of_running_kernel(&trees.join(series), &wanted);
+        assert!(found.release().starts_with(series), "{series}: {:?}", found.release);
+        for (path, offsets) in expected {
+            assert_eq!(found.offset(path), offsets[index], "{series}: {path}");
+        }
+        let change = ["handle_changed_spte", "__handle_changed_spte"];
+        assert_eq!(change.into_iter().filter(|name| found.can_probe(name)).count(), 1, "{series}");
+        assert!(!found.can_probe("tdp_mmu_set_spte_atomic"), "{series}");
+        let args = &found.tracepoints["kvmmmu:kvm_tdp_mmu_spte_changed"].raw_args;
+        match args {
+            Ok(args) => assert_eq!(args.len(), 5, "{series}"),
+            Err(_) => assert_eq!(series, "5.10"),
+        }
+    }
+}
