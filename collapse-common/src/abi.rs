@@ -195,8 +195,8 @@ impl Loss {
     }
 }
 
-/// Operations a thread can be nested in.
-pub const DEPTH: usize = 4;
+/// Operations a thread can be nested in: their rows are packed in one word.
+pub const DEPTH: u32 = 4;
 
 /// What a thread is doing for KVM.
 #[repr(C)]
@@ -212,8 +212,9 @@ pub struct Thread {
     pub depth: u32,
     /// VM generation counter at which `vcpu` was looked up.
     pub generation: u32,
-    /// Rows of the enclosing operations.
-    pub stack: [u32; DEPTH],
+    /// Rows to go back to as the operations end, 16 bits each, the innermost lowest. A word because
+    /// the verifier cannot follow an index through the compiler's range analysis.
+    pub stack: u64,
     /// The vCPU behind `base`; 0 if this thread never ran one.
     pub vcpu: u64,
     /// Region and level of the huge leaf that this thread zapped last in the current guest fault,
@@ -391,12 +392,8 @@ pub struct Kernel {
     /// Position of `old` and `new` in the arguments of `kvm_arch_commit_memory_region`: (2, 3) on
     /// 5.10, (1, 2) from 6.1 on; `change` follows.
     pub commit_old_arg: u32,
-    /// Position of `ret` in the arguments of the `fast_page_fault` tracepoint.
-    pub fast_fault_ret_arg: u32,
     /// Value of `RET_PF_FIXED`.
     pub ret_pf_fixed: u32,
-    /// Padding.
-    pub pad: u32,
     /// Whether `mmu_spte_clear_track_bits` takes the VM as its first argument (6.1 and later).
     pub clear_takes_kvm: u32,
     /// Address of the `vm_list` variable, 0 if hidden.
@@ -432,10 +429,8 @@ impl Kernel {
         sp_gfn: Self::UNKNOWN,
         sp_role: Self::UNKNOWN,
         commit_old_arg: 1,
-        fast_fault_ret_arg: 4,
         ret_pf_fixed: 5,
         clear_takes_kvm: 1,
-        pad: 0,
         vm_list: 0,
         page_offset_base: 0,
         vmemmap_base: 0,
@@ -487,9 +482,9 @@ layouts! {
     Block = 1040,
     Cpu = 1168,
     Span = 72,
-    Thread = 128,
+    Thread = 120,
     Slot = 24,
     Mark = 144,
-    Kernel = 144,
+    Kernel = 136,
     VmGauges = 80,
 }

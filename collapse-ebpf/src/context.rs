@@ -71,7 +71,7 @@ fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         base: UNKNOWN_ROW,
         depth: 0,
         generation: 0,
-        stack: [0; DEPTH],
+        stack: 0,
         vcpu: 0,
         zapped: 0,
         span: Span::NONE,
@@ -91,7 +91,7 @@ pub fn vcpu_thread<C: EbpfContext>(
     if thread.vcpu != vcpu || thread.generation != generation {
         let kvm = kernel::vcpu_kvm(vcpu);
         let logging = vm(cpu, kvm).is_some_and(|vm| vm.logging > 0);
-        let cause = if logging { Cause::LoggedFault } else { Cause::GuestFault };
+        let cause = if logging { Cause::LoggedFault } else { Cause::GuestFault } as u32;
         thread.base = row(ctx, cpu, kvm, cause);
         thread.vcpu = vcpu;
         thread.generation = generation;
@@ -115,7 +115,7 @@ pub fn enter<C: EbpfContext>(
     ctx: &C,
     cpu: &mut Cpu,
     kvm: u64,
-    cause: Cause,
+    cause: u32,
 ) -> Option<&'static mut Thread> {
     let thread = current_or_new(cpu)?;
     let row = row(ctx, cpu, kvm, cause);
@@ -125,7 +125,7 @@ pub fn enter<C: EbpfContext>(
 
 /// Like [`enter`], but inside another operation that one's cause stays.
 #[inline(always)]
-pub fn enter_outermost<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: Cause) {
+pub fn enter_outermost<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: u32) {
     let Some(thread) = current_or_new(cpu) else { return };
     let row = if thread.depth == 0 { row(ctx, cpu, kvm, cause) } else { thread.row };
     push(cpu, thread, row);
@@ -134,11 +134,11 @@ pub fn enter_outermost<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: 
 #[inline(always)]
 fn push(cpu: &mut Cpu, thread: &mut Thread, row: u32) {
     runs::count(row, Counter::Operation as usize);
-    if thread.depth as usize >= DEPTH {
+    if thread.depth >= DEPTH {
+        // The outermost rows fall off.
         runs::lose(cpu, Loss::Depth, 1);
-    } else {
-        thread.stack[thread.depth as usize & (DEPTH - 1)] = thread.row;
     }
+    thread.stack = thread.stack << 16 | u64::from(thread.row);
     thread.depth += 1;
     thread.row = row;
 }
@@ -151,9 +151,8 @@ pub fn leave(cpu: &mut Cpu) {
         return;
     }
     thread.depth -= 1;
-    if (thread.depth as usize) < DEPTH {
-        thread.row = thread.stack[thread.depth as usize & (DEPTH - 1)];
-    }
+    thread.row = (thread.stack & 0xffff) as u32;
+    thread.stack >>= 16;
     if thread.depth == 0 && thread.vcpu == 0 {
         // Not a vCPU: the place is free again, so that the table follows concurrency.
         let id = thread.id;
@@ -164,9 +163,9 @@ pub fn leave(cpu: &mut Cpu) {
     }
 }
 
-/// The row of (`kvm`, `cause`), taking one if there is none.
+/// The row of `kvm` and the [`Cause`] numbered `cause`, taking one if there is none.
 #[inline(always)]
-pub fn row<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: Cause) -> u32 {
+pub fn row<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: u32) -> u32 {
     let Some(vm) = vm(cpu, kvm) else { return UNKNOWN_ROW };
     let known = vm.rows[cause as usize & (CAUSES - 1)];
     if known != 0 {
@@ -180,10 +179,10 @@ pub fn row<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: Cause) -> u3
     if let Some(owner) = maps::row_owners().get_ptr_mut(row) {
         let vm = VmKey { kvm, born: vm.born };
         // SAFETY: nobody else has this row.
-        unsafe { *owner = RowOwner { vm, cause: cause as u32, pad: 0 } };
+        unsafe { *owner = RowOwner { vm, cause, pad: 0 } };
     }
     vm.rows[cause as usize & (CAUSES - 1)] = row as u16;
-    debug!(ctx, "row {} is cause {} of kvm {:x}", row, cause as u32, kvm);
+    debug!(ctx, "row {} is cause {} of kvm {:x}", row, cause, kvm);
     row
 }
 

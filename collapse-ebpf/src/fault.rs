@@ -7,7 +7,11 @@ use aya_ebpf::{
 };
 use collapse_common::Counter;
 
-use crate::{context, kernel::fact, maps, runs};
+use crate::{
+    context,
+    kernel::{self, fact},
+    maps, runs,
+};
 
 /// `kvm_page_fault(vcpu, addr, error_code)`, 6.1 and later.
 #[raw_tracepoint(tracepoint = "kvm_page_fault")]
@@ -24,21 +28,30 @@ pub fn page_fault(ctx: RawTracePointContext) -> u32 {
 #[kprobe]
 pub fn mmu_page_fault(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu()
-        && let Some(vcpu) = ctx.arg(0)
-        && let Some(thread) = context::vcpu_thread(&ctx, cpu, vcpu)
+        && let Some(thread) = context::vcpu_thread(&ctx, cpu, kernel::arg(&ctx, 0))
     {
         runs::count(thread.row, Counter::Fault as usize);
     }
     0
 }
 
-/// `fast_page_fault(vcpu, …, ret)`; the arguments before `ret` differ.
+/// `fast_page_fault(vcpu, fault, sptep, old, ret)`, 6.1 and later.
 #[raw_tracepoint(tracepoint = "fast_page_fault")]
 pub fn fast_page_fault(ctx: RawTracePointContext) -> u32 {
+    fast_fault(ctx.arg(4))
+}
+
+/// `fast_page_fault(vcpu, gpa, error_code, sptep, old, ret)`, 5.10.
+#[raw_tracepoint(tracepoint = "fast_page_fault")]
+pub fn fast_page_fault_of_6(ctx: RawTracePointContext) -> u32 {
+    fast_fault(ctx.arg(5))
+}
+
+#[inline(always)]
+fn fast_fault(ret: u32) -> u32 {
     if let Some(cpu) = maps::cpu()
         && let Some(thread) = context::current(cpu)
     {
-        let ret: u32 = if fact!(fast_fault_ret_arg) == 5 { ctx.arg(5) } else { ctx.arg(4) };
         let fixed = ret == fact!(ret_pf_fixed);
         let counter = if fixed { Counter::FastFault } else { Counter::FastFaultOther };
         runs::count(thread.row, counter as usize);

@@ -1,6 +1,8 @@
 //! Facts about the running kernel, and reading its memory.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use core::ptr;
+
+use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::ProbeContext};
 use collapse_common::{
     SpteLayout,
     abi::{Kernel, Pages, Slot, UNKNOWN_PAGES},
@@ -25,6 +27,26 @@ pub fn spte_layout() -> SpteLayout {
         writable: fact!(spte.writable),
         accessed: fact!(spte.accessed),
         dirty: fact!(spte.dirty),
+    }
+}
+
+/// Argument `n` (0 to 5) of the probed function.
+///
+/// Volatile, so that the compiler does not choose between two arguments by computing an address,
+/// which the verifier forbids for the context.
+#[inline(always)]
+pub fn arg(ctx: &ProbeContext, n: usize) -> u64 {
+    let regs = ctx.regs;
+    // SAFETY: the registers are the context of a kprobe program.
+    unsafe {
+        match n {
+            0 => ptr::read_volatile(&raw const (*regs).rdi),
+            1 => ptr::read_volatile(&raw const (*regs).rsi),
+            2 => ptr::read_volatile(&raw const (*regs).rdx),
+            3 => ptr::read_volatile(&raw const (*regs).rcx),
+            4 => ptr::read_volatile(&raw const (*regs).r8),
+            _ => ptr::read_volatile(&raw const (*regs).r9),
+        }
     }
 }
 

@@ -19,17 +19,24 @@ pub fn invalidate(ctx: ProbeContext) -> u32 {
         return 0;
     }
     if let Some(cpu) = maps::cpu() {
-        let kvm = ctx.arg::<u64>(0).unwrap_or(0).wrapping_sub(offset.into());
-        let event: Option<u32> = kernel::read(ctx.arg(1).unwrap_or(0), fact!(range_event));
-        context::enter(&ctx, cpu, kvm, by_thread().unwrap_or(by_event(event)));
+        let kvm = kernel::arg(&ctx, 0).wrapping_sub(offset.into());
+        let event: u32 = kernel::read(kernel::arg(&ctx, 1), fact!(range_event)).unwrap_or(u32::MAX);
+        let thread = by_thread();
+        let cause = if thread == NOBODY { by_event(event) } else { thread };
+        context::enter(&ctx, cpu, kvm, cause);
     }
     0
 }
 
-/// Kernel threads that invalidate for one reason only.
+/// No such thread; plain numbers, as the verifier refuses the half-filled options that the compiler
+/// makes here.
+const NOBODY: u32 = Cause::Unknown as u32;
+
+/// The cause that the current thread is known for: kernel threads that invalidate for one reason
+/// only. [`NOBODY`] for all others.
 #[inline(always)]
-fn by_thread() -> Option<Cause> {
-    let comm = bpf_get_current_comm().ok()?;
+fn by_thread() -> u32 {
+    let comm = bpf_get_current_comm().unwrap_or_default();
     let word = u64::from_le_bytes([
         comm[0], comm[1], comm[2], comm[3], comm[4], comm[5], comm[6], comm[7],
     ]);
@@ -40,22 +47,27 @@ fn by_thread() -> Option<Cause> {
     // One kswapd per node: kswapd0, kswapd1, …
     const SIX_BYTES: u64 = (1 << 48) - 1;
     match word {
-        KHUGEPAGED => Some(Cause::NotifierThp),
-        KSMD => Some(Cause::NotifierKsm),
-        KCOMPACT => Some(Cause::NotifierMigrate),
-        _ if word & SIX_BYTES == KSWAPD => Some(Cause::NotifierReclaim),
-        _ => None,
+        KHUGEPAGED => Cause::NotifierThp as u32,
+        KSMD => Cause::NotifierKsm as u32,
+        KCOMPACT => Cause::NotifierMigrate as u32,
+        _ if word & SIX_BYTES == KSWAPD => Cause::NotifierReclaim as u32,
+        _ => NOBODY,
     }
 }
 
-/// `enum mmu_notifier_event`, the same numbers from 5.10 to 7.3.
+/// `enum mmu_notifier_event`, the same numbers from 5.10 to 7.3. A table in a word: the compiler
+/// would make one in memory of a `match`, and index it in a way that the verifier cannot follow.
 #[inline(always)]
-fn by_event(event: Option<u32>) -> Cause {
-    match event {
-        Some(0) => Cause::NotifierUnmap,
-        Some(1) => Cause::NotifierClear,
-        Some(2 | 3) => Cause::NotifierProtect,
-        Some(6) => Cause::NotifierMigrate,
-        _ => Cause::NotifierOther,
-    }
+fn by_event(event: u32) -> u32 {
+    const CAUSES: u64 = u64::from_le_bytes([
+        Cause::NotifierUnmap as u8,
+        Cause::NotifierClear as u8,
+        Cause::NotifierProtect as u8,
+        Cause::NotifierProtect as u8,
+        Cause::NotifierOther as u8,
+        Cause::NotifierOther as u8,
+        Cause::NotifierMigrate as u8,
+        Cause::NotifierOther as u8,
+    ]);
+    if event < 8 { (CAUSES >> (event * 8)) as u32 & 0xff } else { Cause::NotifierOther as u32 }
 }

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use collapse_common::Cause;
 
-use crate::{context, maps};
+use crate::{context, kernel, maps};
 
 /// The return of any operation.
 #[kretprobe]
@@ -21,7 +21,7 @@ pub fn leave(_: RetProbeContext) -> u32 {
 #[inline(always)]
 fn enter(ctx: &ProbeContext, cause: Cause) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        context::enter(ctx, cpu, ctx.arg(0).unwrap_or(0), cause);
+        context::enter(ctx, cpu, kernel::arg(ctx, 0), cause as u32);
     }
     0
 }
@@ -74,7 +74,7 @@ pub fn nx_recovery(ctx: ProbeContext) -> u32 {
 #[kprobe]
 pub fn zap_all(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        context::enter_outermost(&ctx, cpu, ctx.arg(0).unwrap_or(0), Cause::ZapAll);
+        context::enter_outermost(&ctx, cpu, kernel::arg(&ctx, 0), Cause::ZapAll as u32);
     }
     0
 }

@@ -19,15 +19,16 @@ use crate::{
 /// `mmu_spte_clear_track_bits([kvm,] sptep)`: every zap of a leaf passes through it.
 #[kprobe]
 pub fn clear_track_bits(ctx: ProbeContext) -> u32 {
-    let arg = |n| ctx.arg::<u64>(n).unwrap_or(0);
-    let (kvm, sptep) = if fact!(clear_takes_kvm) == 0 { (0, arg(0)) } else { (arg(0), arg(1)) };
+    let arg = |n| kernel::arg(&ctx, n);
+    let args = [arg(0), arg(1)];
+    let (kvm, sptep) = if fact!(clear_takes_kvm) == 0 { (0, args[0]) } else { (args[0], args[1]) };
     changed(&ctx, kvm, sptep, 0)
 }
 
 /// `mmu_spte_update(sptep, new)`: installs too, whose old SPTE is empty.
 #[kprobe]
 pub fn spte_update(ctx: ProbeContext) -> u32 {
-    let arg = |n| ctx.arg::<u64>(n).unwrap_or(0);
+    let arg = |n| kernel::arg(&ctx, n);
     changed(&ctx, 0, arg(0), arg(1))
 }
 
@@ -52,7 +53,7 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
     let thread = match thread {
         None if kvm != 0 => {
             // A thread in no known operation, but the hook names the VM.
-            let row = context::row(ctx, cpu, kvm, Cause::Unknown);
+            let row = context::row(ctx, cpu, kvm, Cause::Unknown as u32);
             runs::count(row, index(transition, place.level));
             return 0;
         }

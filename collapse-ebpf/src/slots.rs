@@ -24,7 +24,7 @@ const KVM_MR_DELETE: u32 = 1;
 pub fn slot_change(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
         maps::EPOCH.tick();
-        context::enter(&ctx, cpu, ctx.arg(0).unwrap_or(0), Cause::SlotChange);
+        context::enter(&ctx, cpu, kernel::arg(&ctx, 0), Cause::SlotChange as u32);
     }
     0
 }
@@ -34,12 +34,13 @@ pub fn slot_change(ctx: ProbeContext) -> u32 {
 #[kprobe]
 pub fn slot_committed(ctx: ProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
-    let arg = |n| ctx.arg::<u64>(n).unwrap_or(0);
+    let arg = |n| kernel::arg(&ctx, n);
     let kvm = arg(0);
-    let (old, new, change) = if fact!(commit_old_arg) == 2 {
-        (arg(2), arg(3), arg(4))
+    let args = [arg(1), arg(2), arg(3), arg(4)];
+    let [old, new, change] = if fact!(commit_old_arg) == 2 {
+        [args[1], args[2], args[3]]
     } else {
-        (arg(1), arg(2), arg(3))
+        [args[0], args[1], args[2]]
     };
     maps::EPOCH.tick();
     let Some(vm) = context::vm(cpu, kvm) else { return 0 };
@@ -68,11 +69,11 @@ pub fn slot_committed(ctx: ProbeContext) -> u32 {
 #[kprobe]
 pub fn collapse(ctx: ProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
-    let kvm = ctx.arg(0).unwrap_or(0);
+    let kvm = kernel::arg(&ctx, 0);
     maps::EPOCH.tick();
-    let slot = kernel::slot(ctx.arg(1).unwrap_or(0));
+    let slot = kernel::slot(kernel::arg(&ctx, 1));
     let span = context::span(cpu, kvm, slot);
-    if let Some(thread) = context::enter(&ctx, cpu, kvm, Cause::Collapse) {
+    if let Some(thread) = context::enter(&ctx, cpu, kvm, Cause::Collapse as u32) {
         thread.span = span;
     }
     0

@@ -38,7 +38,7 @@ pub fn spte_changed(ctx: RawTracePointContext) -> u32 {
 /// it. Only attached there: other kernels order the arguments differently.
 #[kprobe]
 pub fn handle_changed_spte(ctx: ProbeContext) -> u32 {
-    let arg = |n| ctx.arg::<u64>(n).unwrap_or(0);
+    let arg = |n| kernel::arg(&ctx, n);
     let level = arg(5) as u32;
     let transition = classify(kernel::spte_layout(), level, arg(3), arg(4));
     if let Some(cpu) = maps::cpu() {

@@ -20,9 +20,8 @@ use crate::{
 /// creator.
 #[kprobe]
 pub fn vm_created(ctx: ProbeContext) -> u32 {
-    if let Some(cpu) = maps::cpu()
-        && let Some(kvm) = ctx.arg(0)
-    {
+    if let Some(cpu) = maps::cpu() {
+        let kvm = kernel::arg(&ctx, 0);
         // SAFETY: no arguments.
         let born = unsafe { bpf_ktime_get_ns() };
         // Replaces the entry of an earlier VM at this address whose end was missed.
@@ -70,12 +69,12 @@ pub fn teardown_end(_: RetProbeContext) -> u32 {
 #[inline(always)]
 fn begin_teardown(ctx: &ProbeContext, mark: Option<MarkKind>) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
-    let kvm = ctx.arg(0).unwrap_or(0);
+    let kvm = kernel::arg(ctx, 0);
     let span = context::span(cpu, kvm, Slot::NONE);
     if let Some(kind) = mark {
         context::end_span(cpu, kind, span);
     }
-    if let Some(thread) = context::enter(ctx, cpu, kvm, Cause::Teardown) {
+    if let Some(thread) = context::enter(ctx, cpu, kvm, Cause::Teardown as u32) {
         thread.span = span;
     }
     0

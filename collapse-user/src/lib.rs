@@ -2,7 +2,15 @@
 //!
 //! Data flows one way: [`probe`] attaches the eBPF programs that [`plan`] chose for the running
 //! [`kernel`]; [`source`] turns what they counted and recorded into batches; [`model`] makes VMs,
-//! regions and spans of them; [`view`] shows the model.
+//! regions and spans of them; [`report`] shows the model.
 
+pub mod cli;
+pub mod clock;
+pub mod exit;
 pub mod identity;
 pub mod kernel;
+pub mod model;
+pub mod plan;
+pub mod probe;
+pub mod report;
+pub mod source;

@@ -1,2 +1,7 @@
 //! The `collapse` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    collapse::cli::main()
+}

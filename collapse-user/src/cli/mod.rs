@@ -1,0 +1,153 @@
+//! The command line.
+
+mod doctor;
+mod live;
+mod output;
+mod report;
+mod session;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit::{Exit, Failure};
+
+/// See KVM's huge pages being split, zapped and recovered.
+///
+/// Without a command, shows the live table.
+#[derive(Debug, Parser)]
+#[command(name = "collapse", version, after_help = Exit::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Let the eBPF programs' own diagnostics through, on stderr.
+    #[arg(long, global = true)]
+    ebpf_log: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch VMs in a table that is refreshed until Ctrl-C.
+    Live(LiveArgs),
+    /// Report on a time span, or on a command from start to end.
+    ///
+    /// The report goes to stdout, and the command's own stdout to stderr; with --output the report
+    /// goes to the file and the command keeps its stdout. Without --duration and COMMAND, Ctrl-C
+    /// ends the window.
+    #[command(after_help = Exit::HELP)]
+    Report(ReportArgs),
+    /// Tell what can be seen on this kernel, and by which hooks.
+    #[command(after_help = Exit::HELP)]
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Args)]
+struct LiveArgs {
+    /// Time between refreshes, such as 1s or 500ms.
+    #[arg(long, short, default_value = "1s", value_parser = parse_duration)]
+    interval: Duration,
+}
+
+impl Default for LiveArgs {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1) }
+    }
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// Length of the window, such as 10s, 500ms or 2m.
+    #[arg(long, short, value_parser = parse_duration, conflicts_with = "command")]
+    duration: Option<Duration>,
+    /// Format of the report.
+    #[arg(long, short, value_enum, default_value_t)]
+    format: Format,
+    /// Write the report to a file.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Command to run and report on.
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct DoctorArgs {
+    /// Format of the answer.
+    #[arg(long, short, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Runs the program: parses the command line, does what it says, and turns errors into one line on
+/// stderr and an exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("collapse: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { command, ebpf_log } = cli;
+    match command.unwrap_or(Command::Live(LiveArgs::default())) {
+        Command::Live(args) => live::run(&args, ebpf_log),
+        Command::Report(args) => report::run(args, ebpf_log),
+        Command::Doctor(args) => doctor::run(args.format),
+    }
+}
+
+/// A number with a unit: `ms`, `s` (or none), `m`, `h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit '{unit}': use ms, s, m or h")),
+    };
+    let number: f64 = number.parse().map_err(|_| "expected a number such as 10s".to_owned())?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|e| e.to_string())?;
+    if duration.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));
+        assert!(parse_duration("2 weeks").is_err());
+        assert!(parse_duration("0").is_err());
+        assert!(parse_duration("1e400s").is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! Getting to attached programs, or to one clear line that says what is in the way.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use aya_log::EbpfLogger;
+
+use crate::{
+    exit::{Exit, Failure, OrExit as _},
+    kernel::inspect::{Inspected, ModuleState},
+    model::Model,
+    plan::Plan,
+    probe::{Limits, Probe},
+    source::live::Live,
+};
+
+/// Time between readings of the ring, so that it does not fill up.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Attached programs, and the model of what they saw.
+pub struct Session {
+    /// The running kernel.
+    pub host: Inspected,
+    /// What came of it so far.
+    pub model: Model,
+    live: Live,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
+}
+
+impl Session {
+    /// Attaches everything and takes the first reading.
+    pub fn start(ebpf_log: bool) -> Result<Self, Failure> {
+        if ebpf_log {
+            let _ = env_logger::builder().filter_level(log::LevelFilter::Debug).try_init();
+        }
+        let (plan, host) = Plan::for_running_kernel();
+        if let Some(obstacle) = obstacle(&host) {
+            return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle) });
+        }
+        let mut probe =
+            Probe::attach(&plan, Limits::default(), ebpf_log).or_exit(Exit::CannotMeasure)?;
+        let log = if ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
+        let live = Live::new(probe, plan.kernel.kvm_vm_list).or_exit(Exit::CannotMeasure)?;
+        let mut session = Self { host, model: Model::default(), live, log };
+        session.poll(false)?;
+        Ok(session)
+    }
+
+    /// What is seen and what is not.
+    pub fn coverage(&self) -> &crate::plan::Coverage {
+        self.live.coverage()
+    }
+
+    /// Takes what the ring holds.
+    pub fn drain(&mut self) -> Result<(), Failure> {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        self.live.drain().or_exit(Exit::CannotMeasure)?;
+        Ok(())
+    }
+
+    /// Brings the model up to date; with `last`, completely.
+    pub fn poll(&mut self, last: bool) -> Result<(), Failure> {
+        let batch = self.live.poll(last).or_exit(Exit::CannotMeasure)?;
+        self.model.apply(batch);
+        Ok(())
+    }
+}
+
+/// What makes measuring impossible, and what to do about it. The order is that in which a person
+/// would have to deal with it.
+pub fn obstacle(host: &Inspected) -> Option<String> {
+    use crate::kernel::inspect::Capability::{Bpf, Perfmon};
+    if !host.privileges.is_root() && !(host.privileges.has(Bpf) && host.privileges.has(Perfmon)) {
+        return Some("not permitted: run as root (sudo collapse …)".to_owned());
+    }
+    if host.machine != "x86_64" {
+        return Some(format!("only x86_64 is supported, this is {}", host.machine));
+    }
+    if host.kvm.core == ModuleState::Absent {
+        return Some(
+            "KVM is not loaded: load it with `modprobe kvm_amd` or `modprobe kvm_intel`".to_owned(),
+        );
+    }
+    if let Err(why) = &host.vmlinux_btf {
+        return Some(format!(
+            "the kernel does not describe its types ({why}): a kernel built with \
+             CONFIG_DEBUG_INFO_BTF is needed"
+        ));
+    }
+    if let Err(why) = &host.tracefs {
+        return Some(format!(
+            "tracefs is not to be had ({why}): mount it with \
+             `mount -t tracefs tracefs /sys/kernel/tracing`"
+        ));
+    }
+    if host.kprobes != Ok(true) {
+        return Some(
+            "kprobes are not to be had: a kernel built with CONFIG_KPROBES is needed, and \
+             /sys/kernel/debug/kprobes/enabled must be 1"
+                .to_owned(),
+        );
+    }
+    None
+}
+
+/// Prepares to forward the eBPF side's own diagnostics to stderr.
+fn ebpf_logger(probe: &mut Probe) -> Result<EbpfLogger<&'static dyn log::Log>, Failure> {
+    EbpfLogger::init(&mut probe.ebpf).or_exit(Exit::CannotMeasure)
+}

@@ -1,0 +1,115 @@
+//! Facts about a kernel that the eBPF side needs: offsets, argument positions, SPTE bits.
+
+use std::collections::BTreeSet;
+
+use collapse_common::{SpteLayout, abi::Kernel};
+
+use super::SIGNALS;
+use crate::kernel::inspect::{Inspected, Vendor};
+
+/// Variables whose addresses are facts.
+pub const VARIABLES: &[&str] = &["vm_list", "page_offset_base", "vmemmap_base"];
+
+/// Functions whose parameters are looked up.
+pub const FUNCTIONS: &[&str] = &["kvm_arch_commit_memory_region", "mmu_spte_clear_track_bits"];
+
+/// Fields that no signal depends on.
+const OPTIONAL_FIELDS: &[&str] = &["kvm.debugfs_dentry", "dentry.d_name.name"];
+
+/// Offsets on kernels without module BTF (5.10), of structs that vmlinux BTF does not describe.
+/// Verified by dereferencing on 5.10.223.
+const WITHOUT_MODULE_BTF: &[(&str, u32)] = &[("kvm_mmu_page.role", 52), ("kvm_mmu_page.gfn", 56)];
+
+/// Every field whose offset is wanted.
+pub fn offsets() -> Vec<&'static str> {
+    let fields = SIGNALS.iter().flat_map(|signal| signal.fields).chain(OPTIONAL_FIELDS);
+    fields.copied().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Byte offset of a field, or why it is not known.
+pub fn offset(kernel: &Inspected, path: &str) -> Result<u32, String> {
+    if let Some(offset) = kernel.offset(path) {
+        return Ok(offset);
+    }
+    let known = WITHOUT_MODULE_BTF.iter().find(|(known, _)| *known == path);
+    if let (true, Some((_, offset))) = (is_before_tdp_tracepoints(kernel), known) {
+        return Ok(*offset);
+    }
+    Err(match kernel.offsets.get(path) {
+        Some(Err(why)) => why.to_string(),
+        _ => "not looked up".to_owned(),
+    })
+}
+
+/// Whether this is a kernel like 5.10, without `kvm_tdp_mmu_spte_changed`, module BTF and the
+/// MMU-present bit, which all came soon after.
+fn is_before_tdp_tracepoints(kernel: &Inspected) -> bool {
+    kernel.has_tracepoint("kvmmmu:kvm_tdp_mmu_spte_changed") == Some(false)
+}
+
+/// Number of arguments that a raw tracepoint program gets; `None` if not known.
+pub fn raw_args(kernel: &Inspected, tracepoint: &str) -> Option<usize> {
+    let known = kernel.tracepoints.get(tracepoint)?.raw_args.as_ref();
+    match (known, tracepoint) {
+        (Ok(args), _) => Some(args.len()),
+        (Err(_), "kvmmmu:fast_page_fault") => {
+            Some(if is_before_tdp_tracepoints(kernel) { 6 } else { 5 })
+        }
+        _ => None,
+    }
+}
+
+/// Facts about a kernel; what is not known is left unknown.
+pub fn facts(kernel: &Inspected) -> Kernel {
+    let old = is_before_tdp_tracepoints(kernel);
+    let at = |path| offset(kernel, path).unwrap_or(Kernel::UNKNOWN);
+    let address = |name| kernel.symbol(name).map_or(0, |symbol| symbol.address);
+    let parameters = |name: &str| kernel.functions.get(name).and_then(|found| found.as_ref().ok());
+    let commit_old_arg = parameters("kvm_arch_commit_memory_region")
+        .and_then(|parameters| parameters.iter().position(|parameter| parameter.name == "old"))
+        .unwrap_or(if old { 2 } else { 1 });
+    let clear_takes_kvm = parameters("mmu_spte_clear_track_bits")
+        .map_or(!old, |parameters| parameters.first().is_some_and(|first| first.name == "kvm"));
+    // 3 on 5.10, which describes no enums of KVM.
+    let ret_pf_fixed = match kernel.constants.get("RET_PF_FIXED") {
+        Some(Ok(value)) => *value as u32,
+        _ => 3,
+    };
+    Kernel {
+        spte: spte_layout(kernel, old),
+        vcpu_kvm: at("kvm_vcpu.kvm"),
+        kvm_mmu_notifier: at("kvm.mmu_notifier"),
+        kvm_vm_list: at("kvm.vm_list"),
+        kvm_userspace_pid: at("kvm.userspace_pid"),
+        kvm_debugfs_dentry: at("kvm.debugfs_dentry"),
+        dentry_name: at("dentry.d_name.name"),
+        kvm_pages: at("kvm.stat.pages_4k"),
+        slot_base_gfn: at("kvm_memory_slot.base_gfn"),
+        slot_npages: at("kvm_memory_slot.npages"),
+        slot_flags: at("kvm_memory_slot.flags"),
+        slot_id: at("kvm_memory_slot.id"),
+        slot_as_id: at("kvm_memory_slot.as_id"),
+        range_event: at("mmu_notifier_range.event"),
+        page_private: at("page.private"),
+        page_size: match kernel.sizes.get("page") {
+            Some(Ok(size)) => *size,
+            _ => Kernel::UNKNOWN,
+        },
+        sp_gfn: at("kvm_mmu_page.gfn"),
+        sp_role: at("kvm_mmu_page.role"),
+        commit_old_arg: commit_old_arg as u32,
+        ret_pf_fixed,
+        clear_takes_kvm: clear_takes_kvm.into(),
+        vm_list: address("vm_list"),
+        page_offset_base: address("page_offset_base"),
+        vmemmap_base: address("vmemmap_base"),
+    }
+}
+
+/// `shadow_accessed_mask` and `shadow_dirty_mask` follow the page-table format: EPT's own, else
+/// that of ordinary page tables.
+fn spte_layout(kernel: &Inspected, old: bool) -> SpteLayout {
+    let ept = kernel.kvm.vendor == Some(Vendor::Intel) && kernel.kvm.nested_paging != Ok(false);
+    let layout = if ept { SpteLayout::EPT } else { SpteLayout::NPT };
+    if old { layout.without_present_bit() } else { layout }
+}

@@ -1,0 +1,214 @@
+//! Which hooks to use on the running kernel. Pure: a plan follows from an [`Inspected`] value, so
+//! plans for every kernel are tested from recordings.
+
+mod facts;
+mod signals;
+
+use std::collections::BTreeSet;
+
+use collapse_common::abi::Kernel;
+
+pub use signals::{Hook, Layout, SIGNALS, Signal};
+
+use crate::kernel::inspect::{Inspected, Wanted};
+
+/// What to load and attach, and with which facts.
+#[derive(Debug)]
+pub struct Plan {
+    /// Facts for the eBPF side.
+    pub kernel: Kernel,
+    coverage: Coverage,
+}
+
+/// Which signals are seen.
+#[derive(Clone, Debug)]
+pub struct Coverage {
+    /// The MMU that VMs use.
+    pub mmu: Mmu,
+    /// Every signal.
+    pub signals: Vec<SignalStatus>,
+}
+
+/// How one signal is seen, or why not.
+#[derive(Clone, Debug)]
+pub struct SignalStatus {
+    /// The signal.
+    pub signal: &'static Signal,
+    /// Hooks in use; `None` if it is not seen.
+    pub way: Option<&'static [Hook]>,
+    /// Why it is not seen.
+    pub reason: Option<String>,
+}
+
+/// The MMU that KVM uses for ordinary guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mmu {
+    /// Nested paging, page tables kept by the TDP MMU: the default from 5.14 on.
+    Tdp,
+    /// Nested paging, page tables kept with rmaps: `tdp_mmu=N`, the default of 5.10.
+    Rmap,
+    /// No nested paging: `npt=0`, `ept=0`.
+    Shadow,
+    /// The module parameters could not be read.
+    Unknown,
+}
+
+impl Mmu {
+    fn of(kernel: &Inspected) -> Self {
+        match (&kernel.kvm.nested_paging, &kernel.kvm.tdp_mmu) {
+            (Ok(false), _) => Self::Shadow,
+            (Ok(true), Ok(true)) => Self::Tdp,
+            (Ok(true), Ok(false)) => Self::Rmap,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The signal without which SPTE changes of this MMU are not seen.
+    pub fn essential_signal(self) -> &'static str {
+        match self {
+            Self::Tdp | Self::Unknown => "tdp_changes",
+            Self::Rmap | Self::Shadow => "rmap_changes",
+        }
+    }
+
+    /// In words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tdp => "TDP MMU",
+            Self::Rmap => "rmap MMU",
+            Self::Shadow => "shadow paging",
+            Self::Unknown => "MMU unknown",
+        }
+    }
+}
+
+impl Plan {
+    /// Looks at the running kernel and plans for it.
+    pub fn for_running_kernel() -> (Self, Inspected) {
+        let symbols = symbols();
+        let tracepoints = tracepoints();
+        let offsets = facts::offsets();
+        let wanted = Wanted {
+            symbols: &symbols,
+            tracepoints: &tracepoints,
+            offsets: &offsets,
+            sizes: &["page"],
+            constants: &["RET_PF_FIXED"],
+            functions: facts::FUNCTIONS,
+        };
+        let kernel = Inspected::of_running_kernel(std::path::Path::new("/"), &wanted);
+        (Self::new(&kernel), kernel)
+    }
+
+    /// Plans for a kernel.
+    pub fn new(kernel: &Inspected) -> Self {
+        let facts = facts::facts(kernel);
+        let signals = SIGNALS.iter().map(|signal| SignalStatus::plan(signal, kernel)).collect();
+        Self { kernel: facts, coverage: Coverage { mmu: Mmu::of(kernel), signals } }
+    }
+
+    /// What will be seen if everything attaches.
+    pub fn coverage(&self) -> Coverage {
+        self.coverage.clone()
+    }
+}
+
+impl Coverage {
+    /// Whether the signal called `name` is seen.
+    pub fn sees(&self, name: &str) -> bool {
+        self.signals.iter().any(|status| status.signal.name == name && status.way.is_some())
+    }
+
+    /// Signals that are not seen.
+    pub fn missing(&self) -> impl Iterator<Item = &SignalStatus> {
+        self.signals.iter().filter(|status| status.way.is_none())
+    }
+}
+
+impl SignalStatus {
+    fn plan(signal: &'static Signal, kernel: &Inspected) -> Self {
+        let no_field = signal.fields.iter().find_map(|field| {
+            facts::offset(kernel, field).err().map(|why| format!("{field}: {why}"))
+        });
+        let mut reasons = Vec::new();
+        let way = match no_field {
+            Some(reason) => {
+                reasons.push(reason);
+                None
+            }
+            None => signal.ways.iter().copied().find(|way| {
+                let missing: Vec<_> = way.iter().filter_map(|hook| missing(hook, kernel)).collect();
+                let usable = missing.is_empty();
+                reasons.extend(missing);
+                usable
+            }),
+        };
+        let reason = way.is_none().then(|| reasons.join("; "));
+        Self { signal, way, reason }
+    }
+}
+
+/// Why a hook cannot be used; `None` if it can, as far as is known.
+fn missing(hook: &Hook, kernel: &Inspected) -> Option<String> {
+    match *hook {
+        Hook::Raw { tracepoint, layout, .. } => {
+            if kernel.has_tracepoint(tracepoint) == Some(false) {
+                return Some(format!("no tracepoint {tracepoint}"));
+            }
+            let fields = kernel.tracepoints.get(tracepoint).and_then(|t| t.fields.as_ref().ok());
+            match (layout, fields, facts::raw_args(kernel, tracepoint)) {
+                (Layout::Field(name), Some(fields), _)
+                    if !fields.iter().any(|field| field.name == name) =>
+                {
+                    Some(format!("tracepoint {tracepoint} has no {name}"))
+                }
+                (Layout::Args(wanted), _, Some(args)) if args != wanted => {
+                    Some(format!("tracepoint {tracepoint} has {args} arguments"))
+                }
+                _ => None,
+            }
+        }
+        Hook::Entry { function, .. } | Hook::Pair { function, .. } => {
+            if kernel.symbols.is_err() || kernel.can_probe(function) {
+                return None;
+            }
+            Some(match kernel.symbol(function) {
+                None => format!("no function {function}"),
+                Some(_) => format!("{function} cannot be probed"),
+            })
+        }
+        Hook::Run { variable, .. } => match kernel.symbol(variable) {
+            None => Some(format!("no variable {variable}")),
+            Some(symbol) if symbol.address == 0 => {
+                Some(format!("the address of {variable} is hidden (kernel.kptr_restrict)"))
+            }
+            Some(_) => None,
+        },
+    }
+}
+
+/// Every symbol in the table, and those that facts come from.
+fn symbols() -> Vec<&'static str> {
+    let hooks = SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| way.iter());
+    let names: BTreeSet<_> = hooks
+        .filter_map(|hook| match *hook {
+            Hook::Entry { function, .. } | Hook::Pair { function, .. } => Some(function),
+            Hook::Run { variable, .. } => Some(variable),
+            Hook::Raw { .. } => None,
+        })
+        .chain(facts::VARIABLES.iter().copied())
+        .collect();
+    names.into_iter().collect()
+}
+
+fn tracepoints() -> Vec<&'static str> {
+    let hooks = SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| way.iter());
+    let names: BTreeSet<_> = hooks
+        .filter_map(|hook| match *hook {
+            Hook::Raw { tracepoint, .. } => Some(tracepoint),
+            _ => None,
+        })
+        .collect();
+    names.into_iter().collect()
+}

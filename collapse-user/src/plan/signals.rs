@@ -1,0 +1,286 @@
+//! The table of signals: what can be seen, by which hooks, and what is lost without them.
+
+use std::fmt;
+
+/// Where a program attaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// A raw tracepoint `system:name`.
+    Raw {
+        /// Program in the eBPF object.
+        program: &'static str,
+        /// Tracepoint.
+        tracepoint: &'static str,
+        /// What tells that its arguments are as the program reads them.
+        layout: Layout,
+    },
+    /// The entry of a kernel function.
+    Entry {
+        /// Program in the eBPF object.
+        program: &'static str,
+        /// Function.
+        function: &'static str,
+    },
+    /// Entry and return of a kernel function.
+    Pair {
+        /// Program for the entry.
+        program: &'static str,
+        /// Program for the return.
+        exit: &'static str,
+        /// Function.
+        function: &'static str,
+    },
+    /// A program that user space runs itself, on facts that must be known.
+    Run {
+        /// Program in the eBPF object.
+        program: &'static str,
+        /// Variable of the kernel that it starts from.
+        variable: &'static str,
+    },
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raw { tracepoint, .. } => write!(f, "raw_tp:{tracepoint}"),
+            Self::Entry { function, .. } => write!(f, "kprobe:{function}"),
+            Self::Pair { function, .. } => write!(f, "kprobe+kretprobe:{function}"),
+            Self::Run { program, variable } => write!(f, "run:{program}({variable})"),
+        }
+    }
+}
+
+/// How to tell a raw tracepoint's argument layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// It never changed.
+    Stable,
+    /// Its format has this field.
+    Field(&'static str),
+    /// It has so many arguments.
+    Args(usize),
+}
+
+/// Something to be seen, and ways to see it.
+#[derive(Debug)]
+pub struct Signal {
+    /// Key in every output.
+    pub name: &'static str,
+    /// What is not known without it.
+    pub loses: &'static str,
+    /// Sets of hooks by preference; the first whose hooks are all to be had is used.
+    pub ways: &'static [&'static [Hook]],
+    /// Struct fields that its programs read.
+    pub fields: &'static [&'static str],
+}
+
+const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
+    Hook::Raw { program, tracepoint, layout: Layout::Stable }
+}
+
+const fn entry(program: &'static str, function: &'static str) -> Hook {
+    Hook::Entry { program, function }
+}
+
+/// An operation: its entry publishes VM and cause, its return takes them back.
+const fn operation(program: &'static str, function: &'static str) -> Hook {
+    Hook::Pair { program, exit: "leave", function }
+}
+
+const SLOT_FIELDS: &[&str] = &[
+    "kvm_memory_slot.base_gfn",
+    "kvm_memory_slot.npages",
+    "kvm_memory_slot.flags",
+    "kvm_memory_slot.id",
+    "kvm_memory_slot.as_id",
+];
+const SHADOW_FIELDS: &[&str] = &["page.private", "kvm_mmu_page.gfn", "kvm_mmu_page.role"];
+
+/// Every signal. Costs in instructions on 6.12: an empty raw tracepoint program 109, a kprobe 396, a
+/// pair some 2,000; so kprobes on hot functions only where there is no tracepoint.
+pub const SIGNALS: &[Signal] = &[
+    Signal {
+        name: "vm_created",
+        loses: "VMs are adopted when first seen, not when created",
+        ways: &[&[entry("vm_created", "kvm_arch_init_vm")]],
+        fields: &[],
+    },
+    Signal {
+        name: "vm_destroyed",
+        loses: "VMs that go away stay listed",
+        ways: &[&[
+            Hook::Pair {
+                program: "vm_destroyed",
+                exit: "vm_destroyed_end",
+                function: "kvm_destroy_vm",
+            },
+            Hook::Pair {
+                program: "teardown",
+                exit: "teardown_end",
+                function: "kvm_arch_flush_shadow_all",
+            },
+        ]],
+        fields: &[],
+    },
+    Signal {
+        name: "memslots",
+        loses: "changes by memslot updates have no cause",
+        ways: &[&[operation("slot_change", "kvm_set_memslot")]],
+        fields: &[],
+    },
+    Signal {
+        name: "dirty_logging",
+        loses: "when dirty logging goes on and off is not known",
+        ways: &[&[entry("slot_committed", "kvm_arch_commit_memory_region")]],
+        fields: SLOT_FIELDS,
+    },
+    Signal {
+        name: "eager_split",
+        loses: "splits and write-protection by dirty logging have no cause of their own",
+        ways: &[
+            &[
+                operation("eager_split", "kvm_mmu_slot_try_split_huge_pages"),
+                operation("log_protect", "kvm_mmu_slot_remove_write_access"),
+            ],
+            &[
+                // 5.10 never splits eagerly.
+                operation("log_protect", "kvm_mmu_slot_remove_write_access"),
+            ],
+        ],
+        fields: &[],
+    },
+    Signal {
+        name: "clear_dirty_bits",
+        loses: "clearing of dirty bits by dirty logging has no cause (Intel PML)",
+        ways: &[&[operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty")]],
+        fields: &[],
+    },
+    Signal {
+        name: "dirty_log_harvest",
+        loses: "changes by KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG have no cause",
+        ways: &[&[
+            operation("get_dirty_log", "kvm_get_dirty_log_protect"),
+            operation("clear_dirty_log", "kvm_clear_dirty_log_protect"),
+        ]],
+        fields: &[],
+    },
+    Signal {
+        name: "collapse",
+        loses: "runs of the slot-wide collapse routine, and the changes it makes as its own",
+        ways: &[
+            &[collapse("kvm_mmu_recover_huge_pages")],
+            &[collapse("kvm_mmu_zap_collapsible_sptes")],
+        ],
+        fields: SLOT_FIELDS,
+    },
+    Signal {
+        name: "notifier",
+        loses: "changes by MMU notifiers have no cause, and in other tasks no VM",
+        ways: &[&[operation("invalidate", "kvm_mmu_notifier_invalidate_range_start")]],
+        fields: &["kvm.mmu_notifier", "mmu_notifier_range.event"],
+    },
+    Signal {
+        name: "slot_deleted",
+        loses: "zaps by memslot deletion have no cause of their own",
+        ways: &[&[operation("slot_gone", "kvm_arch_flush_shadow_memslot")]],
+        fields: &[],
+    },
+    Signal {
+        name: "zap_all",
+        loses: "zaps of all SPTEs have no cause of their own",
+        ways: &[
+            &[operation("zap_all", "kvm_mmu_zap_all_fast")],
+            &[operation("zap_all", "__kvm_mmu_zap_all_fast_front_half")],
+        ],
+        fields: &[],
+    },
+    Signal {
+        name: "zap_range",
+        loses: "zaps by MTRR and APICv changes have no cause of their own",
+        ways: &[&[operation("zap_range", "kvm_zap_gfn_range")]],
+        fields: &[],
+    },
+    Signal {
+        name: "nx_recovery",
+        loses: "zaps by the NX huge-page recovery worker have no cause, and no VM where it is a kernel thread",
+        ways: &[
+            &[operation("nx_recovery", "kvm_nx_huge_page_recovery_worker")],
+            // 6.1: the worker is a thread that never returns from its function.
+            &[operation("nx_recovery", "kvm_tdp_mmu_zap_sp")],
+        ],
+        fields: &[],
+    },
+    Signal {
+        name: "faults",
+        loses: "guest faults are not counted, and changes in them have neither VM nor cause",
+        ways: &[
+            &[Hook::Raw {
+                program: "page_fault",
+                tracepoint: "kvm:kvm_page_fault",
+                layout: Layout::Field("vcpu_id"),
+            }],
+            &[entry("mmu_page_fault", "kvm_mmu_page_fault")],
+        ],
+        fields: &["kvm_vcpu.kvm"],
+    },
+    Signal {
+        name: "fast_faults",
+        loses: "faults resolved by the lockless fast path are not told apart",
+        ways: &[
+            &[Hook::Raw {
+                program: "fast_page_fault",
+                tracepoint: "kvmmmu:fast_page_fault",
+                layout: Layout::Args(5),
+            }],
+            &[Hook::Raw {
+                program: "fast_page_fault_of_6",
+                tracepoint: "kvmmmu:fast_page_fault",
+                layout: Layout::Args(6),
+            }],
+        ],
+        fields: &[],
+    },
+    Signal {
+        name: "tdp_changes",
+        loses: "SPTE changes of the TDP MMU",
+        ways: &[
+            &[raw("spte_changed", "kvmmmu:kvm_tdp_mmu_spte_changed")],
+            &[entry("handle_changed_spte", "__handle_changed_spte")],
+        ],
+        fields: &[],
+    },
+    Signal {
+        name: "rmap_changes",
+        loses: "SPTE changes of the rmap MMU (tdp_mmu=N) and of shadow paging",
+        ways: &[&[
+            entry("clear_track_bits", "mmu_spte_clear_track_bits"),
+            entry("spte_update", "mmu_spte_update"),
+        ]],
+        fields: SHADOW_FIELDS,
+    },
+    Signal {
+        name: "drop_spte",
+        loses: "calls of drop_spte are not counted",
+        ways: &[&[entry("drop_spte", "drop_spte")]],
+        fields: &[],
+    },
+    Signal {
+        name: "vm_list",
+        loses: "VMs that were there before are unknown until they do something, and have no name",
+        ways: &[&[WALK]],
+        fields: &["kvm.vm_list", "kvm.userspace_pid"],
+    },
+    Signal {
+        name: "gauges",
+        loses: "KVM's own gauges: mappings by size, and the check that counts add up",
+        ways: &[&[WALK]],
+        fields: &["kvm.vm_list", "kvm.stat.pages_4k"],
+    },
+];
+
+/// Walks KVM's list of VMs.
+const WALK: Hook = Hook::Run { program: "walk", variable: "vm_list" };
+
+const fn collapse(function: &'static str) -> Hook {
+    Hook::Pair { program: "collapse", exit: "collapse_end", function }
+}

@@ -1,0 +1,210 @@
+//! Loading the eBPF programs and attaching them as planned. The kernel boundary.
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapError,
+    programs::{Program, ProgramError},
+};
+
+use crate::plan::{Coverage, Hook, Plan};
+
+/// Size of the kernel-side tables. Memory: rows take 512 bytes each per CPU, threads 128 bytes, VMs
+/// 100, the ring its size.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// (VM, cause) rows; a VM that goes through a migration uses about ten.
+    pub rows: u32,
+    /// Threads known to KVM at one time: vCPUs, and whoever changes SPTEs otherwise.
+    pub threads: u32,
+    /// VMs at one time.
+    pub vms: u32,
+    /// Ring buffer, bytes; a power of two and a multiple of the page size.
+    pub ring: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { rows: 1024, threads: 4096, vms: 1024, ring: 1 << 20 }
+    }
+}
+
+/// Why the programs are not running.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The kernel refuses eBPF to this user.
+    #[error(
+        "not permitted to load eBPF programs: run as root, or with CAP_BPF, CAP_PERFMON and \
+         CAP_SYS_RESOURCE"
+    )]
+    NotPermitted,
+    /// The object could not be loaded.
+    #[error("cannot load the eBPF object")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// A map is not as expected.
+    #[error("eBPF map {name}")]
+    Map {
+        /// Name of the map.
+        name: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: MapError,
+    },
+    /// The object lacks a map that this build of user space needs.
+    #[error("the eBPF object has no map {0}")]
+    NoMap(&'static str),
+    /// A signal without which nothing can be measured could not be attached.
+    #[error("cannot see {signal}: {reason}")]
+    Essential {
+        /// The signal.
+        signal: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Running programs. They are detached and everything in the kernel is freed when it is dropped,
+/// or when the process dies: nothing is pinned.
+pub struct Probe {
+    /// The loaded object.
+    pub ebpf: Ebpf,
+    /// What is seen and what is not.
+    pub coverage: Coverage,
+}
+
+impl Probe {
+    /// Loads the object for the kernel that `plan` was made for and attaches every planned hook.
+    /// A hook that cannot be attached lowers coverage, unless the changes of the MMU in use cannot be
+    /// seen without it.
+    ///
+    /// `log` lets the eBPF side's own diagnostics through; without it they are compiled away by the
+    /// verifier.
+    pub fn attach(plan: &Plan, limits: Limits, log: bool) -> Result<Self, ProbeError> {
+        raise_memlock_limit();
+        let log_level = if log { u8::MAX } else { 0 };
+        let mut ebpf = EbpfLoader::new()
+            .override_global("KERNEL", &plan.kernel, true)
+            .override_global(aya_log::LEVEL, &log_level, false)
+            .map_max_entries("ROWS", limits.rows)
+            .map_max_entries("ROW_OWNERS", limits.rows)
+            .map_max_entries("FREE_ROWS", limits.rows)
+            .map_max_entries("VMS", limits.vms)
+            .map_max_entries("THREADS", limits.threads)
+            .map_max_entries("THREAD_INDEX", limits.threads)
+            .map_max_entries("FREE_THREADS", limits.threads)
+            .map_max_entries("RING", limits.ring)
+            .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/collapse-ebpf")))
+            .map_err(|error| {
+                if is_permission_error(&error) {
+                    ProbeError::NotPermitted
+                } else {
+                    ProbeError::Load(Box::new(error))
+                }
+            })?;
+        let mut coverage = plan.coverage();
+        for signal in &mut coverage.signals {
+            let Some(way) = signal.way else { continue };
+            if let Err(reason) = way.iter().try_for_each(|hook| attach(&mut ebpf, hook)) {
+                signal.way = None;
+                signal.reason = Some(reason);
+            }
+        }
+        let essential = coverage.mmu.essential_signal();
+        if let Some(status) = coverage.missing().find(|status| status.signal.name == essential) {
+            return Err(ProbeError::Essential {
+                signal: status.signal.loses,
+                reason: status.reason.clone().unwrap_or_default(),
+            });
+        }
+        Ok(Self { ebpf, coverage })
+    }
+}
+
+/// Maps count against `RLIMIT_MEMLOCK` before 5.11. Failing is harmless where it is not needed.
+fn raise_memlock_limit() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the pointer is to a live value.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+}
+
+fn attach(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), String> {
+    match *hook {
+        Hook::Raw { program, tracepoint, .. } => {
+            let name = tracepoint.split_once(':').map_or(tracepoint, |(_, name)| name);
+            with(ebpf, program, |loaded| match loaded {
+                Program::RawTracePoint(raw) => raw.attach(name).map(drop),
+                _ => Err(ProgramError::UnexpectedProgramType),
+            })
+        }
+        Hook::Entry { program, function } => probe(ebpf, program, function),
+        Hook::Pair { program, exit, function } => {
+            // The return first: an operation seen to begin is then also seen to end.
+            probe(ebpf, exit, function)?;
+            probe(ebpf, program, function)
+        }
+        Hook::Run { program, .. } => with(ebpf, program, |_| Ok(())),
+    }
+}
+
+fn probe(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<(), String> {
+    with(ebpf, program, |loaded| match loaded {
+        Program::KProbe(probe) => probe.attach(function, 0).map(drop),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    })
+}
+
+/// Loads a program if it is not yet, then does something with it.
+fn with(
+    ebpf: &mut Ebpf,
+    name: &str,
+    attach: impl FnOnce(&mut Program) -> Result<(), ProgramError>,
+) -> Result<(), String> {
+    let program =
+        ebpf.program_mut(name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
+    if program.fd().is_err() {
+        let loaded = match program {
+            Program::RawTracePoint(raw) => raw.load(),
+            Program::KProbe(probe) => probe.load(),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
+        loaded
+            .map_err(|error| format!("the kernel refuses program {name}: {}", refusal(&error)))?;
+    }
+    attach(program).map_err(|error| format!("cannot attach {name}: {}", chain(&error)))
+}
+
+/// Why a program was refused, in one line: of the verifier's log, the line that says so.
+fn refusal(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
+    let log = verifier_log.to_string();
+    log::debug!("{log}");
+    let verdict = log.lines().rev().find(|line| {
+        let statistics = ["processed ", "stack depth", "verification time"];
+        !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start))
+    });
+    format!("{io_error}: {}", verdict.unwrap_or("no reason given"))
+}
+
+/// An error with its sources, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+fn is_permission_error(error: &aya::EbpfError) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::PermissionDenied
+        {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

@@ -1,0 +1,129 @@
+//! The live table: a row per VM, rates since the table before.
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use super::{Report, Style, VmReport, text::duration};
+
+/// A VM's figures that rates are made of.
+#[derive(Clone, Copy, Default)]
+struct Flows {
+    splits: u64,
+    zaps: u64,
+    recoveries: u64,
+    faults: Option<u64>,
+}
+
+impl Flows {
+    fn of(vm: &VmReport) -> Self {
+        Self {
+            splits: vm.splits.total,
+            zaps: vm.zaps.total,
+            recoveries: vm.recoveries.total,
+            faults: vm.faults.as_ref().map(|faults| faults.total),
+        }
+    }
+}
+
+/// The table for a terminal of so many columns and rows, a string per line, none wider than the
+/// terminal and none more than its rows.
+pub fn live_table(
+    before: Option<&Report>,
+    now: &Report,
+    columns: usize,
+    rows: usize,
+    style: Style,
+) -> Vec<String> {
+    let alive: Vec<_> = now.vms.iter().filter(|vm| !vm.gone).collect();
+    let title = format!(
+        "collapse: kernel {}, {}, {}, {} VMs, {} ended; Ctrl-C ends",
+        now.host.kernel,
+        now.host.mmu.label(),
+        duration(now.window_ns),
+        alive.len(),
+        now.vms.len() - alive.len(),
+    );
+    let head = format!(
+        "{:<18} {:>7} {:>9} {:>7} {:>5} {:>8} {:>9} {:>8} {:>9} {:>11}",
+        "VM", "pid", "4K", "2M", "1G", "splits/s", "zaps/s", "recov/s", "faults/s", "recovered"
+    );
+    let mut lines = vec![cut(&title, columns), style.bold(&cut(&head, columns))];
+    let missing = now.coverage.iter().filter(|signal| !signal.seen).count();
+    let lost: u64 = now.losses.values().sum();
+    let status = format!("lost {lost}; {missing} of {} signals not seen", now.coverage.len());
+    let room = rows.saturating_sub(lines.len() + 1);
+    let seconds =
+        before.map(|before| (now.window_ns.saturating_sub(before.window_ns)) as f64 / 1e9);
+    for vm in alive.iter().take(room) {
+        let earlier = before
+            .and_then(|before| before.vms.iter().find(|earlier| earlier.born_ns == vm.born_ns));
+        lines.push(cut(&row(vm, earlier, seconds), columns));
+    }
+    if alive.len() > room
+        && let Some(last) = lines.last_mut()
+    {
+        *last = cut(&format!("… and {} more", alive.len() + 1 - room), columns);
+    }
+    lines.push(style.dim(&cut(&status, columns)));
+    lines.truncate(rows);
+    lines
+}
+
+/// One line per VM, for a pipe.
+pub fn live_lines(now: &Report) -> String {
+    let mut text = String::new();
+    for vm in now.vms.iter().filter(|vm| !vm.gone) {
+        let pages = vm.pages.end.map_or("4k=– 2m=– 1g=–".to_owned(), |pages| {
+            format!("4k={} 2m={} 1g={}", pages.small, pages.huge, pages.giant)
+        });
+        let faults = vm.faults.as_ref().map_or("–".to_owned(), |faults| faults.total.to_string());
+        text.push_str(&format!(
+            "t={:.1} pid={} name={} {pages} splits={} zaps={} lost={} recovered={} faults={faults}\n",
+            now.window_ns as f64 / 1e9,
+            vm.pid.map_or("–".to_owned(), |pid| pid.to_string()),
+            vm.name.as_deref().unwrap_or("–").replace(' ', "_"),
+            vm.splits.total,
+            vm.zaps.total,
+            vm.regions.lost,
+            vm.regions.recovered,
+        ));
+    }
+    text
+}
+
+fn row(vm: &VmReport, earlier: Option<&VmReport>, seconds: Option<f64>) -> String {
+    let name = cut(vm.name.as_deref().unwrap_or("–"), 18);
+    let pad = " ".repeat(18 - name.width().min(18));
+    let now = Flows::of(vm);
+    let then = earlier.map(Flows::of);
+    let rate = |of: fn(&Flows) -> Option<u64>| {
+        let change = of(&now)?.saturating_sub(of(&then?)?);
+        let seconds = seconds.filter(|seconds| *seconds > 0.0)?;
+        Some(change as f64 / seconds)
+    };
+    let shown = |rate: Option<f64>| rate.map_or("–".to_owned(), |rate| format!("{rate:.0}"));
+    let pages = vm.pages.end.map(|pages| [pages.small, pages.huge, pages.giant]);
+    let page = |at: usize| pages.map_or("–".to_owned(), |pages| pages[at].to_string());
+    format!(
+        "{name}{pad} {:>7} {:>9} {:>7} {:>5} {:>8} {:>9} {:>8} {:>9} {:>11}",
+        vm.pid.map_or("–".to_owned(), |pid| pid.to_string()),
+        page(0),
+        page(1),
+        page(2),
+        shown(rate(|flows| Some(flows.splits))),
+        shown(rate(|flows| Some(flows.zaps))),
+        shown(rate(|flows| Some(flows.recoveries))),
+        shown(rate(|flows| flows.faults)),
+        format!("{}/{}", vm.regions.recovered, vm.regions.lost),
+    )
+}
+
+/// The text, cut to so many columns.
+fn cut(text: &str, columns: usize) -> String {
+    let mut width = 0;
+    text.chars()
+        .take_while(|c| {
+            width += c.width().unwrap_or(0);
+            width <= columns
+        })
+        .collect()
+}

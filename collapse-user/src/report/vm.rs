@@ -1,0 +1,274 @@
+//! One VM's part of the report.
+
+use std::collections::BTreeMap;
+
+use collapse_common::{Cause, Counter, Transition, abi::Pages};
+use serde::Serialize;
+
+use crate::{
+    identity::VmProcess,
+    model::{CollapseSpan, RegionCounts, Totals, Vm, Work},
+    plan::Coverage,
+    source::Slot,
+};
+
+/// Names of levels 1 to 3.
+const SIZES: [&str; 3] = ["4k", "2m", "1g"];
+
+/// One VM.
+#[derive(Clone, Debug, Serialize)]
+pub struct VmReport {
+    /// Process id of the VMM.
+    pub pid: Option<u32>,
+    /// Thread that created the VM.
+    pub tid: Option<u32>,
+    /// File descriptor of the VM in that process.
+    pub fd: Option<u32>,
+    /// Name, made safe to print.
+    pub name: Option<String>,
+    /// Where the name is from.
+    pub name_source: Option<crate::identity::NameSource>,
+    /// When it was created or first seen, `CLOCK_MONOTONIC` ns.
+    pub born_ns: u64,
+    /// Whether it was created inside the window: its counts are complete then.
+    pub created: bool,
+    /// Whether it ended inside the window.
+    pub gone: bool,
+    /// KVM's own gauges.
+    pub pages: PagesReport,
+    /// Huge leaves that became page tables.
+    pub splits: Counts,
+    /// Leaves that became non-present, children of removed page tables included, zaps that were one
+    /// half of a split not.
+    pub zaps: Counts,
+    /// Leaves installed.
+    pub installs: Counts,
+    /// Leaves write-protected in place.
+    pub write_protects: Counts,
+    /// Regions that got their huge leaf back.
+    pub recoveries: Recoveries,
+    /// Regions that lost their huge leaf, and what became of them.
+    pub regions: RegionCounts,
+    /// `recovered / lost`; `None` if none was lost.
+    pub recovery_rate: Option<f64>,
+    /// `recovered / (recovered + refaulted_small)`: over the regions touched again.
+    pub recovery_rate_touched: Option<f64>,
+    /// Guest faults; `None` if not seen.
+    pub faults: Option<Faults>,
+    /// Calls of `drop_spte`; `None` if not seen.
+    pub drop_spte_calls: Option<u64>,
+    /// Times dirty logging went on for a slot; `None` if not seen.
+    pub log_on: Option<u64>,
+    /// Times dirty logging went off for a slot; `None` if not seen.
+    pub log_off: Option<u64>,
+    /// Runs of the collapse routine; `None` if not seen.
+    pub collapse_runs: Option<u64>,
+    /// The latest of them.
+    pub collapse_spans: Vec<SpanReport>,
+}
+
+/// KVM's own gauges, and whether our counts agree.
+#[derive(Clone, Debug, Serialize)]
+pub struct PagesReport {
+    /// At the start of the window; zero for a VM created inside it.
+    pub start: Option<PagesBySize>,
+    /// At its end, or just before teardown.
+    pub end: Option<PagesBySize>,
+    /// Change of the gauges minus what the counted changes add up to. Zero if it adds up.
+    pub residual: Option<ResidualBySize>,
+}
+
+/// Mappings by size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PagesBySize {
+    /// 4 KiB.
+    #[serde(rename = "4k")]
+    pub small: u64,
+    /// 2 MiB.
+    #[serde(rename = "2m")]
+    pub huge: u64,
+    /// 1 GiB.
+    #[serde(rename = "1g")]
+    pub giant: u64,
+}
+
+/// Residual by size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ResidualBySize {
+    /// 4 KiB.
+    #[serde(rename = "4k")]
+    pub small: i64,
+    /// 2 MiB.
+    #[serde(rename = "2m")]
+    pub huge: i64,
+    /// 1 GiB.
+    #[serde(rename = "1g")]
+    pub giant: i64,
+}
+
+/// Changes of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All of them.
+    pub total: u64,
+    /// By size of what the SPTE maps.
+    pub by_level: BTreeMap<&'static str, u64>,
+    /// By cause.
+    pub by_cause: BTreeMap<&'static str, u64>,
+}
+
+/// Regions that got their huge leaf back.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Recoveries {
+    /// All of them.
+    pub total: u64,
+    /// By a fault that installed a huge leaf where nothing was mapped.
+    pub by_refault: u64,
+    /// By replacing the page table with a huge leaf.
+    pub in_place: u64,
+    /// Of those: write-protected.
+    pub read_only: u64,
+}
+
+/// Guest faults.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Faults {
+    /// All of them.
+    pub total: u64,
+    /// While dirty logging was on for some slot of the VM.
+    pub while_logging: u64,
+    /// Resolved by the lockless fast path; `None` if not seen.
+    pub fast: Option<u64>,
+}
+
+/// One run of the collapse routine.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpanReport {
+    /// The slot.
+    pub slot: Slot,
+    /// `CLOCK_MONOTONIC` ns at which it began.
+    pub start_ns: u64,
+    /// Duration, ns.
+    pub duration_ns: u64,
+    /// What it did.
+    #[serde(flatten)]
+    pub work: Work,
+    /// KVM's gauges when it began.
+    pub pages_before: Option<PagesBySize>,
+    /// KVM's gauges when it ended.
+    pub pages_after: Option<PagesBySize>,
+}
+
+impl VmReport {
+    pub(super) fn new(vm: &Vm, coverage: &Coverage) -> Self {
+        let totals = vm.totals();
+        let regions = vm.regions.counts();
+        let seen = |signal: &str, n: u64| coverage.sees(signal).then_some(n);
+        let process: Option<&VmProcess> = vm.process.as_ref();
+        Self {
+            pid: process.map(|process| process.pid),
+            tid: process.map(|process| process.tid),
+            fd: vm.fd,
+            name: process.map(|process| process.name.text.clone()),
+            name_source: process.map(|process| process.name.source),
+            born_ns: vm.key.born,
+            created: vm.created,
+            gone: vm.gone,
+            pages: PagesReport {
+                start: vm.start.pages.map(PagesBySize::from),
+                end: vm.pages().map(PagesBySize::from),
+                residual: vm.residual().map(|[small, huge, giant]| ResidualBySize {
+                    small,
+                    huge,
+                    giant,
+                }),
+            },
+            splits: Counts::of(&totals, &[Transition::Split, Transition::SplitRelink]),
+            zaps: Counts::of(&totals, &[Transition::Zap])
+                .minus(&Counts::of(&totals, &[Transition::SplitRelink])),
+            installs: Counts::of(&totals, &[Transition::Install]),
+            write_protects: Counts::of(&totals, &[Transition::WriteProtect]),
+            recoveries: Recoveries {
+                total: regions.recovered,
+                by_refault: regions.recovered - regions.recovered_in_place,
+                in_place: regions.recovered_in_place,
+                read_only: regions.recovered_read_only,
+            },
+            regions,
+            recovery_rate: ratio(regions.recovered, regions.lost),
+            recovery_rate_touched: ratio(
+                regions.recovered,
+                regions.recovered + regions.refaulted_small,
+            ),
+            faults: coverage.sees("faults").then(|| Faults {
+                total: totals.counter(Counter::Fault),
+                while_logging: totals.counter_of(Cause::LoggedFault, Counter::Fault),
+                fast: seen("fast_faults", totals.counter(Counter::FastFault)),
+            }),
+            drop_spte_calls: seen("drop_spte", totals.counter(Counter::DropSpte)),
+            log_on: seen("dirty_logging", vm.log_on),
+            log_off: seen("dirty_logging", vm.log_off),
+            collapse_runs: seen("collapse", vm.span_count),
+            collapse_spans: vm.spans.iter().map(SpanReport::new).collect(),
+        }
+    }
+
+    /// Whether gauges and counts agree; `None` where the gauges are unknown.
+    pub fn adds_up(&self) -> Option<bool> {
+        let zero = ResidualBySize { small: 0, huge: 0, giant: 0 };
+        self.pages.residual.map(|residual| residual == zero)
+    }
+}
+
+impl Counts {
+    fn of(totals: &Totals, transitions: &[Transition]) -> Self {
+        let by_level = (1..).zip(SIZES).map(|(level, size)| {
+            (size, transitions.iter().map(|t| totals.transitions(*t, level)).sum::<u64>())
+        });
+        let by_level: BTreeMap<_, _> = by_level.filter(|(_, n)| *n > 0).collect();
+        let by_cause = totals.by_cause(|t, level| level <= 3 && transitions.contains(&t));
+        Self {
+            total: by_level.values().sum(),
+            by_level,
+            by_cause: by_cause.into_iter().map(|(cause, n)| (cause.name(), n)).collect(),
+        }
+    }
+
+    fn minus(mut self, other: &Self) -> Self {
+        fn subtract(from: &mut BTreeMap<&'static str, u64>, n: &BTreeMap<&'static str, u64>) {
+            for (key, n) in n {
+                if let Some(from) = from.get_mut(key) {
+                    *from = from.saturating_sub(*n);
+                }
+            }
+            from.retain(|_, n| *n > 0);
+        }
+        self.total = self.total.saturating_sub(other.total);
+        subtract(&mut self.by_level, &other.by_level);
+        subtract(&mut self.by_cause, &other.by_cause);
+        self
+    }
+}
+
+impl SpanReport {
+    fn new(span: &CollapseSpan) -> Self {
+        Self {
+            slot: span.slot,
+            start_ns: span.start,
+            duration_ns: span.duration,
+            work: span.work,
+            pages_before: span.pages_before.map(PagesBySize::from),
+            pages_after: span.pages_after.map(PagesBySize::from),
+        }
+    }
+}
+
+impl From<Pages> for PagesBySize {
+    fn from([small, huge, giant]: Pages) -> Self {
+        Self { small, huge, giant }
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}

@@ -1,0 +1,93 @@
+//! From the layouts of the ring to events. Pure.
+
+use collapse_common::{
+    Cause,
+    abi::{self, LOG_DIRTY_PAGES, Mark, MarkKind, Pages, RowOwner, Run, UNKNOWN_PAGES, VmGauges},
+    counter::transition_at,
+};
+
+use super::{Change, Collapse, Event, EventKind, Slot, SlotChange};
+use crate::identity::VmProcess;
+
+/// The event of a run whose row belongs to `owner`; `None` if its counter is no transition.
+pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
+    let (transition, level) = transition_at(run.key.counter())?;
+    let change = Change {
+        cause: Cause::from_number(owner.cause as u8).unwrap_or(Cause::Unknown),
+        transition,
+        level,
+        as_id: run.key.as_id(),
+        gfn: run.gfn,
+        count: run.count,
+    };
+    Some(Event { ts: run.ts, vm: owner.vm, tid: run.tid, kind: EventKind::Change(change) })
+}
+
+/// The event of a mark; `None` if this build does not know its kind. `process` looks up who a
+/// process id is.
+pub fn mark(mark: &Mark, process: impl FnOnce(u32) -> Option<VmProcess>) -> Option<Event> {
+    let pid = (mark.thread >> 32) as u32;
+    let kind = match MarkKind::from_number(mark.kind)? {
+        MarkKind::VmCreated => {
+            EventKind::VmCreated { pid, comm: mark.comm, process: process(mark.thread as u32) }
+        }
+        MarkKind::VmSeen => EventKind::VmSeen,
+        MarkKind::VmDestroyed => EventKind::VmDestroyed { pages: pages(mark.pages) },
+        MarkKind::VmFlushed => EventKind::VmFlushed { pages: pages(mark.pages) },
+        MarkKind::SlotChanged => EventKind::SlotChanged {
+            slot: slot(mark.slot),
+            change: slot_change(mark.change, mark.old_flags, mark.slot.flags),
+        },
+        MarkKind::CollapseSpan => EventKind::Collapse(Collapse {
+            slot: slot(mark.slot),
+            start: mark.start,
+            pages_before: pages(mark.pages_before),
+            pages_after: pages(mark.pages),
+        }),
+    };
+    Some(Event { ts: mark.ts, vm: mark.vm, tid: mark.thread as u32, kind })
+}
+
+/// KVM's gauges, if this kernel has them.
+pub fn pages(pages: Pages) -> Option<Pages> {
+    (pages != UNKNOWN_PAGES).then_some(pages)
+}
+
+/// Name of the VM's directory in debugfs; `None` if it has none.
+pub fn debugfs_name(gauges: &VmGauges) -> Option<&str> {
+    let end = gauges.debugfs.iter().position(|byte| *byte == 0)?;
+    std::str::from_utf8(&gauges.debugfs[..end]).ok().filter(|name| !name.is_empty())
+}
+
+fn slot(slot: abi::Slot) -> Slot {
+    let abi::Slot { base_gfn, npages, id, as_id, flags } = slot;
+    Slot { id, as_id, base_gfn, npages, flags }
+}
+
+/// `change` is an `enum kvm_mr_change`. A flag change may be of another flag (read-only).
+fn slot_change(change: u32, old_flags: u32, new_flags: u32) -> SlotChange {
+    let logged = old_flags != u32::MAX && old_flags & LOG_DIRTY_PAGES != 0;
+    let logs = new_flags & LOG_DIRTY_PAGES != 0;
+    match change {
+        0 => SlotChange::Created,
+        1 => SlotChange::Deleted,
+        2 => SlotChange::Moved,
+        _ if logs && !logged => SlotChange::LogOn,
+        _ if logged && !logs => SlotChange::LogOff,
+        _ => SlotChange::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_logging_flag_switches_logging() {
+        assert_eq!(slot_change(3, 0, 1), SlotChange::LogOn);
+        assert_eq!(slot_change(3, 1, 0), SlotChange::LogOff);
+        assert_eq!(slot_change(3, 1, 3), SlotChange::Other);
+        assert_eq!(slot_change(0, u32::MAX, 1), SlotChange::Created);
+        assert_eq!(slot_change(1, 1, 0), SlotChange::Deleted);
+    }
+}

@@ -1,0 +1,158 @@
+//! Where batches come from. The model sees batches only, so that everything above runs the same on
+//! a live kernel and on a recording.
+
+mod decode;
+pub mod live;
+
+use collapse_common::{
+    Cause, Transition,
+    abi::{Pages, Row, VmKey},
+};
+
+use crate::identity::VmProcess;
+
+/// What happened since the batch before, and where the totals stand.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// `CLOCK_MONOTONIC` ns at which the totals were read.
+    pub at: u64,
+    /// Whether no change was counted while totals and gauges were read: then they must agree to the
+    /// last one.
+    pub settled: bool,
+    /// VMs alive now.
+    pub vms: Vec<VmReading>,
+    /// Totals since attaching of every (VM, cause) row in use, summed over CPUs. A VM key of zero
+    /// is the unknown VM.
+    pub rows: Vec<(VmKey, Cause, Box<Row>)>,
+    /// Changes and marks, oldest first.
+    pub events: Vec<Event>,
+    /// Everything known to be lost since attaching: key and count, zero included.
+    pub losses: Vec<(&'static str, u64)>,
+}
+
+/// A live VM.
+#[derive(Clone, Debug)]
+pub struct VmReading {
+    /// Which VM.
+    pub vm: VmKey,
+    /// KVM's own gauges; `None` where this kernel has none.
+    pub pages: Option<Pages>,
+    /// The process behind it, once known.
+    pub process: Option<VmProcess>,
+    /// File descriptor of the VM in that process, as in its debugfs directory's name.
+    pub fd: Option<u32>,
+}
+
+/// One event, in the order of time.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// `CLOCK_MONOTONIC` ns.
+    pub ts: u64,
+    /// Which VM; zero if unknown.
+    pub vm: VmKey,
+    /// Thread id that it happened in.
+    pub tid: u32,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum EventKind {
+    /// SPTEs changed.
+    Change(Change),
+    /// A VM was created, by a thread of process `pid` named `comm`.
+    VmCreated {
+        /// Process id.
+        pid: u32,
+        /// Name of the thread.
+        comm: [u8; 16],
+        /// What `/proc` said of the process, if it was still there.
+        process: Option<VmProcess>,
+    },
+    /// A VM that was there before was seen for the first time.
+    VmSeen,
+    /// A VM is going away.
+    VmDestroyed {
+        /// KVM's gauges before teardown.
+        pages: Option<Pages>,
+    },
+    /// The last SPTE of a VM is gone.
+    VmFlushed {
+        /// KVM's gauges after teardown.
+        pages: Option<Pages>,
+    },
+    /// A memslot changed.
+    SlotChanged {
+        /// The slot after the change; before it if deleted.
+        slot: Slot,
+        /// What changed.
+        change: SlotChange,
+    },
+    /// One run of the slot-wide collapse routine, at its end.
+    Collapse(Collapse),
+}
+
+/// Consecutive SPTE changes of one kind by one thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// Why.
+    pub cause: Cause,
+    /// What it means.
+    pub transition: Transition,
+    /// Level, 1 = 4 KiB.
+    pub level: u32,
+    /// Address space; 1 is SMM.
+    pub as_id: u32,
+    /// First guest frame.
+    pub gfn: u64,
+    /// Number of SPTEs.
+    pub count: u32,
+}
+
+/// A memslot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Slot {
+    /// Slot id.
+    pub id: u16,
+    /// Address space.
+    pub as_id: u16,
+    /// First guest frame.
+    pub base_gfn: u64,
+    /// Guest frames.
+    pub npages: u64,
+    /// `KVM_MEM_*` flags.
+    #[serde(skip)]
+    pub flags: u32,
+}
+
+/// How a memslot changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotChange {
+    /// Created.
+    Created,
+    /// Deleted.
+    Deleted,
+    /// Moved.
+    Moved,
+    /// Dirty logging went on.
+    LogOn,
+    /// Dirty logging went off.
+    LogOff,
+    /// Other flags changed, or none.
+    Other,
+}
+
+/// One run of the slot-wide collapse routine (`kvm_mmu_zap_collapsible_sptes` up to 6.12,
+/// `kvm_mmu_recover_huge_pages` after).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collapse {
+    /// The slot.
+    pub slot: Slot,
+    /// `CLOCK_MONOTONIC` ns at which it began.
+    pub start: u64,
+    /// KVM's gauges then.
+    pub pages_before: Option<Pages>,
+    /// KVM's gauges when it ended.
+    pub pages_after: Option<Pages>,
+}
