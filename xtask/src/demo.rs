@@ -18,7 +18,7 @@ use crate::{
 
 /// A guest that goes through failed migrations until it is told to stop, slowly enough to watch.
 const LOOP: [&str; 5] = ["failed-migration", "--loop", "--quiet", "--pause", "500"];
-const ONCE: [&str; 5] = ["collapse", "report", "--", "workload", "failed-migration"];
+const ONCE: [&str; 6] = ["collapse", "report", "--", "workload", "failed-migration", "--quiet"];
 
 /// Options of `cargo xtask demo`.
 #[derive(Args)]
@@ -86,7 +86,11 @@ fn on_host(binaries: &[PathBuf]) -> Result<i32> {
         );
         Command::new(collapse).arg("live").status()
     } else {
-        Command::new(collapse).args(["report", "--"]).arg(workload).arg("failed-migration").status()
+        Command::new(collapse)
+            .args(["report", "--"])
+            .arg(workload)
+            .args(["failed-migration", "--quiet"])
+            .status()
     };
     Ok(code(status.context("starting collapse")?))
 }

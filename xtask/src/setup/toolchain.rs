@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::packages;
-use crate::{build, cache, process::CommandExt};
+use crate::{cache, process::CommandExt};
 
 /// The compiler that rustup is asked for: the one that Debian has, so that both routes build the
 /// same object.
@@ -114,7 +114,7 @@ pub fn install() -> Result<()> {
     };
     let linker = compiler.linker()?;
     if !Command::new(&linker).arg("--version").succeeds() {
-        build_linker(&compiler.llvm, &linker)?;
+        build_linker(&compiler, &linker)?;
     }
     let text = format!(
         "cargo = {}\nrustc = {}\nlinker = {}\n",
@@ -161,7 +161,8 @@ fn install_compiler() -> Result<Compiler> {
     )
 }
 
-fn build_linker(llvm: &str, linker: &Path) -> Result<()> {
+fn build_linker(compiler: &Compiler, linker: &Path) -> Result<()> {
+    let llvm = &compiler.llvm;
     let prefix = match env::var_os("LLVM_PREFIX") {
         Some(prefix) => PathBuf::from(prefix),
         None => PathBuf::from(format!("/usr/lib/llvm-{llvm}")),
@@ -175,7 +176,9 @@ fn build_linker(llvm: &str, linker: &Path) -> Result<()> {
     }
     let root = linker.ancestors().nth(2).context("the linker has no folder")?;
     eprintln!("setup: building bpf-linker {BPF_LINKER} on LLVM {llvm} into {}", root.display());
-    build::cargo()
+    // With the compiler just found: what else is on PATH may be too old, or a proxy for nothing.
+    Command::new(&compiler.cargo)
+        .env("RUSTC", &compiler.rustc)
         .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force"])
         .args(["--no-default-features", "--features", &format!("llvm-{llvm}"), "--root"])
         .arg(root)
