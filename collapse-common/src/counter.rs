@@ -5,21 +5,25 @@ use crate::Transition;
 /// Counters in a row: transitions by level, then [`Counter`]s.
 pub const COUNTERS: usize = 64;
 
-/// Levels told apart by transition counters. Levels 4 and 5 only ever hold page tables and share
-/// the last place.
-pub const LEVELS: usize = 4;
+/// Levels told apart by transition counters. Level 5 shares the place of level 1: it only ever holds
+/// page tables, level 1 never does.
+const LEVELS: usize = 4;
 
 /// Position of the counter for `transition` at `level` (1 to 5).
 #[inline(always)]
 pub const fn index(transition: Transition, level: u32) -> usize {
-    let level = if level > LEVELS as u32 { LEVELS as u32 } else { level };
-    transition as usize * LEVELS + (level.saturating_sub(1) as usize & (LEVELS - 1))
+    transition as usize * LEVELS + (level as usize & (LEVELS - 1))
 }
 
 /// The transition and level whose counter is at `index`; `None` for the other counters.
 pub fn transition_at(index: usize) -> Option<(Transition, u32)> {
     let transition = *Transition::ALL.get(index / LEVELS)?;
-    Some((transition, (index % LEVELS) as u32 + 1))
+    let level = match (transition, (index % LEVELS) as u32) {
+        (_, 0) => 4,
+        (Transition::Link | Transition::Unlink, 1) => 5,
+        (_, level) => level,
+    };
+    Some((transition, level))
 }
 
 /// What is counted beside transitions.
@@ -39,7 +43,7 @@ pub enum Counter {
     Operation = 60,
 }
 
-const _: () = assert!(index(Transition::SplitRelink, 4) < Counter::Fault as usize);
+const _: () = assert!(index(Transition::SplitRelink, 3) < Counter::Fault as usize);
 const _: () = assert!((Counter::Operation as usize) < COUNTERS);
 
 #[cfg(test)]
@@ -49,10 +53,15 @@ mod tests {
     #[test]
     fn positions_are_unique_and_reversible() {
         for transition in Transition::ALL {
-            for level in 1..=4 {
+            for level in 2..=4 {
                 assert_eq!(transition_at(index(transition, level)), Some((transition, level)));
             }
-            assert_eq!(index(transition, 5), index(transition, 4));
+        }
+        for leaf in [Transition::Install, Transition::Zap, Transition::WriteProtect] {
+            assert_eq!(transition_at(index(leaf, 1)), Some((leaf, 1)));
+        }
+        for table in [Transition::Link, Transition::Unlink] {
+            assert_eq!(transition_at(index(table, 5)), Some((table, 5)));
         }
         assert_eq!(transition_at(Counter::Fault as usize), None);
     }

@@ -111,9 +111,9 @@ impl Vm {
     pub(super) fn event(&mut self, event: &Event) {
         match &event.kind {
             EventKind::Change(change) => self.change(change),
-            EventKind::VmCreated { process, .. } => {
+            EventKind::VmCreated { process, pages, .. } => {
                 self.created = true;
-                self.start.pages = Some([0; 3]);
+                self.start.pages = *pages;
                 self.process.clone_from(process);
             }
             EventKind::VmSeen => {}

@@ -29,7 +29,8 @@ pub fn mark(mark: &Mark, process: impl FnOnce(u32) -> Option<VmProcess>) -> Opti
     let pid = (mark.thread >> 32) as u32;
     let kind = match MarkKind::from_number(mark.kind)? {
         MarkKind::VmCreated => {
-            EventKind::VmCreated { pid, comm: mark.comm, process: process(mark.thread as u32) }
+            let process = process(mark.thread as u32);
+            EventKind::VmCreated { pid, comm: mark.comm, pages: pages(mark.pages), process }
         }
         MarkKind::VmSeen => EventKind::VmSeen,
         MarkKind::VmDestroyed => EventKind::VmDestroyed { pages: pages(mark.pages) },

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use aya::{
     TestRun as _,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, Queue, RingBuf},
-    programs::{Program, ProgramError, RawTracePoint, RawTracePointRunOptions},
+    programs::{Program, RawTracePoint, RawTracePointRunOptions},
 };
 use collapse_common::{
     Cause,
@@ -211,7 +211,7 @@ impl Live {
     /// Every VM in KVM's own list, with its gauges.
     fn walk(&mut self) -> Result<Vec<VmGauges>, ProbeError> {
         let mut vms = Vec::new();
-        if !self.coverage().sees("gauges") {
+        if !self.coverage().sees("vm_list") {
             return Ok(vms);
         }
         let mut options = RawTracePointRunOptions::new();
@@ -221,11 +221,8 @@ impl Live {
             };
             let walk: &RawTracePoint = walk;
             // A refused run is no reason to stop: the VMs are then known without their gauges.
-            let filled = match walk.test_run(options) {
-                Ok(result) => result.return_value.min(WALK as u32),
-                Err(ProgramError::SyscallError(_)) => return Ok(vms),
-                Err(_) => return Ok(vms),
-            };
+            let Ok(result) = walk.test_run(options) else { return Ok(vms) };
+            let filled = result.return_value.min(WALK as u32);
             for place in 0..filled {
                 vms.push(self.maps.gauges.get(&place, 0).map_err(map_error("GAUGES"))?);
             }

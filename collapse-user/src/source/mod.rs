@@ -67,6 +67,8 @@ pub enum EventKind {
         pid: u32,
         /// Name of the thread.
         comm: [u8; 16],
+        /// KVM's gauges, still zero.
+        pages: Option<Pages>,
         /// What `/proc` said of the process, if it was still there.
         process: Option<VmProcess>,
     },
