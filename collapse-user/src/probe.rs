@@ -6,7 +6,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use crate::plan::{Coverage, Hook, Plan};
+use crate::plan::{Coverage, Hook, Plan, SignalStatus};
 
 /// Size of the kernel-side tables. Memory: rows take 512 bytes each per CPU, threads 128 bytes, VMs
 /// 100, the ring its size.
@@ -72,16 +72,14 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Loads the object for the kernel that `plan` was made for and attaches every planned hook.
-    /// A hook that cannot be attached lowers coverage, unless the changes of the MMU in use cannot be
-    /// seen without it.
+    /// Loads the object for the kernel that `plan` was made for. Nothing runs yet.
     ///
     /// `log` lets the eBPF side's own diagnostics through; without it they are compiled away by the
     /// verifier.
-    pub fn attach(plan: &Plan, limits: Limits, log: bool) -> Result<Self, ProbeError> {
+    pub fn load(plan: &Plan, limits: Limits, log: bool) -> Result<Self, ProbeError> {
         raise_memlock_limit();
         let log_level = if log { u8::MAX } else { 0 };
-        let mut ebpf = EbpfLoader::new()
+        let ebpf = EbpfLoader::new()
             .override_global("KERNEL", &plan.kernel, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries("ROWS", limits.rows)
@@ -100,22 +98,29 @@ impl Probe {
                     ProbeError::Load(Box::new(error))
                 }
             })?;
-        let mut coverage = plan.coverage();
-        for signal in &mut coverage.signals {
+        Ok(Self { ebpf, coverage: plan.coverage() })
+    }
+
+    /// Attaches every planned hook, in the order of the table of signals: operations before the
+    /// changes in them. A hook that cannot be attached lowers coverage, unless the changes of the MMU
+    /// in use cannot be seen without it.
+    pub fn attach(&mut self) -> Result<(), ProbeError> {
+        for signal in &mut self.coverage.signals {
             let Some(way) = signal.way else { continue };
-            if let Err(reason) = way.iter().try_for_each(|hook| attach(&mut ebpf, hook)) {
+            if let Err(reason) = way.iter().try_for_each(|hook| attach(&mut self.ebpf, hook)) {
                 signal.way = None;
                 signal.reason = Some(reason);
             }
         }
-        let essential = coverage.mmu.essential_signal();
-        if let Some(status) = coverage.missing().find(|status| status.signal.name == essential) {
+        let essential = self.coverage.mmu.essential_signal();
+        let blind = |status: &&SignalStatus| status.signal.name == essential;
+        if let Some(status) = self.coverage.missing().find(blind) {
             return Err(ProbeError::Essential {
                 signal: status.signal.loses,
                 reason: status.reason.clone().unwrap_or_default(),
             });
         }
-        Ok(Self { ebpf, coverage })
+        Ok(())
     }
 }
 

@@ -38,7 +38,7 @@ impl Session {
             return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle) });
         }
         let mut probe =
-            Probe::attach(&plan, Limits::default(), ebpf_log).or_exit(Exit::CannotMeasure)?;
+            Probe::load(&plan, Limits::default(), ebpf_log).or_exit(Exit::CannotMeasure)?;
         let log = if ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
         let live = Live::new(probe, plan.kernel.kvm_vm_list).or_exit(Exit::CannotMeasure)?;
         let mut session = Self { host, model: Model::default(), live, log };

@@ -38,12 +38,18 @@ impl Model {
     /// Takes a batch.
     pub fn apply(&mut self, batch: Batch) {
         let first = self.started.is_none();
-        self.started.get_or_insert(batch.at);
+        let started = *self.started.get_or_insert(batch.at);
         self.now = batch.at;
         self.settled = batch.settled;
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         for event in &batch.events {
-            if event.vm != VmKey::default() {
+            if event.vm == VmKey::default() {
+                continue;
+            }
+            if event.ts < started {
+                // From before the totals were first read, while hooks were being attached.
+                self.vm(event.vm).event_before(event);
+            } else {
                 self.vm(event.vm).event(event);
             }
         }

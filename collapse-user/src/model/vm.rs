@@ -108,6 +108,21 @@ impl Vm {
         self.slots.values().any(|slot| slot.flags & collapse_common::abi::LOG_DIRTY_PAGES != 0)
     }
 
+    /// Learns from an event that does not count.
+    pub(super) fn event_before(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::VmCreated { process, .. } => self.process.clone_from(process),
+            EventKind::VmDestroyed { .. } => self.gone = true,
+            EventKind::SlotChanged { slot, change: SlotChange::Deleted } => {
+                self.slots.remove(&(slot.as_id, slot.id));
+            }
+            EventKind::SlotChanged { slot, .. } => {
+                self.slots.insert((slot.as_id, slot.id), *slot);
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn event(&mut self, event: &Event) {
         match &event.kind {
             EventKind::Change(change) => self.change(change),

@@ -69,7 +69,8 @@ struct Rows {
 type Totals = BTreeMap<u32, Box<Row>>;
 
 impl Live {
-    /// Starts reading from attached programs. Fails if a map cannot be used as expected.
+    /// Fills the tables of loaded programs, attaches them and starts reading. `vm_list_offset` is
+    /// that of `kvm.vm_list`.
     pub fn new(mut probe: Probe, vm_list_offset: u32) -> Result<Self, ProbeError> {
         let mut maps = Maps::take(&mut probe)?;
         let mut rows = Rows::default();
@@ -81,6 +82,7 @@ impl Live {
             maps.free_threads.push(place, 0).map_err(map_error("FREE_THREADS"))?;
         }
         let cpus = maps.cpu.get(&0, 0).map_err(map_error("CPU"))?.len();
+        probe.attach()?;
         Ok(Self {
             probe,
             maps,
@@ -221,18 +223,20 @@ impl Live {
             };
             let walk: &RawTracePoint = walk;
             // A refused run is no reason to stop: the VMs are then known without their gauges.
-            let Ok(result) = walk.test_run(options) else { return Ok(vms) };
-            let filled = result.return_value.min(WALK as u32);
-            for place in 0..filled {
-                vms.push(self.maps.gauges.get(&place, 0).map_err(map_error("GAUGES"))?);
+            if let Err(error) = walk.test_run(options) {
+                log::warn!("the walk over KVM's list of VMs was refused: {error}");
+                return Ok(vms);
             }
-            match vms.last() {
-                Some(last) if filled == WALK as u32 => {
-                    options = RawTracePointRunOptions::new();
-                    options.args[0] = last.vm.kvm + u64::from(self.node_offset);
+            for place in 0..WALK as u32 {
+                let gauges = self.maps.gauges.get(&place, 0).map_err(map_error("GAUGES"))?;
+                if gauges.vm == VmKey::default() {
+                    return Ok(vms);
                 }
-                _ => return Ok(vms),
+                vms.push(gauges);
             }
+            options = RawTracePointRunOptions::new();
+            options.args[0] =
+                vms.last().map_or(0, |last| last.vm.kvm + u64::from(self.node_offset));
         }
     }
 
