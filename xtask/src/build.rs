@@ -51,11 +51,9 @@ pub fn static_binaries() -> Result<Vec<PathBuf>> {
 /// The binaries of an earlier build.
 pub fn existing_binaries() -> Result<Vec<PathBuf>> {
     let folder = lab_dir().join(TARGET).join("release");
-    let (found, missing): (Vec<_>, Vec<_>) =
-        BINARIES.iter().map(|name| folder.join(name)).partition(|path| path.is_file());
-    ensure!(!found.is_empty(), "none of {BINARIES:?} has been built in {}", folder.display());
-    for path in missing {
-        eprintln!("lab: not in the image: {} has not been built", path.display());
+    let paths = BINARIES.map(|name| folder.join(name));
+    for path in &paths {
+        ensure!(path.is_file(), "{} has not been built", path.display());
     }
-    Ok(found)
+    Ok(paths.into())
 }
