@@ -440,11 +440,11 @@ impl Kernel {
 /// Longest name of a VM's debugfs directory, with its closing zero.
 pub const DEBUGFS_NAME: usize = 24;
 
-/// One VM as found in KVM's own list, filled by a walk on request of user space.
+/// One VM as found in KVM's own list, filled on request of user space.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmGauges {
-    /// The VM; zero past the end of the list.
+    /// The VM; zero at the end of the list.
     pub vm: VmKey,
     /// `CLOCK_MONOTONIC` ns of reading.
     pub ts: u64,
@@ -457,9 +457,6 @@ pub struct VmGauges {
     /// Name of its directory under `kvm/` in debugfs, zero-terminated; empty if there is none.
     pub debugfs: [u8; DEBUGFS_NAME],
 }
-
-/// VMs read in one walk. A longer list is continued with another call.
-pub const WALK: usize = 128;
 
 macro_rules! layouts {
     ($($ty:ty = $size:literal,)*) => {

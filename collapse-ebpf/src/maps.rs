@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
 };
-use collapse_common::abi::{Cpu, Row, RowOwner, Thread, Vm, VmGauges, WALK};
+use collapse_common::abi::{Cpu, Row, RowOwner, Thread, Vm, VmGauges};
 
 /// Each CPU's working state.
 #[map]
@@ -44,9 +44,9 @@ static FREE_THREADS: Queue<u32> = Queue::with_max_entries(8192, 0);
 #[map]
 static RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Result of the walk over KVM's list of VMs.
+/// Where the walk over KVM's list of VMs stands.
 #[map]
-static GAUGES: Array<VmGauges> = Array::with_max_entries(WALK as u32, 0);
+static GAUGES: Array<VmGauges> = Array::with_max_entries(1, 0);
 
 pub fn rows() -> &'static PerCpuArray<Row> {
     &ROWS

@@ -11,7 +11,7 @@ use collapse_common::{
     Cause,
     abi::{
         Block, Cpu, Loss, Mark, RECORD_BLOCK, RECORD_MARK, Row, RowOwner, Thread, UNKNOWN_ROW,
-        Vm as VmEntry, VmGauges, VmKey, WALK,
+        Vm as VmEntry, VmGauges, VmKey,
     },
     counter::COUNTERS,
     runs::Cursor,
@@ -27,6 +27,9 @@ use crate::{
 
 /// Times a reading is repeated that changed under us.
 const TRIES: usize = 3;
+
+/// Most VMs read in one walk.
+const VMS_WALKED: usize = 1 << 16;
 
 /// The running kernel, seen through attached programs.
 pub struct Live {
@@ -216,28 +219,28 @@ impl Live {
         if !self.coverage().sees("vm_list") {
             return Ok(vms);
         }
-        let mut options = RawTracePointRunOptions::new();
-        loop {
+        let mut node = 0;
+        // The list is walked without its lock: bounded, should it ever lead in a circle.
+        while vms.len() < VMS_WALKED {
             let Some(Program::RawTracePoint(walk)) = self.probe.ebpf.program("walk") else {
                 return Ok(vms);
             };
             let walk: &RawTracePoint = walk;
+            let mut options = RawTracePointRunOptions::new();
+            options.args[0] = node;
             // A refused run is no reason to stop: the VMs are then known without their gauges.
             if let Err(error) = walk.test_run(options) {
                 log::warn!("the walk over KVM's list of VMs was refused: {error}");
                 return Ok(vms);
             }
-            for place in 0..WALK as u32 {
-                let gauges = self.maps.gauges.get(&place, 0).map_err(map_error("GAUGES"))?;
-                if gauges.vm == VmKey::default() {
-                    return Ok(vms);
-                }
-                vms.push(gauges);
+            let gauges = self.maps.gauges.get(&0, 0).map_err(map_error("GAUGES"))?;
+            if gauges.vm == VmKey::default() {
+                return Ok(vms);
             }
-            options = RawTracePointRunOptions::new();
-            options.args[0] =
-                vms.last().map_or(0, |last| last.vm.kvm + u64::from(self.node_offset));
+            node = gauges.vm.kvm + u64::from(self.node_offset);
+            vms.push(gauges);
         }
+        Ok(vms)
     }
 
     fn reading(&mut self, gauges: &VmGauges) -> VmReading {
