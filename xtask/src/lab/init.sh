@@ -61,9 +61,12 @@ kvm-load || fail "kvm does not load"
 . /lab/settings
 echo ready >&3
 
-# Runs "$@" as a session of its own in the foreground, so that no signal is ignored in it.
+# in_session STDIN STDOUT STDERR COMMAND...: as a session of its own in the foreground, so that no
+# signal is ignored in it. A child opens the streams: here, the end of a relay would interrupt the
+# wait for a pipe's other end, and the shell would take that for an error.
 in_session() {
-    sh -c 'echo $$ >/run/lab/session; exec setsid "$@" 3>&- 4>&-' sh "$@"
+    sh -c 'echo $$ >/run/lab/session; in=$1 out=$2 err=$3; shift 3
+        exec setsid "$@" <"$in" >"$out" 2>"$err" 3>&- 4>&-' sh "$@"
 }
 
 # Ends what the command left behind, so that its output has an end.
@@ -85,7 +88,7 @@ if [ "$TERMINAL" = 1 ]; then
     while read -r word rows columns; do
         [ "$word" = size ] && stty -F /dev/hvc0 rows "$rows" cols "$columns"
     done <&3 &
-    in_session -c /lab/command </dev/hvc0 >/dev/hvc0 2>&1
+    in_session /dev/hvc0 /dev/hvc0 /dev/hvc0 -c /lab/command
     status=$?
     end_session
 else
@@ -99,7 +102,7 @@ else
         input=/run/lab/in
         cat /run/lab/stdin >$input &
     fi
-    in_session /lab/command <$input >/run/lab/out 2>/run/lab/err
+    in_session $input /run/lab/out /run/lab/err /lab/command
     status=$?
     end_session
     # A process that made itself another session may still hold the other end.

@@ -8,6 +8,7 @@ pub mod kernel;
 pub mod modules;
 pub mod qemu;
 pub mod session;
+pub mod streams;
 pub mod terminal;
 pub mod version;
 
@@ -127,6 +128,8 @@ impl Ending {
 pub struct Outcome {
     /// How it ended.
     pub ending: Ending,
+    /// Whether the machine came up, so that the command may have run.
+    pub booted: bool,
     /// What the command wrote on stdout, if captured.
     pub stdout: Vec<u8>,
     /// What the command wrote on stderr, if captured.

@@ -2,13 +2,9 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    hash::{BuildHasher, Hasher, RandomState},
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
-    net::Shutdown,
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
+    process::ChildStderr,
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
@@ -20,6 +16,7 @@ use super::{
     Console, Ending, Lab, Outcome,
     image::Image,
     qemu::{Machine, Ports},
+    streams::{Files, carry, end_mark, feed},
     terminal::{self, Raw, Size},
 };
 
@@ -42,8 +39,11 @@ pub enum Streams {
     Terminal,
 }
 
-enum Event {
+/// What happens during a run.
+pub enum Event {
+    /// The machine is up.
     Ready,
+    /// The command has ended with this status.
     Exit(i32),
     /// A stream has come to its end mark.
     End,
@@ -83,6 +83,24 @@ pub fn run(lab: &Lab, command: &[OsString], streams: Streams) -> Result<Outcome>
     if streams != Streams::Captured {
         eprintln!("lab: booting {}", kernel.name);
     }
+    let outcome = boot(lab, &machine, &mark, streams, stdin)?;
+    // Nothing has run yet, so nothing is hidden by trying again; whoever captures sees to it alone.
+    if streams != Streams::Captured && outcome.ending == Ending::EmulatorArtefact && !outcome.booted
+    {
+        eprintln!("lab: the emulator ran a stale breakpoint during the boot; booting again");
+        return boot(lab, &machine, &mark, streams, stdin);
+    }
+    Ok(outcome)
+}
+
+/// One boot, to the end of the command or of the machine.
+fn boot(
+    lab: &Lab,
+    machine: &Machine,
+    mark: &str,
+    streams: Streams,
+    stdin: bool,
+) -> Result<Outcome> {
     let started = Instant::now();
     let (guest, ports) = machine.start()?;
     let Ports {
@@ -111,33 +129,39 @@ pub fn run(lab: &Lab, command: &[OsString], streams: Streams) -> Result<Outcome>
     thread::spawn(move || listen(reports, &sender));
     let (files, tar) = Files::receive(lab.out.as_deref())?;
     let collect = |port, target: Option<Box<dyn Write + Send>>| {
-        let (events, mark) = (events.clone(), mark.clone().into_bytes());
+        let (events, mark) = (events.clone(), mark.as_bytes().to_vec());
         thread::spawn(move || carry(port, &mark, target, &events))
     };
     let captured = streams == Streams::Captured;
     let stdout = collect(stdout, (!captured).then(|| Box::new(io::stdout()) as _));
     let stderr = collect(stderr, (!captured).then(|| Box::new(io::stderr()) as _));
     let archive = collect(archive, Some(tar));
-    if stdin {
-        let input = input.try_clone().context("sharing the stdin port")?;
-        thread::spawn(move || feed(&input));
-    }
 
+    let (mut booted, mut screen) = (false, None);
     let mut session = Session { lab, inbox, control, raw: None, started };
     let ending = session.follow(|session| {
+        booted = true;
         if streams == Streams::Captured {
             return Ok(());
         }
         eprintln!("lab: up after {:.1} s", session.started.elapsed().as_secs_f32());
-        if interactive {
+        if streams == Streams::Terminal {
             eprintln!("lab: the way out is to end the command, or Ctrl-A x");
             session.raw = Some(Raw::enter()?);
-            attach(&terminal, &events)?;
+            screen = Some(attach(&terminal, &events)?);
+        }
+        if stdin {
+            let input = input.try_clone().context("sharing the stdin port")?;
+            thread::spawn(move || feed(&input));
         }
         Ok(())
     });
     // Nothing is lost by not letting it shut down: every stream has come to its end mark.
     guest.end();
+    if let Some(screen) = screen {
+        // What the guest has shown last is to be seen before the terminal is given back.
+        let _ = screen.join();
+    }
     if let Some(mut raw) = session.raw.take() {
         raw.abandoned = !matches!(ending, Ok(Ending::Exited(_)));
     }
@@ -150,7 +174,7 @@ pub fn run(lab: &Lab, command: &[OsString], streams: Streams) -> Result<Outcome>
         ending => ending,
     };
     let files = files.finish(matches!(ending, Ending::Exited(_)))?;
-    Ok(Outcome { ending, stdout, stderr, files, console })
+    Ok(Outcome { ending, booted, stdout, stderr, files, console })
 }
 
 struct Session<'a> {
@@ -226,83 +250,12 @@ fn listen(control: UnixStream, events: &Sender<Event>) {
     }
 }
 
-/// Takes everything from a port at once, whoever reads it at whatever pace: a guest whose port is
-/// full spins.
-fn carry(
-    mut port: UnixStream,
-    mark: &[u8],
-    mut target: Option<Box<dyn Write + Send>>,
-    events: &Sender<Event>,
-) -> Vec<u8> {
-    let keep = target.is_none();
-    let (chunks, queue) = mpsc::channel::<Vec<u8>>();
-    let writer = thread::spawn(move || {
-        for chunk in queue {
-            let Some(target) = &mut target else { return };
-            // A reader that has closed its end wants no more.
-            if target.write_all(&chunk).and_then(|()| target.flush()).is_err() {
-                return;
-            }
-        }
-    });
-    let mut kept = Vec::new();
-    let mut held = Vec::new();
-    let mut buffer = vec![0; 64 * 1024];
-    let mut open = true;
-    while open {
-        match port.read(&mut buffer) {
-            Ok(0) => open = false,
-            Ok(length) => held.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => open = false,
-        }
-        let ended = held.ends_with(mark);
-        let certain = match () {
-            () if ended => held.len() - mark.len(),
-            () if open => held.len() - overlap(&held, mark),
-            () => held.len(),
-        };
-        let chunk: Vec<u8> = held.drain(..certain).collect();
-        if keep {
-            kept.extend_from_slice(&chunk);
-        } else {
-            let _ = chunks.send(chunk);
-        }
-        if ended {
-            let _ = events.send(Event::End);
-            break;
-        }
-    }
-    drop(chunks);
-    let _ = writer.join();
-    kept
-}
-
-/// How many of the last bytes may be the start of the mark.
-fn overlap(bytes: &[u8], mark: &[u8]) -> usize {
-    (1..mark.len()).rev().find(|length| bytes.ends_with(&mark[..*length])).unwrap_or(0)
-}
-
-/// What no stream contains by chance.
-fn end_mark() -> String {
-    let number = || RandomState::new().build_hasher().finish();
-    format!("[lab:{:016x}{:016x}]", number(), number())
-}
-
-/// Our stdin to the command's. Only our direction is closed at its end: closing both would drop
-/// what QEMU has not read yet.
-fn feed(mut port: &UnixStream) {
-    // A command that does not read all its input is none of our concern.
-    let _ = io::copy(&mut io::stdin().lock(), &mut port);
-    let _ = port.shutdown(Shutdown::Write);
-}
-
 /// Connects the user's terminal with the guest's.
-fn attach(terminal: &UnixStream, events: &Sender<Event>) -> Result<()> {
+fn attach(terminal: &UnixStream, events: &Sender<Event>) -> Result<thread::JoinHandle<()>> {
     let mut output = terminal.try_clone().context("sharing the terminal port")?;
     let mut input = terminal.try_clone().context("sharing the terminal port")?;
     let events = events.clone();
-    thread::spawn(move || {
+    let screen = thread::spawn(move || {
         let mut buffer = vec![0; 16 * 1024];
         let mut stdout = io::stdout();
         while let Ok(length @ 1..) = output.read(&mut buffer) {
@@ -322,7 +275,7 @@ fn attach(terminal: &UnixStream, events: &Sender<Event>) -> Result<()> {
         }
         let _ = events.send(Event::Leave);
     });
-    Ok(())
+    Ok(screen)
 }
 
 /// Watches the keyboard for Ctrl-A x; Ctrl-A twice is one for the guest.
@@ -358,75 +311,9 @@ fn warn(messages: ChildStderr) {
     }
 }
 
-/// The files on their way from `/out`.
-struct Files {
-    folder: PathBuf,
-    tar: Option<Child>,
-}
-
-impl Files {
-    /// Prepares to unpack into the folder; also returns what to write the archive to.
-    fn receive(folder: Option<&Path>) -> Result<(Self, Box<dyn Write + Send>)> {
-        let Some(folder) = folder else {
-            return Ok((Self { folder: PathBuf::new(), tar: None }, Box::new(io::sink())));
-        };
-        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        let mut tar = Command::new("tar")
-            .args(["-x", "--no-same-owner", "-C"])
-            .arg(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("starting tar")?;
-        let input = tar.stdin.take().context("tar has no input")?;
-        Ok((Self { folder: folder.to_path_buf(), tar: Some(tar) }, Box::new(input)))
-    }
-
-    /// The folder, once everything is in it. `complete` says whether all was sent.
-    fn finish(self, complete: bool) -> Result<Option<PathBuf>> {
-        let Some(tar) = self.tar else { return Ok(None) };
-        let output = tar.wait_with_output().context("waiting for tar")?;
-        ensure!(
-            output.status.success() || !complete,
-            "cannot keep the files from /out in {}: {}",
-            self.folder.display(),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(Some(self.folder))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn streams_end_at_the_mark_however_they_are_cut() {
-        let content = b"x[lab[lab:\n\0[lab:0";
-        for cut in 1..content.len() {
-            let (mut guest, host) = UnixStream::pair().unwrap();
-            let (events, inbox) = mpsc::channel();
-            let reader = thread::spawn(move || carry(host, b"[lab:1]", None, &events));
-            guest.write_all(&content[..cut]).unwrap();
-            thread::yield_now();
-            guest.write_all(&content[cut..]).unwrap();
-            guest.write_all(b"[lab:1]").unwrap();
-            assert_eq!(reader.join().unwrap(), content);
-            assert!(matches!(inbox.recv(), Ok(Event::End)));
-        }
-    }
-
-    #[test]
-    fn a_stream_without_a_mark_is_kept() {
-        let (mut guest, host) = UnixStream::pair().unwrap();
-        guest.write_all(b"abc[lab:").unwrap();
-        drop(guest);
-        let (events, inbox) = mpsc::channel();
-        assert_eq!(carry(host, b"[lab:1]", None, &events), b"abc[lab:");
-        drop(events);
-        assert!(inbox.recv().is_err());
-    }
 
     #[test]
     fn the_way_out() {
