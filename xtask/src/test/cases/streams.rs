@@ -1,17 +1,18 @@
-//! What is tested in the lab.
+//! The lab itself.
 
 use anyhow::{Result, ensure};
 
-use super::lab::Case;
-use crate::lab::{Outcome, TESTED};
+use crate::{
+    lab::{Outcome, TESTED},
+    test::lab::Case,
+};
 
-/// All cases, in the order in which they start.
-pub fn all() -> Vec<Case> {
-    TESTED.into_iter().map(streams_and_files).collect()
+/// Streams, status and files arrive whole.
+pub fn cases() -> Vec<Case> {
+    TESTED.into_iter().map(case).collect()
 }
 
-/// The lab itself: streams, status and files arrive whole.
-fn streams_and_files(kernel: &'static str) -> Case {
+fn case(kernel: &'static str) -> Case {
     const SCRIPT: &str = "
         test -c /dev/kvm || exit 1
         printf 'a\\0b'

@@ -1,0 +1,16 @@
+//! What is tested in the lab.
+
+mod failed_migration;
+mod hardship;
+mod oracle;
+mod streams;
+
+use super::lab::Case;
+
+/// All cases, in the order in which they start.
+pub fn all() -> Vec<Case> {
+    let mut cases = streams::cases();
+    cases.extend(failed_migration::cases());
+    cases.extend(hardship::cases());
+    cases
+}

@@ -1,0 +1,39 @@
+# Runs `collapse report` on a scenario, beside an independent recording of the same run by tracefs.
+# usage: observe.sh SCENARIO [OPTIONS...]
+set -e
+tracing=/sys/kernel/tracing
+oracle=$tracing/instances/oracle
+mkdir "$oracle"
+echo 65536 >"$oracle/buffer_size_kb"
+echo mono >"$oracle/trace_clock"
+
+# Functions without a tracepoint. 5.10 does not pass the VM to mmu_spte_clear_track_bits.
+case $(uname -r) in 5.10.*) sptep=%di ;; *) sptep=%si ;; esac
+cat >"$tracing/kprobe_events" <<EOF
+p:oracle/clear mmu_spte_clear_track_bits old=+0($sptep):x64
+p:oracle/update mmu_spte_update old=+0(%di):x64 new=%si:x64
+p:oracle/drop drop_spte
+EOF
+case $(uname -r) in
+5.10.*)
+    echo 'p:oracle/changed __handle_changed_spte old=%cx:x64 new=%r8:x64 level=%r9:u32' \
+        >>"$tracing/kprobe_events"
+    ;;
+esac
+for routine in kvm_mmu_zap_collapsible_sptes kvm_mmu_recover_huge_pages; do
+    if grep -q " $routine\b" /proc/kallsyms; then
+        echo "p:oracle/collapse_begin $routine" >>"$tracing/kprobe_events"
+        echo "r:oracle/collapse_end $routine" >>"$tracing/kprobe_events"
+    fi
+done
+for event in oracle kvmmmu/kvm_tdp_mmu_spte_changed kvmmmu/fast_page_fault kvm/kvm_page_fault; do
+    if [ -d "$oracle/events/$event" ]; then echo 1 >"$oracle/events/$event/enable"; fi
+done
+
+status=0
+collapse report --format json --output /out/report.json -- workload "$@" >/out/workload.json ||
+    status=$?
+echo 0 >"$oracle/tracing_on"
+cat "$oracle/trace" >/out/trace
+cat "$oracle"/per_cpu/cpu*/stats >/out/stats
+exit $status

@@ -1,0 +1,166 @@
+//! What tracefs recorded of a run, counted independently of `collapse`.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+
+/// SPTE changes and faults of a run. Arrays are by level: 4 KiB, 2 MiB.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Oracle {
+    /// Leaves installed.
+    pub installs: [u64; 2],
+    /// Leaves zapped, the zaps that are half of a two-step split included.
+    pub zaps: [u64; 2],
+    /// Huge leaves replaced by a page table in one step.
+    pub splits: u64,
+    /// Page tables replaced by a huge leaf in one step.
+    pub recovers: u64,
+    /// Leaves write-protected in place.
+    pub write_protects: [u64; 2],
+    /// Guest faults.
+    pub faults: u64,
+    /// Of those: resolved by the fast path.
+    pub fast_faults: u64,
+    /// Calls of `drop_spte`.
+    pub drop_spte: u64,
+    /// Runs of the collapse routine.
+    pub collapse_runs: u64,
+}
+
+impl Oracle {
+    /// Reads `trace` and `stats` in a folder. Fails if events were lost: then nothing can be compared.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let stats = fs::read_to_string(folder.join("stats")).context("reading the ring's stats")?;
+        for line in stats.lines() {
+            let lost = ["overrun:", "dropped events:"].iter().any(|key| line.starts_with(key));
+            ensure!(!lost || line.ends_with(" 0"), "the independent recording lost events: {line}");
+        }
+        let trace = fs::read_to_string(folder.join("trace")).context("reading the trace")?;
+        let mut oracle = Self::default();
+        for line in trace.lines().filter(|line| !line.starts_with('#')) {
+            oracle.event(line).with_context(|| format!("trace line {line:?}"))?;
+        }
+        Ok(oracle)
+    }
+
+    /// Takes a line of `trace`: `task-pid [cpu] flags time: event: fields`.
+    fn event(&mut self, line: &str) -> Result<()> {
+        let Some((event, fields)) =
+            line.split_once(": ").and_then(|(_, rest)| rest.split_once(": "))
+        else {
+            return Ok(());
+        };
+        match event {
+            "kvm_tdp_mmu_spte_changed" => self.change(
+                word_after(fields, "level")?.parse()?,
+                hex(word_after(fields, "old_spte")?)?,
+                hex(word_after(fields, "new_spte")?)?,
+            ),
+            // 5.10, which has no tracepoint for it.
+            "changed" => self.change(
+                value(fields, "level")?.parse()?,
+                hex(value(fields, "old")?)?,
+                hex(value(fields, "new")?)?,
+            ),
+            "clear" => {
+                let old = hex(value(fields, "old")?)?;
+                self.change(level_of(old), old, 0);
+            }
+            "update" => {
+                let (old, new) = (hex(value(fields, "old")?)?, hex(value(fields, "new")?)?);
+                self.change(level_of(new), old, new);
+            }
+            "drop" => self.drop_spte += 1,
+            "collapse_begin" => self.collapse_runs += 1,
+            "kvm_page_fault" => self.faults += 1,
+            "fast_page_fault" => self.fast_faults += u64::from(fields.ends_with("fixed 1")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, level: usize, old: u64, new: u64) {
+        let leaf = |spte| is_present(spte) && (level == 1 || spte & PS != 0);
+        let table = |spte| is_present(spte) && !leaf(spte);
+        let Some(at) = level.checked_sub(1).filter(|at| *at < 2) else { return };
+        match (old, new) {
+            _ if leaf(new) && !is_present(old) => self.installs[at] += 1,
+            _ if leaf(old) && !is_present(new) => self.zaps[at] += 1,
+            _ if leaf(old) && table(new) => self.splits += 1,
+            _ if table(old) && leaf(new) => self.recovers += 1,
+            _ if leaf(old) && leaf(new) && old & W != 0 && new & W == 0 => {
+                self.write_protects[at] += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+const W: u64 = 1 << 1;
+const PS: u64 = 1 << 7;
+const MMU_PRESENT: u64 = 1 << 11;
+
+/// From 5.12 on, bit 11 says present. 5.10 sets bit 11 in leaves that the MMU may make writable, and
+/// knows neither frozen nor non-zero empty values: there, what is not zero and not MMIO is present.
+fn is_present(spte: u64) -> bool {
+    spte & MMU_PRESENT != 0 || spte != 0 && spte >> 52 & 3 != 3 && spte & 1 != 0
+}
+
+fn level_of(spte: u64) -> usize {
+    if spte & PS == 0 { 1 } else { 2 }
+}
+
+/// The word after a key in `key value key value …`.
+fn word_after<'a>(fields: &'a str, key: &str) -> Result<&'a str> {
+    let mut words = fields.split_whitespace();
+    words
+        .by_ref()
+        .find(|word| *word == key)
+        .and_then(|_| words.next())
+        .with_context(|| format!("no {key}"))
+}
+
+/// The value of a key in `key=value key=value …`.
+fn value<'a>(fields: &'a str, key: &str) -> Result<&'a str> {
+    fields
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        .with_context(|| format!("no {key}"))
+}
+
+fn hex(text: &str) -> Result<u64> {
+    Ok(u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_real_traces() -> Result<()> {
+        let mut oracle = Oracle::default();
+        for line in [
+            " vcpu0-181 [001] ...1. 11.2: kvm_tdp_mmu_spte_changed: as id 0 gfn 40000 level 2 \
+             old_spte 8000000000000000 new_spte 60000009e000ee7",
+            " workload-176 [000] ...1. 12.1: kvm_tdp_mmu_spte_changed: as id 0 gfn 40000 level 2 \
+             old_spte 60000009e000ee7 new_spte 106b1827",
+            " workload-176 [000] ...1. 12.2: kvm_tdp_mmu_spte_changed: as id 0 gfn 40001 level 1 \
+             old_spte 60000009e001e67 new_spte 80000000000005a0",
+            " vcpu0-181 [001] ...1. 13.2: clear: (mmu_spte_clear_track_bits+0x0/0x1d0 [kvm]) \
+             old=0x60000009e000ee7",
+            " vcpu0-181 [001] ...1. 13.9: fast_page_fault: vcpu 0 gva 40000000 error_code W \
+             sptep 00 old 0x60000009e001e65 new 60000009e001e67 spurious 0 fixed 1",
+        ] {
+            oracle.event(line)?;
+        }
+        let expected = Oracle {
+            installs: [0, 1],
+            zaps: [1, 1],
+            splits: 1,
+            fast_faults: 1,
+            ..Oracle::default()
+        };
+        assert_eq!(oracle, expected);
+        Ok(())
+    }
+}
