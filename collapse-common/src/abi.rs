@@ -220,6 +220,9 @@ pub struct Thread {
     /// Region and level of the huge leaf that this thread zapped last in the current guest fault,
     /// see [`zapped`]; 0 if none.
     pub zapped: u64,
+    /// The SPTE of an indirect shadow page that this thread installed last, whose guest frame is yet
+    /// to be told; 0 if none.
+    pub installed: u64,
     /// The collapse routine or teardown that this thread is in.
     pub span: Span,
 }
@@ -387,6 +390,10 @@ pub struct Kernel {
     pub sp_gfn: u32,
     /// `kvm_mmu_page.role`.
     pub sp_role: u32,
+    /// `kvm_mmu_page.shadowed_translation`, or `kvm_mmu_page.gfns` on 5.10.
+    pub sp_translation: u32,
+    /// Bits of a translation below the guest frame number: 12, or 0 on 5.10.
+    pub translation_shift: u32,
     /// `sizeof(struct page)`.
     pub page_size: u32,
     /// Position of `old` and `new` in the arguments of `kvm_arch_commit_memory_region`: (2, 3) on
@@ -425,6 +432,8 @@ impl Kernel {
         slot_as_id: Self::UNKNOWN,
         range_event: Self::UNKNOWN,
         page_private: Self::UNKNOWN,
+        sp_translation: Self::UNKNOWN,
+        translation_shift: 12,
         page_size: Self::UNKNOWN,
         sp_gfn: Self::UNKNOWN,
         sp_role: Self::UNKNOWN,
@@ -479,9 +488,9 @@ layouts! {
     Block = 1040,
     Cpu = 1168,
     Span = 72,
-    Thread = 120,
+    Thread = 128,
     Slot = 24,
     Mark = 144,
-    Kernel = 136,
+    Kernel = 144,
     VmGauges = 80,
 }

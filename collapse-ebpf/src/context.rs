@@ -74,6 +74,7 @@ fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         stack: 0,
         vcpu: 0,
         zapped: 0,
+        installed: 0,
         span: Span::NONE,
     };
     Some(thread)

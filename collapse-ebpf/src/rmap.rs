@@ -1,10 +1,13 @@
 //! SPTE changes of the rmap MMU (`tdp_mmu=N`, 5.10's default) and of shadow paging, which have no
 //! tracepoint. With the TDP MMU these functions run for nested guests only.
 
-use aya_ebpf::{macros::kprobe, programs::ProbeContext};
+use aya_ebpf::{
+    macros::{kprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext},
+};
 use collapse_common::{
     Cause, Counter, Transition,
-    abi::{Cpu, RunKey, Thread, UNKNOWN_ROW, zapped},
+    abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, zapped},
     counter::index,
     spte::{classify, frames},
 };
@@ -13,7 +16,6 @@ use crate::{
     context,
     kernel::{self, fact},
     maps, runs,
-    spte::{self, Change},
 };
 
 /// `mmu_spte_clear_track_bits([kvm,] sptep)`: every zap of a leaf passes through it.
@@ -43,47 +45,72 @@ pub fn drop_spte(_: ProbeContext) -> u32 {
     0
 }
 
+/// `kvm_mmu_set_spte(level, gfn, sptep)`, right after [`spte_update`]: tells the guest frame of an
+/// install in an indirect shadow page, which is not in the page yet. Only attached in shadow paging.
+#[raw_tracepoint(tracepoint = "kvm_mmu_set_spte")]
+pub fn set_spte(ctx: RawTracePointContext) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    let Some(thread) = context::current(cpu) else { return 0 };
+    let sptep: u64 = ctx.arg(2);
+    if sptep == 0 || thread.installed != sptep {
+        return 0;
+    }
+    thread.installed = 0;
+    let place = Place { as_id: 0, gfn: ctx.arg(1), level: ctx.arg(0), direct: false };
+    installed(cpu, thread, &place);
+    0
+}
+
 #[inline(always)]
 fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     let Some(old) = kernel::read::<u64>(sptep, 0) else { return 0 };
     let Some(place) = Place::of(sptep) else { return 0 };
     let transition = classify(kernel::spte_layout(), place.level, old, new);
-    let thread = context::current(cpu);
-    let thread = match thread {
-        None if kvm != 0 => {
-            // A thread in no known operation, but the hook names the VM.
-            let row = context::row(ctx, cpu, kvm, Cause::Unknown as u32);
-            runs::count(row, index(transition, place.level));
-            return 0;
+    let Some(thread) = context::current(cpu) else {
+        // In no known operation, but some hooks name the VM.
+        let row = context::row(ctx, cpu, kvm, Cause::Unknown as u32);
+        runs::count(row, index(transition, place.level));
+        if kvm == 0 && transition.is_recorded() {
+            runs::lose(cpu, Loss::Context, 1);
         }
-        thread => thread,
+        return 0;
     };
-    let mut thread = thread;
-    if let Some(thread) = thread.as_deref_mut() {
-        split_by_install(cpu, thread, &place, transition);
+    runs::count(thread.row, index(transition, place.level));
+    match transition {
+        // The page still has the frame that the entry mapped before.
+        Transition::Install if !place.direct => thread.installed = sptep,
+        Transition::Install => installed(cpu, thread, &place),
+        Transition::Zap => {
+            if place.level > 1 && thread.row == thread.base {
+                thread.zapped = zapped(place.level, place.gfn);
+            }
+            record(cpu, thread, Transition::Zap, &place);
+        }
+        _ => {}
     }
-    let Place { as_id, gfn, level, .. } = place;
-    spte::changed(cpu, thread, &Change { as_id, gfn, level, transition });
     0
 }
 
-/// The rmap MMU's fault-time split: the huge leaf is zapped, and the first small leaf in its place
-/// tells that a page table took it.
+/// Records an install. The rmap MMU splits at a fault in two steps: the huge leaf is zapped, and the
+/// first small leaf in its place tells that a page table took it.
 #[inline(always)]
-fn split_by_install(cpu: &mut Cpu, thread: &mut Thread, place: &Place, transition: Transition) {
+fn installed(cpu: &mut Cpu, thread: &mut Thread, place: &Place) {
     let region = place.gfn & !(frames(2) - 1);
-    if transition == Transition::Install
-        && place.level == 1
-        && thread.row == thread.base
-        && thread.zapped == zapped(2, region)
-    {
+    if place.level == 1 && thread.row == thread.base && thread.zapped == zapped(2, region) {
         thread.zapped = 0;
-        let counter = index(Transition::SplitRelink, 2);
-        runs::count(thread.row, counter);
-        let key = RunKey::new(thread.row, counter, place.as_id, maps::EPOCH.get() as u32);
-        runs::record(cpu, key, (thread.id & 0xffff_ffff) as u32, region, frames(2));
+        runs::count(thread.row, index(Transition::SplitRelink, 2));
+        let split = Place { gfn: region, level: 2, ..*place };
+        record(cpu, thread, Transition::SplitRelink, &split);
     }
+    record(cpu, thread, Transition::Install, place);
+}
+
+#[inline(always)]
+fn record(cpu: &mut Cpu, thread: &Thread, transition: Transition, place: &Place) {
+    let counter = index(transition, place.level);
+    let key = RunKey::new(thread.row, counter, place.as_id, maps::EPOCH.get() as u32);
+    runs::record(cpu, key, thread.id as u32, place.gfn, frames(place.level));
 }
 
 /// What an SPTE of a shadow page maps, from the page's own structure.
@@ -91,21 +118,31 @@ struct Place {
     as_id: u32,
     gfn: u64,
     level: u32,
+    /// Whether the page maps consecutive frames; if not, it shadows a guest page table.
+    direct: bool,
 }
 
 impl Place {
-    /// As `sptep_to_sp`: `page_private(virt_to_page(sptep))`. Indirect pages (shadow paging) keep a
-    /// gfn per entry elsewhere; theirs is the page's, which is right for the region only.
+    /// As `sptep_to_sp` and `kvm_mmu_page_get_gfn`: indirect pages keep the frame of each entry.
     #[inline(always)]
     fn of(sptep: u64) -> Option<Self> {
         let offset = sptep.checked_sub(maps::PAGE_OFFSET.get())?;
         let page = maps::VMEMMAP.get() + (offset >> 12) * u64::from(fact!(page_size));
         let sp: u64 = kernel::read(page, fact!(page_private))?;
-        let gfn: u64 = kernel::read(sp, fact!(sp_gfn))?;
         let role: u32 = kernel::read(sp, fact!(sp_role))?;
         let level = role & 0xf;
         let index = (sptep & 0xfff) / 8;
+        let direct = role & DIRECT != 0;
+        let gfn = if direct {
+            kernel::read::<u64>(sp, fact!(sp_gfn))? + index * frames(level)
+        } else {
+            let translations: u64 = kernel::read(sp, fact!(sp_translation))?;
+            kernel::read::<u64>(translations + index * 8, 0)? >> fact!(translation_shift)
+        };
         // `role.smm` is the top byte.
-        Some(Self { as_id: u32::from(role >> 24 != 0), gfn: gfn + index * frames(level), level })
+        Some(Self { as_id: u32::from(role >> 24 != 0), gfn, level, direct })
     }
 }
+
+/// `kvm_mmu_page_role.direct`
+const DIRECT: u32 = 1 << 7;

@@ -13,12 +13,23 @@ pub const VARIABLES: &[&str] = &["vm_list", "page_offset_base", "vmemmap_base"];
 /// Functions whose parameters are looked up.
 pub const FUNCTIONS: &[&str] = &["kvm_arch_commit_memory_region", "mmu_spte_clear_track_bits"];
 
+/// Types whose sizes are facts.
+pub const SIZES: &[&str] = &["page"];
+
+/// Enumerators whose values are facts.
+pub const CONSTANTS: &[&str] = &["RET_PF_FIXED"];
+
 /// Fields that no signal depends on.
 const OPTIONAL_FIELDS: &[&str] = &["kvm.debugfs_dentry", "dentry.d_name.name"];
 
 /// Offsets on kernels without module BTF (5.10), of structs that vmlinux BTF does not describe.
 /// Verified by dereferencing on 5.10.223.
-const WITHOUT_MODULE_BTF: &[(&str, u32)] = &[("kvm_mmu_page.role", 52), ("kvm_mmu_page.gfn", 56)];
+const WITHOUT_MODULE_BTF: &[(&str, u32)] = &[
+    ("kvm_mmu_page.role", 52),
+    ("kvm_mmu_page.gfn", 56),
+    // Called `gfns` there, and holding frame numbers alone.
+    ("kvm_mmu_page.shadowed_translation", 72),
+];
 
 /// Every field whose offset is wanted.
 pub fn offsets() -> Vec<&'static str> {
@@ -91,6 +102,8 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         slot_as_id: at("kvm_memory_slot.as_id"),
         range_event: at("mmu_notifier_range.event"),
         page_private: at("page.private"),
+        sp_translation: at("kvm_mmu_page.shadowed_translation"),
+        translation_shift: if old { 0 } else { 12 },
         page_size: match kernel.sizes.get("page") {
             Some(Ok(size)) => *size,
             _ => Kernel::UNKNOWN,

@@ -3,8 +3,11 @@
 
 mod facts;
 mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use collapse_common::abi::Kernel;
 
@@ -86,26 +89,17 @@ impl Mmu {
 impl Plan {
     /// Looks at the running kernel and plans for it.
     pub fn for_running_kernel() -> (Self, Inspected) {
-        let symbols = symbols();
-        let tracepoints = tracepoints();
-        let offsets = facts::offsets();
-        let wanted = Wanted {
-            symbols: &symbols,
-            tracepoints: &tracepoints,
-            offsets: &offsets,
-            sizes: &["page"],
-            constants: &["RET_PF_FIXED"],
-            functions: facts::FUNCTIONS,
-        };
-        let kernel = Inspected::of_running_kernel(std::path::Path::new("/"), &wanted);
+        let kernel = inspect(Path::new("/"));
         (Self::new(&kernel), kernel)
     }
 
     /// Plans for a kernel.
     pub fn new(kernel: &Inspected) -> Self {
         let facts = facts::facts(kernel);
-        let signals = SIGNALS.iter().map(|signal| SignalStatus::plan(signal, kernel)).collect();
-        Self { kernel: facts, coverage: Coverage { mmu: Mmu::of(kernel), signals } }
+        let mmu = Mmu::of(kernel);
+        let needed = SIGNALS.iter().filter(|signal| signal.only.is_none_or(|only| only == mmu));
+        let signals = needed.map(|signal| SignalStatus::plan(signal, kernel)).collect();
+        Self { kernel: facts, coverage: Coverage { mmu, signals } }
     }
 
     /// What will be seen if everything attaches.
@@ -147,6 +141,22 @@ impl SignalStatus {
         let reason = way.is_none().then(|| reasons.join("; "));
         Self { signal, way, reason }
     }
+}
+
+/// Finds out what plans depend on, below `root` (`/`, unless in a test).
+fn inspect(root: &Path) -> Inspected {
+    let symbols = symbols();
+    let tracepoints = tracepoints();
+    let offsets = facts::offsets();
+    let wanted = Wanted {
+        symbols: &symbols,
+        tracepoints: &tracepoints,
+        offsets: &offsets,
+        sizes: facts::SIZES,
+        constants: facts::CONSTANTS,
+        functions: facts::FUNCTIONS,
+    };
+    Inspected::of_running_kernel(root, &wanted)
 }
 
 /// Why a hook cannot be used; `None` if it can, as far as is known.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Mmu;
+
 /// Where a program attaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -72,6 +74,8 @@ pub struct Signal {
     pub ways: &'static [&'static [Hook]],
     /// Struct fields that its programs read.
     pub fields: &'static [&'static str],
+    /// The only MMU that needs it; `None` if any does.
+    pub only: Option<Mmu>,
 }
 
 const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
@@ -94,7 +98,8 @@ const SLOT_FIELDS: &[&str] = &[
     "kvm_memory_slot.id",
     "kvm_memory_slot.as_id",
 ];
-const SHADOW_FIELDS: &[&str] = &["page.private", "kvm_mmu_page.gfn", "kvm_mmu_page.role"];
+const SHADOW_FIELDS: &[&str] =
+    &["page.private", "kvm_mmu_page.gfn", "kvm_mmu_page.role", "kvm_mmu_page.shadowed_translation"];
 
 /// Every signal. Costs in instructions on 6.12: an empty raw tracepoint program 109, a kprobe 396, a
 /// pair some 2,000; so kprobes on hot functions only where there is no tracepoint.
@@ -104,6 +109,7 @@ pub const SIGNALS: &[Signal] = &[
         loses: "VMs are adopted when first seen, not when created",
         ways: &[&[entry("vm_created", "kvm_arch_init_vm")]],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "vm_destroyed",
@@ -121,18 +127,21 @@ pub const SIGNALS: &[Signal] = &[
             },
         ]],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "memslots",
         loses: "changes by memslot updates have no cause",
         ways: &[&[operation("slot_change", "kvm_set_memslot")]],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "dirty_logging",
         loses: "when dirty logging goes on and off is not known",
         ways: &[&[entry("slot_committed", "kvm_arch_commit_memory_region")]],
         fields: SLOT_FIELDS,
+        only: None,
     },
     Signal {
         name: "eager_split",
@@ -148,12 +157,14 @@ pub const SIGNALS: &[Signal] = &[
             ],
         ],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "clear_dirty_bits",
         loses: "clearing of dirty bits by dirty logging has no cause (Intel PML)",
         ways: &[&[operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty")]],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "dirty_log_harvest",
@@ -163,6 +174,7 @@ pub const SIGNALS: &[Signal] = &[
             operation("clear_dirty_log", "kvm_clear_dirty_log_protect"),
         ]],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "collapse",
@@ -172,18 +184,21 @@ pub const SIGNALS: &[Signal] = &[
             &[collapse("kvm_mmu_zap_collapsible_sptes")],
         ],
         fields: SLOT_FIELDS,
+        only: None,
     },
     Signal {
         name: "notifier",
         loses: "changes by MMU notifiers have no cause, and in other tasks no VM",
         ways: &[&[operation("invalidate", "kvm_mmu_notifier_invalidate_range_start")]],
         fields: &["kvm.mmu_notifier", "mmu_notifier_range.event"],
+        only: None,
     },
     Signal {
         name: "slot_deleted",
         loses: "zaps by memslot deletion have no cause of their own",
         ways: &[&[operation("slot_gone", "kvm_arch_flush_shadow_memslot")]],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "zap_all",
@@ -193,12 +208,14 @@ pub const SIGNALS: &[Signal] = &[
             &[operation("zap_all", "__kvm_mmu_zap_all_fast_front_half")],
         ],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "zap_range",
         loses: "zaps by MTRR and APICv changes have no cause of their own",
         ways: &[&[operation("zap_range", "kvm_zap_gfn_range")]],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "nx_recovery",
@@ -209,6 +226,7 @@ pub const SIGNALS: &[Signal] = &[
             &[operation("nx_recovery", "kvm_tdp_mmu_zap_sp")],
         ],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "faults",
@@ -222,6 +240,7 @@ pub const SIGNALS: &[Signal] = &[
             &[entry("mmu_page_fault", "kvm_mmu_page_fault")],
         ],
         fields: &["kvm_vcpu.kvm"],
+        only: None,
     },
     Signal {
         name: "fast_faults",
@@ -239,6 +258,7 @@ pub const SIGNALS: &[Signal] = &[
             }],
         ],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "tdp_changes",
@@ -248,6 +268,7 @@ pub const SIGNALS: &[Signal] = &[
             &[entry("handle_changed_spte", "__handle_changed_spte")],
         ],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "rmap_changes",
@@ -257,24 +278,35 @@ pub const SIGNALS: &[Signal] = &[
             entry("spte_update", "mmu_spte_update"),
         ]],
         fields: SHADOW_FIELDS,
+        only: None,
+    },
+    Signal {
+        name: "shadow_installs",
+        loses: "which regions of a guest are mapped huge again, and splits at faults",
+        ways: &[&[raw("set_spte", "kvmmmu:kvm_mmu_set_spte")]],
+        fields: &[],
+        only: Some(Mmu::Shadow),
     },
     Signal {
         name: "drop_spte",
         loses: "calls of drop_spte are not counted",
         ways: &[&[entry("drop_spte", "drop_spte")]],
         fields: &[],
+        only: None,
     },
     Signal {
         name: "vm_list",
         loses: "VMs that were there before are unknown until they do something, and have no name",
         ways: &[&[WALK]],
         fields: &["kvm.vm_list", "kvm.userspace_pid"],
+        only: None,
     },
     Signal {
         name: "gauges",
         loses: "KVM's own gauges: mappings by size, and the check that counts add up",
         ways: &[&[WALK]],
         fields: &["kvm.vm_list", "kvm.stat.pages_4k"],
+        only: None,
     },
 ];
 
