@@ -44,7 +44,7 @@ Exit status:
   0    success
   2    wrong usage
   120  the output could not be written
-  121  nothing can be measured here: no permission, no KVM, no kprobes
+  121  nothing can be measured here: no permission, no KVM, no kprobes, no BTF
   123  doctor: only part can be seen
   126  the command could not be executed
   127  the command was not found

@@ -51,7 +51,8 @@ pub fn run(options: Options) -> Result<i32> {
         Lab { kvm_params: options.kvm, ..Lab::new(Choice::Series(options.kernel), binaries) };
     let outcome = if terminal::present() {
         lab.timeout = None;
-        let script = format!("workload {} & exec collapse live", LOOP.join(" "));
+        let script =
+            format!("workload {} & exec collapse live --title 'emulated machine'", LOOP.join(" "));
         lab.interactive(["sh", "-c", &script])?
     } else {
         lab.stream(ONCE)?
@@ -84,7 +85,7 @@ fn on_host(binaries: &[PathBuf]) -> Result<i32> {
                 .spawn()
                 .context("starting the guest")?,
         );
-        Command::new(collapse).arg("live").status()
+        Command::new(collapse).args(["live", "--title", "this machine"]).status()
     } else {
         Command::new(collapse)
             .args(["report", "--"])

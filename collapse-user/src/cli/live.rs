@@ -42,7 +42,7 @@ async fn live(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
             _ = refreshes.tick() => {
                 session.poll(false)?;
                 let now = Report::new(&session.model, session.coverage(), &session.host, None);
-                let shown = screen.show(before.as_ref(), &now);
+                let shown = screen.show(args.title.as_deref(), before.as_ref(), &now);
                 match shown {
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),
                     shown => shown.context("cannot write standard output").or_exit(Exit::Output)?,
@@ -73,7 +73,12 @@ impl Screen {
         Ok(Self { terminal })
     }
 
-    fn show(&mut self, before: Option<&Report>, now: &Report) -> io::Result<()> {
+    fn show(
+        &mut self,
+        title: Option<&str>,
+        before: Option<&Report>,
+        now: &Report,
+    ) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if !self.terminal {
             out.write_all(live_lines(now).as_bytes())?;
@@ -81,7 +86,7 @@ impl Screen {
         }
         let (columns, rows) = size();
         let style = Output::Stdout.style();
-        let table = live_table(before, now, columns, rows, style);
+        let table = live_table(title, before, now, columns, rows, style);
         out.write_all(format!("\x1b[H{}\x1b[J", table.join("\x1b[K\r\n")).as_bytes())?;
         out.flush()
     }

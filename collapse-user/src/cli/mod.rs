@@ -46,11 +46,14 @@ struct LiveArgs {
     /// Time between refreshes, such as 1s or 500ms.
     #[arg(long, short, default_value = "1s", value_parser = parse_duration)]
     interval: Duration,
+    /// Text for the first line, such as the name of the machine.
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
 }
 
 impl Default for LiveArgs {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(1) }
+        Self { interval: Duration::from_secs(1), title: None }
     }
 }
 

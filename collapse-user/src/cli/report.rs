@@ -50,7 +50,7 @@ async fn report(args: ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
         let status = wait(&mut session, &mut signals, None, Some(&mut child)).await?;
         exit = status.map_or(Exit::Ok, command_exit);
         command = Some(CommandReport {
-            argv: args.command.iter().map(|arg| printable(arg)).collect(),
+            argv: args.command.iter().map(printable).collect(),
             status: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),
         });

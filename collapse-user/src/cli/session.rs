@@ -72,7 +72,9 @@ impl Session {
 /// would have to deal with it.
 pub fn obstacle(host: &Inspected) -> Option<String> {
     use crate::kernel::inspect::Capability::{Bpf, Perfmon};
-    if !host.privileges.is_root() && !(host.privileges.has(Bpf) && host.privileges.has(Perfmon)) {
+    let privileges = &host.privileges;
+    let permitted = privileges.is_root() || privileges.has(Bpf) && privileges.has(Perfmon);
+    if !permitted {
         return Some("not permitted: run as root (sudo collapse …)".to_owned());
     }
     if host.machine != "x86_64" {

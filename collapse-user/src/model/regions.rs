@@ -50,7 +50,7 @@ impl Regions {
     pub fn apply(&mut self, change: &Change) {
         match (change.transition, change.level) {
             (Transition::Split | Transition::Zap | Transition::SplitRelink, 2) => {
-                self.each(change, |regions, region| regions.lose(region));
+                self.each(change, Self::lose);
             }
             (Transition::Install | Transition::Recover | Transition::RecoverReadOnly, 2) => {
                 self.each(change, |regions, region| regions.recover(region, change.transition));

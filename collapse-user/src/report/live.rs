@@ -1,6 +1,10 @@
 //! The live table: a row per VM, rates since the table before.
 
+use std::fmt::Write as _;
+
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use crate::identity::printable;
 
 use super::{Report, Style, VmReport, text::duration};
 
@@ -27,6 +31,7 @@ impl Flows {
 /// The table for a terminal of so many columns and rows, a string per line, none wider than the
 /// terminal and none more than its rows.
 pub fn live_table(
+    title: Option<&str>,
     before: Option<&Report>,
     now: &Report,
     columns: usize,
@@ -35,7 +40,8 @@ pub fn live_table(
 ) -> Vec<String> {
     let alive: Vec<_> = now.vms.iter().filter(|vm| !vm.gone).collect();
     let title = format!(
-        "collapse: kernel {}, {}, {}, {} VMs, {} ended; Ctrl-C ends",
+        "collapse{}: kernel {}, {}, {}, {} alive, {} ended; Ctrl-C ends",
+        title.map_or(String::new(), |title| format!(" ({})", printable(title.as_bytes()))),
         now.host.kernel,
         now.host.mmu.label(),
         duration(now.window_ns),
@@ -43,8 +49,18 @@ pub fn live_table(
         now.vms.len() - alive.len(),
     );
     let head = format!(
-        "{:<18} {:>7} {:>9} {:>7} {:>5} {:>8} {:>9} {:>8} {:>9} {:>11}",
-        "VM", "pid", "4K", "2M", "1G", "splits/s", "zaps/s", "recov/s", "faults/s", "recovered"
+        "{:<18} {:>7} {:>7} {:>9} {:>7} {:>5} {:>8} {:>9} {:>8} {:>9} {:>11}",
+        "VM",
+        "pid",
+        "logging",
+        "4K",
+        "2M",
+        "1G",
+        "splits/s",
+        "zaps/s",
+        "recov/s",
+        "faults/s",
+        "recovered"
     );
     let mut lines = vec![cut(&title, columns), style.bold(&cut(&head, columns))];
     let missing = now.coverage.iter().filter(|signal| !signal.seen).count();
@@ -76,8 +92,10 @@ pub fn live_lines(now: &Report) -> String {
             format!("4k={} 2m={} 1g={}", pages.small, pages.huge, pages.giant)
         });
         let faults = vm.faults.as_ref().map_or("–".to_owned(), |faults| faults.total.to_string());
-        text.push_str(&format!(
-            "t={:.1} pid={} name={} {pages} splits={} zaps={} lost={} recovered={} faults={faults}\n",
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "t={:.1} pid={} name={} {pages} splits={} zaps={} lost={} recovered={} faults={faults}",
             now.window_ns as f64 / 1e9,
             vm.pid.map_or("–".to_owned(), |pid| pid.to_string()),
             vm.name.as_deref().unwrap_or("–").replace(' ', "_"),
@@ -85,7 +103,7 @@ pub fn live_lines(now: &Report) -> String {
             vm.zaps.total,
             vm.regions.lost,
             vm.regions.recovered,
-        ));
+        );
     }
     text
 }
@@ -104,8 +122,9 @@ fn row(vm: &VmReport, earlier: Option<&VmReport>, seconds: Option<f64>) -> Strin
     let pages = vm.pages.end.map(|pages| [pages.small, pages.huge, pages.giant]);
     let page = |at: usize| pages.map_or("–".to_owned(), |pages| pages[at].to_string());
     format!(
-        "{name}{pad} {:>7} {:>9} {:>7} {:>5} {:>8} {:>9} {:>8} {:>9} {:>11}",
+        "{name}{pad} {:>7} {:>7} {:>9} {:>7} {:>5} {:>8} {:>9} {:>8} {:>9} {:>11}",
         vm.pid.map_or("–".to_owned(), |pid| pid.to_string()),
+        vm.dirty_logging.map_or("–", |on| if on { "on" } else { "off" }),
         page(0),
         page(1),
         page(2),

@@ -157,22 +157,24 @@ fn write_pages(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
     let end = if vm.gone { "before teardown" } else { "end" };
     let title = format!("  {:<15}{:>10}{:>17}{:>11}", "mappings", "start", end, "residual");
     writeln!(out, "{}", style.dim(&title))?;
-    let sizes: [(&str, fn(&PagesBySize) -> u64); 3] =
-        [("4 KiB", |p| p.small), ("2 MiB", |p| p.huge), ("1 GiB", |p| p.giant)];
-    let residuals = pages.residual.map(|r| [r.small, r.huge, r.giant]);
-    for (place, (size, of)) in sizes.iter().enumerate() {
-        let known = |pages: &Option<PagesBySize>| {
-            pages.as_ref().map_or("–".to_owned(), |pages| of(pages).to_string())
-        };
-        let residual = residuals.map_or("–".to_owned(), |r| r[place].to_string());
+    let by_size = |pages: &PagesBySize| [pages.small, pages.huge, pages.giant];
+    let (start, end) = (pages.start.as_ref().map(by_size), pages.end.as_ref().map(by_size));
+    let residual = pages.residual.map(|r| [r.small, r.huge, r.giant]);
+    for (place, size) in ["4 KiB", "2 MiB", "1 GiB"].into_iter().enumerate() {
         writeln!(
             out,
-            "    {size:<13}{:>10}{:>17}{residual:>11}",
-            known(&pages.start),
-            known(&pages.end)
+            "    {size:<13}{:>10}{:>17}{:>11}",
+            known(start.map(|pages| pages[place])),
+            known(end.map(|pages| pages[place])),
+            known(residual.map(|residual| residual[place])),
         )?;
     }
     Ok(())
+}
+
+/// The number, or a dash where it is unknown.
+fn known(number: Option<impl ToString>) -> String {
+    number.map_or("–".to_owned(), |number| number.to_string())
 }
 
 fn write_counts(out: &mut String, name: &str, counts: &Counts) -> fmt::Result {

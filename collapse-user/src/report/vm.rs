@@ -57,6 +57,8 @@ pub struct VmReport {
     pub faults: Option<Faults>,
     /// Calls of `drop_spte`; `None` if not seen.
     pub drop_spte_calls: Option<u64>,
+    /// Whether dirty logging is on for some slot, as far as it was seen to go on; `None` if not seen.
+    pub dirty_logging: Option<bool>,
     /// Times dirty logging went on for a slot; `None` if not seen.
     pub log_on: Option<u64>,
     /// Times dirty logging went off for a slot; `None` if not seen.
@@ -206,6 +208,7 @@ impl VmReport {
                 fast: seen("fast_faults", totals.counter(Counter::FastFault)),
             }),
             drop_spte_calls: seen("drop_spte", totals.counter(Counter::DropSpte)),
+            dirty_logging: coverage.sees("dirty_logging").then(|| vm.is_logging()),
             log_on: seen("dirty_logging", vm.log_on),
             log_off: seen("dirty_logging", vm.log_off),
             collapse_runs: seen("collapse", vm.span_count),

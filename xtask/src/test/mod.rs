@@ -3,6 +3,7 @@
 mod cases;
 mod host;
 mod lab;
+mod readme;
 
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,9 @@ pub fn run(options: Options) -> Result<i32> {
     let mut report = Report::default();
     if selection.host {
         host::run(&selection, &mut report);
+    }
+    if selection.lab && selection.kernel.is_none() {
+        readme::run(&selection, &mut report);
     }
     if selection.lab {
         lab::run(&selection, &mut report);

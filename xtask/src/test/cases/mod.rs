@@ -3,6 +3,7 @@
 mod failed_migration;
 mod hardship;
 mod oracle;
+mod readme;
 mod streams;
 
 use super::lab::Case;
@@ -12,5 +13,6 @@ pub fn all() -> Vec<Case> {
     let mut cases = streams::cases();
     cases.extend(failed_migration::cases());
     cases.extend(hardship::cases());
+    cases.extend(readme::cases());
     cases
 }

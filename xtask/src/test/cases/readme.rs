@@ -1,0 +1,37 @@
+//! The README's commands for a real host, on one.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    lab::Outcome,
+    test::{lab::Case, readme},
+};
+
+/// All in one boot, beside a guest. What goes on until Ctrl-C gets one.
+pub fn cases() -> Vec<Case> {
+    let commands: Vec<_> =
+        readme::on_a_host().map(|line| format!("timeout -s INT 20 {line} || exit $?")).collect();
+    let script = format!(
+        "cd /out; workload failed-migration --loop --quiet --name guest & sleep 1\n{}\nkill %1",
+        commands.join("\n")
+    );
+    vec![Case::new("the README's commands for a host", "6.12", &["sh", "-c", &script], check)]
+}
+
+fn check(outcome: &Outcome) -> Result<()> {
+    ensure!(
+        outcome.ending.code() == 0,
+        "ended with {:?}: {}",
+        outcome.ending,
+        String::from_utf8_lossy(&outcome.stderr)
+    );
+    let stdout = String::from_utf8_lossy(&outcome.stdout);
+    for part in
+        ["ok  tdp_changes", "name=guest", "\nguest (pid ", "command: sleep 3 (exited with 0)"]
+    {
+        ensure!(stdout.contains(part), "no {part:?} in {stdout}");
+    }
+    let files = outcome.files.as_deref().context("no files came back")?;
+    ensure!(files.join("report.json").exists(), "no report.json");
+    Ok(())
+}
