@@ -188,12 +188,13 @@ fn missing(hook: &Hook, kernel: &Inspected) -> Option<String> {
                 Some(_) => format!("{function} cannot be probed"),
             })
         }
-        Hook::Run { variable, .. } => match kernel.symbol(variable) {
-            None => Some(format!("no variable {variable}")),
-            Some(symbol) if symbol.address == 0 => {
+        Hook::Run { variable, .. } => match (&kernel.symbols, kernel.symbol(variable)) {
+            (Err(why), _) => Some(format!("the address of {variable} is not known: {why}")),
+            (Ok(_), None) => Some(format!("no variable {variable}")),
+            (Ok(_), Some(symbol)) if symbol.address == 0 => {
                 Some(format!("the address of {variable} is hidden (kernel.kptr_restrict)"))
             }
-            Some(_) => None,
+            (Ok(_), Some(_)) => None,
         },
     }
 }

@@ -205,7 +205,12 @@ pub const SIGNALS: &[Signal] = &[
         loses: "zaps of all SPTEs have no cause of their own",
         ways: &[
             &[operation("zap_all", "kvm_mmu_zap_all_fast")],
-            &[operation("zap_all", "__kvm_mmu_zap_all_fast_front_half")],
+            // 6.12.117, 7.3: inlined but for its first half, which leaves the zaps of the TDP MMU to
+            // the second.
+            &[
+                operation("zap_all", "__kvm_mmu_zap_all_fast_front_half"),
+                operation("zap_all", "kvm_tdp_mmu_zap_invalidated_roots"),
+            ],
         ],
         fields: &[],
         only: None,
@@ -274,6 +279,9 @@ pub const SIGNALS: &[Signal] = &[
         name: "rmap_changes",
         loses: "SPTE changes of the rmap MMU (tdp_mmu=N) and of shadow paging",
         ways: &[&[
+            // The walk also learns where page structures begin.
+            walk("page_offset_base"),
+            walk("vmemmap_base"),
             entry("clear_track_bits", "mmu_spte_clear_track_bits"),
             entry("spte_update", "mmu_spte_update"),
         ]],
@@ -297,21 +305,23 @@ pub const SIGNALS: &[Signal] = &[
     Signal {
         name: "vm_list",
         loses: "VMs that were there before are unknown until they do something, and have no name",
-        ways: &[&[WALK]],
+        ways: &[&[walk("vm_list")]],
         fields: &["kvm.vm_list", "kvm.userspace_pid"],
         only: None,
     },
     Signal {
         name: "gauges",
         loses: "KVM's own gauges: mappings by size, and the check that counts add up",
-        ways: &[&[WALK]],
+        ways: &[&[walk("vm_list")]],
         fields: &["kvm.vm_list", "kvm.stat.pages_4k"],
         only: None,
     },
 ];
 
 /// Walks KVM's list of VMs.
-const WALK: Hook = Hook::Run { program: "walk", variable: "vm_list" };
+const fn walk(variable: &'static str) -> Hook {
+    Hook::Run { program: "walk", variable }
+}
 
 const fn collapse(function: &'static str) -> Hook {
     Hook::Pair { program: "collapse", exit: "collapse_end", function }
