@@ -1,0 +1,463 @@
+//! Plans for recordings of real kernels, and for what can be missing on others.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::PathBuf;
+
+use collapse_common::SpteLayout;
+
+use super::*;
+use crate::kernel::inspect::{Fact, Symbol, Unknown, Vendor};
+
+const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
+
+/// Records the kernels anew. Needs copies of what real kernels show of themselves: a folder with a
+/// tree for each series. To be run whenever something else is wanted of a kernel:
+///
+/// ```sh
+/// COLLAPSE_KERNEL_TREES=<folder> cargo test -p collapse-user record_kernels -- --ignored
+/// ```
+#[test]
+#[ignore = "needs trees of real kernels in $COLLAPSE_KERNEL_TREES"]
+fn record_kernels() {
+    let trees = PathBuf::from(std::env::var_os("COLLAPSE_KERNEL_TREES").unwrap());
+    for series in KERNELS {
+        let kernel = inspect(&trees.join(series));
+        assert!(kernel.release().starts_with(series), "{series}: {:?}", kernel.release);
+        let mut json = serde_json::to_string_pretty(&kernel).unwrap();
+        json.push('\n');
+        fs::write(recording(series), json).unwrap();
+    }
+}
+
+fn recording(series: &str) -> PathBuf {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kernels");
+    PathBuf::from(format!("{folder}/{series}.json"))
+}
+
+fn kernel(series: &str) -> Inspected {
+    Inspected::from_file(&recording(series)).unwrap()
+}
+
+/// Symbols that a kernel does not have are not in its recording, so those cannot be compared.
+#[test]
+fn recordings_answer_all_that_is_wanted() {
+    for series in KERNELS {
+        let kernel = kernel(series);
+        let outdated = format!("{series}: the recording is outdated, see record_kernels");
+        assert!(kernel.offsets.keys().eq(facts::offsets()), "{outdated}");
+        assert!(kernel.tracepoints.keys().eq(tracepoints()), "{outdated}");
+        assert!(kernel.sizes.keys().eq(facts::SIZES), "{outdated}");
+        assert!(kernel.constants.keys().eq(facts::CONSTANTS), "{outdated}");
+        assert!(kernel.functions.keys().eq(facts::FUNCTIONS), "{outdated}");
+    }
+}
+
+/// How each signal is seen. What a kernel is not listed for is as on the one before it.
+const EXPECTED: &str = "
+vm_created
+  5.10  vm_created at kprobe:kvm_arch_init_vm
+vm_destroyed
+  5.10  vm_destroyed, vm_destroyed_end at kprobe+kretprobe:kvm_destroy_vm
+        teardown, teardown_end at kprobe+kretprobe:kvm_arch_flush_shadow_all
+memslots
+  5.10  slot_change, leave at kprobe+kretprobe:kvm_set_memslot
+dirty_logging
+  5.10  slot_committed at kprobe:kvm_arch_commit_memory_region
+eager_split
+  5.10  log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_remove_write_access
+  6.1   eager_split, leave at kprobe+kretprobe:kvm_mmu_slot_try_split_huge_pages
+        log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_remove_write_access
+clear_dirty_bits
+  5.10  log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_leaf_clear_dirty
+dirty_log_harvest
+  5.10  get_dirty_log, leave at kprobe+kretprobe:kvm_get_dirty_log_protect
+        clear_dirty_log, leave at kprobe+kretprobe:kvm_clear_dirty_log_protect
+collapse
+  5.10  collapse, collapse_end at kprobe+kretprobe:kvm_mmu_zap_collapsible_sptes
+  6.18  collapse, collapse_end at kprobe+kretprobe:kvm_mmu_recover_huge_pages
+notifier
+  5.10  invalidate, leave at kprobe+kretprobe:kvm_mmu_notifier_invalidate_range_start
+slot_deleted
+  5.10  slot_gone, leave at kprobe+kretprobe:kvm_arch_flush_shadow_memslot
+zap_all
+  5.10  zap_all, leave at kprobe+kretprobe:kvm_mmu_zap_all_fast
+  6.12  zap_all, leave at kprobe+kretprobe:__kvm_mmu_zap_all_fast_front_half
+        zap_all, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_invalidated_roots
+  6.18  zap_all, leave at kprobe+kretprobe:kvm_mmu_zap_all_fast
+  7.3   zap_all, leave at kprobe+kretprobe:__kvm_mmu_zap_all_fast_front_half
+        zap_all, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_invalidated_roots
+zap_range
+  5.10  zap_range, leave at kprobe+kretprobe:kvm_zap_gfn_range
+nx_recovery
+  5.10  missing: no function kvm_nx_huge_page_recovery_worker
+        missing: no function kvm_tdp_mmu_zap_sp
+  6.1   nx_recovery, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_sp
+  6.12  nx_recovery, leave at kprobe+kretprobe:kvm_nx_huge_page_recovery_worker
+faults
+  5.10  mmu_page_fault at kprobe:kvm_mmu_page_fault
+  6.1   page_fault at raw_tp:kvm:kvm_page_fault
+fast_faults
+  5.10  fast_page_fault_of_6 at raw_tp:kvmmmu:fast_page_fault
+  6.1   fast_page_fault at raw_tp:kvmmmu:fast_page_fault
+tdp_changes
+  5.10  handle_changed_spte at kprobe:__handle_changed_spte
+  6.1   spte_changed at raw_tp:kvmmmu:kvm_tdp_mmu_spte_changed
+rmap_changes
+  5.10  walk at run:walk(page_offset_base)
+        walk at run:walk(vmemmap_base)
+        clear_track_bits at kprobe:mmu_spte_clear_track_bits
+        spte_update at kprobe:mmu_spte_update
+drop_spte
+  5.10  drop_spte at kprobe:drop_spte
+vm_list
+  5.10  walk at run:walk(vm_list)
+gauges
+  5.10  missing: kvm.stat.pages_4k: `kvm.stat` has no field `pages_4k`
+  6.1   walk at run:walk(vm_list)
+";
+
+#[test]
+fn every_kernel_is_seen_as_expected() {
+    let plans = KERNELS.map(|series| (series, Plan::new(&kernel(series))));
+    let mut found = vec![String::new()];
+    for signal in SIGNALS.iter().filter(|signal| signal.only.is_none()) {
+        found.push(signal.name.to_owned());
+        let mut before = Vec::new();
+        for (series, plan) in &plans {
+            let now = seen_by(plan, signal.name);
+            if now != before {
+                for (line, hook) in now.iter().enumerate() {
+                    let series = if line == 0 { series } else { "" };
+                    found.push(format!("  {series:<6}{hook}"));
+                }
+            }
+            before = now;
+        }
+    }
+    for (found, expected) in found.iter().zip(EXPECTED.lines()) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.len(), EXPECTED.lines().count());
+}
+
+/// A line for each hook, or for each reason why there is none.
+fn seen_by(plan: &Plan, signal: &str) -> Vec<String> {
+    let status = status(plan, signal);
+    match (status.way, &status.reason) {
+        (Some(way), None) => {
+            way.iter().map(|hook| format!("{} at {hook}", programs(hook).join(", "))).collect()
+        }
+        (None, Some(reason)) => {
+            reason.split("; ").map(|reason| format!("missing: {reason}")).collect()
+        }
+        _ => panic!("{signal}: either a way or a reason, not {status:?}"),
+    }
+}
+
+fn status<'a>(plan: &'a Plan, signal: &str) -> &'a SignalStatus {
+    let mut all = plan.coverage.signals.iter();
+    all.find(|status| status.signal.name == signal).unwrap()
+}
+
+fn programs(hook: &Hook) -> Vec<&'static str> {
+    match *hook {
+        Hook::Raw { program, .. } | Hook::Entry { program, .. } | Hook::Run { program, .. } => {
+            vec![program]
+        }
+        Hook::Pair { program, exit, .. } => vec![program, exit],
+    }
+}
+
+#[test]
+fn facts_of_every_kernel() {
+    type Get = fn(&Kernel) -> u32;
+    const NONE: u32 = Kernel::UNKNOWN;
+    // On 6.12.117, the later fields of `struct kvm` are elsewhere than on 6.12.107.
+    let expected: [(&str, Get, [u32; 5]); 24] = [
+        ("kvm_vcpu.kvm", |k| k.vcpu_kvm, [0; 5]),
+        ("kvm.mmu_notifier", |k| k.kvm_mmu_notifier, [86784, 39496, 6800, 6808, 6736]),
+        ("kvm.vm_list", |k| k.kvm_vm_list, [2384, 4472, 4472, 4472, 4456]),
+        ("kvm.userspace_pid", |k| k.kvm_userspace_pid, [187_576, 40408, 6976, 6984, 6936]),
+        ("kvm.debugfs_dentry", |k| k.kvm_debugfs_dentry, [86888, 39608, 6912, 6920, 6856]),
+        ("dentry.d_name.name", |k| k.dentry_name, [40; 5]),
+        ("kvm.stat.pages_4k", |k| k.kvm_pages, [NONE, 4712, 4712, 4720, 4696]),
+        ("kvm_memory_slot.base_gfn", |k| k.slot_base_gfn, [0, 176, 176, 176, 176]),
+        ("kvm_memory_slot.npages", |k| k.slot_npages, [8, 184, 184, 184, 184]),
+        ("kvm_memory_slot.flags", |k| k.slot_flags, [80, 256, 256, 256, 256]),
+        ("kvm_memory_slot.id", |k| k.slot_id, [84, 260, 260, 260, 260]),
+        ("kvm_memory_slot.as_id", |k| k.slot_as_id, [86, 262, 262, 262, 262]),
+        ("mmu_notifier_range.event", |k| k.range_event, [36, 36, 28, 28, 28]),
+        ("page.private", |k| k.page_private, [40; 5]),
+        ("sizeof page", |k| k.page_size, [64; 5]),
+        ("kvm_mmu_page.role", |k| k.sp_role, [52, 36, 36, 36, 36]),
+        ("kvm_mmu_page.gfn", |k| k.sp_gfn, [56, 40, 40, 40, 40]),
+        ("kvm_mmu_page.shadowed_translation", |k| k.sp_translation, [72, 56, 56, 56, 56]),
+        ("bits below a translation's frame", |k| k.translation_shift, [0, 12, 12, 12, 12]),
+        ("argument `old` of commit", |k| k.commit_old_arg, [2, 1, 1, 1, 1]),
+        ("RET_PF_FIXED", |k| k.ret_pf_fixed, [3, 4, 5, 5, 5]),
+        ("mmu_spte_clear_track_bits takes kvm", |k| k.clear_takes_kvm, [0, 1, 1, 1, 1]),
+        ("SPTE present", |k| k.spte.present as u32, [0, 1 << 11, 1 << 11, 1 << 11, 1 << 11]),
+        ("SPTE dirty", |k| k.spte.dirty as u32, [1 << 6; 5]),
+    ];
+    let facts = KERNELS.map(|series| facts::facts(&kernel(series)));
+    for (what, get, values) in expected {
+        assert_eq!(facts.each_ref().map(get), values, "{what}");
+    }
+    for facts in facts {
+        let addresses = [facts.vm_list, facts.page_offset_base, facts.vmemmap_base];
+        assert_eq!(addresses.iter().filter(|&&address| address >> 32 == 0xffff_ffff).count(), 3);
+        assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), 3, "{addresses:x?}");
+    }
+}
+
+#[test]
+fn the_mmu_follows_from_parameters() {
+    let defaults = KERNELS.map(|series| Plan::new(&kernel(series)).coverage.mmu);
+    assert_eq!(defaults, [Mmu::Rmap, Mmu::Tdp, Mmu::Tdp, Mmu::Tdp, Mmu::Tdp]);
+    for series in KERNELS {
+        for (nested_paging, tdp_mmu, mmu) in [
+            (Ok(true), Ok(true), Mmu::Tdp),
+            (Ok(true), Ok(false), Mmu::Rmap),
+            (Ok(true), unreadable(), Mmu::Unknown),
+            (Ok(false), Ok(true), Mmu::Shadow),
+            (Ok(false), Ok(false), Mmu::Shadow),
+            (Ok(false), unreadable(), Mmu::Shadow),
+            (unreadable(), Ok(true), Mmu::Unknown),
+        ] {
+            let mut kernel = kernel(series);
+            kernel.kvm.nested_paging = nested_paging;
+            kernel.kvm.tdp_mmu = tdp_mmu;
+            let coverage = Plan::new(&kernel).coverage();
+            assert_eq!(coverage.mmu, mmu, "{series}");
+            assert!(coverage.sees(mmu.essential_signal()), "{series}: {mmu:?}");
+            assert_eq!(coverage.sees("shadow_installs"), mmu == Mmu::Shadow, "{series}: {mmu:?}");
+        }
+    }
+}
+
+fn unreadable<T>() -> Fact<T> {
+    Err(Unknown::Denied("/some/file".into()))
+}
+
+#[test]
+fn intel_has_its_own_spte_layout_where_it_uses_ept() {
+    for series in KERNELS {
+        let layout = |vendor, nested_paging| {
+            let mut kernel = kernel(series);
+            kernel.kvm.vendor = vendor;
+            kernel.kvm.nested_paging = nested_paging;
+            facts::facts(&kernel).spte
+        };
+        let adapted = |layout: SpteLayout| match series {
+            "5.10" => layout.without_present_bit(),
+            _ => layout,
+        };
+        let (ept, npt) = (adapted(SpteLayout::EPT), adapted(SpteLayout::NPT));
+        assert_eq!(layout(Some(Vendor::Intel), Ok(true)), ept, "{series}");
+        assert_eq!(layout(Some(Vendor::Intel), unreadable()), ept, "{series}");
+        assert_eq!(layout(Some(Vendor::Intel), Ok(false)), npt, "{series}");
+        assert_eq!(layout(Some(Vendor::Amd), Ok(true)), npt, "{series}");
+        assert_eq!(layout(None, unreadable()), npt, "{series}");
+    }
+}
+
+fn symbols_of(kernel: &mut Inspected) -> &mut BTreeMap<String, Symbol> {
+    kernel.symbols.as_mut().unwrap()
+}
+
+#[test]
+fn without_a_function_the_next_way_is_used() {
+    let mut kernel = kernel("6.12");
+    symbols_of(&mut kernel).remove("kvm_nx_huge_page_recovery_worker");
+    assert_eq!(
+        seen_by(&Plan::new(&kernel), "nx_recovery"),
+        ["nx_recovery, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_sp"]
+    );
+    symbols_of(&mut kernel).remove("kvm_tdp_mmu_zap_sp");
+    let plan = Plan::new(&kernel);
+    assert_eq!(
+        seen_by(&plan, "nx_recovery"),
+        [
+            "missing: no function kvm_nx_huge_page_recovery_worker",
+            "missing: no function kvm_tdp_mmu_zap_sp",
+        ]
+    );
+    let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
+    assert_eq!(missing, ["nx_recovery"], "nothing else depends on it");
+}
+
+#[test]
+fn a_way_needs_all_of_its_hooks() {
+    let mut kernel = kernel("6.12");
+    symbols_of(&mut kernel).remove("kvm_clear_dirty_log_protect");
+    assert_eq!(
+        seen_by(&Plan::new(&kernel), "dirty_log_harvest"),
+        ["missing: no function kvm_clear_dirty_log_protect"]
+    );
+}
+
+#[test]
+fn functions_that_cannot_be_probed_are_as_good_as_missing() {
+    let reason = ["missing: kvm_set_memslot cannot be probed"];
+    let with = |change: fn(&mut Symbol)| {
+        let mut kernel = kernel("6.12");
+        change(symbols_of(&mut kernel).get_mut("kvm_set_memslot").unwrap());
+        seen_by(&Plan::new(&kernel), "memslots")
+    };
+    assert_eq!(with(|symbol| symbol.traceable = Some(false)), reason);
+    assert_eq!(with(|symbol| symbol.copies = 2), reason);
+    let unknown = with(|symbol| symbol.traceable = None);
+    assert_eq!(unknown, ["slot_change, leave at kprobe+kretprobe:kvm_set_memslot"]);
+}
+
+#[test]
+fn without_a_tracepoint() {
+    let absent = || Err(Unknown::Absent("format".into()));
+    let mut kernel = kernel("6.12");
+    kernel.tracepoints.get_mut("kvm:kvm_page_fault").unwrap().fields = absent();
+    assert_eq!(
+        seen_by(&Plan::new(&kernel), "faults"),
+        ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]
+    );
+    kernel.tracepoints.get_mut("kvmmmu:kvm_tdp_mmu_spte_changed").unwrap().fields = absent();
+    assert_eq!(
+        seen_by(&Plan::new(&kernel), "tdp_changes"),
+        [
+            "missing: no tracepoint kvmmmu:kvm_tdp_mmu_spte_changed",
+            "missing: no function __handle_changed_spte",
+        ]
+    );
+}
+
+#[test]
+fn tracepoints_are_tried_where_tracefs_cannot_be_read() {
+    let mut kernel = kernel("6.12");
+    let before = Plan::new(&kernel);
+    kernel.tracefs = unreadable();
+    for tracepoint in kernel.tracepoints.values_mut() {
+        tracepoint.fields = unreadable();
+    }
+    for arguments_known in [true, false] {
+        if !arguments_known {
+            for tracepoint in kernel.tracepoints.values_mut() {
+                tracepoint.raw_args = unreadable();
+            }
+        }
+        let plan = Plan::new(&kernel);
+        assert_eq!(plan.kernel, before.kernel);
+        assert!(plan.coverage.missing().next().is_none(), "{plan:?}");
+        for signal in ["faults", "fast_faults", "tdp_changes"] {
+            assert_eq!(seen_by(&plan, signal), seen_by(&before, signal));
+        }
+    }
+}
+
+#[test]
+fn a_tracepoint_with_other_arguments_is_left_alone() {
+    let mut kernel = kernel("6.12");
+    let args = &mut kernel.tracepoints.get_mut("kvmmmu:fast_page_fault").unwrap().raw_args;
+    args.as_mut().unwrap().pop();
+    assert_eq!(
+        seen_by(&Plan::new(&kernel), "fast_faults"),
+        ["missing: tracepoint kvmmmu:fast_page_fault has 4 arguments"; 2]
+    );
+}
+
+#[test]
+fn without_an_offset_its_signals_are_missing() {
+    let mut kernel = kernel("6.12");
+    let unclear = Unknown::Unclear("`kvm` has no field `mmu_notifier`".into());
+    kernel.offsets.insert("kvm.mmu_notifier".into(), Err(unclear));
+    let plan = Plan::new(&kernel);
+    assert_eq!(
+        seen_by(&plan, "notifier"),
+        ["missing: kvm.mmu_notifier: `kvm` has no field `mmu_notifier`"]
+    );
+    assert_eq!(plan.coverage.missing().count(), 1);
+    assert_eq!(plan.kernel.kvm_mmu_notifier, Kernel::UNKNOWN);
+    kernel.offsets.remove("kvm_vcpu.kvm");
+    assert_eq!(seen_by(&Plan::new(&kernel), "faults"), ["missing: kvm_vcpu.kvm: not looked up"]);
+}
+
+/// Fixed offsets hold for kernels like 5.10 only.
+#[test]
+fn newer_kernels_need_module_btf_for_the_rmap_mmu() {
+    let mut kernel = kernel("6.12");
+    let unclear = || Unknown::Unclear("no definition of `kvm_mmu_page`".into());
+    for (path, offset) in &mut kernel.offsets {
+        if path.starts_with("kvm_mmu_page.") {
+            *offset = Err(unclear());
+        }
+    }
+    assert_eq!(
+        seen_by(&Plan::new(&kernel), "rmap_changes"),
+        ["missing: kvm_mmu_page.gfn: no definition of `kvm_mmu_page`"]
+    );
+}
+
+#[test]
+fn optional_offsets_cost_no_signal() {
+    let mut kernel = kernel("6.12");
+    kernel.offsets.insert("kvm.debugfs_dentry".into(), unreadable());
+    let plan = Plan::new(&kernel);
+    assert!(plan.coverage.missing().next().is_none());
+    assert_eq!(plan.kernel.kvm_debugfs_dentry, Kernel::UNKNOWN);
+}
+
+#[test]
+fn hidden_addresses_cost_what_starts_from_variables() {
+    let mut kernel = kernel("6.12");
+    for symbol in symbols_of(&mut kernel).values_mut() {
+        symbol.address = 0;
+    }
+    let plan = Plan::new(&kernel);
+    let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
+    assert_eq!(missing, ["rmap_changes", "vm_list", "gauges"]);
+    assert_eq!(
+        seen_by(&plan, "gauges"),
+        ["missing: the address of vm_list is hidden (kernel.kptr_restrict)"]
+    );
+    symbols_of(&mut kernel).remove("vm_list");
+    assert_eq!(seen_by(&Plan::new(&kernel), "gauges"), ["missing: no variable vm_list"]);
+}
+
+#[test]
+fn functions_are_tried_where_symbols_are_unknown() {
+    for series in KERNELS {
+        let mut kernel = kernel(series);
+        kernel.symbols = Err(Unknown::Denied("/proc/kallsyms".into()));
+        let plan = Plan::new(&kernel);
+        let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
+        assert_eq!(missing, ["rmap_changes", "vm_list", "gauges"], "{series}");
+        assert_eq!(
+            seen_by(&plan, "vm_list"),
+            ["missing: the address of vm_list is not known: no permission to read /proc/kallsyms"]
+        );
+    }
+}
+
+#[test]
+fn signals_are_well_formed() {
+    let names: HashSet<_> = SIGNALS.iter().map(|signal| signal.name).collect();
+    assert_eq!(names.len(), SIGNALS.len(), "names are unique");
+    for mmu in [Mmu::Tdp, Mmu::Rmap, Mmu::Shadow, Mmu::Unknown] {
+        assert!(names.contains(mmu.essential_signal()), "{mmu:?}");
+    }
+    for signal in SIGNALS {
+        assert!(!signal.ways.is_empty(), "{}", signal.name);
+        assert!(signal.ways.iter().all(|way| !way.is_empty()), "{}", signal.name);
+    }
+}
+
+/// The object's BTF names every program.
+#[test]
+fn every_program_exists() {
+    const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/collapse-ebpf"));
+    let strings: HashSet<_> = OBJECT.split(|&byte| byte == 0).collect();
+    for hook in SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| way.iter()) {
+        for program in programs(hook) {
+            assert!(strings.contains(program.as_bytes()), "{program}");
+        }
+    }
+}
