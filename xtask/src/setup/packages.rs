@@ -1,10 +1,13 @@
 //! The distribution's packages.
 
-use std::{env, path::Path, process::Command};
+use std::{env, path::Path, process::Command, sync::Once};
 
 use anyhow::{Context, Result, bail};
 
 use crate::process::{CommandExt, describe};
+
+const UPDATE: [&str; 2] = ["apt-get", "update"];
+const INSTALL: [&str; 4] = ["apt-get", "install", "-y", "--no-install-recommends"];
 
 /// A Debian package, and what shows that it, or another distribution's like it, is installed.
 pub struct Package {
@@ -38,51 +41,50 @@ pub fn install(packages: &[&str]) -> Result<()> {
             packages.join(" ")
         );
     }
-    let update = ["apt-get", "update"];
-    let install = ["apt-get", "install", "-y", "--no-install-recommends"];
-    let install: Vec<&str> = install.into_iter().chain(packages.iter().copied()).collect();
-    let prefix: &[&str] = match () {
-        () if is_root() => &[],
-        () if Command::new("sudo").args(["-n", "true"]).succeeds() => &["sudo", "-n"],
-        () => bail!(
+    let install = INSTALL.iter().chain(packages).copied().collect::<Vec<_>>();
+    let prefix = prefix().with_context(|| {
+        format!(
             "no root, and no sudo without a password; run these, then try again:\n    sudo {}\n    \
              sudo {}",
-            update.join(" "),
+            UPDATE.join(" "),
             install.join(" ")
-        ),
-    };
-    // A list that cannot be refreshed may still name what is needed.
-    if let Err(error) = as_command(prefix, &update)?.run() {
-        eprintln!("setup: {error:#}; going on with the lists there are");
-    }
+        )
+    })?;
+    refresh();
     as_command(prefix, &install)?
         .run()
         .with_context(|| format!("installing {}", packages.join(", ")))
 }
 
-/// Whether apt knows all of these packages.
-pub fn available(packages: &[&str]) -> bool {
-    on_path("apt-cache")
-        && packages.iter().all(|package| {
-            let policy =
-                Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").read();
-            policy.is_ok_and(|text| {
-                let text = String::from_utf8_lossy(&text);
-                text.lines().any(|line| {
-                    let candidate = line.trim().strip_prefix("Candidate:");
-                    candidate.is_some_and(|version| version.trim() != "(none)")
-                })
-            })
-        })
+/// The version of a package that apt would install.
+pub fn candidate(package: &str) -> Option<String> {
+    let mut policy = Command::new("apt-cache");
+    let text = policy.args(["policy", package]).env("LC_ALL", "C").read().ok()?;
+    parse_candidate(&String::from_utf8_lossy(&text))
 }
 
-/// Brings apt's lists up to date if we may; what follows shows whether it was needed.
+fn parse_candidate(policy: &str) -> Option<String> {
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate:"))?.trim();
+    (version != "(none)").then(|| version.to_owned())
+}
+
+/// Brings apt's lists up to date, once, if we may; what follows shows whether it was needed.
 pub fn refresh() {
-    if is_root() && on_path("apt-get") {
-        eprintln!("setup: fetching apt's package lists");
-        if let Err(error) = Command::new("apt-get").arg("update").run() {
-            eprintln!("setup: {error:#}");
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        let Some(prefix) = prefix() else { return };
+        if let Err(error) = as_command(prefix, &UPDATE).and_then(|mut update| update.run()) {
+            eprintln!("setup: {error:#}; going on with the lists there are");
         }
+    });
+}
+
+/// What to put before a command for it to run as root, if we may.
+fn prefix() -> Option<&'static [&'static str]> {
+    if is_root() {
+        Some(&[])
+    } else {
+        Command::new("sudo").args(["-n", "true"]).succeeds().then_some(&["sudo", "-n"])
     }
 }
 
@@ -97,4 +99,21 @@ fn as_command(prefix: &[&str], words: &[&str]) -> Result<Command> {
 fn is_root() -> bool {
     // SAFETY: geteuid has no preconditions and cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_candidate() {
+        let policy = |candidate: &str| {
+            parse_candidate(&format!(
+                "rustc-web:\n  Installed: (none)\n  Candidate: {candidate}\n  Version table:\n"
+            ))
+        };
+        assert_eq!(policy("1.96.0+dfsg1-1~deb12u2").as_deref(), Some("1.96.0+dfsg1-1~deb12u2"));
+        assert_eq!(policy("(none)"), None);
+        assert_eq!(parse_candidate(""), None);
+    }
 }

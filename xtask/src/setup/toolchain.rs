@@ -74,10 +74,16 @@ impl Compiler {
 /// The LLVM version of a compiler that is new enough, from what `rustc -vV` prints.
 fn fit(version: &str) -> Option<String> {
     let field = |name: &str| version.lines().find_map(|line| line.strip_prefix(name));
-    let mut release = field("release: ")?.split('.').map(|part| part.parse().ok());
-    let release: (u32, u32) = (release.next()??, release.next()??);
     let llvm = field("LLVM version: ")?.split('.').next()?;
-    (release >= OLDEST && LLVM_VERSIONS.contains(&llvm)).then(|| llvm.to_owned())
+    let fit = is_new_enough(field("release: ")?) && LLVM_VERSIONS.contains(&llvm);
+    fit.then(|| llvm.to_owned())
+}
+
+/// Whether a compiler's version, its own or its package's, is new enough.
+fn is_new_enough(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    let mut part = || parts.next().flatten();
+    part().zip(part()).is_some_and(|release: (u32, u32)| release >= OLDEST)
 }
 
 /// Where the choice is written down for the build script that uses it.
@@ -133,8 +139,9 @@ fn install_compiler() -> Result<Compiler> {
         let installed = Command::new("rustup")
             .args(["toolchain", "install", RUSTUP_TOOLCHAIN, "--profile", "minimal"])
             .args(["--component", "rust-src", "--no-self-update"])
-            // Being offline should show at once.
+            // Being offline should show soon, also where packets vanish without an answer.
             .env("RUSTUP_MAX_RETRIES", "0")
+            .env("RUSTUP_DOWNLOAD_TIMEOUT", "20")
             .run();
         match (installed, Compiler::from_rustup()) {
             (Ok(()), Some(compiler)) => return Ok(compiler),
@@ -142,23 +149,35 @@ fn install_compiler() -> Result<Compiler> {
             (Ok(()), None) => eprintln!("setup: rustup's toolchain does not do"),
         }
     }
-    if !packages::available(&DEBIAN_PACKAGES) {
-        packages::refresh();
-    }
-    if packages::available(&DEBIAN_PACKAGES) {
-        eprintln!("setup: the eBPF side needs {}", DEBIAN_PACKAGES.join(", "));
-        packages::install(&DEBIAN_PACKAGES)?;
-        if let Some(compiler) = Compiler::packaged() {
-            return Ok(compiler);
+    if packages::on_path("apt-cache") {
+        if !debian_will_do() {
+            packages::refresh();
+        }
+        if debian_will_do() {
+            eprintln!("setup: the eBPF side needs {}", DEBIAN_PACKAGES.join(", "));
+            packages::install(&DEBIAN_PACKAGES)?;
+            if let Some(compiler) = Compiler::packaged() {
+                return Ok(compiler);
+            }
         }
     }
     bail!(
         "no compiler for the eBPF side; needed: rustc {}.{} or newer on LLVM {}, with rust-src, for \
-         example by `rustup toolchain install {RUSTUP_TOOLCHAIN} --component rust-src`",
+         example by `rustup toolchain install {RUSTUP_TOOLCHAIN} --component rust-src`, or as the \
+         package {} of Debian's security archive",
         OLDEST.0,
         OLDEST.1,
-        LLVM_VERSIONS.join(", ")
+        LLVM_VERSIONS.join(", "),
+        DEBIAN_PACKAGES[0]
     )
+}
+
+/// Whether the compiler that apt would install is new enough. Debian brings it up to date in its
+/// security archive only, so that lists without that, or old ones, name a compiler too old.
+fn debian_will_do() -> bool {
+    DEBIAN_PACKAGES
+        .iter()
+        .all(|package| packages::candidate(package).is_some_and(|version| is_new_enough(&version)))
 }
 
 fn build_linker(compiler: &Compiler, linker: &Path) -> Result<()> {
@@ -200,6 +219,14 @@ mod tests {
         assert_eq!(version("1.63.0", "14.0.6"), None);
         assert_eq!(version("1.99.0", "24.1.0"), None);
         assert_eq!(fit("nonsense"), None);
+    }
+
+    #[test]
+    fn a_package_is_judged_by_its_version() {
+        assert!(is_new_enough("1.96.0+dfsg1-1~deb12u2"));
+        assert!(is_new_enough("1.95.0"));
+        assert!(!is_new_enough("1.85.0+dfsg3-1~deb12u3"));
+        assert!(!is_new_enough("1"));
     }
 
     #[test]
