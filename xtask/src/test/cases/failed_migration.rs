@@ -1,19 +1,17 @@
 //! The life of huge pages through a failed migration, on every kernel and MMU: the report against
 //! the workload's own account and against an independent tracefs recording of the same run.
 
-use std::{fs, path::Path};
-
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::oracle::Oracle;
+use super::observed::{self, Run, count, same};
 use crate::{
-    lab::{ImageFile, Outcome, TESTED},
+    lab::{Outcome, TESTED},
     test::lab::Case,
 };
 
 /// Kernels and parameters beside the defaults.
-const OTHER_MMUS: [(&str, &str); 7] = [
+pub const OTHER_MMUS: [(&str, &str); 7] = [
     ("5.10", "tdp_mmu=Y"),
     ("6.1", "tdp_mmu=N"),
     ("6.12", "tdp_mmu=N"),
@@ -30,69 +28,16 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn case(kernel: &'static str, kvm: &[&str]) -> Case {
-    let script = ImageFile {
-        path: "/bin/observe.sh".to_owned(),
-        permissions: 0o755,
-        content: include_bytes!("observe.sh").to_vec(),
-    };
     Case {
         kvm: kvm.iter().map(ToString::to_string).collect(),
-        files: vec![script],
+        files: vec![observed::script()],
         ..Case::new(
             "failed-migration, against workload and tracefs",
             kernel,
-            &["sh", "/bin/observe.sh", "failed-migration"],
+            &["sh", "/bin/observe.sh", "/out", "workload", "failed-migration"],
             check,
         )
     }
-}
-
-/// The files of a run.
-struct Run {
-    report: Value,
-    header: Value,
-    phases: Vec<Value>,
-    oracle: Oracle,
-}
-
-impl Run {
-    fn read(folder: &Path) -> Result<Self> {
-        let report =
-            fs::read_to_string(folder.join("report.json")).context("reading the report")?;
-        let workload = fs::read_to_string(folder.join("workload.json"))?;
-        let mut lines = Vec::new();
-        for line in workload.lines() {
-            lines.push(serde_json::from_str::<Value>(line).context("the workload's account")?);
-        }
-        let of_kind = |kind: &str| {
-            lines.iter().filter(|line| line["kind"] == kind).cloned().collect::<Vec<_>>()
-        };
-        Ok(Self {
-            report: serde_json::from_str(&report).context("the report is no JSON")?,
-            header: of_kind("header").into_iter().next().context("the workload has no header")?,
-            phases: of_kind("phase"),
-            oracle: Oracle::read(folder)?,
-        })
-    }
-
-    fn phase(&self, name: &str) -> Result<&Value> {
-        self.phases
-            .iter()
-            .find(|phase| phase["phase"] == name)
-            .with_context(|| format!("no {name}"))
-    }
-}
-
-/// Fails unless two values are equal, naming what they are.
-#[expect(clippy::needless_pass_by_value, reason = "reads like an assertion")]
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: T, expected: T) -> Result<()> {
-    ensure!(got == expected, "{what}: {got:?}, expected {expected:?}");
-    Ok(())
-}
-
-/// A count in the report; `None` if it is unknown.
-fn count(value: &Value, path: &str) -> Option<u64> {
-    value.pointer(path).and_then(Value::as_u64)
 }
 
 fn check(outcome: &Outcome) -> Result<()> {
@@ -109,9 +54,10 @@ fn check(outcome: &Outcome) -> Result<()> {
     let old = run.report["host"]["kernel"].as_str().is_some_and(|name| name.starts_with("5.10."));
     let tdp = run.report["host"]["mmu"] == "tdp";
     identity(&run, vm)?;
-    against_tracefs(&run, vm)?;
+    run.against_tracefs()?;
+    same("recoveries in place", count(vm, "/recoveries/in_place"), Some(run.oracle.recovers))?;
     against_workload(&run, vm, old, tdp)?;
-    trust(&run, vm, old)
+    run.trust(old)
 }
 
 fn identity(run: &Run, vm: &Value) -> Result<()> {
@@ -121,25 +67,6 @@ fn identity(run: &Run, vm: &Value) -> Result<()> {
     same("name", &vm["name"], &Value::from("workload"))?;
     same("created", &vm["created"], &Value::from(true))?;
     same("gone", &vm["gone"], &Value::from(true))
-}
-
-fn against_tracefs(run: &Run, vm: &Value) -> Result<()> {
-    let oracle = &run.oracle;
-    let by_level = |kind: &str| {
-        ["4k", "2m"].map(|size| count(vm, &format!("/{kind}/by_level/{size}")).unwrap_or(0))
-    };
-    same("installs by level", by_level("installs"), oracle.installs)?;
-    same("write-protects by level", by_level("write_protects"), oracle.write_protects)?;
-    // What tracefs shows as a zap and a link is one split in two steps to us.
-    let splits = count(vm, "/splits/total").context("no splits")?;
-    let in_two_steps = splits.checked_sub(oracle.splits).context("fewer splits than in tracefs")?;
-    let [small, huge] = by_level("zaps");
-    same("zaps by level", [small, huge + in_two_steps], oracle.zaps)?;
-    same("recoveries in place", count(vm, "/recoveries/in_place"), Some(oracle.recovers))?;
-    same("faults", count(vm, "/faults/total"), Some(oracle.faults))?;
-    same("fast faults", count(vm, "/faults/fast"), Some(oracle.fast_faults))?;
-    same("calls of drop_spte", count(vm, "/drop_spte_calls"), Some(oracle.drop_spte))?;
-    same("collapse runs", count(vm, "/collapse_runs"), Some(oracle.collapse_runs))
 }
 
 fn against_workload(run: &Run, vm: &Value, old: bool, tdp: bool) -> Result<()> {
@@ -178,22 +105,4 @@ fn against_workload(run: &Run, vm: &Value, old: bool, tdp: bool) -> Result<()> {
     let taken: Option<u64> =
         run.phases.iter().map(|p| Some(count(p, "/faults/taken").unwrap_or(0))).sum();
     same("faults by KVM's own counter", count(vm, "/faults/total"), taken)
-}
-
-fn trust(run: &Run, vm: &Value, old: bool) -> Result<()> {
-    let losses = run.report["losses"].as_object().context("no losses in the report")?;
-    for (way, n) in losses {
-        same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
-    }
-    let residual = &vm["pages"]["residual"];
-    let expected = if old { Value::Null } else { serde_json::json!({"4k": 0, "2m": 0, "1g": 0}) };
-    same("residual", residual, &expected)?;
-    let coverage = run.report["coverage"].as_array().context("no coverage in the report")?;
-    let missing: Vec<_> = coverage
-        .iter()
-        .filter(|s| s["seen"] == false)
-        .filter_map(|s| s["signal"].as_str())
-        .collect();
-    let expected: &[&str] = if old { &["nx_recovery", "gauges"] } else { &[] };
-    same("signals not seen", missing.as_slice(), expected)
 }

@@ -2,8 +2,10 @@
 
 mod failed_migration;
 mod hardship;
+mod observed;
 mod oracle;
 mod readme;
+mod scenarios;
 mod streams;
 
 use super::lab::Case;
@@ -12,6 +14,7 @@ use super::lab::Case;
 pub fn all() -> Vec<Case> {
     let mut cases = streams::cases();
     cases.extend(failed_migration::cases());
+    cases.extend(scenarios::cases());
     cases.extend(hardship::cases());
     cases.extend(readme::cases());
     cases

@@ -1,6 +1,9 @@
-# Runs `collapse report` on a scenario, beside an independent recording of the same run by tracefs.
-# usage: observe.sh SCENARIO [OPTIONS...]
+# Runs `collapse report` on a command, beside an independent recording of the same run by tracefs.
+# usage: observe.sh FOLDER COMMAND...
 set -e
+folder=$1
+shift
+mkdir -p "$folder"
 tracing=/sys/kernel/tracing
 oracle=$tracing/instances/oracle
 mkdir "$oracle"
@@ -31,9 +34,14 @@ for event in oracle kvmmmu/kvm_tdp_mmu_spte_changed kvmmmu/fast_page_fault kvm/k
 done
 
 status=0
-collapse report --format json --output /out/report.json -- workload "$@" >/out/workload.json ||
+collapse report --format json --output "$folder/report.json" -- "$@" >"$folder/workload.json" ||
     status=$?
 echo 0 >"$oracle/tracing_on"
-cat "$oracle/trace" >/out/trace
-cat "$oracle"/per_cpu/cpu*/stats >/out/stats
+cat "$oracle/trace" >"$folder/trace"
+cat "$oracle"/per_cpu/cpu*/stats >"$folder/stats"
+for event in oracle kvmmmu kvm; do
+    if [ -d "$oracle/events/$event" ]; then echo 0 >"$oracle/events/$event/enable"; fi
+done
+rmdir "$oracle"
+echo >"$tracing/kprobe_events"
 exit $status

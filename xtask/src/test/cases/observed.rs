@@ -1,0 +1,126 @@
+//! A run of `collapse report` on a scenario, beside an independent recording by tracefs.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::oracle::Oracle;
+use crate::lab::ImageFile;
+
+/// The script that does both, for the image.
+pub fn script() -> ImageFile {
+    ImageFile {
+        path: "/bin/observe.sh".to_owned(),
+        permissions: 0o755,
+        content: include_bytes!("observe.sh").to_vec(),
+    }
+}
+
+/// The files of a run.
+pub struct Run {
+    /// The report.
+    pub report: Value,
+    /// First line of the workload's account.
+    pub header: Value,
+    /// A line per phase.
+    pub phases: Vec<Value>,
+    /// What tracefs recorded.
+    pub oracle: Oracle,
+}
+
+impl Run {
+    /// Reads what `observe.sh` left in a folder.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let report =
+            fs::read_to_string(folder.join("report.json")).context("reading the report")?;
+        let workload = fs::read_to_string(folder.join("workload.json"))?;
+        let mut lines = Vec::new();
+        for line in workload.lines() {
+            lines.push(serde_json::from_str::<Value>(line).context("the workload's account")?);
+        }
+        let of_kind = |kind: &str| {
+            lines.iter().filter(|line| line["kind"] == kind).cloned().collect::<Vec<_>>()
+        };
+        Ok(Self {
+            report: serde_json::from_str(&report).context("the report is no JSON")?,
+            header: of_kind("header").into_iter().next().context("the workload has no header")?,
+            phases: of_kind("phase"),
+            oracle: Oracle::read(folder)?,
+        })
+    }
+
+    /// The first phase of a name.
+    pub fn phase(&self, name: &str) -> Result<&Value> {
+        self.phases
+            .iter()
+            .find(|phase| phase["phase"] == name)
+            .with_context(|| format!("no {name}"))
+    }
+
+    /// VMs in the report.
+    pub fn vms(&self) -> &[Value] {
+        self.report["vms"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// A count, summed over VMs; `None` if it is unknown for one.
+    fn sum(&self, path: &str) -> Option<u64> {
+        self.vms().iter().map(|vm| count(vm, path)).sum()
+    }
+
+    /// Counts of the report equal those of the independent recording.
+    pub fn against_tracefs(&self) -> Result<()> {
+        let oracle = &self.oracle;
+        let by_level = |kind: &str| {
+            ["4k", "2m"].map(|size| {
+                let of = |vm| count(vm, &format!("/{kind}/by_level/{size}")).unwrap_or(0);
+                self.vms().iter().map(of).sum::<u64>()
+            })
+        };
+        same("installs by level", by_level("installs"), oracle.installs)?;
+        same("write-protects by level", by_level("write_protects"), oracle.write_protects)?;
+        // What tracefs shows as a zap and a link is one split in two steps to us.
+        let splits = self.sum("/splits/total").context("no splits")?;
+        let steps = splits.checked_sub(oracle.splits).context("fewer splits than in tracefs")?;
+        let [small, huge] = by_level("zaps");
+        same("zaps by level", [small, huge + steps], oracle.zaps)?;
+        same("faults", self.sum("/faults/total"), Some(oracle.faults))?;
+        same("fast faults", self.sum("/faults/fast"), Some(oracle.fast_faults))?;
+        same("calls of drop_spte", self.sum("/drop_spte_calls"), Some(oracle.drop_spte))?;
+        same("collapse runs", self.sum("/collapse_runs"), Some(oracle.collapse_runs))
+    }
+
+    /// Nothing is lost, everything adds up, and all is seen that this kernel lets us see; `old` means
+    /// 5.10.
+    pub fn trust(&self, old: bool) -> Result<()> {
+        let losses = self.report["losses"].as_object().context("no losses in the report")?;
+        for (way, n) in losses {
+            same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
+        }
+        let zero = serde_json::json!({"4k": 0, "2m": 0, "1g": 0});
+        let expected = if old { Value::Null } else { zero };
+        for vm in self.vms() {
+            same("residual", &vm["pages"]["residual"], &expected)?;
+        }
+        let coverage = self.report["coverage"].as_array().context("no coverage in the report")?;
+        let missing: Vec<_> = coverage
+            .iter()
+            .filter(|signal| signal["seen"] == false)
+            .filter_map(|signal| signal["signal"].as_str())
+            .collect();
+        let expected: &[&str] = if old { &["nx_recovery", "gauges"] } else { &[] };
+        same("signals not seen", missing.as_slice(), expected)
+    }
+}
+
+/// Fails unless two values are equal, naming what they are.
+#[expect(clippy::needless_pass_by_value, reason = "reads like an assertion")]
+pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: T, expected: T) -> Result<()> {
+    ensure!(got == expected, "{what}: {got:?}, expected {expected:?}");
+    Ok(())
+}
+
+/// A count in the report; `None` if it is unknown.
+pub fn count(value: &Value, path: &str) -> Option<u64> {
+    value.pointer(path).and_then(Value::as_u64)
+}
