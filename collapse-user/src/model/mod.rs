@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use collapse_common::abi::VmKey;
 
 pub use regions::{RegionCounts, Regions};
-pub use span::{CollapseSpan, Work};
+pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};
 

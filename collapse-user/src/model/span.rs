@@ -15,6 +15,8 @@ pub struct CollapseSpan {
     pub duration: u64,
     /// What it did.
     pub work: Work,
+    /// What guest faults installed in the slot meanwhile.
+    pub race: Race,
     /// KVM's gauges when it began.
     pub pages_before: Option<Pages>,
     /// KVM's gauges when it ended.
@@ -54,11 +56,71 @@ impl Work {
     }
 }
 
+/// What guest faults installed in a slot from the moment that it was published without dirty logging
+/// until the collapse routine was through with it: did small SPTEs come back behind its back?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Race {
+    /// 4 KiB SPTEs.
+    pub installs_4k: u64,
+    /// 2 MiB SPTEs: recovered before the routine ended.
+    pub installs_2m: u64,
+}
+
+impl Race {
+    /// Adds a recorded change, if a guest fault installed it in `slot`.
+    pub fn apply(&mut self, slot: &Slot, change: &Change) {
+        let guest_fault = matches!(change.cause, Cause::GuestFault | Cause::LoggedFault);
+        let inside = change.as_id == u32::from(slot.as_id)
+            && (slot.base_gfn..slot.base_gfn + slot.npages).contains(&change.gfn);
+        match (change.transition, change.level) {
+            _ if !guest_fault || !inside => {}
+            (Transition::Install, 1) => self.installs_4k += u64::from(change.count),
+            (Transition::Install | Transition::Recover | Transition::RecoverReadOnly, 2) => {
+                self.installs_2m += u64::from(change.count);
+            }
+            _ => {}
+        }
+    }
+}
+
 impl CollapseSpan {
-    /// A run that ended at `end` ns and did `work`.
-    pub fn new(collapse: &Collapse, end: u64, work: Work) -> Self {
+    /// A run that ended at `end` ns, did `work` and met `race`.
+    pub fn new(collapse: &Collapse, end: u64, work: Work, race: Race) -> Self {
         let &Collapse { slot, start, pages_before, pages_after } = collapse;
         let duration = end.saturating_sub(start);
-        Self { slot, start, duration, work, pages_before, pages_after }
+        Self { slot, start, duration, work, race, pages_before, pages_after }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOT: Slot = Slot { id: 1, as_id: 0, base_gfn: 0x40000, npages: 16384, flags: 0 };
+
+    fn install(cause: Cause, level: u32, gfn: u64, count: u32) -> Change {
+        Change { cause, transition: Transition::Install, level, as_id: 0, gfn, count }
+    }
+
+    #[test]
+    fn a_race_is_what_guest_faults_install_in_the_slot() {
+        let mut race = Race::default();
+        race.apply(&SLOT, &install(Cause::GuestFault, 2, 0x40000, 3));
+        race.apply(&SLOT, &install(Cause::LoggedFault, 1, 0x43fff, 1));
+        race.apply(&SLOT, &install(Cause::GuestFault, 1, 0x44000, 9));
+        race.apply(&SLOT, &install(Cause::Collapse, 2, 0x40000, 9));
+        assert_eq!(race, Race { installs_4k: 1, installs_2m: 3 });
+    }
+
+    #[test]
+    fn work_is_what_the_collapse_routine_changes() {
+        let mut work = Work::default();
+        let change = install(Cause::Collapse, 2, 0x40000, 1);
+        work.apply(&Change { transition: Transition::Recover, count: 5, ..change });
+        work.apply(&Change { transition: Transition::RecoverReadOnly, count: 3, ..change });
+        work.apply(&Change { transition: Transition::Zap, level: 1, count: 512, ..change });
+        work.apply(&Change { transition: Transition::Zap, cause: Cause::Teardown, ..change });
+        let expected = Work { zapped_4k: 512, zapped_2m: 0, recovered: 8, recovered_read_only: 3 };
+        assert_eq!(work, expected);
     }
 }

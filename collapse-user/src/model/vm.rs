@@ -9,7 +9,7 @@ use collapse_common::{
 
 use super::{
     regions::Regions,
-    span::{CollapseSpan, Work},
+    span::{CollapseSpan, Race, Work},
     totals::Totals,
 };
 use crate::{
@@ -52,6 +52,8 @@ pub struct Vm {
     /// Slots whose dirty logging state was seen, by address space and id.
     pub slots: BTreeMap<(u16, u16), Slot>,
     work: Work,
+    /// The slot whose dirty logging went off last, and what guest faults did to it since.
+    race: Option<(Slot, Race)>,
 }
 
 /// KVM's gauges and our totals at one time.
@@ -82,6 +84,7 @@ impl Vm {
             log_off: 0,
             slots: BTreeMap::new(),
             work: Work::default(),
+            race: None,
         }
     }
 
@@ -152,6 +155,9 @@ impl Vm {
         }
         self.regions.apply(change);
         self.work.apply(change);
+        if let Some((slot, race)) = &mut self.race {
+            race.apply(slot, change);
+        }
     }
 
     fn slot(&mut self, slot: Slot, change: SlotChange) {
@@ -162,7 +168,10 @@ impl Vm {
                 return;
             }
             SlotChange::LogOn => self.log_on += 1,
-            SlotChange::LogOff => self.log_off += 1,
+            SlotChange::LogOff => {
+                self.log_off += 1;
+                self.race = Some((slot, Race::default()));
+            }
             SlotChange::Created | SlotChange::Moved | SlotChange::Other => {}
         }
         self.slots.insert(key, slot);
@@ -174,7 +183,11 @@ impl Vm {
         if self.spans.len() == SPANS_KEPT {
             self.spans.remove(0);
         }
-        self.spans.push(CollapseSpan::new(collapse, end, work));
+        let race = match self.race.take() {
+            Some((slot, race)) if slot.id == collapse.slot.id => race,
+            _ => Race::default(),
+        };
+        self.spans.push(CollapseSpan::new(collapse, end, work, race));
     }
 
     pub(super) fn reading(&mut self, reading: &VmReading, first: bool) {

@@ -146,3 +146,63 @@ fn cut(text: &str, columns: usize) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use collapse_common::abi::VmKey;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        model::Vm,
+        plan::{Coverage, Mmu},
+        report::Host,
+    };
+
+    fn report(vms: u64, window_ns: u64) -> Report {
+        let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new() };
+        let vm = |born| VmReport::new(&Vm::new(VmKey { kvm: 1, born }), &coverage);
+        Report {
+            schema: crate::report::SCHEMA,
+            version: "0",
+            host: Host { kernel: "6.12".to_owned(), mmu: Mmu::Tdp },
+            window_ns,
+            command: None,
+            coverage: Vec::new(),
+            losses: [("ring_full_changes", 3)].into(),
+            settled: true,
+            unattributed_changes: 0,
+            vms: (1..=vms).map(vm).collect(),
+        }
+    }
+
+    #[test]
+    fn unknown_is_a_dash_and_loss_is_shown() {
+        let lines = live_table(None, None, &report(1, 0), 100, 10, Style::Plain);
+        assert!(lines[2].contains('–') && !lines[2].contains(" 0 "), "{lines:?}");
+        assert!(lines.last().is_some_and(|line| line.starts_with("lost 3;")), "{lines:?}");
+    }
+
+    #[test]
+    fn vms_that_do_not_fit_are_counted() {
+        let lines = live_table(None, None, &report(9, 0), 100, 6, Style::Plain);
+        assert_eq!(lines.len(), 6);
+        assert_eq!(lines[4], "… and 7 more");
+    }
+
+    proptest! {
+        /// No terminal is too small, and nothing is wider or longer than it.
+        #[test]
+        fn fits_every_terminal(columns in 1usize..300, rows in 1usize..100, vms in 0u64..150, second: bool) {
+            let (before, now) = (report(vms / 2, 5), report(vms, 1_000_000_005));
+            let before = second.then_some(&before);
+            let title = Some("a\x1b[31m title 漢字");
+            let lines = live_table(title, before, &now, columns, rows, Style::Plain);
+            prop_assert!(lines.len() <= rows);
+            for line in lines {
+                prop_assert!(line.width() <= columns);
+                prop_assert!(!line.contains(char::is_control));
+            }
+        }
+    }
+}

@@ -200,10 +200,10 @@ fn write_spans(out: &mut String, vm: &VmReport) -> fmt::Result {
     writeln!(out, "  {:<15}{runs:>10}", "collapse runs")?;
     let skipped = vm.collapse_spans.len().saturating_sub(SPANS_SHOWN);
     for span in &vm.collapse_spans[skipped..] {
-        let SpanReport { slot, duration_ns, work, .. } = span;
+        let SpanReport { slot, duration_ns, work, race, .. } = span;
         writeln!(
             out,
-            "    slot {} ({} MiB at gfn {:#x}) took {}: zapped {} x 4K, recovered {}{}",
+            "    slot {} ({} MiB at gfn {:#x}) took {}: zapped {} x 4K, recovered {}{}{}",
             slot.id,
             slot.npages / 256,
             slot.base_gfn,
@@ -213,6 +213,10 @@ fn write_spans(out: &mut String, vm: &VmReport) -> fmt::Result {
             match work.recovered_read_only {
                 0 => String::new(),
                 n => format!(" ({n} read-only)"),
+            },
+            match (race.installs_2m, race.installs_4k) {
+                (0, 0) => String::new(),
+                (huge, small) => format!("; faults meanwhile: {huge} x 2M, {small} x 4K"),
             }
         )?;
     }

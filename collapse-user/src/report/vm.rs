@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     identity::VmProcess,
-    model::{CollapseSpan, RegionCounts, Totals, Vm, Work},
+    model::{CollapseSpan, Race, RegionCounts, Totals, Vm, Work},
     plan::Coverage,
     source::Slot,
 };
@@ -155,6 +155,8 @@ pub struct SpanReport {
     /// What it did.
     #[serde(flatten)]
     pub work: Work,
+    /// What guest faults installed in the slot meanwhile.
+    pub race: Race,
     /// KVM's gauges when it began.
     pub pages_before: Option<PagesBySize>,
     /// KVM's gauges when it ended.
@@ -260,6 +262,7 @@ impl SpanReport {
             start_ns: span.start,
             duration_ns: span.duration,
             work: span.work,
+            race: span.race,
             pages_before: span.pages_before.map(PagesBySize::from),
             pages_after: span.pages_after.map(PagesBySize::from),
         }

@@ -90,6 +90,21 @@ impl Run {
         same("collapse runs", self.sum("/collapse_runs"), Some(oracle.collapse_runs))
     }
 
+    /// Installs by guest faults that raced with the collapse routine, by level. The report counts them
+    /// from the moment that the slot is published, tracefs from the routine's entry.
+    pub fn races(&self) -> Result<()> {
+        let spans = self.vms().iter().filter_map(|vm| vm["collapse_spans"].as_array()).flatten();
+        let mut raced = [0; 2];
+        for span in spans {
+            raced[0] += count(span, "/race/installs_4k").context("no race in a span")?;
+            raced[1] += count(span, "/race/installs_2m").context("no race in a span")?;
+        }
+        let least = self.oracle.raced_installs;
+        let enough = raced[0] >= least[0] && raced[1] >= least[1];
+        ensure!(enough, "raced installs: {raced:?}, at least {least:?} expected");
+        Ok(())
+    }
+
     /// Nothing is lost, everything adds up, and all is seen that this kernel lets us see; `old` means
     /// 5.10.
     pub fn trust(&self, old: bool) -> Result<()> {

@@ -25,6 +25,10 @@ pub struct Oracle {
     pub drop_spte: u64,
     /// Runs of the collapse routine.
     pub collapse_runs: u64,
+    /// Leaves installed by other tasks while the collapse routine ran.
+    pub raced_installs: [u64; 2],
+    /// The task that is in the collapse routine, if one is.
+    collapsing: Option<String>,
 }
 
 impl Oracle {
@@ -45,6 +49,19 @@ impl Oracle {
 
     /// Takes a line of `trace`: `task-pid [cpu] flags time: event: fields`.
     fn event(&mut self, line: &str) -> Result<()> {
+        let task = line.split_once('[').map_or("", |(task, _)| task.trim());
+        let others = self.collapsing.as_ref().is_some_and(|collapsing| collapsing != task);
+        let installs = self.installs;
+        self.count(line, task)?;
+        if others {
+            for (at, raced) in self.raced_installs.iter_mut().enumerate() {
+                *raced += self.installs[at] - installs[at];
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, line: &str, task: &str) -> Result<()> {
         let Some((event, fields)) =
             line.split_once(": ").and_then(|(_, rest)| rest.split_once(": "))
         else {
@@ -71,7 +88,11 @@ impl Oracle {
                 self.change(level_of(new), old, new);
             }
             "drop" => self.drop_spte += 1,
-            "collapse_begin" => self.collapse_runs += 1,
+            "collapse_begin" => {
+                self.collapse_runs += 1;
+                self.collapsing = Some(task.to_owned());
+            }
+            "collapse_end" => self.collapsing = None,
             "kvm_page_fault" => self.faults += 1,
             "fast_page_fault" => self.fast_faults += u64::from(fields.ends_with("fixed 1")),
             _ => {}

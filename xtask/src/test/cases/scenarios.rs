@@ -61,6 +61,7 @@ fn check(outcome: &Outcome) -> Result<()> {
     let created = run.phases.iter().filter(|phase| phase["phase"] == "create").count();
     same("VMs", run.vms().len(), created)?;
     run.against_tracefs()?;
+    run.races()?;
     let kernel = run.report["host"]["kernel"].as_str().unwrap_or_default();
     run.trust(kernel.starts_with("5.10."))
 }
