@@ -41,12 +41,7 @@ fn case(kernel: &'static str, kvm: &[&str]) -> Case {
 }
 
 fn check(outcome: &Outcome) -> Result<()> {
-    ensure!(
-        outcome.ending.code() == 0,
-        "ended with {:?}: {}",
-        outcome.ending,
-        String::from_utf8_lossy(&outcome.stderr)
-    );
+    outcome.success()?;
     let run = Run::read(outcome.files.as_deref().context("no files came back")?)?;
     let vms = run.report["vms"].as_array().context("no VMs in the report")?;
     same("VMs", vms.len(), 1)?;

@@ -41,6 +41,7 @@ pub fn cases() -> Vec<Case> {
     };
     let command = ["sh", "/bin/hardship.sh"];
     vec![Case {
+        cpus: 1,
         files: vec![script],
         ..Case::new("bad input ends with one clear line and its code", "6.12", &command, check)
     }]

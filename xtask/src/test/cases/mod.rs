@@ -2,6 +2,7 @@
 
 mod failed_migration;
 mod hardship;
+mod life;
 mod observed;
 mod oracle;
 mod readme;
@@ -16,6 +17,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(failed_migration::cases());
     cases.extend(scenarios::cases());
     cases.extend(hardship::cases());
+    cases.extend(life::cases());
     cases.extend(readme::cases());
     cases
 }

@@ -51,8 +51,7 @@ fn case(kernel: &'static str, kvm: &[&str]) -> Case {
 }
 
 fn check(outcome: &Outcome) -> Result<()> {
-    let said = String::from_utf8_lossy(&outcome.stderr);
-    ensure!(outcome.ending.code() == 0, "{:?}: {said}", outcome.ending);
+    outcome.success()?;
     let run = Run::read(outcome.files.as_deref().context("no files came back")?)?;
     for (scenario, _) in SCENARIOS {
         let reported = run.vms().iter().any(|vm| vm["name"] == scenario);

@@ -34,5 +34,13 @@ fn case(kernel: &'static str) -> Case {
         ensure!(sum.success(), "the large file came back changed");
         Ok(())
     }
-    Case::new("streams, status and files come back whole", kernel, &["sh", "-c", SCRIPT], check)
+    Case {
+        cpus: 1,
+        ..Case::new(
+            "streams, status and files come back whole",
+            kernel,
+            &["sh", "-c", SCRIPT],
+            check,
+        )
+    }
 }

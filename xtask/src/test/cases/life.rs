@@ -1,0 +1,75 @@
+//! Lives and deaths: of hundreds of VMs, and of `collapse` itself.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::observed::same;
+use crate::{lab::Outcome, test::lab::Case};
+
+/// VMs that come and go: more than the kernel-side tables have room for at a time.
+const VMS: usize = 300;
+
+/// Both cases.
+pub fn cases() -> Vec<Case> {
+    let churn = format!(
+        "collapse report -f json -o /out/report.json -- \
+         workload churn --size 2M --iterations {VMS} --quiet"
+    );
+    let case = |name, script: &str, check| Case {
+        cpus: 1,
+        ..Case::new(name, "6.12", &["sh", "-c", script], check)
+    };
+    vec![
+        case("hundreds of VMs come and go", &churn, churned),
+        case("killed, it leaves nothing behind", KILLED, killed),
+    ]
+}
+
+fn churned(outcome: &Outcome) -> Result<()> {
+    outcome.success()?;
+    let files = outcome.files.as_deref().context("no files came back")?;
+    let report: Value = serde_json::from_slice(&fs::read(files.join("report.json"))?)?;
+    let vms = report["vms"].as_array().context("no VMs in the report")?;
+    same("VMs", vms.len(), VMS)?;
+    let zero = serde_json::json!({"4k": 0, "2m": 0, "1g": 0});
+    for vm in vms {
+        let whole = vm["created"] == true && vm["gone"] == true && vm["pages"]["residual"] == zero;
+        ensure!(whole, "not complete or not adding up: {vm}");
+        ensure!(vm["installs"]["total"].as_u64() > Some(0), "nothing was counted: {vm}");
+    }
+    for (way, n) in report["losses"].as_object().context("no losses in the report")? {
+        same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
+    }
+    Ok(())
+}
+
+/// Prints the number of kprobes while it runs, after it was killed, and what a new one reports.
+const KILLED: &str = "
+    kprobes=/sys/kernel/debug/kprobes/list
+    workload failed-migration --loop --quiet &
+    collapse live >/dev/null &
+    killed=$!
+    sleep 8
+    wc -l <$kprobes
+    kill -9 $killed
+    # Detaching takes the kernel a while.
+    for second in $(seq 30); do [ $(wc -l <$kprobes) = 0 ] || sleep 1; done
+    wc -l <$kprobes
+    collapse report -f json -d 2s -o /out/report.json";
+
+fn killed(outcome: &Outcome) -> Result<()> {
+    outcome.success()?;
+    let stdout = String::from_utf8_lossy(&outcome.stdout);
+    let kprobes: Vec<usize> = stdout.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    ensure!(kprobes.first().is_some_and(|n| *n > 20), "it was not attached yet: {kprobes:?}");
+    same("kprobes left", kprobes.get(1), Some(&0))?;
+    let files = outcome.files.as_deref().context("no files came back")?;
+    let report: Value = serde_json::from_slice(&fs::read(files.join("report.json"))?)?;
+    same("VMs that were there before", report["vms"].as_array().map(Vec::len), Some(1))?;
+    let vm = &report["vms"][0];
+    ensure!(vm["created"] == false && vm["pid"].is_u64(), "not known as an older VM: {vm}");
+    ensure!(vm["faults"]["total"].as_u64() > Some(0), "its faults were not counted: {vm}");
+    Ok(())
+}
