@@ -44,8 +44,8 @@ pub struct Live {
     ended: Vec<VmKey>,
     /// Ring-buffer records that this build does not understand.
     unknown_records: u64,
-    /// Copies of a CPU's state that stayed torn; what they held comes with the next reading.
-    node_offset: u32,
+    /// Offset of `kvm.vm_list`.
+    vm_list_offset: u32,
 }
 
 struct Maps {
@@ -95,7 +95,7 @@ impl Live {
             processes: BTreeMap::new(),
             ended: Vec::new(),
             unknown_records: 0,
-            node_offset: vm_list_offset,
+            vm_list_offset,
         })
     }
 
@@ -237,7 +237,7 @@ impl Live {
             if gauges.vm == VmKey::default() {
                 return Ok(vms);
             }
-            node = gauges.vm.kvm + u64::from(self.node_offset);
+            node = gauges.vm.kvm + u64::from(self.vm_list_offset);
             vms.push(gauges);
         }
         Ok(vms)
