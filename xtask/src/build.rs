@@ -33,6 +33,7 @@ pub fn cargo() -> Command {
 
 /// Builds `collapse` and `workload` as static binaries and returns their paths.
 pub fn static_binaries() -> Result<Vec<PathBuf>> {
+    eprintln!("lab: building collapse and workload (minutes the first time)");
     // A target folder of its own: other flags than a plain build's would make each rebuild the
     // other's dependencies.
     cargo()

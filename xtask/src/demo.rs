@@ -37,7 +37,6 @@ pub struct Options {
 /// Runs it and returns the exit code.
 pub fn run(options: Options) -> Result<i32> {
     setup::ensure_ready()?;
-    eprintln!("demo: building");
     let binaries = build::static_binaries()?;
     if !options.lab && host_will_do() {
         eprintln!("demo: on this machine's own kernel and KVM");
