@@ -72,11 +72,6 @@ impl Model {
         self.started.map_or(0, |started| self.now.saturating_sub(started))
     }
 
-    /// Whether anything is known to be lost.
-    pub fn lost(&self) -> bool {
-        self.losses.values().any(|n| *n > 0)
-    }
-
     fn vm(&mut self, key: VmKey) -> &mut Vm {
         self.vms.entry(key).or_insert_with(|| Vm::new(key))
     }

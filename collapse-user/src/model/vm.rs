@@ -114,7 +114,7 @@ impl Vm {
     /// Learns from an event that does not count.
     pub(super) fn event_before(&mut self, event: &Event) {
         match &event.kind {
-            EventKind::VmCreated { process, .. } => self.process.clone_from(process),
+            EventKind::VmCreated { process, .. } => self.process = Some(process.clone()),
             EventKind::VmDestroyed { .. } => self.gone = true,
             EventKind::SlotChanged { slot, change: SlotChange::Deleted } => {
                 self.slots.remove(&(slot.as_id, slot.id));
@@ -129,10 +129,10 @@ impl Vm {
     pub(super) fn event(&mut self, event: &Event) {
         match &event.kind {
             EventKind::Change(change) => self.change(change),
-            EventKind::VmCreated { process, pages, .. } => {
+            EventKind::VmCreated { process, pages } => {
                 self.created = true;
                 self.start.pages = *pages;
-                self.process.clone_from(process);
+                self.process = Some(process.clone());
             }
             EventKind::VmSeen => {}
             EventKind::VmDestroyed { pages } => {

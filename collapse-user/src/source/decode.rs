@@ -7,7 +7,7 @@ use collapse_common::{
 };
 
 use super::{Change, Collapse, Event, EventKind, Slot, SlotChange};
-use crate::identity::VmProcess;
+use crate::identity::{self, VmProcess};
 
 /// The event of a run whose row belongs to `owner`; `None` if its counter is no transition.
 pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
@@ -29,8 +29,9 @@ pub fn mark(mark: &Mark, process: impl FnOnce(u32) -> Option<VmProcess>) -> Opti
     let pid = (mark.thread >> 32) as u32;
     let kind = match MarkKind::from_number(mark.kind)? {
         MarkKind::VmCreated => {
-            let process = process(mark.thread as u32);
-            EventKind::VmCreated { pid, comm: mark.comm, pages: pages(mark.pages), process }
+            let tid = mark.thread as u32;
+            let process = process(tid).unwrap_or_else(|| creator(pid, tid, &mark.comm));
+            EventKind::VmCreated { pages: pages(mark.pages), process }
         }
         MarkKind::VmSeen => EventKind::VmSeen,
         MarkKind::VmDestroyed => EventKind::VmDestroyed { pages: pages(mark.pages) },
@@ -47,6 +48,13 @@ pub fn mark(mark: &Mark, process: impl FnOnce(u32) -> Option<VmProcess>) -> Opti
         }),
     };
     Some(Event { ts: mark.ts, vm: mark.vm, tid: mark.thread as u32, kind })
+}
+
+/// A process of which nothing is left but what the mark tells.
+fn creator(pid: u32, tid: u32, comm: &[u8]) -> VmProcess {
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    let name = identity::name_from(pid, &[], "", &comm[..end]);
+    VmProcess { pid, tid, comm: identity::printable(&comm[..end]), name }
 }
 
 /// KVM's gauges, if this kernel has them.
@@ -82,6 +90,13 @@ fn slot_change(change: u32, old_flags: u32, new_flags: u32) -> SlotChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_creator_that_is_gone_still_has_a_name() {
+        let process = creator(7, 8, b"qemu-kvm\0\0\0\0\0\0\0\0");
+        assert_eq!((process.pid, process.tid), (7, 8));
+        assert_eq!((process.comm.as_str(), process.name.text.as_str()), ("qemu-kvm", "qemu-kvm"));
+    }
 
     #[test]
     fn only_the_logging_flag_switches_logging() {

@@ -61,16 +61,12 @@ pub struct Event {
 pub enum EventKind {
     /// SPTEs changed.
     Change(Change),
-    /// A VM was created, by a thread of process `pid` named `comm`.
+    /// A VM was created.
     VmCreated {
-        /// Process id.
-        pid: u32,
-        /// Name of the thread.
-        comm: [u8; 16],
         /// KVM's gauges, still zero.
         pages: Option<Pages>,
-        /// What `/proc` said of the process, if it was still there.
-        process: Option<VmProcess>,
+        /// The process that did it.
+        process: VmProcess,
     },
     /// A VM that was there before was seen for the first time.
     VmSeen,
