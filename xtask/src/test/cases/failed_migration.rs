@@ -1,6 +1,8 @@
 //! The life of huge pages through a failed migration, on every kernel and MMU: the report against
 //! the workload's own account and against an independent tracefs recording of the same run.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -29,6 +31,9 @@ pub fn cases() -> Vec<Case> {
 
 fn case(kernel: &'static str, kvm: &[&str]) -> Case {
     Case {
+        // Two CPUs where the emulator is at its steadiest.
+        cpus: if kvm.is_empty() { 2 } else { 1 },
+        timeout: Duration::from_secs(150),
         kvm: kvm.iter().map(ToString::to_string).collect(),
         files: vec![observed::script()],
         ..Case::new(
