@@ -15,8 +15,8 @@ pub struct CollapseSpan {
     pub duration: u64,
     /// What it did.
     pub work: Work,
-    /// What guest faults installed in the slot meanwhile.
-    pub race: Race,
+    /// What guest faults installed in the slot meanwhile; `None` if it was not seen to be published.
+    pub race: Option<Race>,
     /// KVM's gauges when it began.
     pub pages_before: Option<Pages>,
     /// KVM's gauges when it ended.
@@ -85,7 +85,7 @@ impl Race {
 
 impl CollapseSpan {
     /// A run that ended at `end` ns, did `work` and met `race`.
-    pub fn new(collapse: &Collapse, end: u64, work: Work, race: Race) -> Self {
+    pub fn new(collapse: &Collapse, end: u64, work: Work, race: Option<Race>) -> Self {
         let &Collapse { slot, start, pages_before, pages_after } = collapse;
         let duration = end.saturating_sub(start);
         Self { slot, start, duration, work, race, pages_before, pages_after }

@@ -183,10 +183,8 @@ impl Vm {
         if self.spans.len() == SPANS_KEPT {
             self.spans.remove(0);
         }
-        let race = match self.race.take() {
-            Some((slot, race)) if slot.id == collapse.slot.id => race,
-            _ => Race::default(),
-        };
+        let same = |slot: &Slot| (slot.as_id, slot.id) == (collapse.slot.as_id, collapse.slot.id);
+        let race = self.race.take().filter(|(slot, _)| same(slot)).map(|(_, race)| race);
         self.spans.push(CollapseSpan::new(collapse, end, work, race));
     }
 

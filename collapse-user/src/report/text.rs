@@ -214,9 +214,10 @@ fn write_spans(out: &mut String, vm: &VmReport) -> fmt::Result {
                 0 => String::new(),
                 n => format!(" ({n} read-only)"),
             },
-            match (race.installs_2m, race.installs_4k) {
-                (0, 0) => String::new(),
-                (huge, small) => format!("; faults meanwhile: {huge} x 2M, {small} x 4K"),
+            match race.map(|race| (race.installs_2m, race.installs_4k)) {
+                None => "; faults meanwhile: –".to_owned(),
+                Some((0, 0)) => String::new(),
+                Some((huge, small)) => format!("; faults meanwhile: {huge} x 2M, {small} x 4K"),
             }
         )?;
     }

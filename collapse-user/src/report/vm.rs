@@ -155,8 +155,8 @@ pub struct SpanReport {
     /// What it did.
     #[serde(flatten)]
     pub work: Work,
-    /// What guest faults installed in the slot meanwhile.
-    pub race: Race,
+    /// What guest faults installed in the slot meanwhile; `None` if its log-off was not seen.
+    pub race: Option<Race>,
     /// KVM's gauges when it began.
     pub pages_before: Option<PagesBySize>,
     /// KVM's gauges when it ended.
