@@ -72,12 +72,19 @@ pub struct RunKey(u64);
 
 impl RunKey {
     /// Packs a key. `row` must be below 65536, `counter` below [`COUNTERS`], `as_id` 0 or 1 (SMM).
+    /// `read_only` tells of an install that the guest may not write to it.
     ///
     /// `epoch` is the phase of the machine in which the run happens: it changes whenever a memslot
     /// changes or a collapse span begins or ends, so that a run never spans two phases.
     #[inline(always)]
-    pub const fn new(row: u32, counter: usize, as_id: u32, epoch: u32) -> Self {
-        Self(row as u64 | (counter as u64) << 16 | (as_id as u64) << 24 | (epoch as u64) << 32)
+    pub const fn new(row: u32, counter: usize, as_id: u32, read_only: bool, epoch: u32) -> Self {
+        Self(
+            row as u64
+                | (counter as u64) << 16
+                | (as_id as u64) << 24
+                | (read_only as u64) << 31
+                | (epoch as u64) << 32,
+        )
     }
 
     /// The (VM, cause) row.
@@ -92,7 +99,12 @@ impl RunKey {
 
     /// Address space: 1 is SMM.
     pub const fn as_id(self) -> u32 {
-        (self.0 >> 24) as u8 as u32
+        (self.0 >> 24) as u32 & 0x7f
+    }
+
+    /// Whether what was installed may not be written to.
+    pub const fn is_read_only(self) -> bool {
+        self.0 >> 31 & 1 != 0
     }
 
     /// Phase of the machine.
@@ -311,6 +323,10 @@ pub struct Mark {
     pub old_flags: u32,
     /// `enum kvm_mr_change`: 0 create, 1 delete, 2 move, 3 flags only.
     pub change: u32,
+    /// Times that what ended here gave up `mmu_lock`; `u32::MAX` if not seen.
+    pub yields: u32,
+    /// Padding.
+    pub pad: u32,
 }
 
 /// What a [`Mark`] tells.
@@ -490,7 +506,7 @@ layouts! {
     Span = 72,
     Thread = 128,
     Slot = 24,
-    Mark = 144,
+    Mark = 152,
     Kernel = 144,
     VmGauges = 80,
 }

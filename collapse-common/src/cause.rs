@@ -75,9 +75,21 @@ causes! {
     Teardown = 20 "teardown" "VM teardown",
     /// A vCPU's SPTE violation while dirty logging is on for some slot of the VM.
     LoggedFault = 21 "guest_fault_logging" "guest fault under dirty logging",
+    /// A vCPU's SPTE violation from the moment that a slot of the VM is published without dirty
+    /// logging until the collapse routine is through with it.
+    RacingFault = 22 "guest_fault_collapsing" "guest fault during collapse",
+    /// Notifier: NUMA hinting (`change_prot_numa`).
+    NotifierNuma = 23 "notifier_numa" "notifier: NUMA hinting",
+    /// Notifier: copy-on-write broken by a guest fault of the same thread.
+    NotifierCow = 24 "notifier_cow" "notifier: copy-on-write at a guest fault",
 }
 
 impl Cause {
+    /// Whether the change was made by a vCPU for its own guest's sake.
+    pub const fn is_guest_fault(self) -> bool {
+        matches!(self, Self::GuestFault | Self::LoggedFault | Self::RacingFault)
+    }
+
     /// The cause numbered `number`, if there is one.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()

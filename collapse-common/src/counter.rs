@@ -41,10 +41,17 @@ pub enum Counter {
     DropSpte = 59,
     /// Calls of the operation that the row's cause names.
     Operation = 60,
+    /// Of `FastFault`: on a huge leaf. Outside dirty logging that is what a region that was
+    /// recovered read-only costs at its next write.
+    FastFaultHuge = 61,
+    /// Times the operation that the row's cause names gave up `mmu_lock` to others.
+    Yield = 62,
+    /// Time from guest fault to guest re-entry, ns, summed over the faults in [`crate::latency`].
+    Stall = 63,
 }
 
 const _: () = assert!(index(Transition::SplitRelink, 3) < Counter::Fault as usize);
-const _: () = assert!((Counter::Operation as usize) < COUNTERS);
+const _: () = assert!((Counter::Stall as usize) < COUNTERS);
 
 #[cfg(test)]
 mod tests {

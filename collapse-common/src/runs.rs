@@ -145,7 +145,7 @@ mod tests {
 
     const EMPTY: Cpu = Cpu {
         ended: 0,
-        open: Run { ts: 0, gfn: 0, key: RunKey::new(0, 0, 0, 0), tid: 0, count: 0 },
+        open: Run { ts: 0, gfn: 0, key: RunKey::new(0, 0, 0, false, 0), tid: 0, count: 0 },
         next_gfn: 0,
         thread: 0,
         len: 0,
@@ -153,7 +153,7 @@ mod tests {
             record: 0,
             cpu: 0,
             number: 0,
-            runs: [Run { ts: 0, gfn: 0, key: RunKey::new(0, 0, 0, 0), tid: 0, count: 0 };
+            runs: [Run { ts: 0, gfn: 0, key: RunKey::new(0, 0, 0, false, 0), tid: 0, count: 0 };
                 BLOCK_RUNS],
         },
         loss: [0; LOSSES],
@@ -206,7 +206,7 @@ mod tests {
                     Step::Changes { gfn, tid, row, count } => for gfn in gfn..gfn + count {
                         clock += 1;
                         produced.push((row, tid, gfn));
-                        let key = RunKey::new(row, index(Transition::Zap, 1), 0, 0);
+                        let key = RunKey::new(row, index(Transition::Zap, 1), 0, false, 0);
                         cpu.record(key, tid, gfn, 1, || clock, |cpu| ring.push(cpu.block));
                     },
                     Step::Read { drop_blocks, late } => {
@@ -215,7 +215,7 @@ mod tests {
                         for gfn in 0..late {
                             clock += 1;
                             produced.push((3, 3, gfn * 3));
-                            let key = RunKey::new(3, index(Transition::Zap, 1), 0, 0);
+                            let key = RunKey::new(3, index(Transition::Zap, 1), 0, false, 0);
                             cpu.record(key, 3, gfn * 3, 1, || clock, |cpu| ring.push(cpu.block));
                         }
                         for block in ring.drain(..) {

@@ -235,6 +235,8 @@ pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Ma
         pages,
         old_flags: slot.flags,
         change: 0,
+        yields: u32::MAX,
+        pad: 0,
     }
 }
 

@@ -109,7 +109,7 @@ fn installed(cpu: &mut Cpu, thread: &mut Thread, place: &Place) {
 #[inline(always)]
 fn record(cpu: &mut Cpu, thread: &Thread, transition: Transition, place: &Place) {
     let counter = index(transition, place.level);
-    let key = RunKey::new(thread.row, counter, place.as_id, maps::EPOCH.get() as u32);
+    let key = RunKey::new(thread.row, counter, place.as_id, false, maps::EPOCH.get() as u32);
     runs::record(cpu, key, thread.id as u32, place.gfn, frames(place.level));
 }
 

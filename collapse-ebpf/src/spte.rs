@@ -65,7 +65,7 @@ pub fn changed(cpu: &mut Cpu, thread: Option<&'static mut Thread>, change: &Chan
     let counter = index(transition, level);
     runs::count(thread.row, counter);
     if transition.is_recorded() {
-        let key = RunKey::new(thread.row, counter, as_id, maps::EPOCH.get() as u32);
+        let key = RunKey::new(thread.row, counter, as_id, false, maps::EPOCH.get() as u32);
         runs::record(cpu, key, (thread.id & 0xffff_ffff) as u32, gfn, frames(level));
     }
 }

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     fn change(transition: Transition, level: u32, gfn: u64, count: u32) -> Change {
-        Change { cause: Cause::Unknown, transition, level, as_id: 0, gfn, count }
+        Change { cause: Cause::Unknown, transition, level, as_id: 0, gfn, count, read_only: false }
     }
 
     fn follow(changes: &[(Transition, u32, u64, u32)]) -> RegionCounts {

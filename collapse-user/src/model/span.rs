@@ -21,6 +21,8 @@ pub struct CollapseSpan {
     pub pages_before: Option<Pages>,
     /// KVM's gauges when it ended.
     pub pages_after: Option<Pages>,
+    /// Times it gave up `mmu_lock` to others; `None` if not seen.
+    pub yields: Option<u32>,
 }
 
 /// SPTE changes made by a run of the collapse routine.
@@ -69,7 +71,7 @@ pub struct Race {
 impl Race {
     /// Adds a recorded change, if a guest fault installed it in `slot`.
     pub fn apply(&mut self, slot: &Slot, change: &Change) {
-        let guest_fault = matches!(change.cause, Cause::GuestFault | Cause::LoggedFault);
+        let guest_fault = change.cause.is_guest_fault();
         let inside = change.as_id == u32::from(slot.as_id)
             && (slot.base_gfn..slot.base_gfn + slot.npages).contains(&change.gfn);
         match (change.transition, change.level) {
@@ -86,9 +88,9 @@ impl Race {
 impl CollapseSpan {
     /// A run that ended at `end` ns, did `work` and met `race`.
     pub fn new(collapse: &Collapse, end: u64, work: Work, race: Option<Race>) -> Self {
-        let &Collapse { slot, start, pages_before, pages_after } = collapse;
+        let &Collapse { slot, start, pages_before, pages_after, yields } = collapse;
         let duration = end.saturating_sub(start);
-        Self { slot, start, duration, work, race, pages_before, pages_after }
+        Self { slot, start, duration, work, race, pages_before, pages_after, yields }
     }
 }
 
@@ -99,7 +101,15 @@ mod tests {
     const SLOT: Slot = Slot { id: 1, as_id: 0, base_gfn: 0x40000, npages: 16384, flags: 0 };
 
     fn install(cause: Cause, level: u32, gfn: u64, count: u32) -> Change {
-        Change { cause, transition: Transition::Install, level, as_id: 0, gfn, count }
+        Change {
+            cause,
+            transition: Transition::Install,
+            level,
+            as_id: 0,
+            gfn,
+            count,
+            read_only: false,
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
         as_id: run.key.as_id(),
         gfn: run.gfn,
         count: run.count,
+        read_only: run.key.is_read_only(),
     };
     Some(Event { ts: run.ts, vm: owner.vm, tid: run.tid, kind: EventKind::Change(change) })
 }
@@ -45,6 +46,7 @@ pub fn mark(mark: &Mark, process: impl FnOnce(u32) -> Option<VmProcess>) -> Opti
             start: mark.start,
             pages_before: pages(mark.pages_before),
             pages_after: pages(mark.pages),
+            yields: (mark.yields != u32::MAX).then_some(mark.yields),
         }),
     };
     Some(Event { ts: mark.ts, vm: mark.vm, tid: mark.thread as u32, kind })

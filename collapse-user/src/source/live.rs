@@ -164,7 +164,8 @@ impl Live {
         self.recycle()?;
         let ended = |event: &Event| matches!(event.kind, EventKind::VmDestroyed { .. });
         self.ended.extend(events.iter().filter(|event| ended(event)).map(|event| event.vm));
-        Ok(Batch { at, settled, vms, rows, events, losses: self.losses()? })
+        let latencies = Vec::new();
+        Ok(Batch { at, settled, vms, rows, latencies, events, losses: self.losses()? })
     }
 
     fn owner(&self, row: u32) -> Result<Option<RowOwner>, ProbeError> {

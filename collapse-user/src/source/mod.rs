@@ -7,6 +7,7 @@ pub mod live;
 use collapse_common::{
     Cause, Transition,
     abi::{Pages, Row, VmKey},
+    latency::Latencies,
 };
 
 use crate::identity::VmProcess;
@@ -24,6 +25,9 @@ pub struct Batch {
     /// Totals since attaching of every (VM, cause) row in use, summed over CPUs. A VM key of zero
     /// is the unknown VM.
     pub rows: Vec<(VmKey, Cause, Box<Row>)>,
+    /// Histograms since attaching of how long guest faults took, of every (VM, cause) row that has
+    /// any.
+    pub latencies: Vec<(VmKey, Cause, Box<Latencies>)>,
     /// Changes and marks, oldest first.
     pub events: Vec<Event>,
     /// Everything known to be lost since attaching: key and count, zero included.
@@ -106,6 +110,8 @@ pub struct Change {
     pub gfn: u64,
     /// Number of SPTEs.
     pub count: u32,
+    /// Whether what was installed may not be written to.
+    pub read_only: bool,
 }
 
 /// A memslot.
@@ -153,4 +159,6 @@ pub struct Collapse {
     pub pages_before: Option<Pages>,
     /// KVM's gauges when it ended.
     pub pages_after: Option<Pages>,
+    /// Times it gave up `mmu_lock` to others; `None` if not seen.
+    pub yields: Option<u32>,
 }

@@ -1,0 +1,91 @@
+//! Histograms of how long guest faults keep a vCPU from its guest.
+
+/// Buckets of a histogram, two per octave.
+pub const BUCKETS: usize = 64;
+
+/// Lower bound of bucket 1, as a power of two: 128 ns. Nothing KVM does for a guest takes less.
+const FIRST: u32 = 7;
+
+/// Latencies of one (VM, cause) row: by outcome, then by [`bucket`].
+pub type Latencies = [[u64; BUCKETS]; OUTCOMES];
+
+/// Places in [`Latencies`].
+pub const OUTCOMES: usize = 5;
+
+/// What a guest fault came to.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// No SPTE changed: spurious, a retry, or handed to user space.
+    Nothing = 0,
+    /// Resolved by the lockless fast path.
+    Fast = 1,
+    /// A 4 KiB leaf was installed or made writable.
+    Small = 2,
+    /// A huge leaf was.
+    Huge = 3,
+    /// Emulated device memory.
+    Mmio = 4,
+}
+
+impl Outcome {
+    /// Every outcome, by position.
+    pub const ALL: [Self; OUTCOMES] =
+        [Self::Nothing, Self::Fast, Self::Small, Self::Huge, Self::Mmio];
+
+    /// Its key in JSON and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "spurious",
+            Self::Fast => "fast",
+            Self::Small => "small",
+            Self::Huge => "huge",
+            Self::Mmio => "mmio",
+        }
+    }
+}
+
+/// The bucket of a duration in ns. Bucket 0 is all below 128 ns, the last has no upper bound.
+#[inline(always)]
+pub const fn bucket(ns: u64) -> usize {
+    if ns < 1 << FIRST {
+        return 0;
+    }
+    let octave = 63 - ns.leading_zeros();
+    let half = (ns >> (octave - 1) & 1) as u32;
+    let bucket = ((octave - FIRST) * 2 + half + 1) as usize;
+    if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
+}
+
+/// The shortest duration in a bucket, ns. The bucket ends where the next begins.
+pub const fn lower_bound(bucket: usize) -> u64 {
+    if bucket == 0 {
+        return 0;
+    }
+    let halves = bucket as u64 - 1;
+    (2 + halves % 2) << (FIRST as u64 - 1 + halves / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn bounds_are_increasing() {
+        assert_eq!((lower_bound(1), lower_bound(2), lower_bound(3)), (128, 192, 256));
+        assert!((1..BUCKETS).all(|at| lower_bound(at - 1) < lower_bound(at)));
+        // Over a quarter of an hour: no fault is cut off that a person would still wait for.
+        assert!(lower_bound(BUCKETS - 1) > 200 * 1_000_000_000);
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_is_within_its_bucket(ns: u64) {
+            let at = bucket(ns);
+            prop_assert!(lower_bound(at) <= ns);
+            prop_assert!(at == BUCKETS - 1 || ns < lower_bound(at + 1));
+        }
+    }
+}
