@@ -41,8 +41,8 @@ pub struct Vm {
     pub born: u64,
     /// Slots seen to have dirty logging switched on and not off.
     pub logging: u32,
-    /// Padding.
-    pub pad: u32,
+    /// 1 while a slot whose dirty logging went off is still being worked on.
+    pub collapsing: u32,
     /// Row by cause; 0 where none is taken yet.
     pub rows: [u16; CAUSES],
 }
@@ -122,37 +122,87 @@ pub const BLOCK_RUNS: usize = 32;
 pub struct Block {
     /// [`RECORD_BLOCK`].
     pub record: u32,
-    /// CPU that filled it.
-    pub cpu: u32,
-    /// Blocks this CPU filled before this one.
+    /// Its run list: CPU times [`WRITERS`] plus [`Writer`].
+    pub list: u32,
+    /// Blocks of this list before this one.
     pub number: u64,
     /// The runs, oldest first.
     pub runs: [Run; BLOCK_RUNS],
 }
 
-/// One CPU's working state. Only programs on that CPU write it; user space reads it under `begun`
-/// and `ended`: a copy in which they differ was torn and is read again.
+/// Runs that one [`Writer`] closes on one CPU. Nobody else writes it; user space reads it under
+/// `begun` and `ended`: a copy in which they differ was torn and is read again.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Cpu {
-    /// Changes of the run list finished. First in memory, so that a reader copying upwards sees it
-    /// before the data.
+pub struct RunList {
+    /// Changes of the list finished. First in memory, so that a reader copying upwards sees it before
+    /// the data.
     pub ended: u64,
     /// The run being extended; `count` 0 if none.
     pub open: Run,
     /// The guest frame that would extend `open`.
     pub next_gfn: u64,
-    /// Position in the thread table where the last thread seen here was found.
-    pub thread: u32,
     /// Closed runs in `block`.
     pub len: u32,
+    /// Padding.
+    pub pad: u32,
     /// Closed runs.
     pub block: Block,
-    /// What was lost on this CPU.
-    pub loss: [u64; LOSSES],
-    /// Changes of the run list begun. Last in memory, see `ended`.
+    /// Changes of the list begun. Last in memory, see `ended`.
     pub begun: u64,
 }
+
+/// Who records runs. Each has a list of its own on every CPU: from 7.x on a tracepoint's program can
+/// be preempted, and others then run in the middle of it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// Changes of the TDP MMU.
+    Tdp = 0,
+    /// The second look at them, see [`Watched`].
+    TdpAgain = 1,
+    /// Changes of the rmap and shadow MMU, by kprobes, which are never preempted.
+    Rmap = 2,
+    /// Installs in indirect shadow pages.
+    Shadow = 3,
+    /// The second look at them.
+    ShadowAgain = 4,
+}
+
+/// Number of [`Writer`]s.
+pub const WRITERS: u32 = 5;
+
+/// One CPU's working state beside its run lists. Only programs on that CPU write it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Cpu {
+    /// Position in the thread table where the last thread seen here was found.
+    pub thread: u32,
+    /// The [`Writer`] that recorded last.
+    pub writer: u32,
+    /// By [`Watched`] tracepoint: events that the second program took because the first was skipped.
+    pub again: [u64; WATCHED],
+    /// What was lost on this CPU.
+    pub loss: [u64; LOSSES],
+}
+
+/// Tracepoints that a second program watches where programs can be preempted, positions in
+/// [`Cpu::again`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// `kvm_tdp_mmu_spte_changed`
+    SpteChanged = 0,
+    /// `kvm_page_fault`
+    PageFault = 1,
+    /// `fast_page_fault`
+    FastPageFault = 2,
+    /// `kvm_mmu_set_spte`
+    SetSpte = 3,
+}
+
+/// Number of [`Watched`] tracepoints.
+pub const WATCHED: usize = 4;
 
 /// Ways to lose something in the kernel, positions in [`Cpu::loss`].
 #[repr(u8)]
@@ -235,6 +285,21 @@ pub struct Thread {
     /// The SPTE of an indirect shadow page that this thread installed last, whose guest frame is yet
     /// to be told; 0 if none.
     pub installed: u64,
+    /// When the guest fault that it handles began, `CLOCK_MONOTONIC` ns; 0 if none.
+    pub fault_at: u64,
+    /// What the fault came to so far, a [`crate::latency::Outcome`].
+    pub outcome: u32,
+    /// [`crate::Cause`] of notifiers that this thread calls: what it does to host memory, if that is
+    /// known. 0 if not.
+    pub host_cause: u32,
+    /// The VM whose memslot it changes; 0 if none.
+    pub slot_kvm: u64,
+    /// Times it gave up `mmu_lock` in this span.
+    pub yields: u64,
+    /// By [`Watched`] tracepoint: events that the first program took.
+    pub first: [u32; WATCHED],
+    /// The same, as the second program last saw it.
+    pub second: [u32; WATCHED],
     /// The collapse routine or teardown that this thread is in.
     pub span: Span,
 }
@@ -323,7 +388,7 @@ pub struct Mark {
     pub old_flags: u32,
     /// `enum kvm_mr_change`: 0 create, 1 delete, 2 move, 3 flags only.
     pub change: u32,
-    /// Times that what ended here gave up `mmu_lock`; `u32::MAX` if not seen.
+    /// Times that what ended here gave up `mmu_lock`, as far as that is seen.
     pub yields: u32,
     /// Padding.
     pub pad: u32,
@@ -345,6 +410,8 @@ pub enum MarkKind {
     CollapseSpan = 5,
     /// The last SPTE of a destroyed VM is gone (`kvm_arch_flush_shadow_all` returned).
     VmFlushed = 6,
+    /// A VM's `struct kvm` is freed (`kvm_destroy_vm` returned): nothing more will count for it.
+    VmFreed = 7,
 }
 
 impl MarkKind {
@@ -357,6 +424,7 @@ impl MarkKind {
             4 => Self::SlotChanged,
             5 => Self::CollapseSpan,
             6 => Self::VmFlushed,
+            7 => Self::VmFreed,
             _ => return None,
         })
     }
@@ -419,6 +487,14 @@ pub struct Kernel {
     pub ret_pf_fixed: u32,
     /// Whether `mmu_spte_clear_track_bits` takes the VM as its first argument (6.1 and later).
     pub clear_takes_kvm: u32,
+    /// Whether tracepoint programs can be preempted (7.x, where tracepoints are protected by SRCU).
+    pub preemptible: u32,
+    /// Counters of CPU `n` begin at row `n << row_shift`.
+    pub row_shift: u32,
+    /// Whether guest faults are timed.
+    pub time_faults: u32,
+    /// Padding.
+    pub pad: u32,
     /// Address of the `vm_list` variable, 0 if hidden.
     pub vm_list: u64,
     /// Address of the `page_offset_base` variable, 0 if hidden.
@@ -456,6 +532,10 @@ impl Kernel {
         commit_old_arg: 1,
         ret_pf_fixed: 5,
         clear_takes_kvm: 1,
+        preemptible: 0,
+        row_shift: 0,
+        time_faults: 0,
+        pad: 0,
         vm_list: 0,
         page_offset_base: 0,
         vmemmap_base: 0,
@@ -502,11 +582,12 @@ layouts! {
     Vm = 80,
     Run = 32,
     Block = 1040,
-    Cpu = 1168,
+    RunList = 1104,
+    Cpu = 104,
     Span = 72,
-    Thread = 128,
+    Thread = 192,
     Slot = 24,
     Mark = 152,
-    Kernel = 144,
+    Kernel = 160,
     VmGauges = 80,
 }

@@ -51,10 +51,26 @@ pub const fn bucket(ns: u64) -> usize {
     if ns < 1 << FIRST {
         return 0;
     }
-    let octave = 63 - ns.leading_zeros();
+    let octave = log2(ns);
     let half = (ns >> (octave - 1) & 1) as u32;
     let bucket = ((octave - FIRST) * 2 + half + 1) as usize;
     if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
+}
+
+/// `63 - ns.leading_zeros()` for `ns` above 0. eBPF has no such instruction, and what the compiler
+/// makes of it is twice as long.
+#[inline(always)]
+const fn log2(mut ns: u64) -> u32 {
+    let mut log = 0;
+    let mut bits = 32;
+    while bits > 0 {
+        if ns >> bits != 0 {
+            ns >>= bits;
+            log += bits;
+        }
+        bits /= 2;
+    }
+    log
 }
 
 /// The shortest duration in a bucket, ns. The bucket ends where the next begins.

@@ -4,12 +4,12 @@
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use crate::{
-    abi::{BLOCK_RUNS, Block, Cpu, RECORD_BLOCK, Run, RunKey},
+    abi::{BLOCK_RUNS, Block, RECORD_BLOCK, Run, RunKey, RunList},
     counter::transition_at,
     spte::frames,
 };
 
-impl Cpu {
+impl RunList {
     /// Records one change: extends the open run if it goes on with the next guest frame, else
     /// closes it and opens another. `now` is asked once per run, `send` gets each full block.
     ///
@@ -60,7 +60,7 @@ impl Cpu {
     }
 }
 
-/// User space's place in the records of one CPU.
+/// User space's place in one run list.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor {
     /// Block being read.
@@ -88,22 +88,22 @@ impl Cursor {
         self.advance_to(block.number + 1);
     }
 
-    /// Takes what is new in a copy of a CPU's state made at `at` ns, which must not be torn. Blocks
+    /// Takes what is new in a copy of a run list made at `at` ns, which must not be torn. Blocks
     /// that left that CPU before the copy was made must have been taken before.
-    pub fn open(&mut self, cpu: &Cpu, at: u64, mut take: impl FnMut(Run)) {
-        if cpu.block.number < self.number {
+    pub fn open(&mut self, list: &RunList, at: u64, mut take: impl FnMut(Run)) {
+        if list.block.number < self.number {
             // The block was filled, sent and taken since the copy was made.
             return;
         }
-        self.advance_to(cpu.block.number);
-        let len = (cpu.len as usize).min(BLOCK_RUNS);
-        for run in &cpu.block.runs[self.run.min(len)..len] {
+        self.advance_to(list.block.number);
+        let len = (list.len as usize).min(BLOCK_RUNS);
+        for run in &list.block.runs[self.run.min(len)..len] {
             self.rest(run, &mut take);
             self.run += 1;
             self.taken = 0;
         }
-        self.rest(&cpu.open, &mut take);
-        self.taken = cpu.open.count;
+        self.rest(&list.open, &mut take);
+        self.taken = list.open.count;
         self.read_at = at;
     }
 
@@ -141,22 +141,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Transition, abi::LOSSES, counter::index};
+    use crate::{Transition, counter::index};
 
-    const EMPTY: Cpu = Cpu {
+    const EMPTY: RunList = RunList {
         ended: 0,
         open: Run { ts: 0, gfn: 0, key: RunKey::new(0, 0, 0, false, 0), tid: 0, count: 0 },
         next_gfn: 0,
-        thread: 0,
         len: 0,
+        pad: 0,
         block: Block {
             record: 0,
-            cpu: 0,
+            list: 0,
             number: 0,
             runs: [Run { ts: 0, gfn: 0, key: RunKey::new(0, 0, 0, false, 0), tid: 0, count: 0 };
                 BLOCK_RUNS],
         },
-        loss: [0; LOSSES],
         begun: 0,
     };
 

@@ -13,7 +13,7 @@ use collapse_common::{
     Cause, Counter,
     abi::{
         Cpu, DEPTH, Loss, Mark, MarkKind, Pages, RECORD_MARK, RowOwner, Slot, Span, Thread,
-        UNKNOWN_ROW, Vm, VmKey,
+        UNKNOWN_ROW, Vm, VmKey, WATCHED,
     },
     cause::CAUSES,
 };
@@ -75,6 +75,13 @@ fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         vcpu: 0,
         zapped: 0,
         installed: 0,
+        fault_at: 0,
+        outcome: 0,
+        host_cause: 0,
+        slot_kvm: 0,
+        yields: 0,
+        first: [0; WATCHED],
+        second: [0; WATCHED],
         span: Span::NONE,
     };
     Some(thread)
@@ -91,8 +98,7 @@ pub fn vcpu_thread<C: EbpfContext>(
     let generation = maps::GENERATION.get() as u32;
     if thread.vcpu != vcpu || thread.generation != generation {
         let kvm = kernel::vcpu_kvm(vcpu);
-        let logging = vm(cpu, kvm).is_some_and(|vm| vm.logging > 0);
-        let cause = if logging { Cause::LoggedFault } else { Cause::GuestFault } as u32;
+        let cause = fault_cause(cpu, kvm);
         thread.base = row(ctx, cpu, kvm, cause);
         thread.vcpu = vcpu;
         thread.generation = generation;
@@ -108,6 +114,16 @@ pub fn vcpu_thread<C: EbpfContext>(
     }
     thread.zapped = 0;
     Some(thread)
+}
+
+/// What guest faults of a VM are caused by now.
+#[inline(always)]
+fn fault_cause(cpu: &mut Cpu, kvm: u64) -> u32 {
+    match vm(cpu, kvm) {
+        Some(vm) if vm.collapsing != 0 => Cause::RacingFault as u32,
+        Some(vm) if vm.logging != 0 => Cause::LoggedFault as u32,
+        _ => Cause::GuestFault as u32,
+    }
 }
 
 /// An operation on `kvm` begins on this thread; changes are its until [`leave`].
@@ -134,6 +150,8 @@ pub fn enter_outermost<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: 
 
 #[inline(always)]
 fn push(cpu: &mut Cpu, thread: &mut Thread, row: u32) {
+    // Runs of other threads do not go on across what this operation does, or order would be lost.
+    maps::EPOCH.tick();
     runs::count(row, Counter::Operation as usize);
     if thread.depth >= DEPTH {
         // The outermost rows fall off.
@@ -151,16 +169,53 @@ pub fn leave(cpu: &mut Cpu) {
     if thread.depth == 0 {
         return;
     }
+    maps::EPOCH.tick();
     thread.depth -= 1;
     thread.row = (thread.stack & 0xffff) as u32;
     thread.stack >>= 16;
-    if thread.depth == 0 && thread.vcpu == 0 {
-        // Not a vCPU: the place is free again, so that the table follows concurrency.
+    free_if_idle(cpu, thread);
+}
+
+/// Gives the place of a thread back that is no vCPU and in no operation, so that the table follows
+/// concurrency.
+#[inline(always)]
+fn free_if_idle(cpu: &mut Cpu, thread: &mut Thread) {
+    if thread.depth == 0 && thread.vcpu == 0 && thread.host_cause == 0 {
         let id = thread.id;
         thread.id = 0;
         let position = cpu.thread;
         let _ = maps::thread_index().remove(id);
         let _ = maps::free_threads().push(position, 0);
+    }
+}
+
+/// Gives the place of a thread back that is gone.
+#[inline(always)]
+pub fn forget(id: u64) {
+    // SAFETY: a copy of a map value that nobody changes any more.
+    let Some(position) = (unsafe { maps::thread_index().get(id) }).copied() else { return };
+    if maps::thread_index().remove(id).is_ok() {
+        if let Some(thread) = place(position) {
+            thread.id = 0;
+        }
+        let _ = maps::free_threads().push(position, 0);
+    }
+}
+
+/// The thread begins to change host memory for a reason that the notifiers it calls do not know.
+#[inline(always)]
+pub fn enter_host(cpu: &mut Cpu, cause: Cause) {
+    if let Some(thread) = current_or_new(cpu) {
+        thread.host_cause = cause as u32;
+    }
+}
+
+/// It is through with it.
+#[inline(always)]
+pub fn leave_host(cpu: &mut Cpu) {
+    if let Some(thread) = current(cpu) {
+        thread.host_cause = 0;
+        free_if_idle(cpu, thread);
     }
 }
 
@@ -207,7 +262,7 @@ pub fn vm(cpu: &mut Cpu, kvm: u64) -> Option<&'static mut Vm> {
 /// Enters a VM in the table and reports it.
 #[inline(always)]
 pub fn register(cpu: &mut Cpu, kvm: u64, born: u64, kind: MarkKind, flags: u64) {
-    let vm = Vm { born, logging: 0, pad: 0, rows: [0; CAUSES] };
+    let vm = Vm { born, logging: 0, collapsing: 0, rows: [0; CAUSES] };
     match maps::vms().insert(kvm, vm, flags) {
         Ok(()) => {
             let mark = point(kind, born, VmKey { kvm, born }, Slot::NONE, kernel::pages(kvm));
@@ -235,7 +290,7 @@ pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Ma
         pages,
         old_flags: slot.flags,
         change: 0,
-        yields: u32::MAX,
+        yields: 0,
         pad: 0,
     }
 }
@@ -253,13 +308,14 @@ pub fn span(cpu: &mut Cpu, kvm: u64, slot: Slot) -> Span {
     }
 }
 
-/// Reports that the thread's span ends now.
+/// Reports that a span ends now in which the thread gave up `mmu_lock` so many times.
 #[inline(always)]
-pub fn end_span(cpu: &mut Cpu, kind: MarkKind, span: Span) {
+pub fn end_span(cpu: &mut Cpu, kind: MarkKind, span: Span, yields: u64) {
     // SAFETY: no arguments.
     let ts = unsafe { bpf_ktime_get_ns() };
     let mut mark = point(kind, ts, span.vm, span.slot, kernel::pages(span.vm.kvm));
     mark.start = span.start;
     mark.pages_before = span.pages;
+    mark.yields = yields as u32;
     runs::mark(cpu, &mark);
 }

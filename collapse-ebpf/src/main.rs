@@ -5,9 +5,11 @@
 //! - [`ops`], [`slots`], [`notifier`], [`vm`]: operations that enclose changes, once per operation
 //! - [`context`]: which VM and cause a change belongs to
 //! - [`runs`]: counting and run-length records
+//! - [`watch`]: what keeps events from being missed where programs can be preempted
 //! - [`maps`], [`kernel`]: maps, and facts about the running kernel
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "the programs are entry points, documented in place")]
 
 mod context;
@@ -21,6 +23,7 @@ mod runs;
 mod slots;
 mod spte;
 mod vm;
+mod watch;
 
 /// GPL-only helpers (`bpf_probe_read_kernel` and others) need a GPL-compatible licence.
 #[unsafe(no_mangle)]

@@ -3,24 +3,43 @@
 use core::{cell::UnsafeCell, ptr};
 
 use aya_ebpf::{
+    helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+    maps::{Array, HashMap, Queue, RingBuf},
 };
-use collapse_common::abi::{Cpu, Row, RowOwner, Thread, Vm, VmGauges};
+use collapse_common::{
+    abi::{Cpu, Row, RowOwner, RunList, Thread, UNKNOWN_ROW, Vm, VmGauges, WRITERS, Writer},
+    latency::Latencies,
+};
+
+use crate::kernel::fact;
+
+/// `BPF_F_MMAPABLE`: user space reads the map as memory. A system call on a map keeps kprobe
+/// programs from running on its CPU meanwhile, which loses events if the caller is preempted.
+const MAPPED: u32 = 1 << 10;
 
 /// Each CPU's working state.
 #[map]
-static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
+static CPUS: Array<Cpu> = Array::with_max_entries(1, MAPPED);
 
-/// Exact totals by (VM, cause) row, per CPU.
+/// Each CPU's run lists, by [`Writer`].
 #[map]
-static ROWS: PerCpuArray<Row> = PerCpuArray::with_max_entries(1024, 0);
+static RUNS: Array<RunList> = Array::with_max_entries(WRITERS, MAPPED);
+
+/// Exact totals by CPU and (VM, cause) row. An array with a part for each CPU, as the kernel's own
+/// per-CPU arrays cannot be mapped.
+#[map]
+static ROWS: Array<Row> = Array::with_max_entries(1024, MAPPED);
+
+/// How long guest faults took, by (VM, cause) row. Shared by all CPUs.
+#[map]
+static LATENCIES: Array<Latencies> = Array::with_max_entries(1024, MAPPED);
 
 /// Who each row belongs to.
 #[map]
-static ROW_OWNERS: Array<RowOwner> = Array::with_max_entries(1024, 0);
+static ROW_OWNERS: Array<RowOwner> = Array::with_max_entries(1024, MAPPED);
 
-/// Rows not in use. User space fills it, and gives back the rows of VMs that are gone.
+/// Rows not in use. User space fills it.
 #[map]
 static FREE_ROWS: Queue<u32> = Queue::with_max_entries(1024, 0);
 
@@ -30,7 +49,7 @@ static VMS: HashMap<u64, Vm> = HashMap::with_max_entries(1024, 0);
 
 /// What each thread known to KVM is doing.
 #[map]
-static THREADS: Array<Thread> = Array::with_max_entries(8192, 0);
+static THREADS: Array<Thread> = Array::with_max_entries(8192, MAPPED);
 
 /// Position in [`THREADS`] by `bpf_get_current_pid_tgid`.
 #[map]
@@ -46,10 +65,10 @@ static RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Where the walk over KVM's list of VMs stands.
 #[map]
-static GAUGES: Array<VmGauges> = Array::with_max_entries(1, 0);
+static GAUGES: Array<VmGauges> = Array::with_max_entries(1, MAPPED);
 
-pub fn rows() -> &'static PerCpuArray<Row> {
-    &ROWS
+pub fn latencies() -> &'static Array<Latencies> {
+    &LATENCIES
 }
 
 pub fn row_owners() -> &'static Array<RowOwner> {
@@ -87,10 +106,38 @@ pub fn gauges() -> &'static Array<VmGauges> {
 /// This CPU's working state.
 #[inline(always)]
 pub fn cpu() -> Option<&'static mut Cpu> {
-    // SAFETY: the map value lives as long as the program. Only programs on this CPU write it, and
-    // a program is not preempted by another one that does: SPTE changes and the operations around
-    // them happen in task context only.
-    CPU.get_ptr_mut(0).map(|cpu| unsafe { &mut *cpu })
+    // SAFETY: the map value lives as long as the program. Only programs on this CPU write it; where
+    // one can be preempted by another, they write it with single atomic instructions, or words whose
+    // reader checks what it finds.
+    CPUS.get_ptr_mut(cpu_id()).map(|cpu| unsafe { &mut *cpu })
+}
+
+/// This CPU's counters of `row`.
+#[inline(always)]
+pub fn row(row: u32) -> Option<*mut Row> {
+    let first = cpu_id() << fact!(row_shift);
+    // A row out of bounds cannot be had from the tables; the unknown row absorbs it all the same.
+    ROWS.get_ptr_mut(first | row).or_else(|| ROWS.get_ptr_mut(first | UNKNOWN_ROW))
+}
+
+/// The runs that `writer` records on this CPU.
+#[inline(always)]
+pub fn runs(writer: Writer) -> Option<&'static mut RunList> {
+    // SAFETY: the map value lives as long as the program. A writer is one program, which does not
+    // run twice at a time on one CPU, or kprobes, which are never preempted.
+    RUNS.get_ptr_mut(run_list(writer)).map(|runs| unsafe { &mut *runs })
+}
+
+/// Position of the runs that `writer` records on this CPU.
+#[inline(always)]
+pub fn run_list(writer: Writer) -> u32 {
+    cpu_id() * WRITERS + writer as u32
+}
+
+#[inline(always)]
+fn cpu_id() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 /// A word shared by all CPUs, read and written without locks. The BPF target selects no atomic

@@ -1,8 +1,15 @@
 //! MMU notifiers: the host changes memory under the guest, often from a thread that is none of the
 //! VM's.
 
-use aya_ebpf::{helpers::bpf_get_current_comm, macros::kprobe, programs::ProbeContext};
-use collapse_common::{Cause, abi::Kernel};
+use aya_ebpf::{
+    helpers::bpf_get_current_comm,
+    macros::{kprobe, kretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use collapse_common::{
+    Cause,
+    abi::{Cpu, Kernel},
+};
 
 use crate::{
     context,
@@ -21,9 +28,65 @@ pub fn invalidate(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
         let kvm = kernel::arg(&ctx, 0).wrapping_sub(offset.into());
         let event: u32 = kernel::read(kernel::arg(&ctx, 1), fact!(range_event)).unwrap_or(u32::MAX);
-        let thread = by_thread();
-        let cause = if thread == NOBODY { by_event(event) } else { thread };
+        let cause = cause(cpu, event);
         context::enter(&ctx, cpu, kvm, cause);
+    }
+    0
+}
+
+/// What the thread is known to be doing tells more than the event.
+#[inline(always)]
+fn cause(cpu: &mut Cpu, event: u32) -> u32 {
+    let by_thread = by_thread();
+    if by_thread != NOBODY {
+        return by_thread;
+    }
+    if let Some(thread) = context::current(cpu) {
+        if thread.host_cause != NOBODY {
+            return thread.host_cause;
+        }
+        if thread.fault_at != 0 && event == MMU_NOTIFY_CLEAR {
+            return Cause::NotifierCow as u32;
+        }
+    }
+    by_event(event)
+}
+
+/// `MMU_NOTIFY_CLEAR` of `enum mmu_notifier_event`.
+const MMU_NOTIFY_CLEAR: u32 = 1;
+
+/// `madvise_collapse`: MADV_COLLAPSE, by whatever process.
+#[kprobe]
+pub fn thp_collapse(_: ProbeContext) -> u32 {
+    begin(Cause::NotifierThp)
+}
+
+/// `change_prot_numa`
+#[kprobe]
+pub fn numa(_: ProbeContext) -> u32 {
+    begin(Cause::NotifierNuma)
+}
+
+/// `try_to_free_pages`, `try_to_free_mem_cgroup_pages`, `reclaim_pages`: reclaim by a thread that
+/// needs memory, by a memory limit, and by MADV_PAGEOUT.
+#[kprobe]
+pub fn reclaim(_: ProbeContext) -> u32 {
+    begin(Cause::NotifierReclaim)
+}
+
+#[inline(always)]
+fn begin(cause: Cause) -> u32 {
+    if let Some(cpu) = maps::cpu() {
+        context::enter_host(cpu, cause);
+    }
+    0
+}
+
+/// The return of any of these.
+#[kretprobe]
+pub fn host_end(_: RetProbeContext) -> u32 {
+    if let Some(cpu) = maps::cpu() {
+        context::leave_host(cpu);
     }
     0
 }

@@ -70,6 +70,13 @@ pub fn nx_recovery(ctx: ProbeContext) -> u32 {
     enter(&ctx, Cause::NxRecovery)
 }
 
+/// `kvm_nx_lpage_recovery_worker(kvm, …)` of 5.10 and 6.1: the body of a thread, which does nothing
+/// else until it ends with its VM.
+#[kprobe]
+pub fn nx_recovery_thread(ctx: ProbeContext) -> u32 {
+    enter(&ctx, Cause::NxRecovery)
+}
+
 /// `kvm_mmu_zap_all_fast(kvm)`: often part of a memslot deletion, which then is the cause.
 #[kprobe]
 pub fn zap_all(ctx: ProbeContext) -> u32 {

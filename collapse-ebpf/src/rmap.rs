@@ -7,15 +7,15 @@ use aya_ebpf::{
 };
 use collapse_common::{
     Cause, Counter, Transition,
-    abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, zapped},
+    abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Watched, Writer, zapped},
     counter::index,
     spte::{classify, frames},
 };
 
 use crate::{
-    context,
+    context, fault,
     kernel::{self, fact},
-    maps, runs,
+    maps, runs, watch,
 };
 
 /// `mmu_spte_clear_track_bits([kvm,] sptep)`: every zap of a leaf passes through it.
@@ -49,16 +49,31 @@ pub fn drop_spte(_: ProbeContext) -> u32 {
 /// install in an indirect shadow page, which is not in the page yet. Only attached in shadow paging.
 #[raw_tracepoint(tracepoint = "kvm_mmu_set_spte")]
 pub fn set_spte(ctx: RawTracePointContext) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    let Some(thread) = context::current(cpu) else { return 0 };
+    watch::first(Watched::SetSpte, |cpu| frame_told(cpu, Writer::Shadow, &ctx))
+}
+
+/// The second look at it.
+#[raw_tracepoint(tracepoint = "kvm_mmu_set_spte")]
+pub fn set_spte_again(ctx: RawTracePointContext) -> u32 {
+    watch::second(Watched::SetSpte, false, |cpu| frame_told(cpu, Writer::ShadowAgain, &ctx))
+}
+
+#[inline(always)]
+fn frame_told(
+    cpu: &mut Cpu,
+    writer: Writer,
+    ctx: &RawTracePointContext,
+) -> Option<&'static mut Thread> {
+    let thread = context::current(cpu)?;
     let sptep: u64 = ctx.arg(2);
     if sptep == 0 || thread.installed != sptep {
-        return 0;
+        return Some(thread);
     }
     thread.installed = 0;
     let place = Place { as_id: 0, gfn: ctx.arg(1), level: ctx.arg(0), direct: false };
-    installed(cpu, thread, &place);
-    0
+    let new = kernel::read::<u64>(sptep, 0).unwrap_or(0);
+    installed(cpu, writer, thread, &place, new);
+    Some(thread)
 }
 
 #[inline(always)]
@@ -77,15 +92,18 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
         return 0;
     };
     runs::count(thread.row, index(transition, place.level));
+    if thread.row == thread.base {
+        fault::changes(thread, transition, place.level);
+    }
     match transition {
         // The page still has the frame that the entry mapped before.
         Transition::Install if !place.direct => thread.installed = sptep,
-        Transition::Install => installed(cpu, thread, &place),
+        Transition::Install => installed(cpu, Writer::Rmap, thread, &place, new),
         Transition::Zap => {
             if place.level > 1 && thread.row == thread.base {
                 thread.zapped = zapped(place.level, place.gfn);
             }
-            record(cpu, thread, Transition::Zap, &place);
+            record(cpu, Writer::Rmap, thread, Transition::Zap, &place, false);
         }
         _ => {}
     }
@@ -95,22 +113,31 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
 /// Records an install. The rmap MMU splits at a fault in two steps: the huge leaf is zapped, and the
 /// first small leaf in its place tells that a page table took it.
 #[inline(always)]
-fn installed(cpu: &mut Cpu, thread: &mut Thread, place: &Place) {
+fn installed(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, place: &Place, new: u64) {
     let region = place.gfn & !(frames(2) - 1);
     if place.level == 1 && thread.row == thread.base && thread.zapped == zapped(2, region) {
         thread.zapped = 0;
         runs::count(thread.row, index(Transition::SplitRelink, 2));
         let split = Place { gfn: region, level: 2, ..*place };
-        record(cpu, thread, Transition::SplitRelink, &split);
+        record(cpu, writer, thread, Transition::SplitRelink, &split, false);
     }
-    record(cpu, thread, Transition::Install, place);
+    let read_only = !kernel::spte_layout().is_writable(new);
+    record(cpu, writer, thread, Transition::Install, place, read_only);
 }
 
 #[inline(always)]
-fn record(cpu: &mut Cpu, thread: &Thread, transition: Transition, place: &Place) {
+fn record(
+    cpu: &mut Cpu,
+    writer: Writer,
+    thread: &Thread,
+    transition: Transition,
+    place: &Place,
+    read_only: bool,
+) {
     let counter = index(transition, place.level);
-    let key = RunKey::new(thread.row, counter, place.as_id, false, maps::EPOCH.get() as u32);
-    runs::record(cpu, key, thread.id as u32, place.gfn, frames(place.level));
+    let epoch = maps::EPOCH.get() as u32;
+    let key = RunKey::new(thread.row, counter, place.as_id, read_only, epoch);
+    runs::record(cpu, writer, key, thread.id as u32, place.gfn, frames(place.level));
 }
 
 /// What an SPTE of a shadow page maps, from the page's own structure.

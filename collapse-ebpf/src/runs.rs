@@ -1,38 +1,78 @@
 //! Counting, and run-length records.
 
-use aya_ebpf::{
-    bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
-};
-use collapse_common::abi::{Block, Cpu, Loss, Mark, RECORD_MARK, RunKey, UNKNOWN_ROW};
+use core::arch::asm;
 
-use crate::maps;
+use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
+use collapse_common::{
+    abi::{Block, Cpu, Loss, Mark, RECORD_MARK, RunKey, RunList, Writer},
+    counter::COUNTERS,
+};
+
+use crate::{kernel::fact, maps};
 
 /// Adds one to a counter of `row`.
 #[inline(always)]
 pub fn count(row: u32, counter: usize) {
-    // A row out of bounds cannot be had from the tables; the unknown row absorbs it all the same.
-    let row = maps::rows().get_ptr_mut(row).or_else(|| maps::rows().get_ptr_mut(UNKNOWN_ROW));
-    if let Some(row) = row {
-        // SAFETY: this CPU's own value. The mask bounds the index for the verifier.
-        unsafe { (*row)[counter & 63] += 1 };
+    add(row, counter, 1);
+}
+
+/// Adds `n` to a counter of `row`.
+#[inline(always)]
+pub fn add(row: u32, counter: usize, n: u64) {
+    if let Some(row) = maps::row(row) {
+        // SAFETY: the row is this CPU's own.
+        own_add(unsafe { &mut (*row)[bounded::<{ COUNTERS - 1 }>(counter)] }, n);
     }
 }
 
-/// Records one change, see [`Cpu::record`].
+/// `at & MASK`, where the compiler would leave out a mask that it finds redundant, and the verifier
+/// needs it.
 #[inline(always)]
-pub fn record(cpu: &mut Cpu, key: RunKey, tid: u32, gfn: u64, step: u64) {
+pub fn bounded<const MASK: usize>(mut at: usize) -> usize {
+    // SAFETY: plain arithmetic.
+    unsafe { asm!("{0} &= {1}", inout(reg) at, const MASK, options(pure, nomem, nostack)) };
+    at & MASK
+}
+
+/// Adds to a word that only this CPU writes: in one instruction where another program may come
+/// between loading and storing, else in three that together take a fraction of the time.
+#[inline(always)]
+pub fn own_add(word: &mut u64, n: u64) {
+    if fact!(preemptible) == 0 {
+        *word += n;
+    } else {
+        shared_add(word, n);
+    }
+}
+
+/// Adds to a word that any CPU may write.
+#[inline(always)]
+pub fn shared_add(word: &mut u64, n: u64) {
+    // SAFETY: BPF_ATOMIC | BPF_ADD on an aligned word of a map value. `core` has no `fetch_add` for a
+    // target that cannot compare and exchange.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) n, options(nostack)) };
+}
+
+/// Records one change, see [`RunList::record`].
+#[inline(always)]
+pub fn record(cpu: &mut Cpu, writer: Writer, key: RunKey, tid: u32, gfn: u64, step: u64) {
+    let Some(runs) = maps::runs(writer) else { return };
+    if fact!(preemptible) != 0 && cpu.writer != writer as u32 {
+        // Order is kept within a list only: a run that went on across what another writer recorded
+        // would tell all of it before or after that.
+        cpu.writer = writer as u32;
+        runs.next_gfn = u64::MAX;
+    }
     // SAFETY: no arguments.
     let now = || unsafe { bpf_ktime_get_ns() };
-    cpu.record(key, tid, gfn, step, now, send);
+    runs.record(key, tid, gfn, step, now, |runs| send(cpu, writer, runs));
 }
 
 #[inline(always)]
-fn send(cpu: &mut Cpu) {
-    // SAFETY: no arguments.
-    cpu.block.cpu = unsafe { bpf_get_smp_processor_id() };
-    if maps::ring().output::<Block>(&cpu.block, BPF_RB_NO_WAKEUP.into()).is_err() {
-        let lost = cpu.block.runs.iter().map(|run| u64::from(run.count)).sum::<u64>();
+fn send(cpu: &mut Cpu, writer: Writer, runs: &mut RunList) {
+    runs.block.list = maps::run_list(writer);
+    if maps::ring().output::<Block>(&runs.block, BPF_RB_NO_WAKEUP.into()).is_err() {
+        let lost = runs.block.runs.iter().map(|run| u64::from(run.count)).sum::<u64>();
         lose(cpu, Loss::RecordedChanges, lost);
     }
 }
@@ -49,5 +89,5 @@ pub fn mark(cpu: &mut Cpu, mark: &Mark) {
 /// Counts a loss.
 #[inline(always)]
 pub fn lose(cpu: &mut Cpu, loss: Loss, n: u64) {
-    cpu.loss[loss as usize] += n;
+    own_add(&mut cpu.loss[loss as usize], n);
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use collapse_common::{
-    Cause,
+    Cause, Counter,
     abi::{LOG_DIRTY_PAGES, MarkKind, VmKey},
 };
 
@@ -22,10 +22,29 @@ const KVM_MR_DELETE: u32 = 1;
 /// `kvm_set_memslot(kvm, …)`: from before the new slot is published to after it is committed.
 #[kprobe]
 pub fn slot_change(ctx: ProbeContext) -> u32 {
-    if let Some(cpu) = maps::cpu() {
-        maps::EPOCH.tick();
-        context::enter(&ctx, cpu, kernel::arg(&ctx, 0), Cause::SlotChange as u32);
+    let Some(cpu) = maps::cpu() else { return 0 };
+    let kvm = kernel::arg(&ctx, 0);
+    if let Some(thread) = context::enter(&ctx, cpu, kvm, Cause::SlotChange as u32) {
+        thread.slot_kvm = kvm;
     }
+    0
+}
+
+/// Its return: the collapse routine, if it ran, ran inside.
+#[kretprobe]
+pub fn slot_change_end(_: RetProbeContext) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    if let Some(thread) = context::current(cpu) {
+        let kvm = thread.slot_kvm;
+        thread.slot_kvm = 0;
+        if let Some(vm) = context::vm(cpu, kvm)
+            && vm.collapsing != 0
+        {
+            vm.collapsing = 0;
+            maps::GENERATION.tick();
+        }
+    }
+    context::leave(cpu);
     0
 }
 
@@ -46,19 +65,20 @@ pub fn slot_committed(ctx: ProbeContext) -> u32 {
     let Some(vm) = context::vm(cpu, kvm) else { return 0 };
     let deleted = new == 0 || change as u32 == KVM_MR_DELETE;
     let slot = kernel::slot(if deleted { old } else { new });
-    let old_flags: Option<u32> = kernel::read(old, fact!(slot_flags));
-    let logged = old_flags.unwrap_or(0) & LOG_DIRTY_PAGES;
+    let old_flags: u32 = kernel::read(old, fact!(slot_flags)).unwrap_or(u32::MAX);
+    let logged = if old_flags == u32::MAX { 0 } else { old_flags & LOG_DIRTY_PAGES };
     let logs = if deleted { 0 } else { slot.flags & LOG_DIRTY_PAGES };
     if logged != logs {
         // The VM's `slots_lock` is held.
         vm.logging = (vm.logging + logs).saturating_sub(logged);
+        vm.collapsing = u32::from(logs == 0 && !deleted);
         maps::GENERATION.tick();
     }
     let vm = VmKey { kvm, born: vm.born };
     // SAFETY: no arguments.
     let ts = unsafe { bpf_ktime_get_ns() };
     let mut mark = context::point(MarkKind::SlotChanged, ts, vm, slot, kernel::pages(kvm));
-    mark.old_flags = old_flags.unwrap_or(u32::MAX);
+    mark.old_flags = old_flags;
     mark.change = change as u32;
     runs::mark(cpu, &mark);
     0
@@ -70,11 +90,11 @@ pub fn slot_committed(ctx: ProbeContext) -> u32 {
 pub fn collapse(ctx: ProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     let kvm = kernel::arg(&ctx, 0);
-    maps::EPOCH.tick();
     let slot = kernel::slot(kernel::arg(&ctx, 1));
     let span = context::span(cpu, kvm, slot);
     if let Some(thread) = context::enter(&ctx, cpu, kvm, Cause::Collapse as u32) {
         thread.span = span;
+        thread.yields = 0;
     }
     0
 }
@@ -83,11 +103,24 @@ pub fn collapse(ctx: ProbeContext) -> u32 {
 #[kretprobe]
 pub fn collapse_end(_: RetProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
-    maps::EPOCH.tick();
     if let Some(thread) = context::current(cpu) {
-        let span = thread.span;
-        context::end_span(cpu, MarkKind::CollapseSpan, span);
+        let (span, yields) = (thread.span, thread.yields);
+        context::end_span(cpu, MarkKind::CollapseSpan, span, yields);
     }
     context::leave(cpu);
+    0
+}
+
+/// `__cond_resched_rwlock_read(lock)`, `__cond_resched_rwlock_write(lock)`: KVM calls them only when
+/// others wait for `mmu_lock` or for the CPU, and hardly anyone else calls them at all.
+#[kprobe]
+pub fn yielded(_: ProbeContext) -> u32 {
+    if let Some(cpu) = maps::cpu()
+        && let Some(thread) = context::current(cpu)
+        && thread.depth != 0
+    {
+        thread.yields += 1;
+        runs::count(thread.row, Counter::Yield as usize);
+    }
     0
 }

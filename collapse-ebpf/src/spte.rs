@@ -6,32 +6,48 @@ use aya_ebpf::{
 };
 use collapse_common::{
     Transition,
-    abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, zapped},
+    abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Watched, Writer, zapped},
     counter::index,
     spte::{classify, frames},
 };
 
-use crate::{context, kernel, maps, runs};
+use crate::{context, fault, kernel, maps, runs, watch};
 
 /// One change of an SPTE, as a hook saw it.
-pub struct Change {
-    pub as_id: u32,
-    pub gfn: u64,
-    pub level: u32,
-    pub transition: Transition,
+struct Change {
+    as_id: u32,
+    gfn: u64,
+    level: u32,
+    old: u64,
+    new: u64,
+}
+
+impl Change {
+    #[inline(always)]
+    fn of(ctx: &RawTracePointContext) -> Self {
+        Self {
+            as_id: ctx.arg(0),
+            gfn: ctx.arg(1),
+            level: ctx.arg(2),
+            old: ctx.arg(3),
+            new: ctx.arg(4),
+        }
+    }
 }
 
 /// `kvm_tdp_mmu_spte_changed(as_id, gfn, level, old, new)`, 6.1 and later. An empty program here
 /// costs 109 instructions, a kprobe on the traced function 396.
 #[raw_tracepoint(tracepoint = "kvm_tdp_mmu_spte_changed")]
 pub fn spte_changed(ctx: RawTracePointContext) -> u32 {
-    let level: u32 = ctx.arg(2);
-    let transition = classify(kernel::spte_layout(), level, ctx.arg(3), ctx.arg(4));
-    if let Some(cpu) = maps::cpu() {
-        let thread = context::current(cpu);
-        changed(cpu, thread, &Change { as_id: ctx.arg(0), gfn: ctx.arg(1), level, transition });
-    }
-    0
+    let change = Change::of(&ctx);
+    watch::first(Watched::SpteChanged, |cpu| changed(cpu, Writer::Tdp, &change))
+}
+
+/// The second look at it.
+#[raw_tracepoint(tracepoint = "kvm_tdp_mmu_spte_changed")]
+pub fn spte_changed_again(ctx: RawTracePointContext) -> u32 {
+    let change = Change::of(&ctx);
+    watch::second(Watched::SpteChanged, false, |cpu| changed(cpu, Writer::TdpAgain, &change))
 }
 
 /// `__handle_changed_spte(kvm, as_id, gfn, old, new, level)` of 5.10, which has no tracepoint for
@@ -39,35 +55,47 @@ pub fn spte_changed(ctx: RawTracePointContext) -> u32 {
 #[kprobe]
 pub fn handle_changed_spte(ctx: ProbeContext) -> u32 {
     let arg = |n| kernel::arg(&ctx, n);
-    let level = arg(5) as u32;
-    let transition = classify(kernel::spte_layout(), level, arg(3), arg(4));
+    let change = Change {
+        as_id: arg(1) as u32,
+        gfn: arg(2),
+        level: arg(5) as u32,
+        old: arg(3),
+        new: arg(4),
+    };
     if let Some(cpu) = maps::cpu() {
-        let thread = context::current(cpu);
-        changed(cpu, thread, &Change { as_id: arg(1) as u32, gfn: arg(2), level, transition });
+        changed(cpu, Writer::Tdp, &change);
     }
     0
 }
 
 /// Counts a change where it belongs, and records it if it tells of the life of a mapping.
 #[inline(always)]
-pub fn changed(cpu: &mut Cpu, thread: Option<&'static mut Thread>, change: &Change) {
-    let &Change { as_id, gfn, level, mut transition } = change;
-    let Some(thread) = thread else {
+fn changed(cpu: &mut Cpu, writer: Writer, change: &Change) -> Option<&'static mut Thread> {
+    let &Change { as_id, gfn, level, old, new } = change;
+    let layout = kernel::spte_layout();
+    let mut transition = classify(layout, level, old, new);
+    let Some(thread) = context::current(cpu) else {
         runs::count(UNKNOWN_ROW, index(transition, level));
         if transition.is_recorded() {
             runs::lose(cpu, Loss::Context, 1);
         }
-        return;
+        return None;
     };
-    if level > 1 && thread.row == thread.base {
-        transition = split_in_two_steps(thread, transition, level, gfn);
+    if thread.row == thread.base {
+        if level > 1 {
+            transition = split_in_two_steps(thread, transition, level, gfn);
+        }
+        fault::changes(thread, transition, level);
     }
     let counter = index(transition, level);
     runs::count(thread.row, counter);
     if transition.is_recorded() {
-        let key = RunKey::new(thread.row, counter, as_id, false, maps::EPOCH.get() as u32);
-        runs::record(cpu, key, (thread.id & 0xffff_ffff) as u32, gfn, frames(level));
+        let read_only = transition == Transition::Install && !layout.is_writable(new);
+        let epoch = maps::EPOCH.get() as u32;
+        let key = RunKey::new(thread.row, counter, as_id, read_only, epoch);
+        runs::record(cpu, writer, key, (thread.id & 0xffff_ffff) as u32, gfn, frames(level));
     }
+    Some(thread)
 }
 
 /// A fault that splits a huge page does so in two steps on 5.10 and 6.1: zap, then link of a page

@@ -7,13 +7,13 @@ use aya_ebpf::{
 };
 use collapse_common::{
     Cause,
-    abi::{Cpu, MarkKind, Slot, VmGauges, VmKey},
+    abi::{Cpu, MarkKind, Slot, UNKNOWN_PAGES, UNKNOWN_ROW, VmGauges, VmKey},
 };
 
 use crate::{
     context,
     kernel::{self, fact},
-    maps,
+    maps, runs,
 };
 
 /// `kvm_arch_init_vm(kvm, type)`: `kvm->userspace_pid` is not set yet, the current thread is the
@@ -41,8 +41,13 @@ pub fn vm_destroyed(ctx: ProbeContext) -> u32 {
 pub fn vm_destroyed_end(_: RetProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     if let Some(thread) = context::current(cpu) {
-        let _ = maps::vms().remove(thread.span.vm.kvm);
+        let vm = thread.span.vm;
+        let _ = maps::vms().remove(vm.kvm);
         maps::GENERATION.tick();
+        // SAFETY: no arguments.
+        let ts = unsafe { bpf_ktime_get_ns() };
+        let mark = context::point(MarkKind::VmFreed, ts, vm, Slot::NONE, UNKNOWN_PAGES);
+        runs::mark(cpu, &mark);
     }
     context::leave(cpu);
     0
@@ -59,8 +64,8 @@ pub fn teardown(ctx: ProbeContext) -> u32 {
 pub fn teardown_end(_: RetProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     if let Some(thread) = context::current(cpu) {
-        let span = thread.span;
-        context::end_span(cpu, MarkKind::VmFlushed, span);
+        let (span, yields) = (thread.span, thread.yields);
+        context::end_span(cpu, MarkKind::VmFlushed, span, yields);
     }
     context::leave(cpu);
     0
@@ -72,10 +77,28 @@ fn begin_teardown(ctx: &ProbeContext, mark: Option<MarkKind>) -> u32 {
     let kvm = kernel::arg(ctx, 0);
     let span = context::span(cpu, kvm, Slot::NONE);
     if let Some(kind) = mark {
-        context::end_span(cpu, kind, span);
+        context::end_span(cpu, kind, span, 0);
     }
     if let Some(thread) = context::enter(ctx, cpu, kvm, Cause::Teardown as u32) {
         thread.span = span;
+        thread.yields = 0;
+    }
+    0
+}
+
+/// Gives back a row, and the place of a thread that is gone; never attached, run by user space. A
+/// system call that changes a map would keep kprobe programs from running meanwhile.
+///
+/// Arguments: the row, 0 for none; the thread's `bpf_get_current_pid_tgid`, 0 for none.
+#[raw_tracepoint(tracepoint = "kvm_page_fault")]
+pub fn give_back(ctx: RawTracePointContext) -> u32 {
+    let row: u32 = ctx.arg(0);
+    if row != UNKNOWN_ROW {
+        let _ = maps::free_rows().push(row, 0);
+    }
+    let thread: u64 = ctx.arg(1);
+    if thread != 0 {
+        context::forget(thread);
     }
     0
 }

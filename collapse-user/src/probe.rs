@@ -1,18 +1,25 @@
 //! Loading the eBPF programs and attaching them as planned. The kernel boundary.
 
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
 use aya::{
     Ebpf, EbpfLoader,
     maps::MapError,
     programs::{Program, ProgramError},
 };
 
+use collapse_common::abi::{Kernel, WRITERS};
+
 use crate::plan::{Coverage, Hook, Plan, SignalStatus};
 
-/// Size of the kernel-side tables. Memory: rows take 512 bytes each per CPU, threads 128 bytes, VMs
-/// 100, the ring its size.
+/// Size of the kernel-side tables. Memory: rows take 512 bytes each per CPU and 2.5 KiB besides,
+/// threads 160 bytes, VMs 100, run lists 6 KiB per CPU, the ring its size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// (VM, cause) rows; a VM that goes through a migration uses about ten.
+    /// (VM, cause) rows, a power of two; a VM that goes through a migration uses about ten.
     pub rows: u32,
     /// Threads known to KVM at one time: vCPUs, and whoever changes SPTEs otherwise.
     pub threads: u32,
@@ -49,6 +56,9 @@ pub enum ProbeError {
         #[source]
         source: MapError,
     },
+    /// The number of CPUs is not to be had.
+    #[error("cannot tell the number of CPUs")]
+    Cpus(#[source] io::Error),
     /// The object lacks a map that this build of user space needs.
     #[error("the eBPF object has no map {0}")]
     NoMap(&'static str),
@@ -69,6 +79,11 @@ pub struct Probe {
     pub ebpf: Ebpf,
     /// What is seen and what is not.
     pub coverage: Coverage,
+    /// CPUs that the kernel-side tables have a part for.
+    pub cpus: u32,
+    /// Counters of CPU `n` begin at row `n << row_shift`.
+    pub row_shift: u32,
+    preemptible: bool,
 }
 
 impl Probe {
@@ -79,10 +94,16 @@ impl Probe {
     pub fn load(plan: &Plan, limits: Limits, log: bool) -> Result<Self, ProbeError> {
         raise_memlock_limit();
         let log_level = if log { u8::MAX } else { 0 };
+        let cpus = cpus()?;
+        let row_shift = limits.rows.next_power_of_two().ilog2();
+        let kernel = Kernel { row_shift, ..plan.kernel };
         let ebpf = EbpfLoader::new()
-            .override_global("KERNEL", &plan.kernel, true)
+            .override_global("KERNEL", &kernel, true)
             .override_global(aya_log::LEVEL, &log_level, false)
-            .map_max_entries("ROWS", limits.rows)
+            .map_max_entries("CPUS", cpus)
+            .map_max_entries("RUNS", cpus * WRITERS)
+            .map_max_entries("ROWS", cpus << row_shift)
+            .map_max_entries("LATENCIES", limits.rows)
             .map_max_entries("ROW_OWNERS", limits.rows)
             .map_max_entries("FREE_ROWS", limits.rows)
             .map_max_entries("VMS", limits.vms)
@@ -98,16 +119,22 @@ impl Probe {
                     ProbeError::Load(Box::new(error))
                 }
             })?;
-        Ok(Self { ebpf, coverage: plan.coverage() })
+        let preemptible = kernel.preemptible != 0;
+        Ok(Self { ebpf, coverage: plan.coverage(), cpus, row_shift, preemptible })
     }
 
     /// Attaches every planned hook, in the order of the table of signals: operations before the
     /// changes in them. A hook that cannot be attached lowers coverage, unless the changes of the MMU
     /// in use cannot be seen without it.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
+        if let Err(reason) = with(&mut self.ebpf, "give_back", |_| Ok(())) {
+            log::warn!("rows of VMs that are gone will not be used again: {reason}");
+        }
         for signal in &mut self.coverage.signals {
             let Some(way) = signal.way else { continue };
-            if let Err(reason) = way.iter().try_for_each(|hook| attach(&mut self.ebpf, hook)) {
+            let attached =
+                way.iter().try_for_each(|hook| attach(&mut self.ebpf, hook, self.preemptible));
+            if let Err(reason) = attached {
                 signal.way = None;
                 signal.reason = Some(reason);
             }
@@ -122,6 +149,26 @@ impl Probe {
         }
         Ok(())
     }
+
+    /// Times that a program should have run and did not, those that look again left out.
+    pub fn skipped(&self) -> u64 {
+        let first = self.ebpf.programs().filter(|(name, _)| !name.ends_with("_again"));
+        first.filter_map(|(_, program)| skipped(program)).sum()
+    }
+}
+
+/// CPUs that the kernel may ever have.
+fn cpus() -> Result<u32, ProbeError> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProbeError::Cpus(error))?;
+    u32::try_from(cpus).map_err(|error| ProbeError::Cpus(io::Error::other(error)))
+}
+
+/// What `/proc/self/fdinfo` says of a program that the kernel skipped because it, or anything that
+/// keeps programs from running, was at work on that CPU. From 5.12 on; of kprobes from 6.7 on.
+fn skipped(program: &Program) -> Option<u64> {
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 /// Maps count against `RLIMIT_MEMLOCK` before 5.11. Failing is harmless where it is not needed.
@@ -131,13 +178,16 @@ fn raise_memlock_limit() {
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
 }
 
-fn attach(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), String> {
+fn attach(ebpf: &mut Ebpf, hook: &Hook, preemptible: bool) -> Result<(), String> {
     match *hook {
-        Hook::Raw { program, tracepoint, .. } => {
+        Hook::Raw { program, tracepoint, again, .. } => {
             let name = tracepoint.split_once(':').map_or(tracepoint, |(_, name)| name);
-            with(ebpf, program, |loaded| match loaded {
-                Program::RawTracePoint(raw) => raw.attach(name).map(drop),
-                _ => Err(ProgramError::UnexpectedProgramType),
+            let again = again.filter(|_| preemptible);
+            [Some(program), again].into_iter().flatten().try_for_each(|program| {
+                with(ebpf, program, |loaded| match loaded {
+                    Program::RawTracePoint(raw) => raw.attach(name).map(drop),
+                    _ => Err(ProgramError::UnexpectedProgramType),
+                })
             })
         }
         Hook::Entry { program, function } => probe(ebpf, program, function),
@@ -204,8 +254,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn is_permission_error(error: &aya::EbpfError) -> bool {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::PermissionDenied
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
         {
             return true;
         }

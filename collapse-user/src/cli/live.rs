@@ -40,7 +40,7 @@ async fn live(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
     loop {
         tokio::select! {
             _ = refreshes.tick() => {
-                session.poll(false)?;
+                session.poll(false);
                 let now = Report::new(&session.model, session.coverage(), &session.host, None);
                 let shown = screen.show(args.title.as_deref(), before.as_ref(), &now);
                 match shown {
@@ -49,7 +49,7 @@ async fn live(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
                 }
                 before = Some(now);
             }
-            _ = drains.tick() => session.drain()?,
+            _ = drains.tick() => session.drain(),
             _ = interrupt.recv() => return Ok(Exit::Ok),
             _ = terminate.recv() => return Ok(Exit::Ok),
         }

@@ -55,7 +55,7 @@ async fn report(args: ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
             signal: status.and_then(|status| status.signal()),
         });
     }
-    session.poll(true)?;
+    session.poll(true);
     let report = Report::new(&session.model, session.coverage(), &session.host, command);
     let text = match args.format {
         Format::Text => render(&report, output.style()),
@@ -102,9 +102,9 @@ async fn wait(
             _ = ticks.tick() => {
                 drains += 1;
                 if drains % DRAINS_PER_POLL == 0 {
-                    session.poll(false)?;
+                    session.poll(false);
                 } else {
-                    session.drain()?;
+                    session.drain();
                 }
             }
             () = sleep_until(end) => return Ok(None),

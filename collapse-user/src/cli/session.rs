@@ -42,7 +42,7 @@ impl Session {
         let log = if ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
         let live = Live::new(probe, plan.kernel.kvm_vm_list).or_exit(Exit::CannotMeasure)?;
         let mut session = Self { host, model: Model::default(), live, log };
-        session.poll(false)?;
+        session.poll(false);
         Ok(session)
     }
 
@@ -52,19 +52,16 @@ impl Session {
     }
 
     /// Takes what the ring holds.
-    pub fn drain(&mut self) -> Result<(), Failure> {
+    pub fn drain(&mut self) {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        self.live.drain().or_exit(Exit::CannotMeasure)?;
-        Ok(())
+        self.live.drain();
     }
 
     /// Brings the model up to date; with `last`, completely.
-    pub fn poll(&mut self, last: bool) -> Result<(), Failure> {
-        let batch = self.live.poll(last).or_exit(Exit::CannotMeasure)?;
-        self.model.apply(batch);
-        Ok(())
+    pub fn poll(&mut self, last: bool) {
+        self.model.apply(self.live.poll(last));
     }
 }
 

@@ -134,7 +134,7 @@ impl Vm {
                 self.start.pages = *pages;
                 self.process = Some(process.clone());
             }
-            EventKind::VmSeen => {}
+            EventKind::VmSeen | EventKind::VmFreed => {}
             EventKind::VmDestroyed { pages } => {
                 self.pages_at_end = *pages;
                 self.gone = true;

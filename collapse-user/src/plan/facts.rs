@@ -8,13 +8,18 @@ use super::SIGNALS;
 use crate::kernel::inspect::{Inspected, Vendor};
 
 /// Variables whose addresses are facts.
-pub const VARIABLES: &[&str] = &["vm_list", "page_offset_base", "vmemmap_base"];
+pub const VARIABLES: &[&str] = &["vm_list", "page_offset_base", "vmemmap_base", TRACEPOINT_SRCU];
+
+/// What protects tracepoints where their programs can be preempted: variable and type of its guard.
+/// Up to 6.12 there is another variable of that name.
+const TRACEPOINT_SRCU: &str = "tracepoint_srcu";
+const SRCU_GUARD: &str = "class_srcu_fast_notrace_t";
 
 /// Functions whose parameters are looked up.
 pub const FUNCTIONS: &[&str] = &["kvm_arch_commit_memory_region", "mmu_spte_clear_track_bits"];
 
 /// Types whose sizes are facts.
-pub const SIZES: &[&str] = &["page"];
+pub const SIZES: &[&str] = &[SRCU_GUARD, "page"];
 
 /// Enumerators whose values are facts.
 pub const CONSTANTS: &[&str] = &["RET_PF_FIXED"];
@@ -113,10 +118,18 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         commit_old_arg: commit_old_arg as u32,
         ret_pf_fixed,
         clear_takes_kvm: clear_takes_kvm.into(),
+        preemptible: has_preemptible_tracepoints(kernel).into(),
         vm_list: address("vm_list"),
         page_offset_base: address("page_offset_base"),
         vmemmap_base: address("vmemmap_base"),
+        ..Kernel::NOTHING
     }
+}
+
+/// Whether a tracepoint's programs can be preempted: from 7.x on. If that is not known, they can.
+fn has_preemptible_tracepoints(kernel: &Inspected) -> bool {
+    let guarded = kernel.symbols.is_err() || kernel.symbol(TRACEPOINT_SRCU).is_some();
+    guarded && matches!(kernel.sizes.get(SRCU_GUARD), Some(Ok(_)))
 }
 
 /// `shadow_accessed_mask` and `shadow_dirty_mask` follow the page-table format: EPT's own, else

@@ -95,11 +95,13 @@ impl Plan {
 
     /// Plans for a kernel.
     pub fn new(kernel: &Inspected) -> Self {
-        let facts = facts::facts(kernel);
+        let mut facts = facts::facts(kernel);
         let mmu = Mmu::of(kernel);
         let needed = SIGNALS.iter().filter(|signal| signal.only.is_none_or(|only| only == mmu));
         let signals = needed.map(|signal| SignalStatus::plan(signal, kernel)).collect();
-        Self { kernel: facts, coverage: Coverage { mmu, signals } }
+        let coverage = Coverage { mmu, signals };
+        facts.time_faults = coverage.sees("fault_latency").into();
+        Self { kernel: facts, coverage }
     }
 
     /// What will be seen if everything attaches.

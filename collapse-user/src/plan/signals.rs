@@ -15,6 +15,9 @@ pub enum Hook {
         tracepoint: &'static str,
         /// What tells that its arguments are as the program reads them.
         layout: Layout,
+        /// The program that looks again where the first may be preempted, and so be skipped for
+        /// other threads.
+        again: Option<&'static str>,
     },
     /// The entry of a kernel function.
     Entry {
@@ -78,8 +81,9 @@ pub struct Signal {
     pub only: Option<Mmu>,
 }
 
-const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
-    Hook::Raw { program, tracepoint, layout: Layout::Stable }
+/// A change of host memory: its entry tells the notifiers that it calls whose doing they are.
+const fn host(program: &'static str, function: &'static str) -> Hook {
+    Hook::Pair { program, exit: "host_end", function }
 }
 
 const fn entry(program: &'static str, function: &'static str) -> Hook {
@@ -100,6 +104,14 @@ const SLOT_FIELDS: &[&str] = &[
 ];
 const SHADOW_FIELDS: &[&str] =
     &["page.private", "kvm_mmu_page.gfn", "kvm_mmu_page.role", "kvm_mmu_page.shadowed_translation"];
+
+const RECLAIM: [Hook; 3] = [
+    host("reclaim", "try_to_free_pages"),
+    host("reclaim", "try_to_free_mem_cgroup_pages"),
+    host("reclaim", "reclaim_pages"),
+];
+const NUMA: Hook = host("numa", "change_prot_numa");
+const MADV_COLLAPSE: Hook = host("thp_collapse", "madvise_collapse");
 
 /// Every signal. Costs in instructions on 6.12: an empty raw tracepoint program 109, a kprobe 396, a
 /// pair some 2,000; so kprobes on hot functions only where there is no tracepoint.
@@ -132,7 +144,11 @@ pub const SIGNALS: &[Signal] = &[
     Signal {
         name: "memslots",
         loses: "changes by memslot updates have no cause",
-        ways: &[&[operation("slot_change", "kvm_set_memslot")]],
+        ways: &[&[Hook::Pair {
+            program: "slot_change",
+            exit: "slot_change_end",
+            function: "kvm_set_memslot",
+        }]],
         fields: &[],
         only: None,
     },
@@ -194,6 +210,29 @@ pub const SIGNALS: &[Signal] = &[
         only: None,
     },
     Signal {
+        name: "notifier_callers",
+        loses: "whose doing zaps by notifiers are: reclaim by other threads than kswapd, NUMA hinting, \
+                MADV_COLLAPSE",
+        ways: &[
+            &[RECLAIM[0], RECLAIM[1], RECLAIM[2], NUMA, MADV_COLLAPSE],
+            // 5.10 has no MADV_COLLAPSE, others may be built without NUMA.
+            &[RECLAIM[0], RECLAIM[1], RECLAIM[2], NUMA],
+            &[RECLAIM[0], RECLAIM[1], RECLAIM[2], MADV_COLLAPSE],
+        ],
+        fields: &[],
+        only: None,
+    },
+    Signal {
+        name: "lock_yields",
+        loses: "how often the collapse routine gives up mmu_lock",
+        ways: &[&[
+            entry("yielded", "__cond_resched_rwlock_read"),
+            entry("yielded", "__cond_resched_rwlock_write"),
+        ]],
+        fields: &[],
+        only: None,
+    },
+    Signal {
         name: "slot_deleted",
         loses: "zaps by memslot deletion have no cause of their own",
         ways: &[&[operation("slot_gone", "kvm_arch_flush_shadow_memslot")]],
@@ -227,7 +266,13 @@ pub const SIGNALS: &[Signal] = &[
         loses: "zaps by the NX huge-page recovery worker have no cause, and no VM where it is a kernel thread",
         ways: &[
             &[operation("nx_recovery", "kvm_nx_huge_page_recovery_worker")],
-            // 6.1: the worker is a thread that never returns from its function.
+            // 6.1, and 5.10 without TDP zaps of single pages: the worker is a thread that never returns
+            // from its function, so that those which run already are not seen to.
+            &[
+                entry("nx_recovery_thread", "kvm_nx_lpage_recovery_worker"),
+                operation("nx_recovery", "kvm_tdp_mmu_zap_sp"),
+            ],
+            &[entry("nx_recovery_thread", "kvm_nx_lpage_recovery_worker")],
             &[operation("nx_recovery", "kvm_tdp_mmu_zap_sp")],
         ],
         fields: &[],
@@ -241,6 +286,7 @@ pub const SIGNALS: &[Signal] = &[
                 program: "page_fault",
                 tracepoint: "kvm:kvm_page_fault",
                 layout: Layout::Field("vcpu_id"),
+                again: Some("page_fault_again"),
             }],
             &[entry("mmu_page_fault", "kvm_mmu_page_fault")],
         ],
@@ -255,13 +301,27 @@ pub const SIGNALS: &[Signal] = &[
                 program: "fast_page_fault",
                 tracepoint: "kvmmmu:fast_page_fault",
                 layout: Layout::Args(5),
+                again: Some("fast_page_fault_again"),
             }],
             &[Hook::Raw {
                 program: "fast_page_fault_of_6",
                 tracepoint: "kvmmmu:fast_page_fault",
                 layout: Layout::Args(6),
+                again: None,
             }],
         ],
+        fields: &[],
+        only: None,
+    },
+    Signal {
+        name: "fault_latency",
+        loses: "how long guest faults keep vCPUs from their guests",
+        ways: &[&[Hook::Raw {
+            program: "entry",
+            tracepoint: "kvm:kvm_entry",
+            layout: Layout::Stable,
+            again: None,
+        }]],
         fields: &[],
         only: None,
     },
@@ -269,7 +329,12 @@ pub const SIGNALS: &[Signal] = &[
         name: "tdp_changes",
         loses: "SPTE changes of the TDP MMU",
         ways: &[
-            &[raw("spte_changed", "kvmmmu:kvm_tdp_mmu_spte_changed")],
+            &[Hook::Raw {
+                program: "spte_changed",
+                tracepoint: "kvmmmu:kvm_tdp_mmu_spte_changed",
+                layout: Layout::Stable,
+                again: Some("spte_changed_again"),
+            }],
             &[entry("handle_changed_spte", "__handle_changed_spte")],
         ],
         fields: &[],
@@ -291,7 +356,12 @@ pub const SIGNALS: &[Signal] = &[
     Signal {
         name: "shadow_installs",
         loses: "which regions of a guest are mapped huge again, and splits at faults",
-        ways: &[&[raw("set_spte", "kvmmmu:kvm_mmu_set_spte")]],
+        ways: &[&[Hook::Raw {
+            program: "set_spte",
+            tracepoint: "kvmmmu:kvm_mmu_set_spte",
+            layout: Layout::Stable,
+            again: Some("set_spte_again"),
+        }]],
         fields: &[],
         only: Some(Mmu::Shadow),
     },

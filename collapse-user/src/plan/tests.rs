@@ -61,7 +61,7 @@ vm_destroyed
   5.10  vm_destroyed, vm_destroyed_end at kprobe+kretprobe:kvm_destroy_vm
         teardown, teardown_end at kprobe+kretprobe:kvm_arch_flush_shadow_all
 memslots
-  5.10  slot_change, leave at kprobe+kretprobe:kvm_set_memslot
+  5.10  slot_change, slot_change_end at kprobe+kretprobe:kvm_set_memslot
 dirty_logging
   5.10  slot_committed at kprobe:kvm_arch_commit_memory_region
 eager_split
@@ -78,6 +78,21 @@ collapse
   6.18  collapse, collapse_end at kprobe+kretprobe:kvm_mmu_recover_huge_pages
 notifier
   5.10  invalidate, leave at kprobe+kretprobe:kvm_mmu_notifier_invalidate_range_start
+notifier_callers
+  5.10  reclaim, host_end at kprobe+kretprobe:try_to_free_pages
+        reclaim, host_end at kprobe+kretprobe:try_to_free_mem_cgroup_pages
+        reclaim, host_end at kprobe+kretprobe:reclaim_pages
+        numa, host_end at kprobe+kretprobe:change_prot_numa
+  6.1   reclaim, host_end at kprobe+kretprobe:try_to_free_pages
+        reclaim, host_end at kprobe+kretprobe:try_to_free_mem_cgroup_pages
+        reclaim, host_end at kprobe+kretprobe:reclaim_pages
+        numa, host_end at kprobe+kretprobe:change_prot_numa
+        thp_collapse, host_end at kprobe+kretprobe:madvise_collapse
+lock_yields
+  5.10  missing: no function __cond_resched_rwlock_read
+        missing: no function __cond_resched_rwlock_write
+  6.1   yielded at kprobe:__cond_resched_rwlock_read
+        yielded at kprobe:__cond_resched_rwlock_write
 slot_deleted
   5.10  slot_gone, leave at kprobe+kretprobe:kvm_arch_flush_shadow_memslot
 zap_all
@@ -90,19 +105,21 @@ zap_all
 zap_range
   5.10  zap_range, leave at kprobe+kretprobe:kvm_zap_gfn_range
 nx_recovery
-  5.10  missing: no function kvm_nx_huge_page_recovery_worker
-        missing: no function kvm_tdp_mmu_zap_sp
-  6.1   nx_recovery, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_sp
+  5.10  nx_recovery_thread at kprobe:kvm_nx_lpage_recovery_worker
+  6.1   nx_recovery_thread at kprobe:kvm_nx_lpage_recovery_worker
+        nx_recovery, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_sp
   6.12  nx_recovery, leave at kprobe+kretprobe:kvm_nx_huge_page_recovery_worker
 faults
   5.10  mmu_page_fault at kprobe:kvm_mmu_page_fault
-  6.1   page_fault at raw_tp:kvm:kvm_page_fault
+  6.1   page_fault, page_fault_again at raw_tp:kvm:kvm_page_fault
 fast_faults
   5.10  fast_page_fault_of_6 at raw_tp:kvmmmu:fast_page_fault
-  6.1   fast_page_fault at raw_tp:kvmmmu:fast_page_fault
+  6.1   fast_page_fault, fast_page_fault_again at raw_tp:kvmmmu:fast_page_fault
+fault_latency
+  5.10  entry at raw_tp:kvm:kvm_entry
 tdp_changes
   5.10  handle_changed_spte at kprobe:__handle_changed_spte
-  6.1   spte_changed at raw_tp:kvmmmu:kvm_tdp_mmu_spte_changed
+  6.1   spte_changed, spte_changed_again at raw_tp:kvmmmu:kvm_tdp_mmu_spte_changed
 rmap_changes
   5.10  walk at run:walk(page_offset_base)
         walk at run:walk(vmemmap_base)
@@ -162,9 +179,8 @@ fn status<'a>(plan: &'a Plan, signal: &str) -> &'a SignalStatus {
 
 fn programs(hook: &Hook) -> Vec<&'static str> {
     match *hook {
-        Hook::Raw { program, .. } | Hook::Entry { program, .. } | Hook::Run { program, .. } => {
-            vec![program]
-        }
+        Hook::Raw { program, again, .. } => [Some(program), again].into_iter().flatten().collect(),
+        Hook::Entry { program, .. } | Hook::Run { program, .. } => vec![program],
         Hook::Pair { program, exit, .. } => vec![program, exit],
     }
 }
@@ -276,13 +292,10 @@ fn without_a_function_the_next_way_is_used() {
     );
     symbols_of(&mut kernel).remove("kvm_tdp_mmu_zap_sp");
     let plan = Plan::new(&kernel);
-    assert_eq!(
-        seen_by(&plan, "nx_recovery"),
-        [
-            "missing: no function kvm_nx_huge_page_recovery_worker",
-            "missing: no function kvm_tdp_mmu_zap_sp",
-        ]
-    );
+    let reasons = seen_by(&plan, "nx_recovery");
+    for function in ["kvm_nx_huge_page_recovery_worker", "kvm_tdp_mmu_zap_sp"] {
+        assert!(reasons.contains(&format!("missing: no function {function}")), "{reasons:?}");
+    }
     let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
     assert_eq!(missing, ["nx_recovery"], "nothing else depends on it");
 }
@@ -308,7 +321,7 @@ fn functions_that_cannot_be_probed_are_as_good_as_missing() {
     assert_eq!(with(|symbol| symbol.traceable = Some(false)), reason);
     assert_eq!(with(|symbol| symbol.copies = 2), reason);
     let unknown = with(|symbol| symbol.traceable = None);
-    assert_eq!(unknown, ["slot_change, leave at kprobe+kretprobe:kvm_set_memslot"]);
+    assert_eq!(unknown, ["slot_change, slot_change_end at kprobe+kretprobe:kvm_set_memslot"]);
 }
 
 #[test]
@@ -447,6 +460,14 @@ fn signals_are_well_formed() {
     for signal in SIGNALS {
         assert!(!signal.ways.is_empty(), "{}", signal.name);
         assert!(signal.ways.iter().all(|way| !way.is_empty()), "{}", signal.name);
+    }
+}
+
+/// 7.3 is the first of them whose tracepoints are protected by SRCU; 6.12 has a variable of the name.
+#[test]
+fn preemptible_tracepoints() {
+    for series in KERNELS {
+        assert_eq!(Plan::new(&kernel(series)).kernel.preemptible == 1, series == "7.3", "{series}");
     }
 }
 

@@ -26,7 +26,11 @@ pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
 
 /// The event of a mark; `None` if this build does not know its kind. `process` looks up who a
 /// process id is.
-pub fn mark(mark: &Mark, process: impl FnOnce(u32) -> Option<VmProcess>) -> Option<Event> {
+pub fn mark(
+    mark: &Mark,
+    sees_yields: bool,
+    process: impl FnOnce(u32) -> Option<VmProcess>,
+) -> Option<Event> {
     let pid = (mark.thread >> 32) as u32;
     let kind = match MarkKind::from_number(mark.kind)? {
         MarkKind::VmCreated => {
@@ -37,6 +41,7 @@ pub fn mark(mark: &Mark, process: impl FnOnce(u32) -> Option<VmProcess>) -> Opti
         MarkKind::VmSeen => EventKind::VmSeen,
         MarkKind::VmDestroyed => EventKind::VmDestroyed { pages: pages(mark.pages) },
         MarkKind::VmFlushed => EventKind::VmFlushed { pages: pages(mark.pages) },
+        MarkKind::VmFreed => EventKind::VmFreed,
         MarkKind::SlotChanged => EventKind::SlotChanged {
             slot: slot(mark.slot),
             change: slot_change(mark.change, mark.old_flags, mark.slot.flags),
@@ -46,7 +51,7 @@ pub fn mark(mark: &Mark, process: impl FnOnce(u32) -> Option<VmProcess>) -> Opti
             start: mark.start,
             pages_before: pages(mark.pages_before),
             pages_after: pages(mark.pages),
-            yields: (mark.yields != u32::MAX).then_some(mark.yields),
+            yields: sees_yields.then_some(mark.yields),
         }),
     };
     Some(Event { ts: mark.ts, vm: mark.vm, tid: mark.thread as u32, kind })

@@ -1,23 +1,28 @@
 //! Batches from the running kernel.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    thread,
+    time::Duration,
+};
 
 use aya::{
     TestRun as _,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, Queue, RingBuf},
-    programs::{Program, RawTracePoint, RawTracePointRunOptions},
+    maps::{Map, MapData, MapError, Queue, RingBuf},
+    programs::{Program, RawTracePointRunOptions},
 };
 use collapse_common::{
     Cause,
     abi::{
-        Block, Cpu, Loss, Mark, RECORD_BLOCK, RECORD_MARK, Row, RowOwner, Thread, UNKNOWN_ROW,
-        Vm as VmEntry, VmGauges, VmKey,
+        Block, Cpu, Loss, Mark, RECORD_BLOCK, RECORD_MARK, Row, RowOwner, RunList, Thread,
+        UNKNOWN_ROW, VmGauges, VmKey, WRITERS,
     },
     counter::COUNTERS,
+    latency::{BUCKETS, Latencies, OUTCOMES},
     runs::Cursor,
 };
 
-use super::{Batch, Event, EventKind, VmReading, decode};
+use super::{Batch, Event, EventKind, VmReading, decode, mapped::Mapped};
 use crate::{
     clock::monotonic_ns,
     identity::{self, VmProcess},
@@ -28,6 +33,11 @@ use crate::{
 /// Times a reading is repeated that changed under us.
 const TRIES: usize = 3;
 
+/// The same for the last reading, with [`PAUSE`] in between: a program that was preempted while it
+/// changed a run list has to come to its end.
+const LAST_TRIES: usize = 200;
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Most VMs read in one walk.
 const VMS_WALKED: usize = 1 << 16;
 
@@ -36,12 +46,11 @@ pub struct Live {
     probe: Probe,
     maps: Maps,
     rows: Rows,
+    /// By run list.
     cursors: Vec<Cursor>,
     /// Events read but not handed out yet.
     pending: Vec<Event>,
     processes: BTreeMap<VmKey, (VmProcess, Option<u32>)>,
-    /// VMs whose end was handed out: their rows can be given back.
-    ended: Vec<VmKey>,
     /// Ring-buffer records that this build does not understand.
     unknown_records: u64,
     /// Offset of `kvm.vm_list`.
@@ -49,15 +58,16 @@ pub struct Live {
 }
 
 struct Maps {
-    cpu: PerCpuArray<MapData, Cpu>,
-    rows: PerCpuArray<MapData, Row>,
-    owners: Array<MapData, RowOwner>,
+    cpus: Mapped<Cpu>,
+    runs: Mapped<RunList>,
+    rows: Mapped<Row>,
+    row_shift: u32,
+    latencies: Mapped<Latencies>,
+    owners: Mapped<RowOwner>,
     free_rows: Queue<MapData, u32>,
-    vms: HashMap<MapData, u64, VmEntry>,
-    threads: Array<MapData, Thread>,
-    thread_index: HashMap<MapData, u64, u32>,
+    threads: Mapped<Thread>,
     free_threads: Queue<MapData, u32>,
-    gauges: Array<MapData, VmGauges>,
+    gauges: Mapped<VmGauges>,
     ring: RingBuf<MapData>,
 }
 
@@ -77,23 +87,22 @@ impl Live {
     pub fn new(mut probe: Probe, vm_list_offset: u32) -> Result<Self, ProbeError> {
         let mut maps = Maps::take(&mut probe)?;
         let mut rows = Rows::default();
-        for row in UNKNOWN_ROW + 1..maps.owners.len() {
+        for row in UNKNOWN_ROW + 1..maps.owners.len() as u32 {
             maps.free_rows.push(row, 0).map_err(map_error("FREE_ROWS"))?;
             rows.upcoming.push_back(row);
         }
-        for place in 0..maps.threads.len() {
+        for place in 0..maps.threads.len() as u32 {
             maps.free_threads.push(place, 0).map_err(map_error("FREE_THREADS"))?;
         }
-        let cpus = maps.cpu.get(&0, 0).map_err(map_error("CPU"))?.len();
+        let cursors = vec![Cursor::default(); maps.runs.len()];
         probe.attach()?;
         Ok(Self {
             probe,
             maps,
             rows,
-            cursors: vec![Cursor::default(); cpus],
+            cursors,
             pending: Vec::new(),
             processes: BTreeMap::new(),
-            ended: Vec::new(),
             unknown_records: 0,
             vm_list_offset,
         })
@@ -106,53 +115,61 @@ impl Live {
 
     /// Takes what the ring and the open blocks hold, so that the ring does not fill up. Cheap enough
     /// for ten times a second. Returns the time up to which nothing is missing, ns.
-    pub fn drain(&mut self) -> Result<u64, ProbeError> {
+    pub fn drain(&mut self) -> u64 {
+        self.take(TRIES, Duration::ZERO)
+    }
+
+    fn take(&mut self, tries: usize, pause: Duration) -> u64 {
         let at = monotonic_ns();
-        let cpus = self.maps.cpu_states()?;
-        // Blocks that left a CPU before its state was read are in the ring by now.
+        let lists = self.maps.run_lists(tries, pause);
+        // Blocks that left a list before it was read are in the ring by now.
+        let sees_yields = self.probe.coverage.sees("lock_yields");
         let mut runs = Vec::new();
         while let Some(record) = self.maps.ring.next() {
             if let Some(block) = read_record::<Block>(&record, RECORD_BLOCK) {
-                if let Some(cursor) = self.cursors.get_mut(block.cpu as usize) {
+                if let Some(cursor) = self.cursors.get_mut(block.list as usize) {
                     cursor.block(&block, |run| runs.push(run));
                 }
             } else if let Some(mark) = read_record::<Mark>(&record, RECORD_MARK) {
-                self.pending.extend(decode::mark(&mark, identity::process_of_thread));
+                let event = decode::mark(&mark, sees_yields, identity::process_of_thread);
+                self.pending.extend(event);
             } else {
                 self.unknown_records += 1;
             }
         }
-        for (cursor, cpu) in self.cursors.iter_mut().zip(&cpus) {
-            if let Some(cpu) = cpu {
-                cursor.open(cpu, at, |run| runs.push(run));
+        for (cursor, list) in self.cursors.iter_mut().zip(&lists) {
+            if let Some(list) = list {
+                cursor.open(list, at, |run| runs.push(run));
             }
         }
         for run in &runs {
-            if let Some(owner) = self.owner(run.key.row())? {
+            if let Some(owner) = self.owner(run.key.row()) {
                 self.pending.extend(decode::run(run, &owner));
             }
         }
-        Ok(at)
+        at
     }
 
     /// Takes everything and reads totals and gauges. With `last`, nothing is held back for the sake
     /// of order.
-    pub fn poll(&mut self, last: bool) -> Result<Batch, ProbeError> {
-        let complete = self.drain()?;
-        let mut before = self.totals()?;
-        let mut gauges = self.walk()?;
-        let mut after = self.totals()?;
+    pub fn poll(&mut self, last: bool) -> Batch {
+        let complete =
+            if last { self.take(LAST_TRIES, PAUSE) } else { self.take(TRIES, Duration::ZERO) };
+        let mut before = self.totals();
+        let mut gauges = self.walk();
+        let mut after = self.totals();
         for _ in 1..TRIES {
             if before == after {
                 break;
             }
             before = after;
-            gauges = self.walk()?;
-            after = self.totals()?;
+            gauges = self.walk();
+            after = self.totals();
         }
         let at = monotonic_ns();
         let settled = before == after;
         let vms = gauges.iter().map(|gauges| self.reading(gauges)).collect();
+        let latencies = self.latencies();
         let rows = self.attribute(after);
         self.pending.sort_by_key(|event| event.ts);
         let held = if last {
@@ -161,40 +178,44 @@ impl Live {
             self.pending.split_off(self.pending.partition_point(|event| event.ts <= complete))
         };
         let events = std::mem::replace(&mut self.pending, held);
-        self.recycle()?;
-        let ended = |event: &Event| matches!(event.kind, EventKind::VmDestroyed { .. });
-        self.ended.extend(events.iter().filter(|event| ended(event)).map(|event| event.vm));
-        let latencies = Vec::new();
-        Ok(Batch { at, settled, vms, rows, latencies, events, losses: self.losses()? })
+        let freed = |event: &Event| matches!(event.kind, EventKind::VmFreed);
+        let freed = events.iter().filter(|event| freed(event)).map(|event| event.vm).collect();
+        self.recycle(freed);
+        Batch { at, settled, vms, rows, latencies, events, losses: self.losses() }
     }
 
-    fn owner(&self, row: u32) -> Result<Option<RowOwner>, ProbeError> {
+    fn owner(&self, row: u32) -> Option<RowOwner> {
         if let Some(owner) = self.rows.used.get(&row) {
-            return Ok(Some(*owner));
+            return Some(*owner);
         }
-        match self.maps.owners.get(&row, 0) {
-            Ok(owner) => Ok(Some(owner)),
-            Err(MapError::OutOfBounds { .. }) => Ok(None),
-            Err(source) => Err(ProbeError::Map { name: "ROW_OWNERS", source }),
-        }
+        let row = row as usize;
+        (row < self.maps.owners.len()).then(|| self.maps.owners.read(row))
     }
 
     /// Totals of every row in use, summed over CPUs.
-    fn totals(&mut self) -> Result<Totals, ProbeError> {
+    fn totals(&mut self) -> Totals {
         while let Some(&row) = self.rows.upcoming.front() {
-            let owner = self.maps.owners.get(&row, 0).map_err(map_error("ROW_OWNERS"))?;
+            let owner = self.maps.owners.read(row as usize);
             if owner.vm == VmKey::default() {
                 break;
             }
             self.rows.upcoming.pop_front();
             self.rows.used.insert(row, owner);
         }
-        let mut totals = Totals::new();
-        for row in [UNKNOWN_ROW].into_iter().chain(self.rows.used.keys().copied()) {
-            let cpus = self.maps.rows.get(&row, 0).map_err(map_error("ROWS"))?;
-            totals.insert(row, Box::new(sum(&cpus)));
-        }
-        Ok(totals)
+        let rows = [UNKNOWN_ROW].into_iter().chain(self.rows.used.keys().copied());
+        rows.map(|row| (row, Box::new(self.maps.row(row)))).collect()
+    }
+
+    /// Latencies of every row in use that has any.
+    fn latencies(&self) -> Vec<(VmKey, Cause, Box<Latencies>)> {
+        let faults = self.rows.used.iter().filter_map(|(row, owner)| {
+            let cause = Cause::from_number(owner.cause as u8)?;
+            cause.is_guest_fault().then_some((*row, owner.vm, cause))
+        });
+        faults
+            .map(|(row, vm, cause)| (vm, cause, Box::new(self.maps.latencies.read(row as usize))))
+            .filter(|(_, _, latencies)| latencies.iter().flatten().any(|n| *n > 0))
+            .collect()
     }
 
     fn attribute(&self, totals: Totals) -> Vec<(VmKey, Cause, Box<Row>)> {
@@ -215,33 +236,26 @@ impl Live {
     }
 
     /// Every VM in KVM's own list, with its gauges.
-    fn walk(&mut self) -> Result<Vec<VmGauges>, ProbeError> {
+    fn walk(&mut self) -> Vec<VmGauges> {
         let mut vms = Vec::new();
         if !self.coverage().sees("vm_list") {
-            return Ok(vms);
+            return vms;
         }
         let mut node = 0;
         // The list is walked without its lock: bounded, should it ever lead in a circle.
         while vms.len() < VMS_WALKED {
-            let Some(Program::RawTracePoint(walk)) = self.probe.ebpf.program("walk") else {
-                return Ok(vms);
-            };
-            let walk: &RawTracePoint = walk;
-            let mut options = RawTracePointRunOptions::new();
-            options.args[0] = node;
             // A refused run is no reason to stop: the VMs are then known without their gauges.
-            if let Err(error) = walk.test_run(options) {
-                log::warn!("the walk over KVM's list of VMs was refused: {error}");
-                return Ok(vms);
+            if !self.run("walk", [node, 0]) {
+                return vms;
             }
-            let gauges = self.maps.gauges.get(&0, 0).map_err(map_error("GAUGES"))?;
+            let gauges = self.maps.gauges.read(0);
             if gauges.vm == VmKey::default() {
-                return Ok(vms);
+                return vms;
             }
             node = gauges.vm.kvm + u64::from(self.vm_list_offset);
             vms.push(gauges);
         }
-        Ok(vms)
+        vms
     }
 
     fn reading(&mut self, gauges: &VmGauges) -> VmReading {
@@ -257,120 +271,127 @@ impl Live {
         VmReading { vm: gauges.vm, pages: decode::pages(gauges.pages), process, fd }
     }
 
-    /// Gives back the rows of VMs that are gone, once their last counts were handed out, and the
-    /// places of vCPU threads that are gone.
-    fn recycle(&mut self) -> Result<(), ProbeError> {
-        if self.ended.is_empty() {
-            return Ok(());
+    /// Gives back the rows of VMs that are gone, whose last counts are in the batch that tells of
+    /// their end, and the places of threads that are gone.
+    fn recycle(&mut self, freed: Vec<VmKey>) {
+        if freed.is_empty() {
+            return;
         }
-        for vm in std::mem::take(&mut self.ended) {
-            let alive = self.maps.vms.get(&vm.kvm, 0).is_ok_and(|entry| entry.born == vm.born);
-            if alive {
-                self.ended.push(vm);
-                continue;
-            }
+        for vm in freed {
             self.processes.remove(&vm);
             let mine = self.rows.used.iter().filter(|(_, owner)| owner.vm == vm);
             for row in mine.map(|(row, _)| *row).collect::<Vec<_>>() {
-                self.maps.free_row(row)?;
+                self.maps.clear_row(row);
                 self.rows.used.remove(&row);
-                self.rows.upcoming.push_back(row);
+                if self.run("give_back", [row.into(), 0]) {
+                    self.rows.upcoming.push_back(row);
+                }
             }
         }
-        self.maps.free_dead_threads()
+        for place in 0..self.maps.threads.len() {
+            let id = self.maps.threads.read(place).id;
+            if id != 0 && !identity::thread_exists((id >> 32) as u32, id as u32) {
+                self.run("give_back", [0, id]);
+            }
+        }
     }
 
-    fn losses(&self) -> Result<Vec<(&'static str, u64)>, ProbeError> {
-        let cpus = self.maps.cpu.get(&0, 0).map_err(map_error("CPU"))?;
+    /// Runs a program once, here and now; whether the kernel did it.
+    fn run(&self, name: &str, args: [u64; 2]) -> bool {
+        let Some(Program::RawTracePoint(program)) = self.probe.ebpf.program(name) else {
+            return false;
+        };
+        let mut options = RawTracePointRunOptions::new();
+        options.args[..2].copy_from_slice(&args);
+        program.test_run(options).inspect_err(|error| log::warn!("{name}: {error}")).is_ok()
+    }
+
+    fn losses(&self) -> Vec<(&'static str, u64)> {
+        let cpus: Vec<Cpu> = (0..self.maps.cpus.len()).map(|at| self.maps.cpus.read(at)).collect();
         let sum = |loss: Loss| cpus.iter().map(|cpu| cpu.loss[loss as usize]).sum();
         let mut losses: Vec<_> = Loss::ALL.iter().map(|loss| (loss.name(), sum(*loss))).collect();
         let salvaged: u64 = self.cursors.iter().map(Cursor::salvaged).sum();
         losses[Loss::RecordedChanges as usize].1 -= salvaged.min(sum(Loss::RecordedChanges));
+        let again: u64 = cpus.iter().flat_map(|cpu| cpu.again).sum();
+        losses.push(("program_skipped", self.probe.skipped().saturating_sub(again)));
         losses.push(("unknown_records", self.unknown_records));
-        Ok(losses)
+        losses
     }
 }
 
 impl Maps {
     fn take(probe: &mut Probe) -> Result<Self, ProbeError> {
+        let len = |name| probe.ebpf.map(name).map_or(0, entries);
+        let (rows, threads) = (len("ROW_OWNERS"), len("THREADS"));
+        let (cpus, row_shift) = (probe.cpus as usize, probe.row_shift);
+        let mut take =
+            |name: &'static str| probe.ebpf.take_map(name).ok_or(ProbeError::NoMap(name));
         macro_rules! map {
             ($name:literal) => {
-                probe
-                    .ebpf
-                    .take_map($name)
-                    .ok_or(ProbeError::NoMap($name))?
-                    .try_into()
-                    .map_err(map_error($name))?
+                take($name)?.try_into().map_err(map_error($name))?
+            };
+        }
+        macro_rules! mapped {
+            ($name:literal, $len:expr) => {
+                Mapped::new(take($name)?, $len)
+                    .map_err(|error| map_error($name)(MapError::IoError(error)))?
             };
         }
         Ok(Self {
-            cpu: map!("CPU"),
-            rows: map!("ROWS"),
-            owners: map!("ROW_OWNERS"),
+            cpus: mapped!("CPUS", cpus),
+            runs: mapped!("RUNS", cpus * WRITERS as usize),
+            rows: mapped!("ROWS", cpus << row_shift),
+            row_shift,
+            latencies: mapped!("LATENCIES", rows),
+            owners: mapped!("ROW_OWNERS", rows),
             free_rows: map!("FREE_ROWS"),
-            vms: map!("VMS"),
-            threads: map!("THREADS"),
-            thread_index: map!("THREAD_INDEX"),
+            threads: mapped!("THREADS", threads),
             free_threads: map!("FREE_THREADS"),
-            gauges: map!("GAUGES"),
+            gauges: mapped!("GAUGES", 1),
             ring: map!("RING"),
         })
     }
 
-    /// Each CPU's state, `None` where it kept changing while it was read.
-    fn cpu_states(&self) -> Result<Vec<Option<Cpu>>, ProbeError> {
-        let mut states: Vec<Option<Cpu>> = Vec::new();
-        for _ in 0..TRIES {
-            let cpus = self.cpu.get(&0, 0).map_err(map_error("CPU"))?;
-            states.resize(cpus.len(), None);
-            for (state, cpu) in states.iter_mut().zip(cpus.iter()) {
-                if state.is_none() && !cpu.is_torn() {
-                    *state = Some(*cpu);
+    /// Each run list, `None` where it kept changing while it was read.
+    fn run_lists(&self, tries: usize, pause: Duration) -> Vec<Option<RunList>> {
+        let read = |at| {
+            (0..tries).find_map(|attempt| {
+                if attempt > 0 {
+                    thread::sleep(pause);
                 }
-            }
-            if states.iter().all(Option::is_some) {
-                break;
-            }
-        }
-        Ok(states)
+                Some(self.runs.read(at)).filter(|list| !list.is_torn())
+            })
+        };
+        (0..self.runs.len()).map(read).collect()
     }
 
-    fn free_row(&mut self, row: u32) -> Result<(), ProbeError> {
+    /// Counters of a row, summed over CPUs.
+    fn row(&self, row: u32) -> Row {
+        let mut sum = [0; COUNTERS];
+        for cpu in 0..self.cpus.len() {
+            let counts = self.rows.read((cpu << self.row_shift) + row as usize);
+            for (sum, n) in sum.iter_mut().zip(counts) {
+                *sum += n;
+            }
+        }
+        sum
+    }
+
+    /// Empties a row that is no longer counted in.
+    fn clear_row(&mut self, row: u32) {
+        for cpu in 0..self.cpus.len() {
+            self.rows.write((cpu << self.row_shift) + row as usize, &[0; COUNTERS]);
+        }
+        self.latencies.write(row as usize, &[[0; BUCKETS]; OUTCOMES]);
         let nobody = RowOwner { vm: VmKey::default(), cause: 0, pad: 0 };
-        self.owners.set(row, nobody, 0).map_err(map_error("ROW_OWNERS"))?;
-        let cpus = self.rows.get(&row, 0).map_err(map_error("ROWS"))?.len();
-        let zero = PerCpuValues::try_from(vec![[0; COUNTERS]; cpus])
-            .map_err(|error| map_error("ROWS")(MapError::IoError(error)))?;
-        self.rows.set(row, zero, 0).map_err(map_error("ROWS"))?;
-        self.free_rows.push(row, 0).map_err(map_error("FREE_ROWS"))
-    }
-
-    fn free_dead_threads(&mut self) -> Result<(), ProbeError> {
-        let known: Vec<u64> = self.thread_index.keys().filter_map(Result::ok).collect();
-        for id in known {
-            if identity::thread_exists((id >> 32) as u32, id as u32) {
-                continue;
-            }
-            let Ok(place) = self.thread_index.get(&id, 0) else { continue };
-            if self.thread_index.remove(&id).is_ok() {
-                let mut thread = self.threads.get(&place, 0).map_err(map_error("THREADS"))?;
-                thread.id = 0;
-                self.threads.set(place, thread, 0).map_err(map_error("THREADS"))?;
-                self.free_threads.push(place, 0).map_err(map_error("FREE_THREADS"))?;
-            }
-        }
-        Ok(())
+        self.owners.write(row as usize, &nobody);
     }
 }
 
-fn sum(cpus: &PerCpuValues<Row>) -> Row {
-    let mut sum = [0; COUNTERS];
-    for row in cpus.iter() {
-        for (sum, n) in sum.iter_mut().zip(row) {
-            *sum += n;
-        }
-    }
-    sum
+/// Number of values of an array.
+fn entries(map: &Map) -> usize {
+    let Map::Array(map) = map else { return 0 };
+    map.info().map_or(0, |info| info.max_entries() as usize)
 }
 
 /// The ring-buffer record as a `T`, if its first word and its size say so.

@@ -3,6 +3,7 @@
 
 mod decode;
 pub mod live;
+mod mapped;
 
 use collapse_common::{
     Cause, Transition,
@@ -84,6 +85,8 @@ pub enum EventKind {
         /// KVM's gauges after teardown.
         pages: Option<Pages>,
     },
+    /// KVM has freed a VM: nothing more will be counted for it.
+    VmFreed,
     /// A memslot changed.
     SlotChanged {
         /// The slot after the change; before it if deleted.

@@ -71,6 +71,8 @@ impl Run {
     /// Counts of the report equal those of the independent recording.
     pub fn against_tracefs(&self) -> Result<()> {
         let oracle = &self.oracle;
+        let skipped = self.skipped();
+        let same = |what, got, expected| near(what, got, expected, skipped);
         let by_level = |kind: &str| {
             ["4k", "2m"].map(|size| {
                 let of = |vm| count(vm, &format!("/{kind}/by_level/{size}")).unwrap_or(0);
@@ -84,10 +86,16 @@ impl Run {
         let steps = splits.checked_sub(oracle.splits).context("fewer splits than in tracefs")?;
         let [small, huge] = by_level("zaps");
         same("zaps by level", [small, huge + steps], oracle.zaps)?;
-        same("faults", self.sum("/faults/total"), Some(oracle.faults))?;
-        same("fast faults", self.sum("/faults/fast"), Some(oracle.fast_faults))?;
-        same("calls of drop_spte", self.sum("/drop_spte_calls"), Some(oracle.drop_spte))?;
-        same("collapse runs", self.sum("/collapse_runs"), Some(oracle.collapse_runs))
+        let sum = |path| self.sum(path).with_context(|| format!("{path} is unknown"));
+        same("faults", [sum("/faults/total")?, 0], [oracle.faults, 0])?;
+        same("fast faults", [sum("/faults/fast")?, 0], [oracle.fast_faults, 0])?;
+        same("calls of drop_spte", [sum("/drop_spte_calls")?, 0], [oracle.drop_spte, 0])?;
+        same("collapse runs", [sum("/collapse_runs")?, 0], [oracle.collapse_runs, 0])
+    }
+
+    /// Events that the report knows that it missed because the kernel skipped its programs.
+    fn skipped(&self) -> u64 {
+        count(&self.report, "/losses/program_skipped").unwrap_or(0)
     }
 
     /// Installs by guest faults that raced with the collapse routine, by level. The report counts them
@@ -109,12 +117,17 @@ impl Run {
     /// 5.10.
     pub fn trust(&self, old: bool) -> Result<()> {
         let losses = self.report["losses"].as_object().context("no losses in the report")?;
-        for (way, n) in losses {
+        let kernel = self.report["host"]["kernel"].as_str().unwrap_or_default();
+        // From 7.x on three threads that preempt each other in the same tracepoint on one CPU make
+        // the kernel skip events; few, and counted.
+        let skippable = if kernel.starts_with("7.") { MOST_SKIPPED } else { 0 };
+        ensure!(self.skipped() <= skippable, "{} events were skipped", self.skipped());
+        for (way, n) in losses.iter().filter(|(way, _)| *way != "program_skipped") {
             same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
         }
         let zero = serde_json::json!({"4k": 0, "2m": 0, "1g": 0});
         let expected = if old { Value::Null } else { zero };
-        for vm in self.vms() {
+        for vm in self.vms().iter().filter(|_| self.skipped() == 0) {
             same("residual", &vm["pages"]["residual"], &expected)?;
         }
         let coverage = self.report["coverage"].as_array().context("no coverage in the report")?;
@@ -123,9 +136,20 @@ impl Run {
             .filter(|signal| signal["seen"] == false)
             .filter_map(|signal| signal["signal"].as_str())
             .collect();
-        let expected: &[&str] = if old { &["nx_recovery", "gauges"] } else { &[] };
+        let expected: &[&str] = if old { &["lock_yields", "gauges"] } else { &[] };
         same("signals not seen", missing.as_slice(), expected)
     }
+}
+
+/// Events of a whole run that may be skipped where tracepoints can be preempted.
+const MOST_SKIPPED: u64 = 200;
+
+/// Fails unless counts are equal but for so many events that are known to be lost.
+fn near(what: &str, got: [u64; 2], expected: [u64; 2], lost: u64) -> Result<()> {
+    let near =
+        got.iter().zip(expected).all(|(got, expected)| *got <= expected && *got + lost >= expected);
+    ensure!(near, "{what}: {got:?}, expected {expected:?}, of which {lost} were lost");
+    Ok(())
 }
 
 /// Fails unless two values are equal, naming what they are.

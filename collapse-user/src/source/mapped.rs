@@ -1,0 +1,88 @@
+//! eBPF arrays as memory: reading them costs no system call, and keeps no program from running.
+
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::{AsFd as _, AsRawFd as _},
+    ptr::{self, NonNull},
+};
+
+use aya::{
+    Pod,
+    maps::{Map, MapData},
+};
+
+/// An array map of the kernel side with `BPF_F_MMAPABLE`, mapped.
+pub struct Mapped<T> {
+    words: NonNull<u64>,
+    bytes: usize,
+    len: usize,
+    /// Keeps the map alive.
+    _map: MapData,
+    _type: PhantomData<T>,
+}
+
+impl<T: Pod> Mapped<T> {
+    /// Words of one value: the kernel pads values to whole ones.
+    const WORDS: usize = size_of::<T>().div_ceil(8);
+
+    /// Maps the first `len` values. Fails where the map is no array, is smaller, or was not made to
+    /// be mapped.
+    pub fn new(map: Map, len: usize) -> io::Result<Self> {
+        let Map::Array(map) = map else {
+            return Err(io::Error::other("not an array"));
+        };
+        let bytes = len * Self::WORDS * 8;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = map.fd().as_fd().as_raw_fd();
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let address =
+            unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_SHARED, fd, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let words = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
+        Ok(Self { words, bytes, len, _map: map, _type: PhantomData })
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The value at a position below [`Self::len`]: each word as it is when it is read, in the order of
+    /// memory.
+    pub fn read(&self, at: usize) -> T {
+        // SAFETY: all zero bytes are a valid `Pod`.
+        let mut value = unsafe { std::mem::zeroed::<T>() };
+        let into = (&raw mut value).cast::<u64>();
+        for word in 0..size_of::<T>() / 8 {
+            // SAFETY: both sides are inside their values. Volatile, as the kernel side writes it.
+            unsafe { into.add(word).write_unaligned(self.place(at).add(word).read_volatile()) };
+        }
+        value
+    }
+
+    /// Replaces the value at a position below [`Self::len`], which nobody else writes.
+    pub fn write(&mut self, at: usize, value: &T) {
+        let from = ptr::from_ref(value).cast::<u64>();
+        for word in 0..size_of::<T>() / 8 {
+            // SAFETY: as in `read`.
+            unsafe { self.place(at).add(word).write_volatile(from.add(word).read_unaligned()) };
+        }
+    }
+
+    fn place(&self, at: usize) -> *mut u64 {
+        assert!(at < self.len, "{at} of {} values", self.len);
+        const { assert!(size_of::<T>().is_multiple_of(8), "values are whole words") };
+        // SAFETY: inside the mapping, as checked.
+        unsafe { self.words.as_ptr().add(at * Self::WORDS) }
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nothing refers to it any more.
+        unsafe { libc::munmap(self.words.as_ptr().cast(), self.bytes) };
+    }
+}
