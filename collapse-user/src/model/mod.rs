@@ -1,6 +1,9 @@
 //! What the batches add up to: VMs, their totals, regions and spans. Pure: it neither reads the
 //! kernel nor renders.
 
+mod histogram;
+mod latency;
+mod reconcile;
 mod regions;
 mod span;
 mod totals;
@@ -10,6 +13,9 @@ use std::collections::BTreeMap;
 
 use collapse_common::abi::VmKey;
 
+pub use histogram::Histogram;
+pub use latency::FaultLatencies;
+pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{RegionCounts, Regions};
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;

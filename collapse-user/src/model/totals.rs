@@ -70,9 +70,15 @@ impl Totals {
         self.rows.get(&cause).map_or(0, |row| row[counter as usize])
     }
 
-    /// All SPTE changes counted, of whatever kind.
-    pub fn changes(&self) -> u64 {
-        self.rows.values().flat_map(|row| &row[..Counter::Fault as usize]).sum()
+    /// A counter by cause, causes without any left out.
+    pub fn counter_by_cause(&self, counter: Counter) -> BTreeMap<Cause, u64> {
+        let counts = self.rows.iter().map(|(cause, row)| (*cause, row[counter as usize]));
+        counts.filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// SPTE changes whose transition `pick` takes, at all levels and of all causes.
+    pub fn changes(&self, pick: impl Fn(Transition) -> bool) -> u64 {
+        self.by_cause(|transition, _| pick(transition)).values().sum()
     }
 
     /// How these changes moved KVM's gauges `pages_4k`, `pages_2m`, `pages_1g`.
@@ -129,6 +135,16 @@ mod tests {
             ],
         );
         assert_eq!(split.gauge_change(), [8, -8, 0]);
+    }
+
+    #[test]
+    fn changes_are_picked_by_transition() {
+        let all = totals(
+            Cause::Unknown,
+            &[(Transition::Install, 1, 3), (Transition::Zap, 2, 2), (Transition::Age, 1, 50)],
+        );
+        assert_eq!(all.changes(Transition::is_recorded), 5);
+        assert_eq!(all.changes(|transition| transition == Transition::Age), 50);
     }
 
     #[test]

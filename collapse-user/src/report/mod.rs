@@ -100,7 +100,9 @@ impl Report {
             coverage: coverage.signals.iter().map(SignalReport::new).collect(),
             losses: model.losses.clone(),
             settled: model.settled,
-            unattributed_changes: model.unattributed.changes(),
+            unattributed_changes: model
+                .unattributed
+                .changes(collapse_common::Transition::is_recorded),
             vms: vms.into_iter().map(|vm| VmReport::new(vm, coverage)).collect(),
         }
     }

@@ -1,0 +1,108 @@
+//! Whether counts and KVM's own gauges agree, reading by reading.
+
+/// KVM's gauges minus what the changes counted so far add up to, by size. Whatever it is at first,
+/// it must stay so.
+pub type Offset = [i64; 3];
+
+/// How well counts and gauges agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// To the last SPTE.
+    Exact,
+    /// They do not, but SPTEs were changing while they were read: not to be judged.
+    Moving,
+    /// They do not, although nothing changed while they were read: changes were missed or misread.
+    Off,
+    /// There are no gauges to compare with.
+    #[default]
+    Unknown,
+}
+
+/// The comparisons of one VM's counts and gauges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reconciliation {
+    /// The first reading, and whether nothing changed during it.
+    start: Option<(Offset, bool)>,
+    /// The last reading during which nothing changed.
+    settled: Option<Offset>,
+    /// Whether the last reading agreed with the first, and whether nothing changed during it.
+    last: Option<(bool, bool)>,
+    /// Intervals between two readings during which nothing changed.
+    pub intervals: u64,
+    /// Of `intervals`: counts and gauges moved alike, to the last SPTE.
+    pub exact: u64,
+    /// Of `intervals`: they did not.
+    pub off: u64,
+}
+
+impl Reconciliation {
+    /// Takes a reading. `settled` tells that nothing changed while it was taken.
+    pub fn read(&mut self, offset: Offset, settled: bool) {
+        let (start, _) = *self.start.get_or_insert((offset, settled));
+        self.last = Some((offset == start, settled));
+        if !settled {
+            return;
+        }
+        if let Some(before) = self.settled {
+            self.intervals += 1;
+            self.exact += u64::from(before == offset);
+            self.off += u64::from(before != offset);
+        }
+        self.settled = Some(offset);
+    }
+
+    /// The grade of the whole time. An interval that was off is not made good by a later one.
+    pub fn grade(&self) -> Grade {
+        match (self.start, self.last) {
+            (Some(_), Some(_)) if self.off > 0 => Grade::Off,
+            (Some(_), Some((true, _))) => Grade::Exact,
+            (Some((_, true)), Some((false, true))) => Grade::Off,
+            (Some(_), Some(_)) => Grade::Moving,
+            _ => Grade::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(readings: &[(i64, bool)]) -> Reconciliation {
+        let mut reconciliation = Reconciliation::default();
+        for (small, settled) in readings {
+            reconciliation.read([*small, 0, 0], *settled);
+        }
+        reconciliation
+    }
+
+    #[test]
+    fn grades() {
+        let grade = |readings: &[(i64, bool)]| read(readings).grade();
+        assert_eq!(grade(&[]), Grade::Unknown);
+        assert_eq!(grade(&[(5, true), (5, true)]), Grade::Exact);
+        assert_eq!(grade(&[(5, true), (6, true)]), Grade::Off);
+        assert_eq!(grade(&[(5, true), (6, false)]), Grade::Moving);
+        assert_eq!(grade(&[(5, false), (6, true)]), Grade::Moving);
+        assert_eq!(grade(&[(5, true), (6, false), (5, true)]), Grade::Exact);
+    }
+
+    #[test]
+    fn an_interval_that_was_off_stays_so() {
+        let twice = read(&[(0, true), (1, true), (0, true)]);
+        assert_eq!((twice.grade(), twice.off, twice.exact), (Grade::Off, 2, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_add_up(readings in prop::collection::vec((0i64..3, any::<bool>()), 0..20)) {
+            let all = read(&readings);
+            let settled = readings.iter().filter(|(_, settled)| *settled).count() as u64;
+            prop_assert_eq!(all.intervals, all.exact + all.off);
+            prop_assert_eq!(all.intervals, settled.saturating_sub(1));
+            prop_assert_eq!(all.grade() == Grade::Unknown, readings.is_empty());
+        }
+    }
+}
