@@ -1,5 +1,7 @@
 //! Runs of the slot-wide collapse routine, and what they did.
 
+use std::ops::AddAssign;
+
 use collapse_common::{Cause, Transition, abi::Pages};
 
 use crate::source::{Change, Collapse, Slot};
@@ -66,22 +68,53 @@ pub struct Race {
     pub installs_4k: u64,
     /// 2 MiB SPTEs: recovered before the routine ended.
     pub installs_2m: u64,
+    /// Of `installs_4k`: not writable, so that the next write costs another fault.
+    pub read_only_4k: u64,
+    /// Of `installs_2m`: not writable.
+    pub read_only_2m: u64,
 }
 
 impl Race {
     /// Adds a recorded change, if a guest fault installed it in `slot`.
     pub fn apply(&mut self, slot: &Slot, change: &Change) {
-        let guest_fault = change.cause.is_guest_fault();
         let inside = change.as_id == u32::from(slot.as_id)
             && (slot.base_gfn..slot.base_gfn + slot.npages).contains(&change.gfn);
+        if !change.cause.is_guest_fault() || !inside {
+            return;
+        }
+        let n = u64::from(change.count);
+        let read_only = change.read_only || change.transition == Transition::RecoverReadOnly;
         match (change.transition, change.level) {
-            _ if !guest_fault || !inside => {}
-            (Transition::Install, 1) => self.installs_4k += u64::from(change.count),
+            (Transition::Install, 1) => {
+                self.installs_4k += n;
+                self.read_only_4k += n * u64::from(read_only);
+            }
             (Transition::Install | Transition::Recover | Transition::RecoverReadOnly, 2) => {
-                self.installs_2m += u64::from(change.count);
+                self.installs_2m += n;
+                self.read_only_2m += n * u64::from(read_only);
             }
             _ => {}
         }
+    }
+}
+
+impl AddAssign for Work {
+    fn add_assign(&mut self, other: Self) {
+        let Self { zapped_4k, zapped_2m, recovered, recovered_read_only } = other;
+        self.zapped_4k += zapped_4k;
+        self.zapped_2m += zapped_2m;
+        self.recovered += recovered;
+        self.recovered_read_only += recovered_read_only;
+    }
+}
+
+impl AddAssign for Race {
+    fn add_assign(&mut self, other: Self) {
+        let Self { installs_4k, installs_2m, read_only_4k, read_only_2m } = other;
+        self.installs_4k += installs_4k;
+        self.installs_2m += installs_2m;
+        self.read_only_4k += read_only_4k;
+        self.read_only_2m += read_only_2m;
     }
 }
 
@@ -119,7 +152,19 @@ mod tests {
         race.apply(&SLOT, &install(Cause::LoggedFault, 1, 0x43fff, 1));
         race.apply(&SLOT, &install(Cause::GuestFault, 1, 0x44000, 9));
         race.apply(&SLOT, &install(Cause::Collapse, 2, 0x40000, 9));
-        assert_eq!(race, Race { installs_4k: 1, installs_2m: 3 });
+        assert_eq!(race, Race { installs_4k: 1, installs_2m: 3, ..Race::default() });
+    }
+
+    #[test]
+    fn a_race_tells_what_is_not_writable() {
+        let mut race = Race::default();
+        let small = install(Cause::RacingFault, 1, 0x40000, 4);
+        race.apply(&SLOT, &Change { read_only: true, ..small });
+        race.apply(&SLOT, &small);
+        let huge = install(Cause::RacingFault, 2, 0x40000, 2);
+        race.apply(&SLOT, &Change { transition: Transition::RecoverReadOnly, ..huge });
+        let expected = Race { installs_4k: 8, installs_2m: 2, read_only_4k: 4, read_only_2m: 2 };
+        assert_eq!(race, expected);
     }
 
     #[test]
