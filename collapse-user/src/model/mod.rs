@@ -1,6 +1,7 @@
 //! What the batches add up to: VMs, their totals, regions and spans. Pure: it neither reads the
 //! kernel nor renders.
 
+mod episode;
 mod histogram;
 mod latency;
 mod reconcile;
@@ -9,19 +10,26 @@ mod span;
 mod totals;
 mod vm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use collapse_common::abi::VmKey;
 
+pub use episode::{
+    CollapseSums, EPISODES_KEPT, Episode, EpisodeCost, Episodes, FaultCost, NoCost, Outcome, Phase,
+    Slots,
+};
 pub use histogram::Histogram;
 pub use latency::FaultLatencies;
 pub use reconcile::{Grade, Offset, Reconciliation};
-pub use regions::{RegionCounts, Regions};
+pub use regions::{Lost, Mapping, Recovery, Region, RegionCounts, Regions, Step};
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};
 
-use crate::source::Batch;
+use crate::source::{Batch, Event};
+
+/// VMs kept that went away; older ones are only counted.
+pub const GONE_KEPT: usize = 1024;
 
 /// Everything known.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +46,10 @@ pub struct Model {
     pub settled: bool,
     /// Everything known to be lost, by way.
     pub losses: BTreeMap<&'static str, u64>,
+    /// VMs that went away and are no longer in `vms`.
+    pub forgotten: u64,
+    /// VMs that went away and are in `vms`, oldest first.
+    gone: VecDeque<VmKey>,
 }
 
 impl Model {
@@ -48,16 +60,9 @@ impl Model {
         self.now = batch.at;
         self.settled = batch.settled;
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
+        let gone_before = self.gone.len();
         for event in &batch.events {
-            if event.vm == VmKey::default() {
-                continue;
-            }
-            if event.ts < started {
-                // From before the totals were first read, while hooks were being attached.
-                self.vm(event.vm).event_before(event);
-            } else {
-                self.vm(event.vm).event(event);
-            }
+            self.event(event, started);
         }
         for (key, cause, row) in batch.rows {
             if key == VmKey::default() {
@@ -66,11 +71,21 @@ impl Model {
                 self.vm(key).now.totals.set(cause, row);
             }
         }
+        for (key, cause, latencies) in batch.latencies {
+            if key != VmKey::default() {
+                self.vm(key).now.latencies.set(cause, latencies);
+            }
+        }
         for reading in &batch.vms {
             let new = known.binary_search(&reading.vm).is_err();
             self.vm(reading.vm).reading(reading, first || new);
         }
+        for vm in self.vms.values_mut() {
+            vm.close(batch.settled);
+        }
         self.losses.extend(batch.losses);
+        // Those that ended with this batch may still be counted in the next.
+        self.forget(gone_before);
     }
 
     /// Length of the window, ns.
@@ -78,7 +93,47 @@ impl Model {
         self.started.map_or(0, |started| self.now.saturating_sub(started))
     }
 
+    /// VMs that went away, whether they are still in `vms` or not.
+    pub fn ended(&self) -> u64 {
+        self.forgotten + self.gone.len() as u64
+    }
+
+    fn event(&mut self, event: &Event, started: u64) {
+        if event.vm == VmKey::default() {
+            return;
+        }
+        let vm = self.vm(event.vm);
+        let was_gone = vm.gone;
+        if event.ts < started {
+            // From before the totals were first read, while hooks were being attached.
+            vm.event_before(event);
+        } else {
+            vm.event(event);
+        }
+        if vm.gone && !was_gone {
+            self.gone.push_back(event.vm);
+        }
+    }
+
+    /// Forgets the oldest of the VMs that went away, among so many, down to what is kept.
+    fn forget(&mut self, among: usize) {
+        for _ in 0..among.min(self.gone.len().saturating_sub(GONE_KEPT)) {
+            if let Some(oldest) = self.gone.pop_front() {
+                self.vms.remove(&oldest);
+                self.forgotten += 1;
+            }
+        }
+    }
+
     fn vm(&mut self, key: VmKey) -> &mut Vm {
-        self.vms.entry(key).or_insert_with(|| Vm::new(key))
+        let started = self.started.unwrap_or_default();
+        self.vms.entry(key).or_insert_with(|| {
+            let mut vm = Vm::new(key);
+            vm.watched = vm.watched.max(started);
+            vm
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

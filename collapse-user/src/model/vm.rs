@@ -1,13 +1,14 @@
 //! One VM.
 
-use std::collections::BTreeMap;
-
 use collapse_common::{
     Cause,
     abi::{Pages, VmKey},
 };
 
 use super::{
+    episode::{self, EpisodeCost, Episodes, Slots},
+    latency::FaultLatencies,
+    reconcile::{Offset, Reconciliation},
     regions::Regions,
     span::{CollapseSpan, Race, Work},
     totals::Totals,
@@ -25,6 +26,8 @@ pub const SPANS_KEPT: usize = 256;
 pub struct Vm {
     /// Which VM.
     pub key: VmKey,
+    /// When we began to watch it, `CLOCK_MONOTONIC` ns.
+    pub watched: u64,
     /// The process behind it, once known.
     pub process: Option<VmProcess>,
     /// File descriptor of the VM in that process.
@@ -39,8 +42,12 @@ pub struct Vm {
     pub now: Reading,
     /// KVM's gauges just before teardown.
     pub pages_at_end: Option<Pages>,
+    /// Whether counts and gauges agree.
+    pub reconciliation: Reconciliation,
     /// Regions.
     pub regions: Regions,
+    /// Episodes of dirty logging.
+    pub episodes: Episodes,
     /// The latest runs of the collapse routine.
     pub spans: Vec<CollapseSpan>,
     /// All runs of the collapse routine.
@@ -50,11 +57,29 @@ pub struct Vm {
     /// Times dirty logging went off for a slot.
     pub log_off: u64,
     /// Slots whose dirty logging state was seen, by address space and id.
-    pub slots: BTreeMap<(u16, u16), Slot>,
+    pub slots: Slots,
+    stage: Stage,
+    /// Whether the batch being taken told what KVM knows of it, and whether that was for the first
+    /// time.
+    read: Option<First>,
     work: Work,
     /// The slot whose dirty logging went off last, and what guest faults did to it since.
     race: Option<(Slot, Race)>,
 }
+
+/// Whether counts and gauges of a VM can still move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// They can.
+    Moving,
+    /// They cannot, as its last SPTE is gone, but were not read since.
+    Flushed,
+    /// They cannot, and were read.
+    Closed,
+}
+
+/// Whether KVM told of a VM for the first time.
+type First = bool;
 
 /// KVM's gauges and our totals at one time.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +88,16 @@ pub struct Reading {
     pub pages: Option<Pages>,
     /// Our totals.
     pub totals: Totals,
+    /// How long guest faults took.
+    pub latencies: FaultLatencies,
+}
+
+impl Reading {
+    /// KVM's gauges minus what our totals add up to, by size.
+    fn offset(&self) -> Option<Offset> {
+        let (pages, change) = (self.pages?, self.totals.gauge_change());
+        Some(std::array::from_fn(|size| pages[size] as i64 - change[size]))
+    }
 }
 
 impl Vm {
@@ -70,6 +105,7 @@ impl Vm {
     pub fn new(key: VmKey) -> Self {
         Self {
             key,
+            watched: key.born,
             process: None,
             fd: None,
             created: false,
@@ -77,12 +113,16 @@ impl Vm {
             start: Reading::default(),
             now: Reading::default(),
             pages_at_end: None,
+            reconciliation: Reconciliation::default(),
             regions: Regions::default(),
+            episodes: Episodes::default(),
             spans: Vec::new(),
             span_count: 0,
             log_on: 0,
             log_off: 0,
-            slots: BTreeMap::new(),
+            slots: Slots::new(),
+            stage: Stage::Moving,
+            read: None,
             work: Work::default(),
             race: None,
         }
@@ -98,17 +138,21 @@ impl Vm {
         self.now.totals.since(&self.start.totals)
     }
 
+    /// How long its guest faults took since it was first seen.
+    pub fn latencies(&self) -> FaultLatencies {
+        self.now.latencies.since(&self.start.latencies)
+    }
+
     /// KVM's gauges minus what our totals say they should be, by size; `None` where either is
     /// unknown. Anything but zero means that changes were missed or misread.
-    pub fn residual(&self) -> Option<[i64; 3]> {
-        let (start, now) = (self.start.pages?, self.now.pages?);
-        let change = self.totals().gauge_change();
-        Some(std::array::from_fn(|i| now[i] as i64 - start[i] as i64 - change[i]))
+    pub fn residual(&self) -> Option<Offset> {
+        let (start, now) = (self.start.offset()?, self.now.offset()?);
+        Some(std::array::from_fn(|size| now[size] - start[size]))
     }
 
     /// Whether dirty logging is on for some slot.
     pub fn is_logging(&self) -> bool {
-        self.slots.values().any(|slot| slot.flags & collapse_common::abi::LOG_DIRTY_PAGES != 0)
+        self.slots.values().any(episode::is_logging)
     }
 
     /// Learns from an event that does not count.
@@ -116,68 +160,90 @@ impl Vm {
         match &event.kind {
             EventKind::VmCreated { process, .. } => self.process = Some(process.clone()),
             EventKind::VmDestroyed { .. } => self.gone = true,
-            EventKind::SlotChanged { slot, change: SlotChange::Deleted } => {
-                self.slots.remove(&(slot.as_id, slot.id));
-            }
-            EventKind::SlotChanged { slot, .. } => {
-                self.slots.insert((slot.as_id, slot.id), *slot);
+            EventKind::SlotChanged { slot, change } => {
+                self.know(*slot, *change);
+                self.episodes.start(self.watched, &self.slots);
             }
             _ => {}
         }
     }
 
     pub(super) fn event(&mut self, event: &Event) {
+        let at = event.ts;
         match &event.kind {
-            EventKind::Change(change) => self.change(change),
+            EventKind::Change(change) => self.change(at, change),
             EventKind::VmCreated { process, pages } => {
                 self.created = true;
                 self.start.pages = *pages;
                 self.process = Some(process.clone());
+                if let Some(offset) = self.start.offset() {
+                    self.reconciliation.read(offset, true);
+                }
             }
             EventKind::VmSeen | EventKind::VmFreed => {}
             EventKind::VmDestroyed { pages } => {
                 self.pages_at_end = *pages;
                 self.gone = true;
+                self.end(at);
             }
             EventKind::VmFlushed { pages } => {
                 self.now.pages = *pages;
-                self.regions.end();
+                self.stage = Stage::Flushed;
+                self.end(at);
             }
-            EventKind::SlotChanged { slot, change } => self.slot(*slot, *change),
-            EventKind::Collapse(collapse) => self.collapse(collapse, event.ts),
+            EventKind::SlotChanged { slot, change } => self.slot(at, *slot, *change),
+            EventKind::Collapse(collapse) => self.collapse(at, collapse),
         }
     }
 
-    fn change(&mut self, change: &Change) {
+    fn change(&mut self, at: u64, change: &Change) {
         if change.cause == Cause::Teardown {
             // The mappings go because the VM does: nothing is lost that it would want back.
             return;
         }
-        self.regions.apply(change);
+        let Self { regions, episodes, .. } = self;
+        episodes.change(at, change);
+        let losing = episodes.losing();
+        regions.apply(at, change, losing, &mut |episode, step| episodes.step(at, episode, step));
         self.work.apply(change);
         if let Some((slot, race)) = &mut self.race {
             race.apply(slot, change);
         }
     }
 
-    fn slot(&mut self, slot: Slot, change: SlotChange) {
-        let key = (slot.as_id, slot.id);
+    fn slot(&mut self, at: u64, slot: Slot, change: SlotChange) {
+        // What the slot deletion zapped elsewhere too is lost there; here it is gone for good.
+        let left = match change {
+            SlotChange::Deleted => Some(slot),
+            SlotChange::Moved => self.slots.get(&(slot.as_id, slot.id)).copied(),
+            _ => None,
+        };
+        let Self { regions, episodes, .. } = self;
+        if let Some(left) = left {
+            regions.slot_gone(&left, &mut |episode, step| episodes.step(at, episode, step));
+        }
+        episodes.slot(at, self.watched, &self.slots, slot, change);
         match change {
-            SlotChange::Deleted => {
-                self.slots.remove(&key);
-                return;
-            }
             SlotChange::LogOn => self.log_on += 1,
             SlotChange::LogOff => {
                 self.log_off += 1;
                 self.race = Some((slot, Race::default()));
             }
-            SlotChange::Created | SlotChange::Moved | SlotChange::Other => {}
+            _ => {}
         }
-        self.slots.insert(key, slot);
+        self.know(slot, change);
     }
 
-    fn collapse(&mut self, collapse: &Collapse, end: u64) {
+    fn know(&mut self, slot: Slot, change: SlotChange) {
+        let key = (slot.as_id, slot.id);
+        if change == SlotChange::Deleted {
+            self.slots.remove(&key);
+        } else {
+            self.slots.insert(key, slot);
+        }
+    }
+
+    fn collapse(&mut self, end: u64, collapse: &Collapse) {
         let work = std::mem::take(&mut self.work);
         self.span_count += 1;
         if self.spans.len() == SPANS_KEPT {
@@ -185,17 +251,45 @@ impl Vm {
         }
         let same = |slot: &Slot| (slot.as_id, slot.id) == (collapse.slot.as_id, collapse.slot.id);
         let race = self.race.take().filter(|(slot, _)| same(slot)).map(|(_, race)| race);
-        self.spans.push(CollapseSpan::new(collapse, end, work, race));
+        let span = CollapseSpan::new(collapse, end, work, race);
+        self.episodes.collapse(end, &span);
+        self.spans.push(span);
     }
 
+    fn end(&mut self, at: u64) {
+        let Self { regions, episodes, .. } = self;
+        regions.end(&mut |episode, step| episodes.step(at, episode, step));
+        episodes.end(at);
+    }
+
+    /// Takes what KVM tells of a live VM; `first` if it never did before.
     pub(super) fn reading(&mut self, reading: &VmReading, first: bool) {
         self.now.pages = reading.pages;
         if let Some(process) = &reading.process {
             self.process = Some(process.clone());
         }
         self.fd = reading.fd.or(self.fd);
+        self.read = Some(first && !self.created);
         if first && !self.created {
             self.start = self.now.clone();
+        }
+    }
+
+    /// Judges and credits what a batch told, once all of it is in. `settled` tells that nothing
+    /// changed while totals and gauges were read.
+    pub(super) fn close(&mut self, settled: bool) {
+        if self.stage == Stage::Closed {
+            return;
+        }
+        let flushed = self.stage == Stage::Flushed;
+        let read = self.read.take();
+        if let Some(offset) = self.now.offset().filter(|_| flushed || read.is_some()) {
+            self.reconciliation.read(offset, settled || flushed);
+        }
+        let cost = EpisodeCost::of(&self.now.totals) - EpisodeCost::of(&self.start.totals);
+        self.episodes.credit((read != Some(true)).then_some(cost));
+        if flushed {
+            self.stage = Stage::Closed;
         }
     }
 }

@@ -1,0 +1,254 @@
+use proptest::prelude::*;
+
+use super::*;
+
+use Transition::{Install, Recover, RecoverReadOnly, Split, SplitRelink, Zap};
+
+/// Regions, and the counts that their steps add up to, by episode.
+#[derive(Default)]
+struct Followed {
+    regions: Regions,
+    told: BTreeMap<Option<NonZeroU32>, RegionCounts>,
+}
+
+impl Followed {
+    fn apply(&mut self, at: u64, episode: u32, change: &Change) {
+        let told = &mut self.told;
+        self.regions.apply(at, change, NonZeroU32::new(episode), &mut |episode, step| {
+            told.entry(episode).or_default().step(step);
+        });
+    }
+
+    fn slot_gone(&mut self, slot: &Slot) {
+        let told = &mut self.told;
+        self.regions.slot_gone(slot, &mut |episode, step| {
+            told.entry(episode).or_default().step(step);
+        });
+    }
+
+    fn end(&mut self) {
+        let told = &mut self.told;
+        self.regions.end(&mut |episode, step| told.entry(episode).or_default().step(step));
+    }
+
+    fn counts(&self) -> RegionCounts {
+        self.regions.counts()
+    }
+}
+
+fn change(cause: Cause, transition: Transition, level: u32, gfn: u64, count: u32) -> Change {
+    Change { cause, transition, level, as_id: 0, gfn, count, read_only: false }
+}
+
+/// Follows changes, one per µs.
+fn follow(changes: &[(Cause, Transition, u32, u64, u32)]) -> Regions {
+    let mut followed = Followed::default();
+    for (at, &(cause, transition, level, gfn, count)) in (1..).zip(changes) {
+        followed.apply(at * 1_000, 0, &change(cause, transition, level, gfn, count));
+    }
+    followed.regions
+}
+
+fn slot(base_gfn: u64, npages: u64) -> Slot {
+    Slot { id: 1, as_id: 0, base_gfn, npages, flags: 0 }
+}
+
+#[test]
+fn zapped_and_refaulted_huge() {
+    // 6.12: split, small SPTEs zapped by the collapse routine, huge again at the next touch.
+    let regions = follow(&[
+        (Cause::EagerSplit, Split, 2, 0x40000, 32),
+        (Cause::Collapse, Zap, 1, 0x40000, 16384),
+        (Cause::GuestFault, Install, 2, 0x40000, 30),
+    ]);
+    let counts = regions.counts();
+    assert_eq!((counts.lost, counts.recovered, counts.untouched), (32, 30, 2));
+    assert_eq!((counts.refaulted_small, counts.recovered_in_place), (0, 0));
+    assert_eq!((counts.recovered_by_refault, counts.still_split), (30, 0));
+    assert_eq!(regions.time_to_refault().sum(), Some(30 * 1_000));
+    assert_eq!(regions.time_to_recover().sum(), Some(30 * 2_000));
+    assert_eq!(regions.lost_by_cause(), &BTreeMap::from([(Cause::EagerSplit, 32)]));
+}
+
+#[test]
+fn rebuilt_in_place() {
+    let regions = follow(&[
+        (Cause::EagerSplit, Split, 2, 0, 8),
+        (Cause::Collapse, Recover, 2, 0, 5),
+        (Cause::Collapse, RecoverReadOnly, 2, 5 * 512, 3),
+    ]);
+    let counts = regions.counts();
+    assert_eq!((counts.recovered, counts.recovered_in_place), (8, 8));
+    assert_eq!((counts.recovered_read_only, counts.recovered_by_promotion), (3, 0));
+    assert_eq!((regions.time_to_refault().count(), regions.time_to_recover().count()), (0, 8));
+}
+
+#[test]
+fn promoted_at_a_fault() {
+    // 5.10: the collapse routine leaves an empty page table, which a fault replaces.
+    let regions = follow(&[
+        (Cause::LoggedFault, Zap, 2, 0, 1),
+        (Cause::LoggedFault, SplitRelink, 2, 0, 1),
+        (Cause::LoggedFault, Install, 1, 0, 512),
+        (Cause::Collapse, Zap, 1, 0, 512),
+        (Cause::RacingFault, Recover, 2, 0, 1),
+    ]);
+    let counts = regions.counts();
+    assert_eq!((counts.recovered_in_place, counts.recovered_by_promotion), (1, 1));
+    assert_eq!(regions.time_to_refault().sum(), Some(1_000));
+}
+
+#[test]
+fn two_step_split_is_one_loss_and_no_refault() {
+    let regions = follow(&[
+        (Cause::LoggedFault, Zap, 2, 512, 1),
+        (Cause::LoggedFault, SplitRelink, 2, 512, 1),
+        (Cause::LoggedFault, Install, 1, 600, 1),
+    ]);
+    let counts = regions.counts();
+    assert_eq!((counts.lost, counts.outstanding, counts.refaulted_small), (1, 1, 1));
+    assert_eq!(regions.time_to_refault().count(), 0);
+    let (region, lost) = regions.outstanding().next().unwrap();
+    assert_eq!((region.as_id(), region.gfn()), (0, 512));
+    assert_eq!((lost.at, lost.split, lost.small), (1_000, true, 1));
+    assert_eq!(lost.refaulted.map(u64::from), Some(3_000));
+}
+
+#[test]
+fn a_zap_of_one_page_leaves_the_rest_mapped() {
+    let mut changes =
+        vec![(Cause::EagerSplit, Split, 2, 0, 1), (Cause::NotifierClear, Zap, 1, 7, 1)];
+    assert_eq!(follow(&changes).counts().still_split, 1);
+    changes.push((Cause::NotifierClear, Zap, 1, 8, 600));
+    assert_eq!(follow(&changes).counts().still_split, 1);
+    changes.push((Cause::NotifierClear, Zap, 1, 0, 7));
+    let zapped = follow(&changes);
+    assert_eq!((zapped.counts().still_split, zapped.counts().untouched), (0, 1));
+    let (_, lost) = zapped.outstanding().next().unwrap();
+    assert_eq!(lost.zapped.map(u64::from), Some(4_000));
+    changes.push((Cause::GuestFault, Install, 1, 0, 1));
+    assert_eq!(follow(&changes).time_to_refault().max(), Some(1_000));
+}
+
+#[test]
+fn a_zap_recorded_late_takes_nothing_back() {
+    let regions = follow(&[
+        (Cause::EagerSplit, Split, 2, 0, 1),
+        (Cause::RacingFault, Install, 2, 0, 1),
+        (Cause::Collapse, Zap, 1, 0, 512),
+    ]);
+    assert_eq!((regions.counts().recovered, regions.counts().outstanding), (1, 0));
+    assert_eq!(regions.time_to_refault().max(), Some(0));
+}
+
+#[test]
+fn first_touch_is_no_recovery() {
+    let regions = follow(&[(Cause::GuestFault, Install, 2, 0, 32)]);
+    assert_eq!(regions.counts(), RegionCounts::default());
+}
+
+#[test]
+fn a_giant_leaf_is_every_region_in_it() {
+    let split = (Cause::EagerSplit, Split, 3, 0, 1);
+    assert_eq!(follow(&[split]).counts().lost, 0);
+    let lost = [split, (Cause::EagerSplit, Split, 2, 0, 512)];
+    assert_eq!(follow(&lost).counts().lost, 512);
+    let back = [lost[0], lost[1], (Cause::Collapse, Recover, 3, 0, 1)];
+    assert_eq!(follow(&back).counts().recovered, 512);
+}
+
+#[test]
+fn an_ended_vm_leaves_nothing_outstanding() {
+    let mut followed = Followed::default();
+    followed.apply(1, 0, &change(Cause::NotifierClear, Zap, 2, 0, 4));
+    followed.apply(2, 0, &change(Cause::GuestFault, Install, 1, 0, 1));
+    followed.end();
+    let counts = followed.counts();
+    assert_eq!((counts.gone, counts.outstanding, counts.gone_refaulted_small), (4, 0, 1));
+}
+
+#[test]
+fn a_deleted_slot_takes_its_own_regions_only() {
+    // All mappings of the VM are zapped when one of its slots is deleted.
+    let mut followed = Followed::default();
+    followed.apply(1, 0, &change(Cause::SlotGone, Zap, 2, 0, 6));
+    followed.slot_gone(&slot(512, 3 * 512 + 1));
+    let counts = followed.counts();
+    assert_eq!((counts.lost, counts.gone, counts.outstanding), (6, 3, 3));
+    let mut left: Vec<_> = followed.regions.outstanding().map(|(region, _)| region.gfn()).collect();
+    left.sort_unstable();
+    assert_eq!(left, [0, 4 * 512, 5 * 512]);
+    followed.slot_gone(&Slot { as_id: 1, ..slot(0, 1 << 20) });
+    assert_eq!(followed.counts().outstanding, 3);
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Change(Change),
+    SlotGone(u64, u64),
+    End,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let transition = prop::sample::select(Transition::ALL.to_vec());
+    let cause = prop::sample::select(Cause::ALL.to_vec());
+    let change = (transition, cause, 1u32..=3, 0u64..20_000, 1u32..2_000);
+    prop_oneof![
+        20 => change.prop_map(|(transition, cause, level, gfn, count)| Happening::Change(change_at(
+            cause, transition, level, gfn, count
+        ))),
+        1 => (0u64..20_000, 0u64..5_000).prop_map(|(base, n)| Happening::SlotGone(base, n)),
+        1 => Just(Happening::End),
+    ]
+}
+
+fn change_at(cause: Cause, transition: Transition, level: u32, gfn: u64, count: u32) -> Change {
+    let count = if level == 3 { count % 3 + 1 } else { count };
+    change(cause, transition, level, gfn & !(frames(level) - 1), count)
+}
+
+proptest! {
+    /// Whatever happens, in whatever order it is recorded, every loss is accounted for, in all and
+    /// by episode.
+    #[test]
+    fn losses_add_up(
+        happenings in prop::collection::vec((happening(), 0u64..1_000, 0u32..4), 0..40),
+    ) {
+        let mut followed = Followed::default();
+        for (happening, at, episode) in happenings {
+            match happening {
+                Happening::Change(change) => followed.apply(at, episode, &change),
+                Happening::SlotGone(base, n) => followed.slot_gone(&slot(base, n)),
+                Happening::End => followed.end(),
+            }
+            let counts = followed.counts();
+            let regions = &followed.regions;
+            prop_assert_eq!(counts.lost, counts.recovered + counts.outstanding + counts.gone);
+            prop_assert_eq!(counts.recovered, counts.recovered_by_refault + counts.recovered_in_place);
+            prop_assert!(counts.recovered_by_promotion <= counts.recovered_in_place);
+            prop_assert!(counts.recovered_read_only <= counts.recovered_in_place);
+            prop_assert!(counts.gone_refaulted_small <= counts.gone);
+            prop_assert_eq!(counts.outstanding, counts.untouched + counts.refaulted_small);
+            prop_assert_eq!(counts.lost, regions.lost_by_cause().values().sum::<u64>());
+            prop_assert_eq!(counts.recovered, regions.time_to_recover().count());
+            let mapped = |mapping| {
+                regions.outstanding().filter(|(_, lost)| lost.mapping() == mapping).count() as u64
+            };
+            prop_assert_eq!(counts.outstanding, regions.outstanding().count() as u64);
+            prop_assert_eq!(counts.refaulted_small, mapped(Mapping::Small));
+            prop_assert_eq!(counts.still_split, mapped(Mapping::StillSplit));
+            prop_assert_eq!(counts.untouched, mapped(Mapping::StillSplit) + mapped(Mapping::None));
+            let told = followed.told.values();
+            prop_assert_eq!(counts.lost, told.clone().map(|told| told.lost).sum::<u64>());
+            prop_assert_eq!(counts.outstanding, told.clone().map(|told| told.outstanding).sum::<u64>());
+            prop_assert_eq!(counts.still_split, told.map(|told| told.still_split).sum::<u64>());
+        }
+    }
+
+    /// A region keeps its address space and first frame.
+    #[test]
+    fn regions_are_what_they_were_made_of(as_id in 0u32..2, gfn in 0u64..1 << 52) {
+        let region = Region::of(as_id, gfn);
+        prop_assert_eq!((region.as_id(), region.gfn()), (as_id, gfn / 512 * 512));
+    }
+}
