@@ -21,11 +21,6 @@ impl FaultLatencies {
         self.rows.insert(cause, latencies);
     }
 
-    /// Whether any were read at all.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// These latencies without `earlier` ones.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

@@ -97,13 +97,6 @@ fn latencies_count_from_the_first_reading_on() {
 }
 
 #[test]
-fn without_latencies_none_are_known() {
-    let mut model = Model::default();
-    model.apply(Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
-    assert!(model.vms[&key(1)].latencies().is_empty());
-}
-
-#[test]
 fn dirty_logging_that_was_on_before_is_an_episode() {
     use crate::source::{Slot, SlotChange};
     let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 512, flags: 1 };

@@ -46,7 +46,7 @@ pub fn live_table(
         now.host.mmu.label(),
         duration(now.window_ns),
         alive.len(),
-        now.vms.len() - alive.len(),
+        now.vms_ended,
     );
     let head = format!(
         "{:<18} {:>7} {:>7} {:>9} {:>7} {:>5} {:>8} {:>9} {:>8} {:>9} {:>11}",
@@ -101,8 +101,8 @@ pub fn live_lines(now: &Report) -> String {
             vm.name.as_deref().unwrap_or("–").replace(' ', "_"),
             vm.splits.total,
             vm.zaps.total,
-            vm.regions.lost,
-            vm.regions.recovered,
+            vm.regions.counts.lost,
+            vm.regions.counts.recovered,
         );
     }
     text
@@ -132,7 +132,7 @@ fn row(vm: &VmReport, earlier: Option<&VmReport>, seconds: Option<f64>) -> Strin
         shown(rate(|flows| Some(flows.zaps))),
         shown(rate(|flows| Some(flows.recoveries))),
         shown(rate(|flows| flows.faults)),
-        format!("{}/{}", vm.regions.recovered, vm.regions.lost),
+        format!("{}/{}", vm.regions.counts.recovered, vm.regions.counts.lost),
     )
 }
 
@@ -172,6 +172,9 @@ mod tests {
             losses: [("ring_full_changes", 3)].into(),
             settled: true,
             unattributed_changes: 0,
+            unattributed_ageing: 0,
+            vms_ended: 2,
+            vms_forgotten: 1,
             vms: (1..=vms).map(vm).collect(),
         }
     }

@@ -1,6 +1,10 @@
 //! The report: what a run amounts to, as one value. JSON is this value; the text is made from it.
 
+mod episode;
+mod figures;
 mod live;
+#[cfg(test)]
+mod tests;
 mod text;
 mod vm;
 
@@ -8,13 +12,20 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
+pub use figures::{HistogramReport, LatencyReport, StallReport};
 pub use live::{live_lines, live_table};
 pub use text::{Style, render};
-pub use vm::{Counts, Faults, PagesBySize, Recoveries, SpanReport, VmReport};
+pub use vm::{
+    Counts, Faults, PagesBySize, PagesReport, Racing, ReconciliationReport, Recoveries,
+    RegionsReport, ResidualBySize, SpanReport, VmReport,
+};
+
+use collapse_common::Transition;
 
 use crate::{
     kernel::inspect::Inspected,
-    model::Model,
+    model::{Model, Vm},
     plan::{Coverage, Mmu},
 };
 
@@ -40,8 +51,16 @@ pub struct Report {
     pub losses: BTreeMap<&'static str, u64>,
     /// Whether nothing changed while the last counts were read. Only then must residuals be zero.
     pub settled: bool,
-    /// SPTE changes whose VM is unknown.
+    /// SPTE changes in the life of a mapping (installs, splits, zaps, recoveries) whose VM is
+    /// unknown.
     pub unattributed_changes: u64,
+    /// Changes of leaves in place (ageing, clearing of dirty bits, write-protection and the like)
+    /// whose VM is unknown.
+    pub unattributed_ageing: u64,
+    /// VMs that ended in the window.
+    pub vms_ended: u64,
+    /// Of those: too long ago to be listed.
+    pub vms_forgotten: u64,
     /// VMs in the order they appeared.
     pub vms: Vec<VmReport>,
 }
@@ -89,23 +108,51 @@ impl Report {
         host: &Inspected,
         command: Option<CommandReport>,
     ) -> Self {
-        let mut vms: Vec<_> = model.vms.values().collect();
+        Self::of(model, coverage, release(host), command, |_| true)
+    }
+
+    /// Sums up a model without listing VMs that ended: all that a live view shows.
+    pub fn of_alive(model: &Model, coverage: &Coverage, host: &Inspected) -> Self {
+        Self::of(model, coverage, release(host), None, |vm| !vm.gone)
+    }
+
+    fn of(
+        model: &Model,
+        coverage: &Coverage,
+        kernel: String,
+        command: Option<CommandReport>,
+        listed: fn(&Vm) -> bool,
+    ) -> Self {
+        let mut vms: Vec<_> = model.vms.values().filter(|vm| listed(vm)).collect();
         vms.sort_by_key(|vm| vm.key.born);
         Self {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
-            host: Host { kernel: release(host), mmu: coverage.mmu },
+            host: Host { kernel, mmu: coverage.mmu },
             window_ns: model.window(),
             command,
             coverage: coverage.signals.iter().map(SignalReport::new).collect(),
             losses: model.losses.clone(),
             settled: model.settled,
-            unattributed_changes: model
-                .unattributed
-                .changes(collapse_common::Transition::is_recorded),
+            unattributed_changes: model.unattributed.changes(Transition::is_recorded),
+            unattributed_ageing: model.unattributed.changes(is_ageing),
+            vms_ended: model.ended(),
+            vms_forgotten: model.forgotten,
             vms: vms.into_iter().map(|vm| VmReport::new(vm, coverage)).collect(),
         }
     }
+}
+
+/// Whether a leaf stays as large as it was.
+fn is_ageing(transition: Transition) -> bool {
+    matches!(
+        transition,
+        Transition::WriteProtect
+            | Transition::MakeWritable
+            | Transition::ClearDirty
+            | Transition::Age
+            | Transition::Update
+    )
 }
 
 /// `uname -r`, or a dash.

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use collapse_common::{Cause, Counter, Transition, abi::Pages};
+use collapse_common::{Cause, Counter, Transition, abi::Pages, latency::Outcome};
 use serde::Serialize;
 
+use super::{
+    episode::EpisodeReport,
+    figures::{HistogramReport, LatencyReport, StallReport},
+};
 use crate::{
     identity::VmProcess,
-    model::{CollapseSpan, Race, RegionCounts, Totals, Vm, Work},
+    model::{CollapseSpan, Grade, Race, RegionCounts, Totals, Vm, Work},
     plan::Coverage,
     source::Slot,
 };
@@ -36,6 +40,8 @@ pub struct VmReport {
     pub gone: bool,
     /// KVM's own gauges.
     pub pages: PagesReport,
+    /// Whether counts and gauges agree.
+    pub reconciliation: ReconciliationReport,
     /// Huge leaves that became page tables.
     pub splits: Counts,
     /// Leaves that became non-present, children of removed page tables included, zaps that were one
@@ -48,13 +54,24 @@ pub struct VmReport {
     /// Regions that got their huge leaf back.
     pub recoveries: Recoveries,
     /// Regions that lost their huge leaf, and what became of them.
-    pub regions: RegionCounts,
+    pub regions: RegionsReport,
+    /// How long regions that had lost their huge leaf had nothing mapped, until the next leaf of any
+    /// size.
+    pub time_to_refault: HistogramReport,
+    /// How long regions went without a huge leaf before they got one again.
+    pub time_to_recover: HistogramReport,
     /// `recovered / lost`; `None` if none was lost.
     pub recovery_rate: Option<f64>,
     /// `recovered / (recovered + refaulted_small)`: over the regions touched again.
     pub recovery_rate_touched: Option<f64>,
     /// Guest faults; `None` if not seen.
     pub faults: Option<Faults>,
+    /// Guest faults during collapse; `None` if not seen.
+    pub racing: Option<Racing>,
+    /// How long guest faults took; `None` if not measured.
+    pub latency: Option<LatencyReport>,
+    /// vCPU time lost to guest faults; `None` if not measured.
+    pub stall: Option<StallReport>,
     /// Calls of `drop_spte`; `None` if not seen.
     pub drop_spte_calls: Option<u64>,
     /// Whether dirty logging is on for some slot, as far as it was seen to go on; `None` if not seen.
@@ -63,6 +80,10 @@ pub struct VmReport {
     pub log_on: Option<u64>,
     /// Times dirty logging went off for a slot; `None` if not seen.
     pub log_off: Option<u64>,
+    /// Episodes of dirty logging; `None` if not seen.
+    pub episode_count: Option<u64>,
+    /// The latest of them; `None` if not seen.
+    pub episodes: Option<Vec<EpisodeReport>>,
     /// Runs of the collapse routine; `None` if not seen.
     pub collapse_runs: Option<u64>,
     /// The latest of them.
@@ -108,6 +129,29 @@ pub struct ResidualBySize {
     pub giant: i64,
 }
 
+/// Whether counts and gauges agree, over intervals between two readings during which nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReconciliationReport {
+    /// Over the whole time.
+    pub grade: Grade,
+    /// Intervals judged.
+    pub intervals: u64,
+    /// Of those: agreed to the last SPTE.
+    pub exact: u64,
+    /// Of those: did not.
+    pub off: u64,
+}
+
+/// Regions that lost their huge leaf.
+#[derive(Clone, Debug, Serialize)]
+pub struct RegionsReport {
+    /// What became of them.
+    #[serde(flatten)]
+    pub counts: RegionCounts,
+    /// Why they lost it.
+    pub lost_by_cause: BTreeMap<&'static str, u64>,
+}
+
 /// Changes of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -128,7 +172,9 @@ pub struct Recoveries {
     pub by_refault: u64,
     /// By replacing the page table with a huge leaf.
     pub in_place: u64,
-    /// Of those: write-protected.
+    /// Of `in_place`: at a guest fault.
+    pub by_promotion: u64,
+    /// Of `in_place`: write-protected.
     pub read_only: u64,
 }
 
@@ -139,8 +185,27 @@ pub struct Faults {
     pub total: u64,
     /// While dirty logging was on for some slot of the VM.
     pub while_logging: u64,
+    /// From the publication of a slot without dirty logging until the collapse routine was through
+    /// with it.
+    pub while_collapsing: u64,
     /// Resolved by the lockless fast path; `None` if not seen.
     pub fast: Option<u64>,
+    /// Of `fast`: on a huge leaf. Outside dirty logging that is what a region that was recovered
+    /// read-only costs at its next write.
+    pub fast_huge: Option<u64>,
+}
+
+/// Guest faults from the publication of a slot without dirty logging until the collapse routine was
+/// through with it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Racing {
+    /// All of them.
+    pub faults: u64,
+    /// Resolved by the lockless fast path; `None` if not seen.
+    pub fast: Option<u64>,
+    /// Came to nothing: on 6.1 a vCPU spins so on a page table that is being removed. `None` if not
+    /// measured.
+    pub unresolved: Option<u64>,
 }
 
 /// One run of the collapse routine.
@@ -157,6 +222,8 @@ pub struct SpanReport {
     pub work: Work,
     /// What guest faults installed in the slot meanwhile; `None` if its log-off was not seen.
     pub race: Option<Race>,
+    /// Times it gave up `mmu_lock` to others; `None` if not seen.
+    pub yields: Option<u32>,
     /// KVM's gauges when it began.
     pub pages_before: Option<PagesBySize>,
     /// KVM's gauges when it ended.
@@ -166,7 +233,10 @@ pub struct SpanReport {
 impl VmReport {
     pub(super) fn new(vm: &Vm, coverage: &Coverage) -> Self {
         let totals = vm.totals();
-        let regions = vm.regions.counts();
+        let latencies = vm.latencies();
+        let counts = vm.regions.counts();
+        let measured = coverage.sees("fault_latency");
+        let reconciliation = &vm.reconciliation;
         let seen = |signal: &str, n: u64| coverage.sees(signal).then_some(n);
         let process: Option<&VmProcess> = vm.process.as_ref();
         Self {
@@ -187,41 +257,60 @@ impl VmReport {
                     giant,
                 }),
             },
+            reconciliation: ReconciliationReport {
+                grade: reconciliation.grade(),
+                intervals: reconciliation.intervals,
+                exact: reconciliation.exact,
+                off: reconciliation.off,
+            },
             splits: Counts::of(&totals, &[Transition::Split, Transition::SplitRelink]),
             zaps: Counts::of(&totals, &[Transition::Zap])
                 .minus(&Counts::of(&totals, &[Transition::SplitRelink])),
             installs: Counts::of(&totals, &[Transition::Install]),
             write_protects: Counts::of(&totals, &[Transition::WriteProtect]),
             recoveries: Recoveries {
-                total: regions.recovered,
-                by_refault: regions.recovered - regions.recovered_in_place,
-                in_place: regions.recovered_in_place,
-                read_only: regions.recovered_read_only,
+                total: counts.recovered,
+                by_refault: counts.recovered_by_refault,
+                in_place: counts.recovered_in_place,
+                by_promotion: counts.recovered_by_promotion,
+                read_only: counts.recovered_read_only,
             },
-            regions,
-            recovery_rate: ratio(regions.recovered, regions.lost),
+            regions: RegionsReport { counts, lost_by_cause: by_name(vm.regions.lost_by_cause()) },
+            time_to_refault: vm.regions.time_to_refault().into(),
+            time_to_recover: vm.regions.time_to_recover().into(),
+            recovery_rate: ratio(counts.recovered, counts.lost),
             recovery_rate_touched: ratio(
-                regions.recovered,
-                regions.recovered + regions.refaulted_small,
+                counts.recovered,
+                counts.recovered + counts.refaulted_small,
             ),
             faults: coverage.sees("faults").then(|| Faults {
                 total: totals.counter(Counter::Fault),
                 while_logging: totals.counter_of(Cause::LoggedFault, Counter::Fault),
+                while_collapsing: totals.counter_of(Cause::RacingFault, Counter::Fault),
                 fast: seen("fast_faults", totals.counter(Counter::FastFault)),
+                fast_huge: seen("fast_faults", totals.counter(Counter::FastFaultHuge)),
             }),
+            racing: coverage.sees("faults").then(|| Racing {
+                faults: totals.counter_of(Cause::RacingFault, Counter::Fault),
+                fast: seen(
+                    "fast_faults",
+                    totals.counter_of(Cause::RacingFault, Counter::FastFault),
+                ),
+                unresolved: measured.then(|| latencies.count(Cause::RacingFault, Outcome::Nothing)),
+            }),
+            latency: measured.then(|| LatencyReport::new(&latencies, &totals)),
+            stall: measured.then(|| StallReport::new(&totals)),
             drop_spte_calls: seen("drop_spte", totals.counter(Counter::DropSpte)),
             dirty_logging: coverage.sees("dirty_logging").then(|| vm.is_logging()),
             log_on: seen("dirty_logging", vm.log_on),
             log_off: seen("dirty_logging", vm.log_off),
+            episode_count: seen("dirty_logging", vm.episodes.count()),
+            episodes: coverage.sees("dirty_logging").then(|| {
+                vm.episodes.kept().map(|episode| EpisodeReport::new(episode, coverage)).collect()
+            }),
             collapse_runs: seen("collapse", vm.span_count),
             collapse_spans: vm.spans.iter().map(SpanReport::new).collect(),
         }
-    }
-
-    /// Whether gauges and counts agree; `None` where the gauges are unknown.
-    pub fn adds_up(&self) -> Option<bool> {
-        let zero = ResidualBySize { small: 0, huge: 0, giant: 0 };
-        self.pages.residual.map(|residual| residual == zero)
     }
 }
 
@@ -232,11 +321,7 @@ impl Counts {
         });
         let by_level: BTreeMap<_, _> = by_level.filter(|(_, n)| *n > 0).collect();
         let by_cause = totals.by_cause(|t, level| level <= 3 && transitions.contains(&t));
-        Self {
-            total: by_level.values().sum(),
-            by_level,
-            by_cause: by_cause.into_iter().map(|(cause, n)| (cause.name(), n)).collect(),
-        }
+        Self { total: by_level.values().sum(), by_level, by_cause: by_name(&by_cause) }
     }
 
     fn minus(mut self, other: &Self) -> Self {
@@ -263,6 +348,7 @@ impl SpanReport {
             duration_ns: span.duration,
             work: span.work,
             race: span.race,
+            yields: span.yields,
             pages_before: span.pages_before.map(PagesBySize::from),
             pages_after: span.pages_after.map(PagesBySize::from),
         }
@@ -273,6 +359,10 @@ impl From<Pages> for PagesBySize {
     fn from([small, huge, giant]: Pages) -> Self {
         Self { small, huge, giant }
     }
+}
+
+fn by_name(by_cause: &BTreeMap<Cause, u64>) -> BTreeMap<&'static str, u64> {
+    by_cause.iter().map(|(cause, n)| (cause.name(), *n)).collect()
 }
 
 fn ratio(part: u64, whole: u64) -> Option<f64> {
