@@ -190,6 +190,21 @@ coverage: full
 }
 
 #[test]
+fn regions_that_are_gone_are_no_failure() {
+    let mut model = Model::default();
+    model.apply(Batch { at: MS, ..Batch::default() });
+    let events = vec![
+        change(2 * MS, Cause::SlotGone, Transition::Zap, 2, 32),
+        event(3 * MS, EventKind::SlotChanged { slot: SLOT, change: SlotChange::Deleted }),
+    ];
+    model.apply(Batch { at: 4 * MS, events, ..Batch::default() });
+    let report = Report::of(&model, &coverage(|_| false), String::new(), None, |_| true);
+    let text = render(&report, Style::Plain);
+    let verdict = "huge pages: 32 lost, 0 recovered; 32 gone with the VM or its slot\n";
+    assert!(text.contains(verdict), "{text}");
+}
+
+#[test]
 fn json_has_what_is_new() {
     let json = json(&report(|_| false));
     assert_eq!(

@@ -72,12 +72,11 @@ fn verdict(vm: &VmReport) -> String {
     let Some(rate) = vm.recovery_rate else {
         return "no region lost its huge page".to_owned();
     };
-    let mut text = format!(
-        "huge pages: {} lost, {} recovered ({})",
-        regions.lost,
-        regions.recovered,
-        percent(rate)
-    );
+    // What nobody can want back is no failure.
+    let rate =
+        if regions.lost > regions.gone { format!(" ({})", percent(rate)) } else { String::new() };
+    let mut text =
+        format!("huge pages: {} lost, {} recovered{rate}", regions.lost, regions.recovered);
     // Writing to a string cannot fail.
     if let Some(touched) = vm.recovery_rate_touched
         && regions.refaulted_small > 0
@@ -230,15 +229,21 @@ fn story(episode: &EpisodeReport) -> String {
     if let Some(ns) = episode.recovery_duration_ns {
         let _ = write!(story, " within {} of log-off", duration(ns));
     }
-    if let Some(cost) = &episode.cost {
-        let faults = cost.logging.faults + cost.collapsing.faults;
-        let _ = write!(story, ", {faults} faults");
-        if let Some((logging, collapsing)) = cost.logging.stall_ns.zip(cost.collapsing.stall_ns) {
-            let _ = write!(story, " in {} of vCPU time", duration(logging + collapsing));
-        }
-    }
+    let _ = write!(story, ", {}", expense(episode));
     let _ = write!(story, ": {}", outcome(episode.outcome));
     story
+}
+
+/// What an episode cost the guest.
+fn expense(episode: &EpisodeReport) -> String {
+    let Some(cost) = &episode.cost else { return "– faults".to_owned() };
+    let faults = cost.logging.faults + cost.collapsing.faults;
+    match cost.logging.stall_ns.zip(cost.collapsing.stall_ns) {
+        None => format!("{faults} faults"),
+        Some((logging, collapsing)) => {
+            format!("{faults} faults in {} of vCPU time", duration(logging + collapsing))
+        }
+    }
 }
 
 fn outcome(outcome: Outcome) -> &'static str {
