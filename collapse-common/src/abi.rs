@@ -39,12 +39,23 @@ pub struct VmKey {
 pub struct Vm {
     /// Generation of the VM at this address.
     pub born: u64,
-    /// Slots seen to have dirty logging switched on and not off.
+    /// Guest frames in slots seen to have dirty logging switched on and not off.
+    pub logged: u64,
+    /// Guest frames in all slots; 0 if not known.
+    pub total: u64,
+    /// Whether that makes the VM one under dirty logging, see [`is_wide`].
     pub logging: u32,
     /// 1 while a slot whose dirty logging went off is still being worked on.
     pub collapsing: u32,
     /// Row by cause; 0 where none is taken yet.
     pub rows: [u16; CAUSES],
+}
+
+/// Whether dirty logging of `logged` guest frames out of `total` (0 if not known) concerns the VM as a
+/// whole: a quarter or more. VMMs log the slot of an emulated display all the time.
+#[inline(always)]
+pub const fn is_wide(logged: u64, total: u64) -> bool {
+    logged > 0 && logged >= total / 4
 }
 
 /// Consecutive changes of one kind by one thread: the guest frames
@@ -390,8 +401,8 @@ pub struct Mark {
     pub change: u32,
     /// Times that what ended here gave up `mmu_lock`, as far as that is seen.
     pub yields: u32,
-    /// Padding.
-    pub pad: u32,
+    /// Whether dirty logging concerns the VM as a whole from now on, see [`is_wide`].
+    pub logging: u32,
 }
 
 /// What a [`Mark`] tells.
@@ -454,6 +465,8 @@ pub struct Kernel {
     pub kvm_debugfs_dentry: u32,
     /// `dentry.d_name.name`.
     pub dentry_name: u32,
+    /// `kvm.nr_memslot_pages`, 5.16 and later.
+    pub kvm_nr_memslot_pages: u32,
     /// `kvm.stat.pages_4k`; the other two sizes follow it.
     pub kvm_pages: u32,
     /// `kvm_memory_slot.base_gfn`.
@@ -493,8 +506,6 @@ pub struct Kernel {
     pub row_shift: u32,
     /// Whether guest faults are timed.
     pub time_faults: u32,
-    /// Padding.
-    pub pad: u32,
     /// Address of the `vm_list` variable, 0 if hidden.
     pub vm_list: u64,
     /// Address of the `page_offset_base` variable, 0 if hidden.
@@ -516,6 +527,7 @@ impl Kernel {
         kvm_userspace_pid: Self::UNKNOWN,
         kvm_debugfs_dentry: Self::UNKNOWN,
         dentry_name: Self::UNKNOWN,
+        kvm_nr_memslot_pages: Self::UNKNOWN,
         kvm_pages: Self::UNKNOWN,
         slot_base_gfn: Self::UNKNOWN,
         slot_npages: Self::UNKNOWN,
@@ -535,7 +547,6 @@ impl Kernel {
         preemptible: 0,
         row_shift: 0,
         time_faults: 0,
-        pad: 0,
         vm_list: 0,
         page_offset_base: 0,
         vmemmap_base: 0,
@@ -579,7 +590,7 @@ macro_rules! layouts {
 layouts! {
     RowOwner = 24,
     VmKey = 16,
-    Vm = 80,
+    Vm = 96,
     Run = 32,
     Block = 1040,
     RunList = 1104,

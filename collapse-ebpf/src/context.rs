@@ -262,7 +262,7 @@ pub fn vm(cpu: &mut Cpu, kvm: u64) -> Option<&'static mut Vm> {
 /// Enters a VM in the table and reports it.
 #[inline(always)]
 pub fn register(cpu: &mut Cpu, kvm: u64, born: u64, kind: MarkKind, flags: u64) {
-    let vm = Vm { born, logging: 0, collapsing: 0, rows: [0; CAUSES] };
+    let vm = Vm { born, logged: 0, total: 0, logging: 0, collapsing: 0, rows: [0; CAUSES] };
     match maps::vms().insert(kvm, vm, flags) {
         Ok(()) => {
             let mark = point(kind, born, VmKey { kvm, born }, Slot::NONE, kernel::pages(kvm));
@@ -291,7 +291,7 @@ pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Ma
         old_flags: slot.flags,
         change: 0,
         yields: 0,
-        pad: 0,
+        logging: 0,
     }
 }
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use collapse_common::{
     Cause, Counter,
-    abi::{LOG_DIRTY_PAGES, MarkKind, VmKey},
+    abi::{LOG_DIRTY_PAGES, MarkKind, VmKey, is_wide},
 };
 
 use crate::{
@@ -16,7 +16,9 @@ use crate::{
     maps, runs,
 };
 
-/// `KVM_MR_DELETE` of `enum kvm_mr_change`. 5.10 passes a zeroed new slot with it, not a null one.
+/// `enum kvm_mr_change`
+const KVM_MR_CREATE: u32 = 0;
+/// 5.10 passes a zeroed new slot with it, not a null one.
 const KVM_MR_DELETE: u32 = 1;
 
 /// `kvm_set_memslot(kvm, …)`: from before the new slot is published to after it is committed.
@@ -68,18 +70,29 @@ pub fn slot_committed(ctx: ProbeContext) -> u32 {
     let old_flags: u32 = kernel::read(old, fact!(slot_flags)).unwrap_or(u32::MAX);
     let logged = if old_flags == u32::MAX { 0 } else { old_flags & LOG_DIRTY_PAGES };
     let logs = if deleted { 0 } else { slot.flags & LOG_DIRTY_PAGES };
+    // The VM's `slots_lock` is held.
+    vm.total = match change as u32 {
+        KVM_MR_CREATE => vm.total + slot.npages,
+        KVM_MR_DELETE => vm.total.saturating_sub(slot.npages),
+        _ => vm.total,
+    };
+    vm.total = kernel::read(kvm, fact!(kvm_nr_memslot_pages)).unwrap_or(vm.total);
     if logged != logs {
-        // The VM's `slots_lock` is held.
-        vm.logging = (vm.logging + logs).saturating_sub(logged);
+        vm.logged =
+            if logs != 0 { vm.logged + slot.npages } else { vm.logged.saturating_sub(slot.npages) };
         vm.collapsing = u32::from(logs == 0 && !deleted);
-        maps::GENERATION.tick();
     }
+    // Whatever was cached of the VM's faults is looked up anew.
+    vm.logging = is_wide(vm.logged, vm.total).into();
+    maps::GENERATION.tick();
+    let logging = vm.logging;
     let vm = VmKey { kvm, born: vm.born };
     // SAFETY: no arguments.
     let ts = unsafe { bpf_ktime_get_ns() };
     let mut mark = context::point(MarkKind::SlotChanged, ts, vm, slot, kernel::pages(kvm));
     mark.old_flags = old_flags;
     mark.change = change as u32;
+    mark.logging = logging;
     runs::mark(cpu, &mark);
     0
 }

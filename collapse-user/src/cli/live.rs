@@ -41,7 +41,7 @@ async fn live(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
         tokio::select! {
             _ = refreshes.tick() => {
                 session.poll(false);
-                let now = Report::new(&session.model, session.coverage(), &session.host, None);
+                let now = Report::of_alive(&session.model, session.coverage(), &session.host);
                 let shown = screen.show(args.title.as_deref(), before.as_ref(), &now);
                 match shown {
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),

@@ -51,12 +51,15 @@ impl Session {
         self.live.coverage()
     }
 
-    /// Takes what the ring holds.
+    /// Takes what the ring holds, and brings the model up to date where dirty logging was switched: what
+    /// an episode cost is the change of totals between two readings.
     pub fn drain(&mut self) {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        self.live.drain();
+        if self.live.drain() {
+            self.poll(false);
+        }
     }
 
     /// Brings the model up to date; with `last`, completely.

@@ -100,7 +100,8 @@ fn latencies_count_from_the_first_reading_on() {
 fn dirty_logging_that_was_on_before_is_an_episode() {
     use crate::source::{Slot, SlotChange};
     let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 512, flags: 1 };
-    let changed = |slot, change| EventKind::SlotChanged { slot, change };
+    let changed =
+        |slot, change| EventKind::SlotChanged { slot, change, logging: slot.flags & 1 != 0 };
     let mut model = Model::default();
     // While hooks were being attached.
     let events = vec![event(5, key(1), changed(slot, SlotChange::LogOn))];
@@ -128,7 +129,7 @@ fn a_deleted_slot_does_not_leave_its_regions_outstanding() {
     let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 5 * 512, flags: 0 };
     let mut model = Model::default();
     model.apply(batch(1, true));
-    let deleted = EventKind::SlotChanged { slot, change: SlotChange::Deleted };
+    let deleted = EventKind::SlotChanged { slot, change: SlotChange::Deleted, logging: false };
     let events = vec![event(2, key(1), EventKind::Change(zap)), event(3, key(1), deleted)];
     model.apply(Batch { events, ..batch(10, true) });
     let counts = model.vms[&key(1)].regions.counts();

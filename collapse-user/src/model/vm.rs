@@ -6,7 +6,7 @@ use collapse_common::{
 };
 
 use super::{
-    episode::{self, EpisodeCost, Episodes, Slots},
+    episode::{EpisodeCost, Episodes, Slots},
     latency::FaultLatencies,
     reconcile::{Offset, Reconciliation},
     regions::Regions,
@@ -56,6 +56,8 @@ pub struct Vm {
     pub log_on: u64,
     /// Times dirty logging went off for a slot.
     pub log_off: u64,
+    /// Whether dirty logging concerns it as a whole, not just a display.
+    pub logging: bool,
     /// Slots whose dirty logging state was seen, by address space and id.
     pub slots: Slots,
     stage: Stage,
@@ -120,6 +122,7 @@ impl Vm {
             span_count: 0,
             log_on: 0,
             log_off: 0,
+            logging: false,
             slots: Slots::new(),
             stage: Stage::Moving,
             read: None,
@@ -150,19 +153,15 @@ impl Vm {
         Some(std::array::from_fn(|size| now[size] - start[size]))
     }
 
-    /// Whether dirty logging is on for some slot.
-    pub fn is_logging(&self) -> bool {
-        self.slots.values().any(episode::is_logging)
-    }
-
     /// Learns from an event that does not count.
     pub(super) fn event_before(&mut self, event: &Event) {
         match &event.kind {
             EventKind::VmCreated { process, .. } => self.process = Some(process.clone()),
             EventKind::VmDestroyed { .. } => self.gone = true,
-            EventKind::SlotChanged { slot, change } => {
+            EventKind::SlotChanged { slot, change, logging } => {
                 self.know(*slot, *change);
-                self.episodes.start(self.watched, &self.slots);
+                self.logging = *logging;
+                self.episodes.start(self.watched, &self.slots, *logging);
             }
             _ => {}
         }
@@ -191,7 +190,10 @@ impl Vm {
                 self.stage = Stage::Flushed;
                 self.end(at);
             }
-            EventKind::SlotChanged { slot, change } => self.slot(at, *slot, *change),
+            EventKind::SlotChanged { slot, change, logging } => {
+                self.logging = *logging;
+                self.slot(at, *slot, *change);
+            }
             EventKind::Collapse(collapse) => self.collapse(at, collapse),
         }
     }
@@ -222,7 +224,7 @@ impl Vm {
         if let Some(left) = left {
             regions.slot_gone(&left, &mut |episode, step| episodes.step(at, episode, step));
         }
-        episodes.slot(at, self.watched, &self.slots, slot, change);
+        episodes.slot(at, self.watched, &self.slots, slot, change, self.logging);
         match change {
             SlotChange::LogOn => self.log_on += 1,
             SlotChange::LogOff => {

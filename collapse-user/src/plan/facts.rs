@@ -25,7 +25,8 @@ pub const SIZES: &[&str] = &[SRCU_GUARD, "page"];
 pub const CONSTANTS: &[&str] = &["RET_PF_FIXED"];
 
 /// Fields that no signal depends on.
-const OPTIONAL_FIELDS: &[&str] = &["kvm.debugfs_dentry", "dentry.d_name.name"];
+const OPTIONAL_FIELDS: &[&str] =
+    &["kvm.debugfs_dentry", "kvm.nr_memslot_pages", "dentry.d_name.name"];
 
 /// Offsets on kernels without module BTF (5.10), of structs that vmlinux BTF does not describe.
 /// Verified by dereferencing on 5.10.223.
@@ -99,6 +100,7 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         kvm_userspace_pid: at("kvm.userspace_pid"),
         kvm_debugfs_dentry: at("kvm.debugfs_dentry"),
         dentry_name: at("dentry.d_name.name"),
+        kvm_nr_memslot_pages: at("kvm.nr_memslot_pages"),
         kvm_pages: at("kvm.stat.pages_4k"),
         slot_base_gfn: at("kvm_memory_slot.base_gfn"),
         slot_npages: at("kvm_memory_slot.npages"),

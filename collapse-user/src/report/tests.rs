@@ -74,8 +74,12 @@ fn reading(pages: Pages) -> Vec<VmReading> {
 fn failed_migration() -> Model {
     let mut model = Model::default();
     model.apply(Batch { at: MS, settled: true, vms: reading([0, 32, 0]), ..Batch::default() });
-    let on = EventKind::SlotChanged { slot: Slot { flags: 1, ..SLOT }, change: SlotChange::LogOn };
-    let off = EventKind::SlotChanged { slot: SLOT, change: SlotChange::LogOff };
+    let on = EventKind::SlotChanged {
+        slot: Slot { flags: 1, ..SLOT },
+        change: SlotChange::LogOn,
+        logging: true,
+    };
+    let off = EventKind::SlotChanged { slot: SLOT, change: SlotChange::LogOff, logging: false };
     let collapse = Collapse {
         slot: SLOT,
         start: 120 * MS,
@@ -195,7 +199,10 @@ fn regions_that_are_gone_are_no_failure() {
     model.apply(Batch { at: MS, ..Batch::default() });
     let events = vec![
         change(2 * MS, Cause::SlotGone, Transition::Zap, 2, 32),
-        event(3 * MS, EventKind::SlotChanged { slot: SLOT, change: SlotChange::Deleted }),
+        event(
+            3 * MS,
+            EventKind::SlotChanged { slot: SLOT, change: SlotChange::Deleted, logging: false },
+        ),
     ];
     model.apply(Batch { at: 4 * MS, events, ..Batch::default() });
     let report = Report::of(&model, &coverage(|_| false), String::new(), None, |_| true);

@@ -301,7 +301,7 @@ impl VmReport {
             latency: measured.then(|| LatencyReport::new(&latencies, &totals)),
             stall: measured.then(|| StallReport::new(&totals)),
             drop_spte_calls: seen("drop_spte", totals.counter(Counter::DropSpte)),
-            dirty_logging: coverage.sees("dirty_logging").then(|| vm.is_logging()),
+            dirty_logging: coverage.sees("dirty_logging").then_some(vm.logging),
             log_on: seen("dirty_logging", vm.log_on),
             log_off: seen("dirty_logging", vm.log_off),
             episode_count: seen("dirty_logging", vm.episodes.count()),

@@ -45,6 +45,7 @@ pub fn mark(
         MarkKind::SlotChanged => EventKind::SlotChanged {
             slot: slot(mark.slot),
             change: slot_change(mark.change, mark.old_flags, mark.slot.flags),
+            logging: mark.logging != 0,
         },
         MarkKind::CollapseSpan => EventKind::Collapse(Collapse {
             slot: slot(mark.slot),

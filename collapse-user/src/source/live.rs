@@ -22,7 +22,7 @@ use collapse_common::{
     runs::Cursor,
 };
 
-use super::{Batch, Event, EventKind, VmReading, decode, mapped::Mapped};
+use super::{Batch, Event, EventKind, SlotChange, VmReading, decode, mapped::Mapped};
 use crate::{
     clock::monotonic_ns,
     identity::{self, VmProcess},
@@ -114,11 +114,21 @@ impl Live {
     }
 
     /// Takes what the ring and the open blocks hold, so that the ring does not fill up. Cheap enough
-    /// for ten times a second. Returns the time up to which nothing is missing, ns.
-    pub fn drain(&mut self) -> u64 {
-        self.take(TRIES, Duration::ZERO)
+    /// for ten times a second. Returns whether dirty logging went on or off somewhere: totals read
+    /// now still belong to what was before.
+    pub fn drain(&mut self) -> bool {
+        let before = self.pending.len();
+        self.take(TRIES, Duration::ZERO);
+        let switch = |event: &Event| match event.kind {
+            EventKind::SlotChanged { change, .. } => {
+                matches!(change, SlotChange::LogOn | SlotChange::LogOff)
+            }
+            _ => false,
+        };
+        self.pending[before..].iter().any(switch)
     }
 
+    /// Returns the time up to which nothing is missing, ns.
     fn take(&mut self, tries: usize, pause: Duration) -> u64 {
         let at = monotonic_ns();
         let lists = self.maps.run_lists(tries, pause);

@@ -93,6 +93,9 @@ pub enum EventKind {
         slot: Slot,
         /// What changed.
         change: SlotChange,
+        /// Whether dirty logging concerns the VM as a whole from now on, see
+        /// [`collapse_common::abi::is_wide`].
+        logging: bool,
     },
     /// One run of the slot-wide collapse routine, at its end.
     Collapse(Collapse),

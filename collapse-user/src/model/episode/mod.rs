@@ -27,8 +27,9 @@ const READ_ONLY: u32 = 2;
 /// Slots by address space and id.
 pub type Slots = BTreeMap<(u16, u16), Slot>;
 
-/// The episodes of one VM. At most the latest is in progress: dirty logging going on while it is on
-/// for no slot begins one and ends the one before.
+/// The episodes of one VM. At most the latest is in progress: dirty logging going on for the VM as a
+/// whole begins one and ends the one before. The slot of a display that is logged all the time begins
+/// none.
 #[derive(Clone, Debug, Default)]
 pub struct Episodes {
     kept: VecDeque<Episode>,
@@ -43,8 +44,17 @@ pub struct Episodes {
 }
 
 /// Whether dirty logging is on for a slot.
-pub(super) fn is_logging(slot: &Slot) -> bool {
+fn is_logging(slot: &Slot) -> bool {
     slot.flags & LOG_DIRTY_PAGES != 0
+}
+
+/// Guest frames of the slots with dirty logging.
+fn logging_slots(known: &Slots) -> BTreeMap<(u16, u16), u64> {
+    known
+        .iter()
+        .filter(|(_, slot)| is_logging(slot))
+        .map(|(key, slot)| (*key, slot.npages))
+        .collect()
 }
 
 impl Episodes {
@@ -63,18 +73,17 @@ impl Episodes {
         self.kept.back().filter(|episode| episode.is_losing()).map(|episode| episode.number)
     }
 
-    /// Starts with these slots known at `at` ns, when we begin to watch.
-    pub(super) fn start(&mut self, at: u64, known: &Slots) {
+    /// Starts with these slots known at `at` ns, when we begin to watch. `logging` tells whether their
+    /// dirty logging concerns the VM as a whole.
+    pub(super) fn start(&mut self, at: u64, known: &Slots, logging: bool) {
         *self = Self::default();
-        let logging = known.iter().filter(|(_, slot)| is_logging(slot));
-        let slots: BTreeMap<_, _> = logging.map(|(key, slot)| (*key, slot.npages)).collect();
-        if !slots.is_empty() {
-            self.begin(at, true).slots = slots;
+        if logging {
+            self.begin(at, true).slots = logging_slots(known);
         }
     }
 
     /// A slot changed at `at` ns. `known` are the slots before that, `watched` is when we began to
-    /// watch, ns.
+    /// watch, ns, and `logging` tells whether dirty logging concerns the VM as a whole now.
     pub(super) fn slot(
         &mut self,
         at: u64,
@@ -82,6 +91,7 @@ impl Episodes {
         known: &Slots,
         slot: Slot,
         change: SlotChange,
+        logging: bool,
     ) {
         let key = (slot.as_id, slot.id);
         let was_on = known.get(&key).is_some_and(is_logging);
@@ -90,19 +100,17 @@ impl Episodes {
         let unseen = !was_on
             && (change == SlotChange::LogOff
                 || is_on && !matches!(change, SlotChange::Created | SlotChange::LogOn));
-        if !(was_on || is_on || unseen) {
-            return;
-        }
-        match (was_on, self.is_logging()) {
-            _ if unseen => self.begin_before(watched, is_on),
-            (false, false) => {
-                self.begin(at, false);
-            }
-            // The VM has ended.
-            (true, false) => return,
-            (_, true) => {}
+        if unseen {
+            self.begin_before(watched, is_on);
+        } else if logging && !self.is_logging() {
+            self.begin(at, false).slots = logging_slots(known);
         }
         let Some(episode) = self.kept.back_mut() else { return };
+        // A display's slot, say, or one of a VM that has ended.
+        let mine = unseen || episode.phase == Phase::Logging || episode.slots.contains_key(&key);
+        if !(was_on || is_on || unseen) || !mine || episode.phase == Phase::Ended && !unseen {
+            return;
+        }
         episode.slots.insert(key, slot.npages);
         if is_on {
             return;
@@ -110,8 +118,10 @@ impl Episodes {
         if change != SlotChange::Deleted && slot.flags & READ_ONLY == 0 {
             self.due.insert(key);
         }
-        if !known.iter().any(|(other, slot)| *other != key && is_logging(slot)) {
-            episode.log_off = Some(at);
+        if !logging {
+            if unseen || episode.log_off.is_none() {
+                episode.log_off = Some(at);
+            }
             let collapsed = self.due.is_empty();
             episode.enter(at, if collapsed { Phase::Recovering } else { Phase::Collapsing });
         }

@@ -30,7 +30,7 @@ pub struct Episode {
     pub splits: u64,
     /// `CLOCK_MONOTONIC` ns of the first and the last split.
     pub split: Option<(u64, u64)>,
-    /// `CLOCK_MONOTONIC` ns at which dirty logging was off for all slots.
+    /// `CLOCK_MONOTONIC` ns from which on dirty logging concerned the VM as a whole no more.
     pub log_off: Option<u64>,
     /// Its runs of the collapse routine.
     pub collapse: CollapseSums,
@@ -50,9 +50,9 @@ pub struct Episode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Dirty logging is on for some slot.
+    /// Dirty logging is on.
     Logging,
-    /// It is off for all, and the collapse routine is yet to run, or running. Stays so where the
+    /// It is off, and the collapse routine is yet to run, or running. Stays so where the
     /// routine is not seen.
     Collapsing,
     /// The collapse routine is through, and regions are not huge yet.

@@ -25,12 +25,20 @@ fn tell(vm: &mut Vm, at: u64, kind: EventKind) {
     vm.event(&Event { ts: at, vm: vm.key, tid: 1, kind });
 }
 
+/// All slots have the same size: any that is logged concerns the VM as a whole.
+fn slot_changed(vm: &mut Vm, at: u64, slot: Slot, change: SlotChange) {
+    let others = vm.slots.iter().filter(|(key, _)| **key != (slot.as_id, slot.id));
+    let on = change != SlotChange::Deleted && is_logging(&slot);
+    let logging = on || others.map(|(_, slot)| slot).any(is_logging);
+    tell(vm, at, EventKind::SlotChanged { slot, change, logging });
+}
+
 fn log_on(vm: &mut Vm, at: u64, id: u16) {
-    tell(vm, at, EventKind::SlotChanged { slot: slot(id, true), change: SlotChange::LogOn });
+    slot_changed(vm, at, slot(id, true), SlotChange::LogOn);
 }
 
 fn log_off(vm: &mut Vm, at: u64, id: u16) {
-    tell(vm, at, EventKind::SlotChanged { slot: slot(id, false), change: SlotChange::LogOff });
+    slot_changed(vm, at, slot(id, false), SlotChange::LogOff);
 }
 
 fn change(vm: &mut Vm, at: u64, cause: Cause, transition: Transition, level: u32, count: u32) {
@@ -131,17 +139,39 @@ fn a_migration_that_succeeds_takes_its_regions_along() {
 fn all_slots_are_one_episode() {
     let mut vm = vm();
     log_on(&mut vm, 10 * MS, 1);
-    let created = EventKind::SlotChanged { slot: slot(2, true), change: SlotChange::Created };
-    tell(&mut vm, 11 * MS, created);
+    slot_changed(&mut vm, 11 * MS, slot(2, true), SlotChange::Created);
     log_off(&mut vm, 20 * MS, 1);
     collapse(&mut vm, 20 * MS, 21 * MS, 1);
     assert_eq!(only(&vm).phase, Phase::Logging);
     // A slot that goes has nothing to collapse.
-    let deleted = EventKind::SlotChanged { slot: slot(2, true), change: SlotChange::Deleted };
-    tell(&mut vm, 30 * MS, deleted);
+    slot_changed(&mut vm, 30 * MS, slot(2, true), SlotChange::Deleted);
     let episode = only(&vm);
     assert_eq!((episode.phase, episode.outcome()), (Phase::Ended, Outcome::NothingLost));
     assert_eq!((episode.slots.len(), episode.log_off), (2, Some(30 * MS)));
+}
+
+/// The slot of an emulated display is logged from boot on; a migration is an episode all the same.
+#[test]
+fn a_logged_display_begins_no_episode() {
+    let mut vm = vm();
+    let display = |on| Slot { npages: 4096, ..slot(9, on) };
+    let on = SlotChange::LogOn;
+    tell(
+        &mut vm,
+        5 * MS,
+        EventKind::SlotChanged { slot: display(true), change: on, logging: false },
+    );
+    assert_eq!(vm.episodes.count(), 0);
+    log_on(&mut vm, 10 * MS, 1);
+    change(&mut vm, 11 * MS, Cause::EagerSplit, Transition::Split, 2, 32);
+    let off =
+        EventKind::SlotChanged { slot: slot(1, false), change: SlotChange::LogOff, logging: false };
+    tell(&mut vm, 20 * MS, off);
+    change(&mut vm, 21 * MS, Cause::Collapse, Transition::Recover, 2, 32);
+    collapse(&mut vm, 20 * MS, 24 * MS, 1);
+    let episode = only(&vm);
+    assert_eq!((episode.phase, episode.outcome()), (Phase::Ended, Outcome::Recovered));
+    assert_eq!((episode.start, episode.log_off), (10 * MS, Some(20 * MS)));
 }
 
 #[test]
@@ -175,7 +205,7 @@ fn a_read_only_slot_is_not_collapsed() {
     let mut vm = vm();
     log_on(&mut vm, 10 * MS, 1);
     let off = Slot { flags: READ_ONLY, ..slot(1, false) };
-    tell(&mut vm, 20 * MS, EventKind::SlotChanged { slot: off, change: SlotChange::LogOff });
+    slot_changed(&mut vm, 20 * MS, off, SlotChange::LogOff);
     assert_eq!(only(&vm).phase, Phase::Ended);
 }
 
@@ -254,7 +284,7 @@ fn any_event() -> impl Strategy<Value = EventKind> {
                 LogOff => false,
                 _ => on,
             };
-            EventKind::SlotChanged { slot: slot(id, on), change }
+            EventKind::SlotChanged { slot: slot(id, on), change, logging: on }
         }),
         8 => (cause, transition, 1u32..3, 0u64..96, 1u32..40).prop_map(
             |(cause, transition, level, region, count)| EventKind::Change(Change {

@@ -88,8 +88,9 @@ fn against_workload(run: &Run, vm: &Value, old: bool, tdp: bool) -> Result<()> {
 
     let off = run.phase("log-off")?;
     let span = &vm["collapse_spans"][0];
-    let nothing = serde_json::json!({"installs_4k": 0, "installs_2m": 0});
-    same("races with a guest at rest", &span["race"], &nothing)?;
+    for what in ["installs_4k", "installs_2m", "read_only_4k", "read_only_2m"] {
+        same("races with a guest at rest", count(&span["race"], &format!("/{what}")), Some(0))?;
+    }
     same("slot", &span["slot"]["id"], &slot["id"])?;
     same("slot's first frame", &span["slot"]["base_gfn"], &slot["base_gfn"])?;
     same("slot's size", count(span, "/slot/npages"), Some(pages))?;

@@ -95,9 +95,10 @@ fn causes(vm: &Value, eager: bool, old: bool) -> Result<()> {
     const COLLAPSED: &[&str] = &["collapse"];
     let logging: &[&str] = if eager { &["eager_split"] } else { &["guest_fault_logging"] };
     let (splits, zaps): (&[&str], &[&str]) = match vm["name"].as_str().unwrap_or_default() {
-        "dirty-rate" | "manual-protect" | "two-vms" | "pause" | "churn" => (logging, COLLAPSED),
         "initially-set" if eager => (&["clear_dirty_log"], COLLAPSED),
-        "initially-set" => (logging, COLLAPSED),
+        "dirty-rate" | "manual-protect" | "initially-set" | "two-vms" | "pause" | "churn" => {
+            (logging, COLLAPSED)
+        }
         "madvise" if old => (&[], &["notifier_clear"]),
         "madvise" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
         "mprotect" | "fork-cow" => (&[], &["notifier_protect"]),
