@@ -3,8 +3,11 @@
 mod doctor;
 mod live;
 mod output;
+mod record;
+mod replay;
 mod report;
 mod session;
+mod window;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -36,6 +39,12 @@ enum Command {
     /// ends the window.
     #[command(after_help = Exit::HELP)]
     Report(ReportArgs),
+    /// Keep everything in a file, for report --from and the like.
+    ///
+    /// The file is valid up to the last complete block whatever happens. Without --duration and
+    /// COMMAND, Ctrl-C ends the recording.
+    #[command(after_help = Exit::HELP)]
+    Record(RecordArgs),
     /// Tell what can be seen on this kernel, and by which hooks.
     #[command(after_help = Exit::HELP)]
     Doctor(DoctorArgs),
@@ -68,7 +77,35 @@ struct ReportArgs {
     /// Write the report to a file.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Report on a recording instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command", "record"])]
+    from: Option<PathBuf>,
+    /// Keep a recording of the window too.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Command to run and report on.
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct RecordArgs {
+    /// Write the recording to this file.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// How long to record, such as 10s, 500ms or 2m.
+    #[arg(long, short, value_parser = parse_duration, conflicts_with = "command")]
+    duration: Option<Duration>,
+    /// Greatest size, such as 500k, 64M or 1G. Recording ends there, unless with --flight.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// Keep only the latest: at least so much, at most twice that.
+    ///
+    /// The older half is in FILE.old until the end. Should the recorder be killed, `cat FILE.old
+    /// FILE` is the recording.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    flight: Option<Duration>,
+    /// Command to run and record.
     #[arg(last = true)]
     command: Vec<OsString>,
 }
@@ -112,7 +149,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let Cli { command, ebpf_log } = cli;
     match command.unwrap_or(Command::Live(LiveArgs::default())) {
         Command::Live(args) => live::run(&args, ebpf_log),
-        Command::Report(args) => report::run(args, ebpf_log),
+        Command::Report(args) => report::run(&args, ebpf_log),
+        Command::Record(args) => record::run(args, ebpf_log),
         Command::Doctor(args) => doctor::run(args.format),
     }
 }
@@ -133,6 +171,21 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(duration) }
 }
 
+/// A number of bytes with a unit: `k`, `M`, `G` (powers of 1024), or none.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return Err(format!("unknown unit '{unit}': use k, M or G")),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a number such as 64M".to_owned())?;
+    number.checked_mul(scale).filter(|size| *size > 0).ok_or_else(|| "out of range".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -142,6 +195,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("64M"), Ok(64 << 20));
+        assert_eq!(parse_size("500"), Ok(500));
+        assert!(parse_size("0").is_err() && parse_size("M").is_err() && parse_size("9T").is_err());
+        assert!(parse_size("99999999999G").is_err());
     }
 
     #[test]

@@ -1,62 +1,29 @@
 //! `collapse report`
 
-use std::{
-    ffi::OsString,
-    io,
-    os::unix::process::ExitStatusExt as _,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
-
-use anyhow::Context as _;
-use tokio::{
-    process::{Child, Command},
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval_at},
-};
-
 use super::{
     Format, ReportArgs,
     output::Output,
-    session::{DRAIN_INTERVAL, Session},
+    record::RecordingSink,
+    replay::{Replayed, replay},
+    session::Session,
+    window,
 };
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     report::{CommandReport, Report, render},
+    source::recording::Limits,
 };
 
-/// Drains between two updates of the model, which bounds what is held in between.
-const DRAINS_PER_POLL: u32 = 10;
-
-pub(super) fn run(args: ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .or_exit(Exit::CannotMeasure)?;
-    runtime.block_on(report(args, ebpf_log))
-}
-
-async fn report(args: ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
     let mut output = Output::open(args.output.as_deref())?;
-    let mut session = Session::start(ebpf_log)?;
-    let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
-    let mut exit = Exit::Ok;
-    let mut command = None;
-    if args.command.is_empty() {
-        wait(&mut session, &mut signals, args.duration, None).await?;
-    } else {
-        let keeps_stdout = matches!(output, Output::File(..));
-        let mut child = spawn(&args.command, keeps_stdout)?;
-        let status = wait(&mut session, &mut signals, None, Some(&mut child)).await?;
-        exit = status.map_or(Exit::Ok, command_exit);
-        command = Some(CommandReport {
-            argv: args.command.iter().map(printable).collect(),
-            status: status.and_then(|status| status.code()),
-            signal: status.and_then(|status| status.signal()),
-        });
-    }
-    session.poll(true);
-    let report = Report::new(&session.model, session.coverage(), &session.host, command);
+    let (report, exit) = match &args.from {
+        Some(path) => {
+            let Replayed { kernel, model, coverage, command } = replay(path, &mut ())?;
+            let command = command.map(CommandReport::from);
+            (Report::of_recording(&model, &coverage, kernel, command), Exit::Ok)
+        }
+        None => window::runtime()?.block_on(live(args, ebpf_log, &output))?,
+    };
     let text = match args.format {
         Format::Text => render(&report, output.style()),
         Format::Json => {
@@ -69,104 +36,17 @@ async fn report(args: ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Signals that end the window, or are the command's.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-}
-
-/// Reads until the window ends: by time, by the command's end, or by a signal. A command gets the
-/// signal instead (Ctrl-C at a terminal reaches it by itself), and the window ends when it does.
-async fn wait(
-    session: &mut Session,
-    signals: &mut Signals,
-    duration: Option<Duration>,
-    mut child: Option<&mut Child>,
-) -> Result<Option<ExitStatus>, Failure> {
-    let mut ticks = interval_at(Instant::now() + DRAIN_INTERVAL, DRAIN_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = duration.map(|duration| Instant::now() + duration);
-    let mut drains = 0;
-    loop {
-        let pid = child.as_ref().and_then(|child| child.id());
-        tokio::select! {
-            _ = ticks.tick() => {
-                drains += 1;
-                if drains % DRAINS_PER_POLL == 0 {
-                    session.poll(false);
-                } else {
-                    session.drain();
-                }
-            }
-            () = sleep_until(end) => return Ok(None),
-            status = ended(child.as_deref_mut()) => {
-                return status.map(Some).context("cannot wait for the command").or_exit(Exit::CannotMeasure);
-            }
-            _ = signals.interrupt.recv() => match pid {
-                None => return Ok(None),
-                // A terminal sends Ctrl-C to the whole foreground group; sending it once more
-                // would be a second Ctrl-C to the command.
-                Some(_) if io::IsTerminal::is_terminal(&io::stdin()) => {}
-                Some(pid) => forward(pid, libc::SIGINT),
-            },
-            _ = signals.terminate.recv() => match pid {
-                None => return Ok(None),
-                Some(pid) => forward(pid, libc::SIGTERM),
-            },
-        }
-    }
-}
-
-async fn sleep_until(end: Option<Instant>) {
-    match end {
-        Some(end) => tokio::time::sleep_until(end).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn ended(child: Option<&mut Child>) -> io::Result<ExitStatus> {
-    match child {
-        Some(child) => child.wait().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn forward(pid: u32, signal: i32) {
-    // SAFETY: plain system call; the child has not been waited for, so the pid is its.
-    unsafe { libc::kill(pid as libc::pid_t, signal) };
-}
-
-fn spawn(argv: &[OsString], keeps_stdout: bool) -> Result<Child, Failure> {
-    let program = &argv[0];
-    let mut command = Command::new(program);
-    command.args(&argv[1..]);
-    if !keeps_stdout {
-        let stderr = std::os::fd::AsFd::as_fd(&io::stderr()).try_clone_to_owned();
-        command.stdout(stderr.map_or_else(|_| Stdio::null(), Stdio::from));
-    }
-    command.spawn().map_err(|error| Failure {
-        exit: match error.kind() {
-            io::ErrorKind::NotFound => Exit::NotFound,
-            _ => Exit::NotExecutable,
-        },
-        error: anyhow::Error::new(error).context(format!("cannot run {}", printable(program))),
-    })
-}
-
-fn command_exit(status: ExitStatus) -> Exit {
-    let killed = || status.signal().map_or(1, |signal| 128 + signal);
-    Exit::Command(status.code().unwrap_or_else(killed) as u8)
-}
-
-fn printable(text: &OsString) -> String {
-    crate::identity::printable(std::os::unix::ffi::OsStrExt::as_bytes(text.as_os_str()))
+async fn live(
+    args: &ReportArgs,
+    ebpf_log: bool,
+    output: &Output,
+) -> Result<(Report, Exit), Failure> {
+    let sink = RecordingSink::maker(args.record.clone(), Limits::default());
+    let mut session = Session::start_with(ebpf_log, sink)?;
+    let keeps_stdout = matches!(output, Output::File(..));
+    let (exit, command) =
+        window::observe(&mut session, args.duration, &args.command, keeps_stdout).await?;
+    session.finish(command.clone())?;
+    let command = command.map(CommandReport::from);
+    Ok((Report::new(&session.model, session.coverage(), &session.host, command), exit))
 }

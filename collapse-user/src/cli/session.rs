@@ -9,13 +9,25 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     kernel::inspect::{Inspected, ModuleState},
     model::Model,
-    plan::Plan,
+    plan::{Coverage, Plan},
     probe::{Limits, Probe},
-    source::live::Live,
+    source::{Batch, live::Live, recording::Command},
 };
 
 /// Time between readings of the ring, so that it does not fill up.
 pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What takes batches beside the model. It keeps its errors for the end.
+pub trait Sink {
+    /// Takes a batch and passes it on to the model.
+    fn batch(&mut self, batch: Batch, coverage: &Coverage, model: &mut Model);
+
+    /// Whether it wants no more.
+    fn is_done(&self) -> bool;
+
+    /// Takes the end of the window, in which this command ran, if any.
+    fn finish(&mut self, command: Option<Command>) -> Result<(), Failure>;
+}
 
 /// Attached programs, and the model of what they saw.
 pub struct Session {
@@ -24,12 +36,21 @@ pub struct Session {
     /// What came of it so far.
     pub model: Model,
     live: Live,
+    sink: Option<Box<dyn Sink>>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 impl Session {
     /// Attaches everything and takes the first reading.
     pub fn start(ebpf_log: bool) -> Result<Self, Failure> {
+        Self::start_with(ebpf_log, |_, _| Ok(None))
+    }
+
+    /// The same, with what takes every batch.
+    pub fn start_with(
+        ebpf_log: bool,
+        sink: impl FnOnce(&Inspected, &Coverage) -> Result<Option<Box<dyn Sink>>, Failure>,
+    ) -> Result<Self, Failure> {
         if ebpf_log {
             let _ = env_logger::builder().filter_level(log::LevelFilter::Debug).try_init();
         }
@@ -41,13 +62,14 @@ impl Session {
             Probe::load(&plan, Limits::default(), ebpf_log).or_exit(Exit::CannotMeasure)?;
         let log = if ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
         let live = Live::new(probe, plan.kernel.kvm_vm_list).or_exit(Exit::CannotMeasure)?;
-        let mut session = Self { host, model: Model::default(), live, log };
+        let sink = sink(&host, live.coverage())?;
+        let mut session = Self { host, model: Model::default(), live, sink, log };
         session.poll(false);
         Ok(session)
     }
 
     /// What is seen and what is not.
-    pub fn coverage(&self) -> &crate::plan::Coverage {
+    pub fn coverage(&self) -> &Coverage {
         self.live.coverage()
     }
 
@@ -64,7 +86,22 @@ impl Session {
 
     /// Brings the model up to date; with `last`, completely.
     pub fn poll(&mut self, last: bool) {
-        self.model.apply(self.live.poll(last));
+        let batch = self.live.poll(last);
+        match &mut self.sink {
+            None => self.model.apply(batch),
+            Some(sink) => sink.batch(batch, self.live.coverage(), &mut self.model),
+        }
+    }
+
+    /// Whether what takes the batches wants no more.
+    pub fn is_done(&self) -> bool {
+        self.sink.as_ref().is_some_and(|sink| sink.is_done())
+    }
+
+    /// Takes the last batch and ends the window, in which this command ran, if any.
+    pub fn finish(&mut self, command: Option<Command>) -> Result<(), Failure> {
+        self.poll(true);
+        self.sink.as_mut().map_or(Ok(()), |sink| sink.finish(command))
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     kernel::inspect::Inspected,
     model::{Model, Vm},
     plan::{Coverage, Mmu},
+    source::recording,
 };
 
 /// Name and version of the JSON format. Keys are added, never renamed.
@@ -85,6 +86,13 @@ pub struct CommandReport {
     pub signal: Option<i32>,
 }
 
+impl From<recording::Command> for CommandReport {
+    fn from(command: recording::Command) -> Self {
+        let recording::Command { argv, status, signal } = command;
+        Self { argv, status, signal }
+    }
+}
+
 /// One signal's coverage.
 #[derive(Clone, Debug, Serialize)]
 pub struct SignalReport {
@@ -109,6 +117,16 @@ impl Report {
         command: Option<CommandReport>,
     ) -> Self {
         Self::of(model, coverage, release(host), command, |_| true)
+    }
+
+    /// Sums up what a recording told that was made on `kernel`.
+    pub fn of_recording(
+        model: &Model,
+        coverage: &Coverage,
+        kernel: String,
+        command: Option<CommandReport>,
+    ) -> Self {
+        Self::of(model, coverage, kernel, command, |_| true)
     }
 
     /// Sums up a model without listing VMs that ended: all that a live view shows.

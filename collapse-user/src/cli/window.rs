@@ -1,0 +1,158 @@
+//! One window of observation: a time span, a command from start to end, or until a signal.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt as _,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use super::session::{DRAIN_INTERVAL, Session};
+use crate::{
+    exit::{Exit, Failure, OrExit as _},
+    source::recording,
+};
+
+/// Drains between two updates of the model, which bounds what is held in between.
+const DRAINS_PER_POLL: u32 = 10;
+
+/// Where windows run.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().or_exit(Exit::CannotMeasure)
+}
+
+/// Signals that end the window, or are the command's.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+}
+
+/// Observes until the window ends: the exit code, and the command that was run, if any.
+pub(super) async fn observe(
+    session: &mut Session,
+    duration: Option<Duration>,
+    argv: &[OsString],
+    keeps_stdout: bool,
+) -> Result<(Exit, Option<recording::Command>), Failure> {
+    let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
+    if argv.is_empty() {
+        wait(session, &mut signals, duration, None).await?;
+        return Ok((Exit::Ok, None));
+    }
+    let mut child = spawn(argv, keeps_stdout)?;
+    let status = wait(session, &mut signals, None, Some(&mut child)).await?;
+    let command = recording::Command {
+        argv: argv.iter().map(printable).collect(),
+        status: status.and_then(|status| status.code()),
+        signal: status.and_then(|status| status.signal()),
+    };
+    Ok((status.map_or(Exit::Ok, command_exit), Some(command)))
+}
+
+/// Reads until the window ends: by time, by the command's end, or by a signal. A command gets the
+/// signal instead (Ctrl-C at a terminal reaches it by itself), and the window ends when it does.
+async fn wait(
+    session: &mut Session,
+    signals: &mut Signals,
+    duration: Option<Duration>,
+    mut child: Option<&mut Child>,
+) -> Result<Option<ExitStatus>, Failure> {
+    let mut ticks = interval_at(Instant::now() + DRAIN_INTERVAL, DRAIN_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = duration.map(|duration| Instant::now() + duration);
+    let mut drains = 0;
+    loop {
+        let pid = child.as_ref().and_then(|child| child.id());
+        tokio::select! {
+            _ = ticks.tick() => {
+                drains += 1;
+                if drains % DRAINS_PER_POLL == 0 {
+                    session.poll(false);
+                } else {
+                    session.drain();
+                }
+                if child.is_none() && session.is_done() {
+                    return Ok(None);
+                }
+            }
+            () = sleep_until(end) => return Ok(None),
+            status = ended(child.as_deref_mut()) => {
+                return status.map(Some).context("cannot wait for the command").or_exit(Exit::CannotMeasure);
+            }
+            _ = signals.interrupt.recv() => match pid {
+                None => return Ok(None),
+                // A terminal sends Ctrl-C to the whole foreground group; sending it once more
+                // would be a second Ctrl-C to the command.
+                Some(_) if io::IsTerminal::is_terminal(&io::stdin()) => {}
+                Some(pid) => forward(pid, libc::SIGINT),
+            },
+            _ = signals.terminate.recv() => match pid {
+                None => return Ok(None),
+                Some(pid) => forward(pid, libc::SIGTERM),
+            },
+        }
+    }
+}
+
+async fn sleep_until(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ended(child: Option<&mut Child>) -> io::Result<ExitStatus> {
+    match child {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn forward(pid: u32, signal: i32) {
+    // SAFETY: plain system call; the child has not been waited for, so the pid is its.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
+}
+
+fn spawn(argv: &[OsString], keeps_stdout: bool) -> Result<Child, Failure> {
+    let program = &argv[0];
+    let mut command = Command::new(program);
+    command.args(&argv[1..]);
+    if !keeps_stdout {
+        let stderr = std::os::fd::AsFd::as_fd(&io::stderr()).try_clone_to_owned();
+        command.stdout(stderr.map_or_else(|_| Stdio::null(), Stdio::from));
+    }
+    command.spawn().map_err(|error| Failure {
+        exit: match error.kind() {
+            io::ErrorKind::NotFound => Exit::NotFound,
+            _ => Exit::NotExecutable,
+        },
+        error: anyhow::Error::new(error).context(format!("cannot run {}", printable(program))),
+    })
+}
+
+fn command_exit(status: ExitStatus) -> Exit {
+    let killed = || status.signal().map_or(1, |signal| 128 + signal);
+    Exit::Command(status.code().unwrap_or_else(killed) as u8)
+}
+
+fn printable(text: &OsString) -> String {
+    crate::identity::printable(std::os::unix::ffi::OsStrExt::as_bytes(text.as_os_str()))
+}
