@@ -2,10 +2,11 @@
 //!
 //! Data flows one way: [`probe`] attaches the eBPF programs that [`plan`] chose for the running
 //! [`kernel`]; [`source`] turns what they counted and recorded into batches; [`model`] makes VMs,
-//! regions and spans of them; [`report`] shows the model.
+//! regions and spans of them; [`report`] and [`events`] show the model.
 
 pub mod cli;
 pub mod clock;
+pub mod events;
 pub mod exit;
 pub mod identity;
 pub mod kernel;

@@ -1,19 +1,24 @@
 //! The command line.
 
 mod doctor;
+mod events;
 mod live;
 mod output;
 mod record;
 mod replay;
 mod report;
+mod schema;
 mod session;
 mod window;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    events::{KINDS, Sample},
+    exit::{Exit, Failure},
+};
 
 /// See KVM's huge pages being split, zapped and recovered.
 ///
@@ -45,6 +50,18 @@ enum Command {
     /// COMMAND, Ctrl-C ends the recording.
     #[command(after_help = Exit::HELP)]
     Record(RecordArgs),
+    /// Print every event as a line of JSON.
+    ///
+    /// Consecutive changes of one kind by one thread are one line. Filters run in this program, not
+    /// in the kernel, so they make the output smaller but not the measurement cheaper. Single
+    /// changes with their SPTEs are not to be had yet.
+    #[command(after_help = Exit::HELP)]
+    Events(EventsArgs),
+    /// Print the JSON Schema of an output.
+    Schema {
+        /// Which output.
+        of: schema::Schema,
+    },
     /// Tell what can be seen on this kernel, and by which hooks.
     #[command(after_help = Exit::HELP)]
     Doctor(DoctorArgs),
@@ -111,6 +128,40 @@ struct RecordArgs {
 }
 
 #[derive(Debug, Args)]
+struct EventsArgs {
+    /// Only VMs of this process id, or with this in their name.
+    #[arg(long, value_name = "PID|NAME")]
+    vm: Option<String>,
+    /// Only events of these kinds.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(KINDS))]
+    kind: Vec<String>,
+    /// Only changes of these causes.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(causes()))]
+    cause: Vec<String>,
+    /// Only events of the slot with this id.
+    #[arg(long, value_name = "N")]
+    slot: Option<u16>,
+    /// Only changes in one region of N, always the same ones.
+    #[arg(long, value_name = "1/N", value_parser = parse_sample)]
+    sample: Option<Sample>,
+    /// End after so many events.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Write to a file.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Length of the window, such as 10s, 500ms or 2m.
+    #[arg(long, short, value_parser = parse_duration, conflicts_with = "command")]
+    duration: Option<Duration>,
+    /// Events of a recording instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command"])]
+    from: Option<PathBuf>,
+    /// Command to run meanwhile.
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
 struct DoctorArgs {
     /// Format of the answer.
     #[arg(long, short, value_enum, default_value_t)]
@@ -150,6 +201,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match command.unwrap_or(Command::Live(LiveArgs::default())) {
         Command::Live(args) => live::run(&args, ebpf_log),
         Command::Report(args) => report::run(&args, ebpf_log),
+        Command::Events(args) => events::run(args, ebpf_log),
+        Command::Schema { of } => schema::run(of),
         Command::Record(args) => record::run(args, ebpf_log),
         Command::Doctor(args) => doctor::run(args.format),
     }
@@ -169,6 +222,16 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     let number: f64 = number.parse().map_err(|_| "expected a number such as 10s".to_owned())?;
     let duration = Duration::try_from_secs_f64(number * seconds).map_err(|e| e.to_string())?;
     if duration.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(duration) }
+}
+
+fn causes() -> impl Iterator<Item = &'static str> {
+    collapse_common::Cause::ALL.iter().map(|cause| cause.name())
+}
+
+/// `1/N`.
+fn parse_sample(text: &str) -> Result<Sample, String> {
+    let n = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+    n.map(Sample).ok_or_else(|| "expected 1/N, such as 1/100".to_owned())
 }
 
 /// A number of bytes with a unit: `k`, `M`, `G` (powers of 1024), or none.
