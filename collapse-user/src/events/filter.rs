@@ -77,7 +77,7 @@ impl Sample {
             let (first, next) = (region * size, (region + 1) * size);
             let (gfn, next) = (change.gfn.max(first), end.min(next));
             let count = (next.saturating_sub(gfn) / step) as u32;
-            let wanted = hash(vm.born ^ first / 512) % self.0 == 0;
+            let wanted = hash(vm.born ^ (first / 512)).is_multiple_of(self.0);
             (wanted && count > 0).then_some(Change { gfn, count, ..change })
         })
     }

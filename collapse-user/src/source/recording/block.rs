@@ -57,9 +57,9 @@ pub struct Head {
 impl Head {
     /// Takes it apart.
     pub fn new(bytes: [u8; HEAD]) -> Self {
-        let [kind, a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
-        let word = u32::from_le_bytes;
-        Self { kind, stored: word([a, b, c, d]), full: word([e, f, g, h]), crc: word([i, j, k, l]) }
+        let [kind, words @ ..] = bytes;
+        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| words[at * 4 + byte]));
+        Self { kind, stored: word(0), full: word(1), crc: word(2) }
     }
 
     /// Length of the block with its head.

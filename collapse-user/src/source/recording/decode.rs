@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use super::{
     Malformed,
     wire::{
-        BatchRecord, CellsRecord, ChangeKind, EventRecord, EventsRecord, KindRecord, ReadingRecord,
-        SlotRecord, State, transition, vm_key,
+        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, KindRecord,
+        ReadingRecord, SlotRecord, State, transition, vm_key,
     },
 };
 use crate::source::{Batch, Change, Collapse, Event, EventKind, Slot, VmReading};
@@ -159,16 +159,16 @@ impl Decoder {
         let vm = self.vm(record.vm)?;
         let nothing = VmReading { vm, pages: None, process: None, fd: None };
         let reading = self.state.readings.entry(record.vm).or_insert(nothing);
-        if let Some(pages) = record.pages {
+        if let Changed::To(pages) = record.pages {
             let before = reading.pages.unwrap_or_default();
             reading.pages = pages.map(|change| {
                 std::array::from_fn(|size| before[size].wrapping_add_signed(change[size]))
             });
         }
-        if let Some(process) = record.process {
+        if let Changed::To(process) = record.process {
             reading.process = process;
         }
-        if let Some(fd) = record.fd {
+        if let Changed::To(fd) = record.fd {
             reading.fd = fd;
         }
         Ok(reading.clone())

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::{
     block::{self, Kind},
     wire::{
-        BatchRecord, CellsRecord, ChangeKind, EventRecord, EventsRecord, KindRecord, ReadingRecord,
-        State, vm_record,
+        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, KindRecord,
+        ReadingRecord, State, vm_record,
     },
 };
 use crate::source::{Batch, Change, Event, EventKind, VmReading};
@@ -172,12 +172,13 @@ fn changed(vm: u32, before: Option<&VmReading>, now: &VmReading) -> ReadingRecor
         let before = pages_before.unwrap_or_default();
         std::array::from_fn(|size| pages[size].wrapping_sub(before[size]) as i64)
     });
+    let process_changed = before.is_none_or(|before| before.process != now.process);
+    let fd_changed = before.is_none_or(|before| before.fd != now.fd);
     ReadingRecord {
         vm,
-        pages: (now.pages != pages_before).then_some(pages),
-        process: (Some(&now.process) != before.map(|before| &before.process))
-            .then(|| now.process.clone()),
-        fd: (Some(now.fd) != before.map(|before| before.fd)).then_some(now.fd),
+        pages: Changed::when(now.pages != pages_before, || pages),
+        process: Changed::when(process_changed, || now.process.clone()),
+        fd: Changed::when(fd_changed, || now.fd),
     }
 }
 

@@ -104,12 +104,16 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
     let cells = || prop::collection::vec((0..COUNTERS, any::<u64>()), 1..5);
     let row = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
         let mut row = Box::new([0; COUNTERS]);
-        cells.into_iter().for_each(|(at, n)| row[at] = n);
+        for (at, n) in cells {
+            row[at] = n;
+        }
         (key(vm), Cause::from_number(cause).unwrap(), row)
     });
     let latency = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
         let mut row = Box::new([[0; BUCKETS]; OUTCOMES]);
-        cells.into_iter().for_each(|(at, n)| row[at % OUTCOMES][at % BUCKETS] = n);
+        for (at, n) in cells {
+            row[at % OUTCOMES][at % BUCKETS] = n;
+        }
         (key(vm), Cause::from_number(cause).unwrap(), row)
     });
     let batch = (
@@ -264,7 +268,9 @@ fn a_flight_that_was_killed_leaves_two_files_to_concatenate() {
     let limits = Limits { max_size: Some(6000), flight: Some(Duration::from_hours(1)) };
     let mut recorder = Recorder::create(&path, String::new(), &coverage(), limits).unwrap();
     let batches = seconds(300);
-    batches.iter().for_each(|batch| recorder.batch(batch, &coverage()).unwrap());
+    for batch in &batches {
+        recorder.batch(batch, &coverage()).unwrap();
+    }
     let size = |path: &Path| std::fs::metadata(path).unwrap().len();
     let old = path.with_extension("old");
     assert!(size(&old) + size(&path) < 6500);
@@ -283,7 +289,9 @@ fn what_held_before_a_flight_is_known_in_it() {
     let flight = Some(Duration::from_secs(5));
     let (kept, _) = read(&record(&batches, Limits { max_size: None, flight }, None));
     let mut model = crate::model::Model::default();
-    kept.into_iter().for_each(|batch| model.apply(batch));
+    for batch in kept {
+        model.apply(batch);
+    }
     let vm = &model.vms[&key(1)];
     assert!(vm.logging && vm.episodes.kept().next().unwrap().began_before);
 }

@@ -154,14 +154,28 @@ pub struct BatchRecord {
     pub losses: Vec<(u32, u64)>,
 }
 
+/// A value that is told only when it changes.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Changed<T> {
+    Same,
+    To(T),
+}
+
+impl<T> Changed<T> {
+    /// `to`, if it changed.
+    pub fn when(changed: bool, to: impl FnOnce() -> T) -> Self {
+        if changed { Self::To(to()) } else { Self::Same }
+    }
+}
+
 /// What changed of a live VM.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReadingRecord {
     /// Place of the VM.
     pub vm: u32,
-    pub pages: Option<PagesRecord>,
-    pub process: Option<Option<VmProcess>>,
-    pub fd: Option<Option<u32>>,
+    pub pages: Changed<PagesRecord>,
+    pub process: Changed<Option<VmProcess>>,
+    pub fd: Changed<Option<u32>>,
 }
 
 /// New gauges, as changes; `None` if there are none.

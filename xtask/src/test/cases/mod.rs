@@ -6,6 +6,7 @@ mod life;
 mod observed;
 mod oracle;
 mod readme;
+mod recordings;
 mod scenarios;
 mod streams;
 
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(scenarios::cases());
     cases.extend(hardship::cases());
     cases.extend(life::cases());
+    cases.extend(recordings::cases());
     cases.extend(readme::cases());
     cases
 }
