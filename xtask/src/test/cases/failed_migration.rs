@@ -6,7 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::observed::{self, Run, count, same};
+use super::{
+    observed::{self, Run, count, same},
+    timeline::timeline,
+};
 use crate::{
     lab::{Outcome, TESTED},
     test::lab::Case,
@@ -22,6 +25,9 @@ pub const OTHER_MMUS: [(&str, &str); 7] = [
     ("6.1", "npt=0"),
     ("6.12", "npt=0"),
 ];
+
+/// 2 MiB regions of the guest.
+const REGIONS: u64 = 32;
 
 /// The scenario on every kernel with its default MMU, and on the other MMUs.
 pub fn cases() -> Vec<Case> {
@@ -57,6 +63,7 @@ fn check(outcome: &Outcome) -> Result<()> {
     run.against_tracefs()?;
     same("recoveries in place", count(vm, "/recoveries/in_place"), Some(run.oracle.recovers))?;
     against_workload(&run, vm, old, tdp)?;
+    timeline(&run, vm, REGIONS)?;
     run.trust(old)
 }
 
@@ -73,7 +80,7 @@ fn against_workload(run: &Run, vm: &Value, old: bool, tdp: bool) -> Result<()> {
     let slot = &run.header["vms"][0]["slots"][1];
     let pages = count(slot, "/pages").context("no slot in the header")?;
     let regions = pages / 512;
-    same("regions", regions, 32)?;
+    same("regions", regions, REGIONS)?;
     let eager = tdp && !old;
     let cause = if eager { "eager_split" } else { "guest_fault_logging" };
     same("splits", count(vm, "/splits/total"), Some(regions))?;

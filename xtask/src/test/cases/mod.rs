@@ -8,6 +8,7 @@ mod oracle;
 mod readme;
 mod scenarios;
 mod streams;
+mod timeline;
 
 use super::lab::Case;
 

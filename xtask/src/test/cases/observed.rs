@@ -94,7 +94,7 @@ impl Run {
     }
 
     /// Events that the report knows that it missed because the kernel skipped its programs.
-    fn skipped(&self) -> u64 {
+    pub fn skipped(&self) -> u64 {
         count(&self.report, "/losses/program_skipped").unwrap_or(0)
     }
 
