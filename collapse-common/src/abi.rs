@@ -481,6 +481,8 @@ pub struct Kernel {
     pub slot_as_id: u32,
     /// `mmu_notifier_range.event`.
     pub range_event: u32,
+    /// `task_struct.flags`.
+    pub task_flags: u32,
     /// `page.private`.
     pub page_private: u32,
     /// `kvm_mmu_page.gfn`.
@@ -506,6 +508,8 @@ pub struct Kernel {
     pub row_shift: u32,
     /// Whether guest faults are timed.
     pub time_faults: u32,
+    /// Padding.
+    pub pad: u32,
     /// Address of the `vm_list` variable, 0 if hidden.
     pub vm_list: u64,
     /// Address of the `page_offset_base` variable, 0 if hidden.
@@ -535,6 +539,7 @@ impl Kernel {
         slot_id: Self::UNKNOWN,
         slot_as_id: Self::UNKNOWN,
         range_event: Self::UNKNOWN,
+        task_flags: Self::UNKNOWN,
         page_private: Self::UNKNOWN,
         sp_translation: Self::UNKNOWN,
         translation_shift: 12,
@@ -547,6 +552,7 @@ impl Kernel {
         preemptible: 0,
         row_shift: 0,
         time_faults: 0,
+        pad: 0,
         vm_list: 0,
         page_offset_base: 0,
         vmemmap_base: 0,
@@ -599,6 +605,6 @@ layouts! {
     Thread = 192,
     Slot = 24,
     Mark = 152,
-    Kernel = 160,
+    Kernel = 168,
     VmGauges = 80,
 }

@@ -43,6 +43,16 @@ if [ -e $nx/nx_huge_pages_recovery_period_ms ]; then
 fi";
 const NX_OFF: &str = "echo off >$nx/nx_huge_pages";
 
+/// khugepaged collapses what the scenario splits, and is stopped again.
+const KHUGEPAGED: &str = "\
+thp=/sys/kernel/mm/transparent_hugepage/khugepaged
+echo 10 >$thp/scan_sleep_millisecs
+echo 10 >$thp/alloc_sleep_millisecs
+echo 65536 >$thp/pages_to_scan
+workload run 'touch; madvise split; touch; hold 2000; touch' --size 16M --name khugepaged
+echo 4294967295 >$thp/scan_sleep_millisecs
+echo 1 >$thp/pages_to_scan";
+
 /// All scenarios one after the other in one report, per kernel and MMU.
 pub fn cases() -> Vec<Case> {
     let defaults = TESTED.into_iter().map(|kernel| case(kernel, &[]));
@@ -58,6 +68,7 @@ fn case(kernel: &'static str, kvm: &[&str]) -> Case {
             _ => writeln!(script, "{run}"),
         };
     }
+    let _ = writeln!(script, "{KHUGEPAGED}");
     let command = ["sh", "/bin/observe.sh", "/out", "sh", "-c", &script];
     Case {
         // Two CPUs where the emulator is at its steadiest.
@@ -101,6 +112,8 @@ fn causes(vm: &Value, eager: bool, old: bool) -> Result<()> {
         }
         "madvise" if old => (&[], &["notifier_clear"]),
         "madvise" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
+        // Named like the kernel's thread, which must not be mistaken for it.
+        "khugepaged" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
         "mprotect" | "fork-cow" => (&[], &["notifier_protect"]),
         "memslot" => (&[], &["slot_deleted"]),
         "steady" => (&[], &[]),
