@@ -56,7 +56,28 @@ echo 1 >$thp/pages_to_scan";
 /// All scenarios one after the other in one report, per kernel and MMU.
 pub fn cases() -> Vec<Case> {
     let defaults = TESTED.into_iter().map(|kernel| case(kernel, &[]));
-    defaults.chain(OTHER_MMUS.into_iter().map(|(kernel, kvm)| case(kernel, &[kvm]))).collect()
+    let others = OTHER_MMUS.into_iter().map(|(kernel, kvm)| case(kernel, &[kvm]));
+    defaults.chain(others).chain([crowded()]).collect()
+}
+
+/// Four vCPUs on one CPU where the kernel preempts programs in the middle of an event: what a program
+/// is skipped for then must be seen all the same.
+fn crowded() -> Case {
+    const COMMAND: [&str; 7] =
+        ["sh", "/bin/observe.sh", "/out", "workload", "race", "--vcpus", "4"];
+    Case {
+        cpus: 1,
+        timeout: Duration::from_secs(150),
+        files: vec![observed::script()],
+        ..Case::new("more vCPUs than CPUs, against tracefs", "7.3", &COMMAND, check_crowded)
+    }
+}
+
+fn check_crowded(outcome: &Outcome) -> Result<()> {
+    outcome.success()?;
+    let run = Run::read(outcome.files.as_deref().context("no files came back")?)?;
+    run.against_tracefs()?;
+    run.trust(false)
 }
 
 fn case(kernel: &'static str, kvm: &[&str]) -> Case {
@@ -111,9 +132,8 @@ fn causes(vm: &Value, eager: bool, old: bool) -> Result<()> {
             (logging, COLLAPSED)
         }
         "madvise" if old => (&[], &["notifier_clear"]),
-        "madvise" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
-        // Named like the kernel's thread, which must not be mistaken for it.
-        "khugepaged" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
+        // Khugepaged's is named like the kernel's thread, which must not be mistaken for it.
+        "madvise" | "khugepaged" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
         "mprotect" | "fork-cow" => (&[], &["notifier_protect"]),
         "memslot" => (&[], &["slot_deleted"]),
         "steady" => (&[], &[]),
