@@ -160,7 +160,7 @@ mod tests {
     };
 
     fn report(vms: u64, window_ns: u64) -> Report {
-        let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new() };
+        let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 1 };
         let vm = |born| VmReport::new(&Vm::new(VmKey { kvm: 1, born }), &coverage);
         Report {
             schema: crate::report::SCHEMA,

@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use super::observed::{Run, count, same};
 
+/// At least as many CPUs as a case has.
+const FEW_CPUS: u64 = 4;
+
 /// A span of time, ns.
 type Span = (u64, u64);
 
@@ -37,16 +40,19 @@ pub fn timeline(run: &Run, vm: &Value, regions: u64) -> Result<()> {
 
     let faults = count(vm, "/faults/while_logging").context("no faults")?;
     same("faults in the episode", at("/cost/logging/faults")?, faults)?;
-    let timed = count(vm, "/latency/total/count").context("no latency")?;
-    let total = count_of(vm, "/faults/total")?;
-    within("faults timed", timed, (total.saturating_sub(run.skipped()), total))?;
-    let outcomes = vm["latency"]["by_outcome"].as_object().context("no outcomes")?;
-    let by_outcome = |name: &str| outcomes.get(name).and_then(|of| count(of, "/count"));
-    let fast = count_of(vm, "/faults/fast")?;
-    let timed = by_outcome("fast").unwrap_or(0);
-    within("fast faults timed", timed, (fast.saturating_sub(run.skipped()), fast))?;
-    let huge = count_of(vm, "/installs/by_level/2m")?;
-    ensure!(by_outcome("huge") >= Some(huge), "fewer huge faults timed than the {huge} there were");
+    let one_in = count_of(vm, "/latency/timed_one_in")?;
+    // One in so many on each CPU.
+    let of = |faults: u64| {
+        let few = FEW_CPUS + run.skipped();
+        ((faults / one_in).saturating_sub(few), faults / one_in + few)
+    };
+    within(
+        "faults timed",
+        count_of(vm, "/latency/total/count")?,
+        of(count_of(vm, "/faults/total")?),
+    )?;
+    let fast = count(vm, "/latency/by_outcome/fast/count").unwrap_or(0);
+    within("fast faults timed", fast, of(count_of(vm, "/faults/fast")?))?;
 
     // One vCPU: what faults took of its time cannot be more than it had.
     let touches = run.phases.iter().filter(|phase| phase["phase"] == "touch");
