@@ -9,6 +9,8 @@ pub enum Exit {
     Ok,
     /// Wrong usage.
     Usage,
+    /// What was measured is wrong (`selftest`).
+    Failed,
     /// Output could not be written.
     Output,
     /// Nothing can be measured here: no permission, no KVM, no kprobes.
@@ -29,6 +31,7 @@ impl Exit {
         match self {
             Self::Ok => 0,
             Self::Usage => 2,
+            Self::Failed => 119,
             Self::Output => 120,
             Self::CannotMeasure => 121,
             Self::Partial => 123,
@@ -43,6 +46,7 @@ impl Exit {
 Exit status:
   0    success
   2    wrong usage
+  119  selftest: a signal is wrong
   120  the output could not be written
   121  nothing can be measured here: no permission, no KVM, no kprobes, no BTF
   123  doctor: only part can be seen
