@@ -1,5 +1,6 @@
 //! The life of huge pages through a failed migration, on every kernel and MMU: the report against
-//! the workload's own account and against an independent tracefs recording of the same run.
+//! the workload's own account and against an independent tracefs recording of the same run, and then
+//! what `collapse selftest` says.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     observed::{self, Run, count, same},
+    selftest,
     timeline::timeline,
 };
 use crate::{
@@ -29,6 +31,11 @@ pub const OTHER_MMUS: [(&str, &str); 7] = [
 /// 2 MiB regions of the guest.
 const REGIONS: u64 = 32;
 
+/// What the selftest's exit status says is in its verdict, too.
+const SCRIPT: &str = "
+    sh /bin/observe.sh /out workload failed-migration || exit $?
+    collapse selftest --format json >/out/selftest.json || true";
+
 /// The scenario on every kernel with its default MMU, and on the other MMUs.
 pub fn cases() -> Vec<Case> {
     let defaults = TESTED.into_iter().map(|kernel| case(kernel, &[]));
@@ -39,21 +46,23 @@ fn case(kernel: &'static str, kvm: &[&str]) -> Case {
     Case {
         // Two CPUs where the emulator is at its steadiest.
         cpus: if kvm.is_empty() { 2 } else { 1 },
-        timeout: Duration::from_secs(150),
+        timeout: Duration::from_secs(180),
         kvm: kvm.iter().map(ToString::to_string).collect(),
         files: vec![observed::script()],
         ..Case::new(
             "failed-migration, against workload and tracefs",
             kernel,
-            &["sh", "/bin/observe.sh", "/out", "workload", "failed-migration"],
+            &["sh", "-c", SCRIPT],
             check,
         )
     }
 }
 
 fn check(outcome: &Outcome) -> Result<()> {
+    let files = outcome.files.as_deref().context("no files came back")?;
     outcome.success()?;
-    let run = Run::read(outcome.files.as_deref().context("no files came back")?)?;
+    selftest::judge(files)?;
+    let run = Run::read(files)?;
     let vms = run.report["vms"].as_array().context("no VMs in the report")?;
     same("VMs", vms.len(), 1)?;
     let vm = &vms[0];

@@ -7,6 +7,7 @@ mod observed;
 mod oracle;
 mod readme;
 mod scenarios;
+mod selftest;
 mod streams;
 mod timeline;
 
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(scenarios::cases());
     cases.extend(hardship::cases());
     cases.extend(life::cases());
+    cases.extend(selftest::cases());
     cases.extend(readme::cases());
     cases
 }
