@@ -46,7 +46,7 @@ fn case(kernel: &'static str, kvm: &[&str]) -> Case {
     Case {
         // Two CPUs where the emulator is at its steadiest.
         cpus: if kvm.is_empty() { 2 } else { 1 },
-        timeout: Duration::from_secs(180),
+        timeout: Duration::from_mins(3),
         kvm: kvm.iter().map(ToString::to_string).collect(),
         files: vec![observed::script()],
         ..Case::new(
