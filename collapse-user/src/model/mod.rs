@@ -23,7 +23,7 @@ pub use histogram::Histogram;
 pub use history::{Flows, History, KEPT, MERGED, Sample};
 pub use latency::FaultLatencies;
 pub use reconcile::{Grade, Offset, Reconciliation};
-pub use regions::{Lost, Mapping, Recovery, Region, RegionCounts, Regions, Step};
+pub use regions::{Lost, Mapping, Recovery, Refaults, Region, RegionCounts, Regions, Step};
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};

@@ -2,20 +2,32 @@
 
 mod episode;
 mod figures;
+mod format;
+mod keys;
 mod live;
+mod schema;
+mod select;
 #[cfg(test)]
 mod tests;
 mod text;
+mod timeline;
+mod unknown;
 mod vm;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
 pub use figures::{HistogramReport, LatencyReport, StallReport};
+pub use format::Format;
+pub use keys::Name;
 pub use live::{live_lines, live_table};
+pub use schema::schema;
+pub use select::{SelectionReport, VmSelect};
 pub use text::{Style, render};
+pub use timeline::Moment;
 pub use vm::{
     Counts, Faults, PagesBySize, PagesReport, Racing, ReconciliationReport, Recoveries,
     RegionsReport, ResidualBySize, SpanReport, VmReport,
@@ -33,14 +45,16 @@ use crate::{
 pub const SCHEMA: &str = "collapse.report/1";
 
 /// A finished window of observation.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA`].
-    pub schema: &'static str,
+    /// Name and version of this format: `collapse.report/1`.
+    pub schema: Name,
     /// Version of this program.
-    pub version: &'static str,
+    pub version: Name,
     /// The machine.
     pub host: Host,
+    /// When it began, `CLOCK_MONOTONIC` ns; `None` if nothing was read.
+    pub started_ns: Option<u64>,
     /// Length of the window, ns.
     pub window_ns: u64,
     /// The command that was run, if any.
@@ -48,7 +62,7 @@ pub struct Report {
     /// What was seen and what was not.
     pub coverage: Vec<SignalReport>,
     /// Known losses by way, zero included.
-    pub losses: BTreeMap<&'static str, u64>,
+    pub losses: BTreeMap<Name, u64>,
     /// Whether nothing changed while the last counts were read. Only then must residuals be zero.
     pub settled: bool,
     /// SPTE changes in the life of a mapping (installs, splits, zaps, recoveries) whose VM is
@@ -61,12 +75,14 @@ pub struct Report {
     pub vms_ended: u64,
     /// Of those: too long ago to be listed.
     pub vms_forgotten: u64,
+    /// What `--vm` selected; empty without.
+    pub selections: Vec<SelectionReport>,
     /// VMs in the order they appeared.
     pub vms: Vec<VmReport>,
 }
 
 /// The machine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// `uname -r`.
     pub kernel: String,
@@ -75,7 +91,7 @@ pub struct Host {
 }
 
 /// The command that a report was about.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CommandReport {
     /// Program and arguments.
     pub argv: Vec<String>,
@@ -86,10 +102,10 @@ pub struct CommandReport {
 }
 
 /// One signal's coverage.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SignalReport {
     /// The signal.
-    pub signal: &'static str,
+    pub signal: Name,
     /// Whether it is seen.
     pub seen: bool,
     /// Hooks in use.
@@ -97,7 +113,7 @@ pub struct SignalReport {
     /// Why it is not seen, or what its hooks do not show.
     pub reason: Option<String>,
     /// What is not known without it.
-    pub loses: Option<&'static str>,
+    pub loses: Option<Name>,
 }
 
 impl Report {
@@ -126,20 +142,27 @@ impl Report {
         let mut vms: Vec<_> = model.vms.values().filter(|vm| listed(vm)).collect();
         vms.sort_by_key(|vm| vm.key.born);
         Self {
-            schema: SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
+            schema: SCHEMA.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
             host: Host { kernel, mmu: coverage.mmu },
+            started_ns: model.started,
             window_ns: model.window(),
             command,
             coverage: coverage.signals.iter().map(SignalReport::new).collect(),
-            losses: model.losses.clone(),
+            losses: model.losses.iter().map(|(way, n)| ((*way).into(), *n)).collect(),
             settled: model.settled,
             unattributed_changes: model.unattributed.changes(Transition::is_recorded),
             unattributed_ageing: model.unattributed.changes(is_ageing),
             vms_ended: model.ended(),
             vms_forgotten: model.forgotten,
+            selections: Vec::new(),
             vms: vms.into_iter().map(|vm| VmReport::new(vm, coverage)).collect(),
         }
+    }
+
+    /// Keeps only the VMs that any of the selectors selects; all without selectors.
+    pub fn select(&mut self, selectors: &[VmSelect]) {
+        self.selections = select::select(&mut self.vms, selectors);
     }
 }
 
@@ -165,11 +188,11 @@ impl SignalReport {
     pub fn new(status: &crate::plan::SignalStatus) -> Self {
         let seen = status.way.is_some();
         Self {
-            signal: status.signal.name,
+            signal: status.signal.name.into(),
             seen,
             hooks: status.way.into_iter().flatten().map(ToString::to_string).collect(),
             reason: status.reason.clone(),
-            loses: (!seen).then_some(status.signal.loses),
+            loses: (!seen).then(|| status.signal.loses.into()),
         }
     }
 }

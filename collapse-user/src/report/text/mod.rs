@@ -63,7 +63,10 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
         };
         writeln!(out, "command: {} ({end})", command.argv.join(" "))?;
     }
-    if report.vms.is_empty() {
+    for selection in report.selections.iter().filter(|selection| selection.vms == 0) {
+        writeln!(out, "\nNo VM matched {}.", selection.select)?;
+    }
+    if report.vms.is_empty() && report.selections.is_empty() {
         writeln!(out, "\nNo VM was seen.")?;
     }
     for vm in &report.vms {
@@ -113,7 +116,7 @@ fn write_trust(out: &mut String, report: &Report, style: Style) -> fmt::Result {
             out,
             "  {}: {} ({})",
             signal.signal,
-            signal.loses.unwrap_or_default(),
+            signal.loses.as_deref().unwrap_or_default(),
             signal.reason.as_deref().unwrap_or("not attached")
         )?;
     }

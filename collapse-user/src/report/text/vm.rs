@@ -40,6 +40,7 @@ pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
     write_counts(out, "splits", &vm.splits)?;
     write_counts(out, "zaps", &vm.zaps)?;
     write_counts(out, "installs", &vm.installs)?;
+    write_counts(out, "refaults", &vm.refaults)?;
     write_counts(out, "write-protects", &vm.write_protects)?;
     row(out, "recoveries", vm.recoveries.total, &ways(&vm.recoveries))?;
     match &vm.faults {
