@@ -1,5 +1,6 @@
 //! The report: what a run amounts to, as one value. JSON is this value; the text is made from it.
 
+mod checks;
 mod episode;
 mod figures;
 mod format;
@@ -19,13 +20,16 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use checks::{Check, CheckKind, State, checks};
 pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
 pub use figures::{HistogramReport, LatencyReport, StallReport};
 pub use format::Format;
 pub use keys::Name;
 pub use live::{live_lines, live_table};
+pub(crate) use schema::inlined as inlined_schema;
 pub use schema::schema;
 pub use select::{SelectionReport, VmSelect};
+pub(crate) use text::duration as shown_duration;
 pub use text::{Style, render};
 pub use timeline::Moment;
 pub use vm::{
@@ -36,6 +40,8 @@ pub use vm::{
 use collapse_common::Transition;
 
 use crate::{
+    baseline::{self, Baseline, BaselineReport},
+    budget::{Budget, BudgetReport},
     kernel::inspect::Inspected,
     model::{Model, Vm},
     plan::{Coverage, Mmu},
@@ -77,6 +83,12 @@ pub struct Report {
     pub vms_forgotten: u64,
     /// What `--vm` selected; empty without.
     pub selections: Vec<SelectionReport>,
+    /// Whether the budgets were kept.
+    pub budgets: Vec<BudgetReport>,
+    /// How it compares with earlier reports.
+    pub baseline: Vec<BaselineReport>,
+    /// The coverage that was demanded; `None` if none was.
+    pub required_coverage: Option<RequiredCoverage>,
     /// VMs in the order they appeared.
     pub vms: Vec<VmReport>,
 }
@@ -99,6 +111,36 @@ pub struct CommandReport {
     pub status: Option<i32>,
     /// Signal that ended it.
     pub signal: Option<i32>,
+}
+
+impl CommandReport {
+    /// How it ended, in words.
+    pub fn ending(&self) -> String {
+        match (self.status, self.signal) {
+            (Some(status), _) => format!("exited with {status}"),
+            (None, Some(signal)) => format!("ended by signal {signal}"),
+            (None, None) => "did not start".to_owned(),
+        }
+    }
+}
+
+/// Coverage that can be demanded.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Required {
+    /// Every signal must be seen.
+    Full,
+}
+
+/// The coverage that was demanded.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RequiredCoverage {
+    /// How much.
+    pub required: Required,
+    /// Whether as much was seen.
+    pub ok: bool,
 }
 
 /// One signal's coverage.
@@ -156,6 +198,9 @@ impl Report {
             vms_ended: model.ended(),
             vms_forgotten: model.forgotten,
             selections: Vec::new(),
+            budgets: Vec::new(),
+            baseline: Vec::new(),
+            required_coverage: None,
             vms: vms.into_iter().map(|vm| VmReport::new(vm, coverage)).collect(),
         }
     }
@@ -163,6 +208,33 @@ impl Report {
     /// Keeps only the VMs that any of the selectors selects; all without selectors.
     pub fn select(&mut self, selectors: &[VmSelect]) {
         self.selections = select::select(&mut self.vms, selectors);
+    }
+
+    /// Compares with budgets, with earlier reports and with the coverage that is demanded.
+    pub fn check(
+        &mut self,
+        budgets: &[Budget],
+        baseline: Option<&Baseline>,
+        required: Option<Required>,
+    ) -> serde_json::Result<()> {
+        let json = serde_json::to_value(&*self)?;
+        self.budgets = budgets.iter().map(|budget| budget.check(&json)).collect();
+        self.baseline = baseline.map_or_else(Vec::new, |baseline| baseline.check(&json));
+        self.required_coverage = required.map(|required| RequiredCoverage {
+            required,
+            ok: self.coverage.iter().all(|signal| signal.seen),
+        });
+        Ok(())
+    }
+
+    /// Whether every budget was kept and nothing got worse.
+    pub fn is_within_budget(&self) -> bool {
+        self.budgets.iter().all(|budget| budget.ok) && baseline::is_ok(&self.baseline)
+    }
+
+    /// Whether as much was seen as was demanded.
+    pub fn is_covered(&self) -> bool {
+        self.required_coverage.is_none_or(|required| required.ok)
     }
 }
 

@@ -31,10 +31,21 @@ impl FromStr for VmSelect {
 impl VmSelect {
     /// Whether it selects a VM.
     pub fn selects(&self, vm: &VmReport) -> bool {
-        let debugfs = || Some(format!("{}-{}", vm.tid?, vm.fd?));
-        vm.pid.is_some_and(|pid| pid.to_string() == self.0)
+        self.selects_ids(vm.pid, vm.tid, vm.fd, vm.name.as_deref())
+    }
+
+    /// Whether it selects a VM of these ids and name.
+    pub(crate) fn selects_ids(
+        &self,
+        pid: Option<u32>,
+        tid: Option<u32>,
+        fd: Option<u32>,
+        name: Option<&str>,
+    ) -> bool {
+        let debugfs = || Some(format!("{}-{}", tid?, fd?));
+        pid.is_some_and(|pid| pid.to_string() == self.0)
             || debugfs().is_some_and(|name| name == self.0)
-            || vm.name.as_ref().is_some_and(|name| matches(&self.0, name))
+            || name.is_some_and(|name| matches(&self.0, name))
     }
 }
 

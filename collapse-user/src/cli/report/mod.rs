@@ -1,6 +1,7 @@
 //! `collapse report`
 
 mod args;
+mod demands;
 mod outputs;
 mod window;
 
@@ -9,8 +10,9 @@ pub(super) use args::ReportArgs;
 use super::session::Session;
 use crate::{
     exit::{Exit, Failure, OrExit as _},
-    report::{CommandReport, Report},
+    report::{CheckKind, CommandReport, Report, State, checks},
 };
+use demands::Demands;
 use outputs::Outputs;
 
 pub(super) fn run(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
@@ -22,6 +24,7 @@ pub(super) fn run(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
 }
 
 async fn report(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+    let demands = Demands::read(args)?;
     let mut outputs = Outputs::open(&args.format, &args.output)?;
     let mut session = Session::start(ebpf_log)?;
     let command = if args.command.is_empty() {
@@ -34,11 +37,40 @@ async fn report(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
     session.poll(true);
     let mut report = Report::new(&session.model, session.coverage(), &session.host, command);
     report.select(&args.vm);
-    outputs.write(&report)?;
-    Ok(report.command.as_ref().map_or(Exit::Ok, command_exit))
+    demands.check(&mut report)?;
+    let written = outputs.write(&report);
+    if !outputs.show_text() {
+        for check in checks(&report).iter().filter(|check| check.state == State::Failed) {
+            // The command speaks for itself.
+            if check.kind != CheckKind::Command {
+                eprintln!("collapse: {}", check.line());
+            }
+        }
+    }
+    verdict(&report, written)
+}
+
+/// How to end: the command's failure comes first, as if it had been run without us.
+fn verdict(report: &Report, written: Result<(), Failure>) -> Result<Exit, Failure> {
+    let exit = report.command.as_ref().map_or(Exit::Ok, command_exit);
+    let failed = exit.code() != Exit::Ok.code();
+    match written {
+        Err(failure) if failed => {
+            eprintln!("collapse: {failure}");
+            Ok(exit)
+        }
+        Err(failure) => Err(failure),
+        Ok(()) if failed => Ok(exit),
+        Ok(()) if !report.is_within_budget() => Ok(Exit::Budget),
+        Ok(()) if !report.is_covered() => Ok(Exit::Coverage),
+        Ok(()) => Ok(exit),
+    }
 }
 
 fn command_exit(command: &CommandReport) -> Exit {
     let killed = || command.signal.map_or(1, |signal| 128 + signal);
     Exit::Command(command.status.unwrap_or_else(killed) as u8)
 }
+
+#[cfg(test)]
+mod tests;

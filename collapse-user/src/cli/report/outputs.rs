@@ -26,6 +26,13 @@ impl Outputs {
         self.0.iter().all(|(_, output)| matches!(output, Output::File(..)))
     }
 
+    /// Whether people get to see it at once.
+    pub fn show_text(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(format, output)| *format == Format::Text && matches!(output, Output::Stdout))
+    }
+
     /// Writes all of them, whatever becomes of one; the first failure is returned.
     pub fn write(&mut self, report: &Report) -> Result<(), Failure> {
         let mut written = Ok(());

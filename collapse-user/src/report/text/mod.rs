@@ -4,7 +4,7 @@ mod vm;
 
 use std::fmt::{self, Write as _};
 
-use super::{Report, SignalReport};
+use super::{CheckKind, Report, SignalReport, State, checks};
 use crate::model::Grade;
 
 /// How to set off parts of the text.
@@ -44,25 +44,12 @@ pub fn render(report: &Report, style: Style) -> String {
 }
 
 fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result {
-    let vms = match report.vms.len() {
-        1 => "1 VM".to_owned(),
-        n => format!("{n} VMs"),
-    };
-    let head = format!(
-        "collapse report: kernel {}, {}, {}, {vms}",
-        report.host.kernel,
-        report.host.mmu.label(),
-        duration(report.window_ns),
-    );
+    let head = format!("collapse report: {}", report.title());
     writeln!(out, "{}", style.bold(&head))?;
     if let Some(command) = &report.command {
-        let end = match (command.status, command.signal) {
-            (Some(status), _) => format!("exited with {status}"),
-            (None, Some(signal)) => format!("ended by signal {signal}"),
-            (None, None) => "did not start".to_owned(),
-        };
-        writeln!(out, "command: {} ({end})", command.argv.join(" "))?;
+        writeln!(out, "command: {} ({})", command.argv.join(" "), command.ending())?;
     }
+    write_checks(out, report, style)?;
     for selection in report.selections.iter().filter(|selection| selection.vms == 0) {
         writeln!(out, "\nNo VM matched {}.", selection.select)?;
     }
@@ -78,6 +65,26 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
     }
     writeln!(out)?;
     write_trust(out, report, style)
+}
+
+/// What was demanded of the run, apart from the command's success, which is its own line.
+fn write_checks(out: &mut String, report: &Report, style: Style) -> fmt::Result {
+    let mut checks = checks(report);
+    checks.retain(|check| check.kind != CheckKind::Command);
+    if checks.is_empty() {
+        return Ok(());
+    }
+    let count = |state| checks.iter().filter(|check| check.state == state).count();
+    let parts =
+        [(State::Passed, "ok"), (State::Skipped, "not to be told"), (State::Failed, "FAILED")];
+    let parts = parts.map(|(state, what)| (count(state), what));
+    let parts: Vec<_> =
+        parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    writeln!(out, "{}", style.bold(&format!("checks: {}", parts.join(", "))))?;
+    for check in checks.iter().filter(|check| check.state != State::Passed) {
+        writeln!(out, "  {} {}", check.state.name(), check.line())?;
+    }
+    Ok(())
 }
 
 /// What may be wrong with all of the above.
