@@ -107,7 +107,7 @@ proptest! {
         let checks = baseline(&runs, 0.05).check(&report(&[vm("a", now, None)]));
         earlier.sort_unstable();
         let middle = |at| earlier[at] as f64;
-        let median = (middle((earlier.len() - 1) / 2) + middle(earlier.len() / 2)) / 2.0;
+        let median = f64::midpoint(middle((earlier.len() - 1) / 2), middle(earlier.len() / 2));
         let worse = now > earlier[earlier.len() - 1] && now as f64 - median > median * 0.05;
         prop_assert_eq!(verdict(&checks, "splits.total") == Verdict::Worse, worse);
     }

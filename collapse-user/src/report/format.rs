@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Report, Style, render};
+use super::{Report, Style, csv, html, junit, markdown, render};
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -12,6 +12,14 @@ pub enum Format {
     Text,
     /// One JSON object.
     Json,
+    /// For the summary page of a CI job.
+    Markdown,
+    /// One file with plots, for a browser.
+    Html,
+    /// Checks as test cases: XML that CI systems read.
+    Junit,
+    /// Every VM over time.
+    Csv,
 }
 
 impl Format {
@@ -19,6 +27,10 @@ impl Format {
     pub fn of_file(path: &Path) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => Self::Json,
+            Some("md" | "markdown") => Self::Markdown,
+            Some("html" | "htm") => Self::Html,
+            Some("xml") => Self::Junit,
+            Some("csv") => Self::Csv,
             _ => Self::Text,
         }
     }
@@ -28,6 +40,10 @@ impl Format {
         Ok(match self {
             Self::Text => render(report, style),
             Self::Json => serde_json::to_string_pretty(report)? + "\n",
+            Self::Markdown => markdown::render(report),
+            Self::Html => html::render(report),
+            Self::Junit => junit::render(report),
+            Self::Csv => csv::render(report),
         })
     }
 }

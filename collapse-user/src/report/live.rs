@@ -6,7 +6,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::identity::printable;
 
-use super::{Report, Style, VmReport, text::duration};
+use super::{Report, Style, VmReport, words::duration};
 
 /// A VM's figures that rates are made of.
 #[derive(Clone, Copy, Default)]

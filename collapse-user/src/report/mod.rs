@@ -1,11 +1,16 @@
 //! The report: what a run amounts to, as one value. JSON is this value; the text is made from it.
 
 mod checks;
+mod csv;
 mod episode;
 mod figures;
 mod format;
+mod html;
+mod junit;
 mod keys;
 mod live;
+mod markdown;
+mod memory_map;
 mod schema;
 mod select;
 #[cfg(test)]
@@ -14,6 +19,7 @@ mod text;
 mod timeline;
 mod unknown;
 mod vm;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -26,16 +32,17 @@ pub use figures::{HistogramReport, LatencyReport, StallReport};
 pub use format::Format;
 pub use keys::Name;
 pub use live::{live_lines, live_table};
+pub use memory_map::{MapCell, SlotMap};
 pub(crate) use schema::inlined as inlined_schema;
 pub use schema::schema;
 pub use select::{SelectionReport, VmSelect};
-pub(crate) use text::duration as shown_duration;
 pub use text::{Style, render};
 pub use timeline::Moment;
 pub use vm::{
     Counts, Faults, PagesBySize, PagesReport, Racing, ReconciliationReport, Recoveries,
     RegionsReport, ResidualBySize, SpanReport, VmReport,
 };
+pub(crate) use words::duration as shown_duration;
 
 use collapse_common::Transition;
 
@@ -166,7 +173,17 @@ impl Report {
         host: &Inspected,
         command: Option<CommandReport>,
     ) -> Self {
-        Self::of(model, coverage, release(host), command, |_| true)
+        let mut report = Self::of(model, coverage, release(host), command, |_| true);
+        report.add_detail(model, coverage);
+        report
+    }
+
+    /// Adds what takes time to find out, of VMs that are all listed.
+    fn add_detail(&mut self, model: &Model, coverage: &Coverage) {
+        for (report, vm) in self.vms.iter_mut().zip(in_order(model, |_| true)) {
+            report.timeline = timeline::of(&vm.history, coverage);
+            report.memory_map = memory_map::of(vm);
+        }
     }
 
     /// Sums up a model without listing VMs that ended: all that a live view shows.
@@ -181,8 +198,6 @@ impl Report {
         command: Option<CommandReport>,
         listed: fn(&Vm) -> bool,
     ) -> Self {
-        let mut vms: Vec<_> = model.vms.values().filter(|vm| listed(vm)).collect();
-        vms.sort_by_key(|vm| vm.key.born);
         Self {
             schema: SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -201,7 +216,7 @@ impl Report {
             budgets: Vec::new(),
             baseline: Vec::new(),
             required_coverage: None,
-            vms: vms.into_iter().map(|vm| VmReport::new(vm, coverage)).collect(),
+            vms: in_order(model, listed).map(|vm| VmReport::new(vm, coverage)).collect(),
         }
     }
 
@@ -236,6 +251,13 @@ impl Report {
     pub fn is_covered(&self) -> bool {
         self.required_coverage.is_none_or(|required| required.ok)
     }
+}
+
+/// VMs in the order they appeared.
+fn in_order(model: &Model, listed: fn(&Vm) -> bool) -> impl Iterator<Item = &Vm> {
+    let mut vms: Vec<_> = model.vms.values().filter(|vm| listed(vm)).collect();
+    vms.sort_by_key(|vm| vm.key.born);
+    vms.into_iter()
 }
 
 /// Whether a leaf stays as large as it was.

@@ -10,7 +10,8 @@ use super::{
     episode::EpisodeReport,
     figures::{HistogramReport, LatencyReport, StallReport},
     keys::{self, Name, SIZES, by_name},
-    timeline::{self, Moment},
+    memory_map::SlotMap,
+    timeline::Moment,
     unknown,
 };
 use crate::{
@@ -93,6 +94,8 @@ pub struct VmReport {
     pub collapse_spans: Vec<SpanReport>,
     /// Where it stood over time, oldest first; long times are thinned out.
     pub timeline: Vec<Moment>,
+    /// Where huge leaves are missing at the end, by slot, as far as slots were seen.
+    pub memory_map: Vec<SlotMap>,
     /// Why what is null is not known: path and reason.
     pub unknown: BTreeMap<Name, String>,
 }
@@ -321,11 +324,25 @@ impl VmReport {
             }),
             collapse_runs: seen("collapse", vm.span_count),
             collapse_spans: vm.spans.iter().map(SpanReport::new).collect(),
-            timeline: timeline::of(&vm.history, coverage),
+            timeline: Vec::new(),
+            memory_map: Vec::new(),
             unknown: BTreeMap::new(),
         };
         report.unknown = unknown::of(&report, coverage);
         report
+    }
+}
+
+impl VmReport {
+    /// Changes of each kind, by name.
+    pub fn changes(&self) -> [(&'static str, &Counts); 5] {
+        [
+            ("splits", &self.splits),
+            ("zaps", &self.zaps),
+            ("installs", &self.installs),
+            ("refaults", &self.refaults),
+            ("write-protects", &self.write_protects),
+        ]
     }
 }
 

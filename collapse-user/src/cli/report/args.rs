@@ -10,6 +10,10 @@ use crate::{
     report::{Format, Required, VmSelect},
 };
 
+const BUDGET_HELP: &str = "What every VM must keep to, such as 'recovery_rate >= 0.99' or \
+    'time_to_recover.p99 < 2s', one VM ('vm[NAME].splits.by_cause.nx_recovery == 0') or all together \
+    ('total.zaps < 1000'): any number or word of the JSON by its path. Not measured is not kept";
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReportArgs {
     /// Length of the window, such as 10s, 500ms or 2m.
@@ -26,10 +30,7 @@ pub(in crate::cli) struct ReportArgs {
     /// Write the report to a file ('-' is stdout); repeated, to each.
     #[arg(long, short, value_name = "FILE")]
     pub output: Vec<PathBuf>,
-    /// What every VM must keep to, such as 'recovery_rate >= 0.99', 'time_to_recover.p99 < 2s',
-    /// 'vm[NAME].splits.by_cause.nx_recovery == 0' or 'total.zaps < 1000': any number or word of the
-    /// JSON by its path. Not measured is not kept.
-    #[arg(long, value_name = "COMPARISON")]
+    #[arg(long, value_name = "COMPARISON", help = BUDGET_HELP)]
     pub budget: Vec<Budget>,
     /// Read budgets from a file, one per line; # begins a comment.
     #[arg(long, value_name = "FILE")]

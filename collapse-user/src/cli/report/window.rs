@@ -21,8 +21,11 @@ use crate::{
     report::CommandReport,
 };
 
-/// Drains between two updates of the model, which bounds what is held in between.
-const DRAINS_PER_POLL: u32 = 10;
+/// Drains between two updates of the model, which bounds what is held in between. At first, for what
+/// is over soon, they are frequent, so that its plots are fine.
+const fn drains_per_poll(drains: u32) -> u32 {
+    if drains < 600 { 2 } else { 10 }
+}
 
 /// Watches for a time, until a signal if none is given.
 pub async fn watch(session: &mut Session, duration: Option<Duration>) -> Result<(), Failure> {
@@ -78,7 +81,7 @@ async fn wait(
         tokio::select! {
             _ = ticks.tick() => {
                 drains += 1;
-                if drains % DRAINS_PER_POLL == 0 {
+                if drains % drains_per_poll(drains) == 0 {
                     session.poll(false);
                 } else {
                     session.drain();

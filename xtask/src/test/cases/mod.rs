@@ -6,6 +6,7 @@ mod life;
 mod observed;
 mod oracle;
 mod readme;
+mod reports;
 mod scenarios;
 mod streams;
 
@@ -19,5 +20,6 @@ pub fn all() -> Vec<Case> {
     cases.extend(hardship::cases());
     cases.extend(life::cases());
     cases.extend(readme::cases());
+    cases.extend(reports::cases());
     cases
 }
