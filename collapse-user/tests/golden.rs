@@ -39,6 +39,13 @@ fn every_format_is_as_it_was() {
 }
 
 #[test]
+fn the_json_is_as_the_schema_says() {
+    let schema = serde_json::to_value(collapse::report::schema()).expect("JSON");
+    let report = serde_json::to_value(recorded()).expect("JSON");
+    jsonschema::validate(&schema, &report).expect("a valid report");
+}
+
+#[test]
 fn junit_is_well_formed_and_counts_right() {
     let xml = written(&recorded(), Format::Junit);
     let document = roxmltree::Document::parse(&xml).expect("XML");

@@ -186,6 +186,27 @@ fn a_report_is_read_back_as_it_was() {
 }
 
 #[test]
+fn detail_is_where_and_when() {
+    let (model, coverage) = (failed_migration(), coverage(|_| false));
+    let mut report = report(|_| false);
+    report.add_detail(&model, &coverage);
+    let json = json(&report);
+    let vm = &json["vms"][0];
+    assert_eq!(vm["timeline"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        (&vm["timeline"][1]["lost"], &vm["timeline"][1]["recovered"]),
+        (&json!(32), &json!(30))
+    );
+    let map = &vm["memory_map"][0];
+    assert_eq!((&map["slot"]["id"], &map["regions_per_cell"]), (&json!(1), &json!(1)));
+    let cells = map["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 32);
+    assert_eq!(cells[29], json!({"small": 0, "still_split": 0, "unmapped": 0}));
+    assert_eq!(cells[30], json!({"small": 0, "still_split": 0, "unmapped": 1}));
+    assert_eq!(cells[31], json!({"small": 1, "still_split": 0, "unmapped": 0}));
+}
+
+#[test]
 fn what_is_null_has_a_reason() {
     let json = json(&report(|signal| signal == "fault_latency"));
     let unknown = &json["vms"][0]["unknown"];
