@@ -13,6 +13,8 @@ pub enum Exit {
     Coverage,
     /// A budget was not kept, or something got worse than the baseline.
     Budget,
+    /// What was measured is wrong (`selftest`).
+    Failed,
     /// Output could not be written.
     Output,
     /// Nothing can be measured here: no permission, no KVM, no kprobes.
@@ -35,6 +37,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Coverage => 117,
             Self::Budget => 118,
+            Self::Failed => 119,
             Self::Output => 120,
             Self::CannotMeasure => 121,
             Self::Partial => 123,
@@ -51,6 +54,7 @@ Exit status:
   2    wrong usage
   117  report: less is seen than --require demands
   118  report: a budget was not kept, or something got worse than the baseline
+  119  selftest: a signal is wrong
   120  the output could not be written
   121  nothing can be measured here: no permission, no KVM, no kprobes, no BTF
   123  doctor: only part can be seen

@@ -11,15 +11,13 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use collapse_common::abi::{Kernel, WRITERS};
-
 use crate::plan::{Coverage, Hook, Plan, SignalStatus};
 
 /// Size of the kernel-side tables. Memory: rows take 512 bytes each per CPU and 2.5 KiB besides,
 /// threads 160 bytes, VMs 100, run lists 6 KiB per CPU, the ring its size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// (VM, cause) rows, a power of two; a VM that goes through a migration uses about ten.
+    /// (VM, cause) rows; a VM that goes through a migration uses about ten.
     pub rows: u32,
     /// Threads known to KVM at one time: vCPUs, and whoever changes SPTEs otherwise.
     pub threads: u32,
@@ -81,8 +79,6 @@ pub struct Probe {
     pub coverage: Coverage,
     /// CPUs that the kernel-side tables have a part for.
     pub cpus: u32,
-    /// Counters of CPU `n` begin at row `n << row_shift`.
-    pub row_shift: u32,
     preemptible: bool,
 }
 
@@ -95,14 +91,11 @@ impl Probe {
         raise_memlock_limit();
         let log_level = if log { u8::MAX } else { 0 };
         let cpus = cpus()?;
-        let row_shift = limits.rows.next_power_of_two().ilog2();
-        let kernel = Kernel { row_shift, ..plan.kernel };
         let ebpf = EbpfLoader::new()
-            .override_global("KERNEL", &kernel, true)
+            .override_global("KERNEL", &plan.kernel, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries("CPUS", cpus)
-            .map_max_entries("RUNS", cpus * WRITERS)
-            .map_max_entries("ROWS", cpus << row_shift)
+            .map_max_entries("ROWS", cpus * limits.rows)
             .map_max_entries("LATENCIES", limits.rows)
             .map_max_entries("ROW_OWNERS", limits.rows)
             .map_max_entries("FREE_ROWS", limits.rows)
@@ -119,8 +112,8 @@ impl Probe {
                     ProbeError::Load(Box::new(error))
                 }
             })?;
-        let preemptible = kernel.preemptible != 0;
-        Ok(Self { ebpf, coverage: plan.coverage(), cpus, row_shift, preemptible })
+        let preemptible = plan.kernel.preemptible != 0;
+        Ok(Self { ebpf, coverage: plan.coverage(), cpus, preemptible })
     }
 
     /// Attaches every planned hook, in the order of the table of signals: operations before the

@@ -28,7 +28,9 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn without_privileges_one_line_says_what_to_do() {
-    for arguments in [&["report", "--duration", "1s"][..], &["live"], &["report", "--", "true"]] {
+    let commands =
+        [&["report", "--duration", "1s"][..], &["live"], &["report", "--", "true"], &["selftest"]];
+    for arguments in commands {
         let output = unprivileged(arguments);
         assert_eq!(output.status.code(), Some(121), "{}", stderr(&output));
         assert_eq!(stderr(&output), "collapse: not permitted: run as root (sudo collapse …)\n");

@@ -15,6 +15,9 @@ pub use signals::{Hook, Layout, SIGNALS, Signal};
 
 use crate::kernel::inspect::{Inspected, Wanted};
 
+/// One in so many guest faults is timed, a power of two.
+pub const TIMED_FAULTS: u32 = 8;
+
 /// What to load and attach, and with which facts.
 #[derive(Debug)]
 pub struct Plan {
@@ -30,6 +33,8 @@ pub struct Coverage {
     pub mmu: Mmu,
     /// Every signal.
     pub signals: Vec<SignalStatus>,
+    /// One in how many guest faults is timed; 0 for none.
+    pub timed_faults: u32,
 }
 
 /// How one signal is seen, or why not.
@@ -101,8 +106,11 @@ impl Plan {
         let mmu = Mmu::of(kernel);
         let needed = SIGNALS.iter().filter(|signal| signal.only.is_none_or(|only| only == mmu));
         let signals = needed.map(|signal| SignalStatus::plan(signal, kernel)).collect();
-        let coverage = Coverage { mmu, signals };
-        facts.time_faults = coverage.sees("fault_latency").into();
+        let mut coverage = Coverage { mmu, signals, timed_faults: 0 };
+        if coverage.sees("fault_latency") {
+            coverage.timed_faults = TIMED_FAULTS;
+        }
+        facts.time_faults = coverage.timed_faults;
         Self { kernel: facts, coverage }
     }
 

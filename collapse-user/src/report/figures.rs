@@ -49,6 +49,8 @@ impl From<&Histogram> for HistogramReport {
 /// How long guest faults took, from the fault to guest re-entry.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LatencyReport {
+    /// One in so many faults was timed: the counts here are of those.
+    pub timed_one_in: u32,
     /// All of them.
     pub total: HistogramReport,
     /// By what they came to.
@@ -60,16 +62,23 @@ pub struct LatencyReport {
 }
 
 impl LatencyReport {
-    pub(super) fn new(latencies: &FaultLatencies, totals: &Totals) -> Self {
-        let all = latencies.histogram(|_, _| true, Some(totals.counter(Counter::Stall)));
+    pub(super) fn new(latencies: &FaultLatencies, totals: &Totals, timed_one_in: u32) -> Self {
+        // The stall counter stands for the faults that were not timed, too.
+        let timed = |stall: u64| Some(stall / u64::from(timed_one_in.max(1)));
+        let all = latencies.histogram(|_, _| true, timed(totals.counter(Counter::Stall)));
         let of_outcome = |outcome| latencies.histogram(|_, other| other == outcome, None);
         let of_cause = |cause| {
             let sum = totals.counter_of(cause, Counter::Stall);
-            latencies.histogram(|other, _| other == cause, Some(sum))
+            latencies.histogram(|other, _| other == cause, timed(sum))
         };
         let outcomes = Outcome::ALL.iter().map(|outcome| (outcome.name(), of_outcome(*outcome)));
         let causes = latencies.causes().map(|cause| (cause.name(), of_cause(cause)));
-        Self { total: (&all).into(), by_outcome: some_of(outcomes), by_cause: some_of(causes) }
+        Self {
+            timed_one_in,
+            total: (&all).into(),
+            by_outcome: some_of(outcomes),
+            by_cause: some_of(causes),
+        }
     }
 }
 
@@ -81,7 +90,8 @@ fn some_of(
     some.map(|(name, histogram)| (name.into(), (&histogram).into())).collect()
 }
 
-/// Time that guest faults kept vCPUs from their guest, summed over vCPUs.
+/// Time that guest faults kept vCPUs from their guest, summed over vCPUs: an estimate where not every
+/// fault is timed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StallReport {
     /// All of it, ns.

@@ -159,7 +159,7 @@ mod tests {
     };
 
     fn report(vms: u64, window_ns: u64) -> Report {
-        let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new() };
+        let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 1 };
         let vm = |born| VmReport::new(&Vm::new(VmKey { kvm: 1, born }), &coverage);
         let kernel = "6.12".to_owned();
         let mut report = Report::of(&Model::default(), &coverage, kernel, None, |_| true);

@@ -33,7 +33,7 @@ fn coverage(unless: fn(&str) -> bool) -> Coverage {
         way: (!unless(signal.name)).then_some(some),
         reason: None,
     });
-    Coverage { mmu: Mmu::Tdp, signals: signals.collect() }
+    Coverage { mmu: Mmu::Tdp, signals: signals.collect(), timed_faults: 1 }
 }
 
 fn row(counts: &[(usize, u64)]) -> Box<Row> {

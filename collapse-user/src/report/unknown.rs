@@ -48,6 +48,6 @@ pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
     tell("time_to_refault", vm.time_to_refault.count == 0, refaulted);
     tell("time_to_recover", vm.time_to_recover.count == 0, "no region got its huge leaf back");
     let faults = vm.latency.as_ref().is_some_and(|latency| latency.total.count == 0);
-    tell("latency.total", faults, "there was no guest fault");
+    tell("latency.total", faults, "no guest fault was timed");
     unknown
 }

@@ -249,6 +249,7 @@ impl VmReport {
         let latencies = vm.latencies();
         let counts = vm.regions.counts();
         let measured = coverage.sees("fault_latency");
+        let timed_one_in = coverage.timed_faults;
         let reconciliation = &vm.reconciliation;
         let seen = |signal: &str, n: u64| coverage.sees(signal).then_some(n);
         let process: Option<&VmProcess> = vm.process.as_ref();
@@ -310,9 +311,12 @@ impl VmReport {
                     "fast_faults",
                     totals.counter_of(Cause::RacingFault, Counter::FastFault),
                 ),
-                unresolved: measured.then(|| latencies.count(Cause::RacingFault, Outcome::Nothing)),
+                unresolved: measured.then(|| {
+                    let timed = latencies.count(Cause::RacingFault, Outcome::Nothing);
+                    timed * u64::from(timed_one_in)
+                }),
             }),
-            latency: measured.then(|| LatencyReport::new(&latencies, &totals)),
+            latency: measured.then(|| LatencyReport::new(&latencies, &totals, timed_one_in)),
             stall: measured.then(|| StallReport::new(&totals)),
             drop_spte_calls: seen("drop_spte", totals.counter(Counter::DropSpte)),
             dirty_logging: coverage.sees("dirty_logging").then_some(vm.logging),

@@ -8,7 +8,9 @@ mod oracle;
 mod readme;
 mod reports;
 mod scenarios;
+mod selftest;
 mod streams;
+mod timeline;
 
 use super::lab::Case;
 
@@ -19,6 +21,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(scenarios::cases());
     cases.extend(hardship::cases());
     cases.extend(life::cases());
+    cases.extend(selftest::cases());
     cases.extend(readme::cases());
     cases.extend(reports::cases());
     cases

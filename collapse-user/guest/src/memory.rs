@@ -6,18 +6,9 @@ use std::ptr;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::scenario::{Advice, Backing, Protection};
+use crate::kind::{Advice, Backing, Protection};
+use crate::stop;
 use crate::units::{Bytes, HUGE, PAGE};
-
-impl Backing {
-    /// The page size that a slot's size must be a multiple of.
-    pub fn page_size(self) -> u64 {
-        match self {
-            Self::Small => PAGE,
-            Self::Thp | Self::Hugetlb => HUGE,
-        }
-    }
-}
 
 /// Anonymous memory, aligned to 2 MiB, all of it present from the start.
 pub struct Memory {
@@ -48,11 +39,15 @@ impl Memory {
         let start = reserved.wrapping_byte_add(past);
         let memory = Self { start, size, backing, reserved: (reserved, reserved_length) };
         memory.map()?;
-        memory.populate();
-        if backing == Backing::Thp {
-            memory.insist_on_huge_pages()?;
-        }
+        memory.populate()?;
         Ok(memory)
+    }
+
+    /// Makes all of it present, as it is after [`Self::new`]. Fails if it does not get the pages that
+    /// it should have.
+    pub fn populate(&self) -> Result<()> {
+        self.store_everywhere();
+        if self.backing == Backing::Thp { self.insist_on_huge_pages() } else { Ok(()) }
     }
 
     /// The address in this process.
@@ -102,7 +97,7 @@ impl Memory {
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 // MADV_COLLAPSE says so while the pages are in use for a moment.
-                Some(libc::EAGAIN) if !crate::signal::stopping() => {}
+                Some(libc::EAGAIN) if !stop::requested() => {}
                 Some(libc::EINVAL) if advice == Advice::Collapse => return Ok(false),
                 _ => return Err(error).with_context(|| format!("madvise {advice:?}")),
             }
@@ -172,7 +167,7 @@ impl Memory {
         Ok(())
     }
 
-    fn populate(&self) {
+    fn store_everywhere(&self) {
         for at in (0..self.size).step_by(self.backing.page_size() as usize) {
             // SAFETY: the byte is inside this writable mapping, which nobody else knows yet.
             unsafe { self.start.wrapping_byte_add(at as usize).cast::<u8>().write_volatile(1) };
@@ -190,7 +185,7 @@ impl Memory {
             // Where MADV_COLLAPSE is missing or finds no room, new faults may do better.
             if !self.advise(Advice::Collapse, 0, self.size).unwrap_or(false) {
                 self.advise(Advice::Dontneed, 0, self.size)?;
-                self.populate();
+                self.store_everywhere();
             }
             got = self.huge_pages()?;
         }

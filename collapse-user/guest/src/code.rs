@@ -18,8 +18,8 @@ use std::arch::global_asm;
 use anyhow::{Result, ensure};
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 
+use crate::kind::Access;
 use crate::memory::Memory;
-use crate::scenario::Access;
 use crate::units::{GIB, HUGE, PAGE};
 
 /// Bytes of the low slot.
@@ -40,7 +40,7 @@ pub const ADDRESS_LIMIT: u64 = (CODE - DIRECTORIES) / PAGE * GIB;
 //   r11  number of places: what is not below it is skipped
 global_asm!(
     "
-    .pushsection .rodata.workload_guest, \"a\"
+    .pushsection .rodata.collapse_guest, \"a\"
     .macro walk name, access
     .globl \\name
     \\name:
@@ -71,39 +71,39 @@ global_asm!(
     4:
     .endm
 
-    walk workload_guest_write, store_byte
-    walk workload_guest_read, load_byte
-    walk workload_guest_exec, call_place
-    .globl workload_guest_end
-    workload_guest_end:
+    walk collapse_guest_write, store_byte
+    walk collapse_guest_read, load_byte
+    walk collapse_guest_exec, call_place
+    .globl collapse_guest_end
+    collapse_guest_end:
     .popsection
     "
 );
 
 unsafe extern "C" {
-    static workload_guest_write: u8;
-    static workload_guest_read: u8;
-    static workload_guest_exec: u8;
-    static workload_guest_end: u8;
+    static collapse_guest_write: u8;
+    static collapse_guest_read: u8;
+    static collapse_guest_exec: u8;
+    static collapse_guest_end: u8;
 }
 
 /// What an executed place holds: `jmp rbx`, the way back without a stack.
 pub const EXEC_STUB: [u8; 2] = [0xff, 0xe3];
 
 fn code() -> &'static [u8] {
-    let start = &raw const workload_guest_write;
-    let size = (&raw const workload_guest_end as usize) - start as usize;
+    let start = &raw const collapse_guest_write;
+    let size = (&raw const collapse_guest_end as usize) - start as usize;
     // SAFETY: the assembler put the code between the two symbols, in read-only data.
     unsafe { std::slice::from_raw_parts(start, size) }
 }
 
 fn entry(access: Access) -> u64 {
     let address = match access {
-        Access::Write => &raw const workload_guest_write,
-        Access::Read => &raw const workload_guest_read,
-        Access::Exec => &raw const workload_guest_exec,
+        Access::Write => &raw const collapse_guest_write,
+        Access::Read => &raw const collapse_guest_read,
+        Access::Exec => &raw const collapse_guest_exec,
     };
-    CODE + (address as u64 - &raw const workload_guest_write as u64)
+    CODE + (address as u64 - &raw const collapse_guest_write as u64)
 }
 
 /// Puts code and page tables into the low slot; the first GiB is mapped.
@@ -219,7 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::scenario::Backing;
+    use crate::kind::Backing;
 
     /// What the guest's loop does with its registers.
     fn visited(walk: &Walk) -> Vec<u64> {

@@ -4,25 +4,32 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use kvm_bindings::{
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES,
     kvm_clear_dirty_log, kvm_clear_dirty_log__bindgen_ty_1, kvm_enable_cap,
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use serde_json::{Value, json};
 
-use crate::cli::{LogProtect, Options};
+use crate::code;
 use crate::gauges::Gauges;
-use crate::guest;
+use crate::kind::{Access, Backing, LogProtect};
 use crate::memory::Memory;
-use crate::scenario::{Backing, SlotPick};
 use crate::units::{GIB, PAGE};
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Order, Vcpu};
 
-/// The slot with the guest's code and page tables.
-const LOW: u32 = 0;
+/// Opens `/dev/kvm`.
+pub fn open_kvm() -> Result<Kvm> {
+    Kvm::new().map_err(|error| match error.errno() {
+        libc::ENOENT => anyhow!("there is no /dev/kvm: load kvm_amd or kvm_intel"),
+        libc::EACCES | libc::EPERM => anyhow!("not permitted to open /dev/kvm"),
+        _ => anyhow!(error).context("cannot open /dev/kvm"),
+    })
+}
+
+/// The slot with the guest's code and page tables; the others hold data.
+pub const LOW_SLOT: u32 = 0;
 /// Pages per word of a dirty bitmap, the raster of `KVM_CLEAR_DIRTY_LOG`.
 pub const CLEAR_RASTER: u64 = 64;
 
@@ -34,8 +41,6 @@ pub struct Vm {
     pub vcpus: Vec<Vcpu>,
     fd: VmFd,
     slots: BTreeMap<u32, Slot>,
-    /// Its place in the order of creation.
-    pub index: usize,
     tid: i32,
     free_address: u64,
 }
@@ -55,21 +60,17 @@ pub struct Slot {
 }
 
 impl Vm {
-    /// Makes a VM by the options, with all its slots and vCPUs.
-    pub fn new(kvm: &Kvm, index: usize, options: &Options) -> Result<Self> {
+    /// Makes a VM that has no data slots yet.
+    pub fn new(kvm: &Kvm, vcpus: usize, protect: LogProtect) -> Result<Self> {
         let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
-        protect_log(&fd, options.log_protect)?;
+        protect_log(&fd, protect)?;
         // SAFETY: the call has no preconditions.
         let tid = unsafe { libc::gettid() };
-        let mut vm =
-            Self { vcpus: Vec::new(), fd, slots: BTreeMap::new(), index, tid, free_address: GIB };
-        let low = Memory::new(guest::LOW_SIZE, Backing::Small)?;
-        guest::load(&low)?;
-        vm.insert(LOW, 0, low)?;
-        for id in 1..=options.slots {
-            vm.add_slot(id, options.size.0, options.backing)?;
-        }
-        for number in 0..options.vcpus {
+        let mut vm = Self { vcpus: Vec::new(), fd, slots: BTreeMap::new(), tid, free_address: GIB };
+        let low = Memory::new(code::LOW_SIZE, Backing::Small)?;
+        code::load(&low)?;
+        vm.insert(LOW_SLOT, 0, low)?;
+        for number in 0..vcpus {
             let vcpu = new_vcpu(kvm, &vm.fd, number)?;
             vm.vcpus.push(Vcpu::spawn(number, vcpu)?);
         }
@@ -86,36 +87,9 @@ impl Vm {
         (self.tid, self.fd.as_raw_fd())
     }
 
-    /// Its slots for the report, with the huge pages that are behind each of them now.
-    pub fn describe(&self) -> Result<Value> {
-        let slots: Vec<Value> = self
-            .slots
-            .iter()
-            .map(|(id, slot)| {
-                Ok(json!({
-                    "id": id,
-                    "base_gfn": slot.address / PAGE,
-                    "pages": slot.memory.size() / PAGE,
-                    "backing": slot.memory.backing(),
-                    "huge_pages": slot.memory.huge_pages()?,
-                }))
-            })
-            .collect::<Result<_>>()?;
-        Ok(json!({ "vcpus": self.vcpus.len(), "slots": slots }))
-    }
-
-    /// The ids of the slots that a phase is for: those that fit among all, or the one it names.
-    pub fn pick(&self, pick: SlotPick, fits: fn(&Slot) -> bool, what: &str) -> Result<Vec<u32>> {
-        let fitting = |(id, slot): (&u32, &Slot)| fits(slot).then_some(*id);
-        let ids: Vec<u32> = match pick {
-            SlotPick::All => self.slots.range(LOW + 1..).filter_map(fitting).collect(),
-            SlotPick::Id(id) => self.slots.range(id..=id).filter_map(fitting).collect(),
-        };
-        match pick {
-            _ if !ids.is_empty() => Ok(ids),
-            SlotPick::All => bail!("no slot of the VM is {what}"),
-            SlotPick::Id(id) => bail!("slot {id} is not {what}"),
-        }
+    /// All slots that there are or were, by id.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.slots.iter().map(|(id, slot)| (*id, slot))
     }
 
     /// The slot with this id.
@@ -162,6 +136,15 @@ impl Vm {
         Ok(address)
     }
 
+    /// Lets the first vCPU access every page of a slot once.
+    pub fn touch(&mut self, id: u32, access: Access) -> Result<()> {
+        let slot = self.slot(id)?;
+        let order = Order::every_page(slot.address, slot.memory.size(), access);
+        let vcpu = self.vcpus.first_mut().context("the VM has no vCPU")?;
+        vcpu.begin(order)?;
+        vcpu.finish().map(drop)
+    }
+
     /// Switches a slot's dirty logging.
     pub fn log(&mut self, id: u32, on: bool) -> Result<()> {
         self.change(id, |slot| {
@@ -206,7 +189,7 @@ impl Vm {
 
     /// Takes address space for a slot and lets the guest see it.
     fn reserve(&mut self, address: u64, size: u64) -> Result<u64> {
-        guest::map(&self.slot(LOW)?.memory, address, size)?;
+        code::map(&self.slot(LOW_SLOT)?.memory, address, size)?;
         self.free_address = self.free_address.max((address + size).next_multiple_of(GIB));
         Ok(address)
     }
@@ -263,7 +246,7 @@ fn new_vcpu(kvm: &Kvm, vm: &VmFd, number: usize) -> Result<VcpuFd> {
     // New kernels check EFER and CR4 against the guest's CPUID, so it must come first.
     vcpu.set_cpuid2(&cpuid).context("KVM_SET_CPUID2")?;
     let mut sregs = vcpu.get_sregs().context("KVM_GET_SREGS")?;
-    guest::enter_long_mode(&mut sregs);
+    code::enter_long_mode(&mut sregs);
     vcpu.set_sregs(&sregs).context("KVM_SET_SREGS")?;
     Ok(vcpu)
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
-use crate::guest::{self, Walk};
-use crate::scenario::Access;
-use crate::signal;
+use crate::code::{self, Walk};
+use crate::kind::Access;
+use crate::stop;
+use crate::units::PAGE;
 
 /// One or more walks for a vCPU.
 pub struct Order {
@@ -22,6 +23,15 @@ pub struct Order {
     pub rate: Option<u64>,
     /// Starts again and again until it is stopped.
     pub endless: bool,
+}
+
+impl Order {
+    /// One access to every page of a range of guest addresses.
+    pub fn every_page(base: u64, size: u64, access: Access) -> Self {
+        let places = size / PAGE;
+        let walk = Walk { base, stride: PAGE, places, count: places, seed: None };
+        Self { access, walks: vec![walk], rate: None, endless: false }
+    }
 }
 
 /// What an order came to.
@@ -89,7 +99,7 @@ impl Shared {
         // The time limit lets a signal through, which cannot notify.
         const LOOK_AGAIN: Duration = Duration::from_millis(50);
         let mut state = self.lock();
-        while condition(&state) && !signal::stopping() {
+        while condition(&state) && !stop::requested() {
             state = match self.changed.wait_timeout(state, LOOK_AGAIN) {
                 Ok((state, _)) => state,
                 Err(poisoned) => poisoned.into_inner().0,
@@ -104,7 +114,7 @@ impl Shared {
             self.wait_while(|state| state.wish == Wish::Pause);
             self.update(|state| state.stage = Stage::Running);
         }
-        self.lock().wish != Wish::Stop && !signal::stopping()
+        self.lock().wish != Wish::Stop && !stop::requested()
     }
 
     fn has_begun(&self) {
@@ -206,7 +216,7 @@ fn carry_out(fd: &mut VcpuFd, order: &Order, shared: &Shared) -> Result<Done> {
                     return Ok(done);
                 }
                 let chunk = pace.chunk().min(left);
-                guest::go_on(&mut regs, order.access, chunk);
+                code::go_on(&mut regs, order.access, chunk);
                 fd.set_regs(&regs).context("KVM_SET_REGS")?;
                 run_to_halt(fd)?;
                 regs = fd.get_regs().context("KVM_GET_REGS")?;
@@ -265,6 +275,6 @@ impl Pace {
     fn wait(&self, accesses: u64) {
         let Some(rate) = self.rate else { return };
         let due = self.start + Duration::from_secs_f64(accesses as f64 / rate as f64);
-        signal::sleep(due.saturating_duration_since(Instant::now()));
+        stop::sleep(due.saturating_duration_since(Instant::now()));
     }
 }
