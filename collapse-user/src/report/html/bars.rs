@@ -3,7 +3,7 @@
 use collapse_common::latency::bucket;
 use maud::{Markup, html};
 
-use crate::report::{Counts, HistogramReport, VmReport, shown_duration, words};
+use crate::report::{Counts, HistogramReport, LatencyReport, VmReport, shown_duration, words};
 
 /// Causes of each kind of change.
 pub fn causes(vm: &VmReport) -> Markup {
@@ -44,10 +44,17 @@ fn of_counts(name: &str, counts: &Counts) -> Markup {
 pub fn histograms(vm: &VmReport) -> Markup {
     html! {
         div {
-            @if let Some(latency) = &vm.latency { (histogram("Fault latency", &latency.total)) }
+            @if let Some(latency) = &vm.latency { (histogram(&fault_latency(latency), &latency.total)) }
             (histogram("Time to recover", &vm.time_to_recover))
             (histogram("Time to refault", &vm.time_to_refault))
         }
+    }
+}
+
+fn fault_latency(latency: &LatencyReport) -> String {
+    match latency.timed_one_in {
+        0 | 1 => "Fault latency".to_owned(),
+        n => format!("Fault latency, one in {n} timed"),
     }
 }
 
