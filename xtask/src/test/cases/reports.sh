@@ -14,7 +14,7 @@ run formats collapse report -o /out/r.json -o /out/r.md -o /out/r.html -o /out/r
     --require full -- workload failed-migration --quiet --name '<b>&"guest"'
 run baseline collapse report -f json --baseline /out/r.json --baseline-limit 10000% \
     -- workload failed-migration --quiet --name '<b>&"guest"'
-run worse collapse report -f json --baseline /out/r.json --baseline-limit 10000% \
+run worse collapse report -f json --baseline /out/r.json \
     -- workload race --quiet --name other
 run over_budget collapse report -o /out/over.xml --budget 'splits == 0' \
     -- workload failed-migration --quiet
