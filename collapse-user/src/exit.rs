@@ -9,6 +9,10 @@ pub enum Exit {
     Ok,
     /// Wrong usage.
     Usage,
+    /// Less is seen than was demanded.
+    Coverage,
+    /// A budget was not kept, or something got worse than the baseline.
+    Budget,
     /// What was measured is wrong (`selftest`).
     Failed,
     /// Output could not be written.
@@ -31,6 +35,8 @@ impl Exit {
         match self {
             Self::Ok => 0,
             Self::Usage => 2,
+            Self::Coverage => 117,
+            Self::Budget => 118,
             Self::Failed => 119,
             Self::Output => 120,
             Self::CannotMeasure => 121,
@@ -46,13 +52,16 @@ impl Exit {
 Exit status:
   0    success
   2    wrong usage
+  117  report: less is seen than --require demands
+  118  report: a budget was not kept, or something got worse than the baseline
   119  selftest: a signal is wrong
   120  the output could not be written
   121  nothing can be measured here: no permission, no KVM, no kprobes, no BTF
   123  doctor: only part can be seen
   126  the command could not be executed
   127  the command was not found
-  With -- COMMAND, its own status; 128+N if signal N ended it.";
+  With -- COMMAND, its own status; 128+N if signal N ended it.
+  If several apply, the command's failure comes first, then 120, 118 and 117.";
 }
 
 impl From<Exit> for ExitCode {

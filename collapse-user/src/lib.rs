@@ -4,6 +4,8 @@
 //! [`kernel`]; [`source`] turns what they counted and recorded into batches; [`model`] makes VMs,
 //! regions and spans of them; [`report`] shows the model.
 
+pub mod baseline;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod exit;

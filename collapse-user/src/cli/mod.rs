@@ -4,10 +4,11 @@ mod doctor;
 mod live;
 mod output;
 mod report;
+mod schema;
 mod selftest;
 mod session;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -32,14 +33,19 @@ enum Command {
     Live(LiveArgs),
     /// Report on a time span, or on a command from start to end.
     ///
-    /// The report goes to stdout, and the command's own stdout to stderr; with --output the report
-    /// goes to the file and the command keeps its stdout. Without --duration and COMMAND, Ctrl-C
-    /// ends the window.
+    /// The report goes to stdout, and the command's own stdout to stderr; with --output for each
+    /// format, reports go to files and the command keeps its stdout. Without --duration and COMMAND,
+    /// Ctrl-C ends the window.
     #[command(after_help = Exit::HELP)]
-    Report(ReportArgs),
+    Report(report::ReportArgs),
     /// Tell what can be seen on this kernel, and by which hooks.
     #[command(after_help = Exit::HELP)]
     Doctor(DoctorArgs),
+    /// Print the JSON Schema of an output.
+    Schema {
+        /// The output.
+        document: schema::Document,
+    },
     /// Check on this machine that what is measured is right.
     ///
     /// A guest of 16 MiB, in a process of its own, causes known numbers of splits, zaps, refaults and
@@ -65,22 +71,6 @@ impl Default for LiveArgs {
     fn default() -> Self {
         Self { interval: Duration::from_secs(1), title: None }
     }
-}
-
-#[derive(Debug, Args)]
-struct ReportArgs {
-    /// Length of the window, such as 10s, 500ms or 2m.
-    #[arg(long, short, value_parser = parse_duration, conflicts_with = "command")]
-    duration: Option<Duration>,
-    /// Format of the report.
-    #[arg(long, short, value_enum, default_value_t)]
-    format: Format,
-    /// Write the report to a file.
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Command to run and report on.
-    #[arg(last = true)]
-    command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -135,8 +125,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let Cli { command, ebpf_log } = cli;
     match command.unwrap_or(Command::Live(LiveArgs::default())) {
         Command::Live(args) => live::run(&args, ebpf_log),
-        Command::Report(args) => report::run(args, ebpf_log),
+        Command::Report(args) => report::run(&args, ebpf_log),
         Command::Doctor(args) => doctor::run(args.format),
+        Command::Schema { document } => schema::run(document),
         Command::Selftest(args) => selftest::run(&args, ebpf_log),
         Command::SelftestGuest => selftest::guest::run(),
     }

@@ -49,7 +49,9 @@ pub struct SignalStatus {
 }
 
 /// The MMU that KVM uses for ordinary guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Mmu {
     /// Nested paging, page tables kept by the TDP MMU: the default from 5.14 on.

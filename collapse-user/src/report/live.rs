@@ -6,7 +6,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::identity::printable;
 
-use super::{Report, Style, VmReport, text::duration};
+use super::{Report, Style, VmReport, words::duration};
 
 /// A VM's figures that rates are made of.
 #[derive(Clone, Copy, Default)]
@@ -154,29 +154,20 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::Vm,
+        model::{Model, Vm},
         plan::{Coverage, Mmu},
-        report::Host,
     };
 
     fn report(vms: u64, window_ns: u64) -> Report {
         let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 1 };
         let vm = |born| VmReport::new(&Vm::new(VmKey { kvm: 1, born }), &coverage);
-        Report {
-            schema: crate::report::SCHEMA,
-            version: "0",
-            host: Host { kernel: "6.12".to_owned(), mmu: Mmu::Tdp },
-            window_ns,
-            command: None,
-            coverage: Vec::new(),
-            losses: [("ring_full_changes", 3)].into(),
-            settled: true,
-            unattributed_changes: 0,
-            unattributed_ageing: 0,
-            vms_ended: 2,
-            vms_forgotten: 1,
-            vms: (1..=vms).map(vm).collect(),
-        }
+        let kernel = "6.12".to_owned();
+        let mut report = Report::of(&Model::default(), &coverage, kernel, None, |_| true);
+        report.window_ns = window_ns;
+        report.losses.insert("ring_full_changes".into(), 3);
+        (report.vms_ended, report.vms_forgotten) = (2, 1);
+        report.vms = (1..=vms).map(vm).collect();
+        report
     }
 
     #[test]

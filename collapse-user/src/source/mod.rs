@@ -121,7 +121,9 @@ pub struct Change {
 }
 
 /// A memslot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct Slot {
     /// Slot id.
     pub id: u16,

@@ -6,6 +6,7 @@ mod life;
 mod observed;
 mod oracle;
 mod readme;
+mod reports;
 mod scenarios;
 mod selftest;
 mod streams;
@@ -22,5 +23,6 @@ pub fn all() -> Vec<Case> {
     cases.extend(life::cases());
     cases.extend(selftest::cases());
     cases.extend(readme::cases());
+    cases.extend(reports::cases());
     cases
 }

@@ -1,9 +1,9 @@
-//! `collapse report`
+//! The window: until the command ends, the time is up or a signal comes.
 
 use std::{
     ffi::OsString,
     io,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -15,58 +15,38 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::{
-    Format, ReportArgs,
-    output::Output,
-    session::{DRAIN_INTERVAL, Session},
-};
 use crate::{
+    cli::session::{DRAIN_INTERVAL, Session},
     exit::{Exit, Failure, OrExit as _},
-    report::{CommandReport, Report, render},
+    report::CommandReport,
 };
 
-/// Drains between two updates of the model, which bounds what is held in between.
-const DRAINS_PER_POLL: u32 = 10;
-
-pub(super) fn run(args: ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .or_exit(Exit::CannotMeasure)?;
-    runtime.block_on(report(args, ebpf_log))
+/// Drains between two updates of the model, which bounds what is held in between. At first, for what
+/// is over soon, they are frequent, so that its plots are fine.
+const fn drains_per_poll(drains: u32) -> u32 {
+    if drains < 600 { 2 } else { 10 }
 }
 
-async fn report(args: ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
-    let mut output = Output::open(args.output.as_deref())?;
-    let mut session = Session::start(ebpf_log)?;
+/// Watches for a time, until a signal if none is given.
+pub async fn watch(session: &mut Session, duration: Option<Duration>) -> Result<(), Failure> {
     let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
-    let mut exit = Exit::Ok;
-    let mut command = None;
-    if args.command.is_empty() {
-        wait(&mut session, &mut signals, args.duration, None).await?;
-    } else {
-        let keeps_stdout = matches!(output, Output::File(..));
-        let mut child = spawn(&args.command, keeps_stdout)?;
-        let status = wait(&mut session, &mut signals, None, Some(&mut child)).await?;
-        exit = status.map_or(Exit::Ok, command_exit);
-        command = Some(CommandReport {
-            argv: args.command.iter().map(printable).collect(),
-            status: status.and_then(|status| status.code()),
-            signal: status.and_then(|status| status.signal()),
-        });
-    }
-    session.poll(true);
-    let report = Report::new(&session.model, session.coverage(), &session.host, command);
-    let text = match args.format {
-        Format::Text => render(&report, output.style()),
-        Format::Json => {
-            let mut json = serde_json::to_string_pretty(&report).or_exit(Exit::Output)?;
-            json.push('\n');
-            json
-        }
-    };
-    output.write(&text)?;
-    Ok(exit)
+    wait(session, &mut signals, duration, None).await.map(drop)
+}
+
+/// Watches a command from start to end.
+pub async fn watch_command(
+    session: &mut Session,
+    argv: &[OsString],
+    keeps_stdout: bool,
+) -> Result<CommandReport, Failure> {
+    let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
+    let mut child = spawn(argv, keeps_stdout)?;
+    let status = wait(session, &mut signals, None, Some(&mut child)).await?;
+    Ok(CommandReport {
+        argv: argv.iter().map(printable).collect(),
+        status: status.and_then(|status| status.code()),
+        signal: status.and_then(|status| status.signal()),
+    })
 }
 
 /// Signals that end the window, or are the command's.
@@ -101,7 +81,7 @@ async fn wait(
         tokio::select! {
             _ = ticks.tick() => {
                 drains += 1;
-                if drains % DRAINS_PER_POLL == 0 {
+                if drains % drains_per_poll(drains) == 0 {
                     session.poll(false);
                 } else {
                     session.drain();
@@ -162,11 +142,6 @@ fn spawn(argv: &[OsString], keeps_stdout: bool) -> Result<Child, Failure> {
     })
 }
 
-fn command_exit(status: ExitStatus) -> Exit {
-    let killed = || status.signal().map_or(1, |signal| 128 + signal);
-    Exit::Command(status.code().unwrap_or_else(killed) as u8)
-}
-
 fn printable(text: &OsString) -> String {
-    crate::identity::printable(std::os::unix::ffi::OsStrExt::as_bytes(text.as_os_str()))
+    crate::identity::printable(text.as_bytes())
 }

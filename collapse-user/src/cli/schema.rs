@@ -1,0 +1,25 @@
+//! `collapse schema`: what the JSON formats look like, as JSON Schema.
+
+use clap::ValueEnum;
+
+use super::output::Output;
+use crate::{
+    exit::{Exit, Failure, OrExit as _},
+    report,
+};
+
+/// A JSON format.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Document {
+    /// The report.
+    Report,
+}
+
+pub(super) fn run(document: Document) -> Result<Exit, Failure> {
+    let schema = match document {
+        Document::Report => report::schema(),
+    };
+    let text = serde_json::to_string_pretty(&schema).or_exit(Exit::Output)? + "\n";
+    Output::open(None)?.write(&text)?;
+    Ok(Exit::Ok)
+}
