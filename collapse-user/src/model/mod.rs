@@ -3,6 +3,7 @@
 
 mod episode;
 mod histogram;
+mod history;
 mod latency;
 mod reconcile;
 mod regions;
@@ -19,6 +20,7 @@ pub use episode::{
     Slots,
 };
 pub use histogram::Histogram;
+pub use history::{Flows, History, KEPT, MERGED, Sample};
 pub use latency::FaultLatencies;
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{Lost, Mapping, Recovery, Region, RegionCounts, Regions, Step};
@@ -48,6 +50,8 @@ pub struct Model {
     pub losses: BTreeMap<&'static str, u64>,
     /// VMs that went away and are no longer in `vms`.
     pub forgotten: u64,
+    /// All VMs together over time.
+    pub history: History,
     /// VMs that went away and are in `vms`, oldest first.
     gone: VecDeque<VmKey>,
 }
@@ -80,9 +84,23 @@ impl Model {
             let new = known.binary_search(&reading.vm).is_err();
             self.vm(reading.vm).reading(reading, first || new);
         }
+        let mut all = Sample {
+            at: batch.at,
+            pages: Some([0; 3]),
+            flows: self.history.last().map(|last| last.flows).unwrap_or_default(),
+            ..Sample::default()
+        };
         for vm in self.vms.values_mut() {
-            vm.close(batch.settled);
+            if let Some((sample, more)) = vm.close(batch.at, batch.settled) {
+                all.pages = all.pages.zip(sample.pages).map(|(all, pages)| {
+                    std::array::from_fn(|size| all[size].saturating_add(pages[size]))
+                });
+                all.flows = all.flows.plus(more);
+                all.outstanding += sample.outstanding;
+                all.logging |= sample.logging;
+            }
         }
+        self.history.push(all);
         self.losses.extend(batch.losses);
         // Those that ended with this batch may still be counted in the next.
         self.forget(gone_before);

@@ -84,6 +84,27 @@ fn a_vm_that_ended_is_judged_once_more() {
 }
 
 #[test]
+fn the_host_is_all_vms_together() {
+    let mut model = Model::default();
+    let mut read = |at, rows: [u64; 2]| {
+        let vms = [1, 2].map(|vm| reading(key(vm), Some([0, rows[vm as usize - 1], 0]))).to_vec();
+        let rows = [1, 2].map(|vm| installs(key(vm), rows[vm as usize - 1])).to_vec();
+        model.apply(Batch { vms, rows, ..batch(at, true) });
+        let last = *model.history.last().unwrap();
+        (last.at, last.pages, last.flows.installs)
+    };
+    // What was there before we watched does not count.
+    assert_eq!(read(10, [5, 7]), (10, Some([0, 12, 0]), 0));
+    assert_eq!(read(20, [6, 9]), (20, Some([0, 15, 0]), 3));
+    let end = vec![event(25, key(2), EventKind::VmFlushed { pages: Some([0; 3]) })];
+    model.apply(Batch { events: end, vms: vec![reading(key(1), None)], ..batch(30, true) });
+    model.apply(batch(40, true));
+    let last = model.history.last().unwrap();
+    assert_eq!((last.pages, last.flows.installs), (None, 3));
+    assert_eq!(model.vms[&key(2)].history.last().unwrap().at, 30);
+}
+
+#[test]
 fn latencies_count_from_the_first_reading_on() {
     let mut model = Model::default();
     let mut read = |at, n| {

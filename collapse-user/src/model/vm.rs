@@ -7,9 +7,10 @@ use collapse_common::{
 
 use super::{
     episode::{EpisodeCost, Episodes, Slots},
+    history::{Flows, History, Sample},
     latency::FaultLatencies,
     reconcile::{Offset, Reconciliation},
-    regions::Regions,
+    regions::{RegionCounts, Regions},
     span::{CollapseSpan, Race, Work},
     totals::Totals,
 };
@@ -60,6 +61,8 @@ pub struct Vm {
     pub logging: bool,
     /// Slots whose dirty logging state was seen, by address space and id.
     pub slots: Slots,
+    /// How it did over time.
+    pub history: History,
     stage: Stage,
     /// Whether the batch being taken told what KVM knows of it, and whether that was for the first
     /// time.
@@ -124,6 +127,7 @@ impl Vm {
             log_off: 0,
             logging: false,
             slots: Slots::new(),
+            history: History::default(),
             stage: Stage::Moving,
             read: None,
             work: Work::default(),
@@ -277,11 +281,12 @@ impl Vm {
         }
     }
 
-    /// Judges and credits what a batch told, once all of it is in. `settled` tells that nothing
-    /// changed while totals and gauges were read.
-    pub(super) fn close(&mut self, settled: bool) {
+    /// Judges, credits and samples what a batch read at `at` ns told, once all of it is in. `settled`
+    /// tells that nothing changed while totals and gauges were read. Returns the sample and what was
+    /// counted since the one before; `None` once nothing can change any more.
+    pub(super) fn close(&mut self, at: u64, settled: bool) -> Option<(Sample, Flows)> {
         if self.stage == Stage::Closed {
-            return;
+            return None;
         }
         let flushed = self.stage == Stage::Flushed;
         let read = self.read.take();
@@ -292,6 +297,21 @@ impl Vm {
         self.episodes.credit((read != Some(true)).then_some(cost));
         if flushed {
             self.stage = Stage::Closed;
+        }
+        let sample = self.sample(at);
+        Some((sample, self.history.push(sample)))
+    }
+
+    fn sample(&self, at: u64) -> Sample {
+        let regions = self.regions.counts();
+        // Regions are followed from the first on.
+        let start = Flows::of(&self.start.totals, &RegionCounts::default());
+        Sample {
+            at,
+            pages: self.now.pages,
+            flows: Flows::of(&self.now.totals, &regions).since(start),
+            outstanding: regions.outstanding,
+            logging: self.logging,
         }
     }
 }
