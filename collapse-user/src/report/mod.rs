@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
 pub use figures::{HistogramReport, LatencyReport, StallReport};
-pub use live::{live_lines, live_table};
+pub use live::live_lines;
 pub use text::{Style, render};
 pub use vm::{
     Counts, Faults, PagesBySize, PagesReport, Racing, ReconciliationReport, Recoveries,
