@@ -55,7 +55,7 @@ pub enum Reply {
 
 /// What the user chose.
 pub struct App {
-    theme: Theme,
+    pub(super) theme: Theme,
     interval: Duration,
     nav: Nav,
     /// The model when the view was frozen.
@@ -136,7 +136,9 @@ impl App {
     fn act(&mut self, command: Command, live: &Live) {
         match command {
             Command::Go(view) => self.go(view),
-            Command::Help => self.nav.help = !self.nav.help,
+            Command::Help => {
+                self.nav.help = if self.nav.help.is_some() { None } else { Some(0) };
+            }
             Command::Back => self.back(),
             Command::Next => self.turn(1),
             Command::Previous => self.turn(-1),
@@ -166,7 +168,7 @@ impl App {
     }
 
     fn go(&mut self, view: View) {
-        self.nav.help = false;
+        self.nav.help = None;
         if self.nav.view != view {
             self.nav.view = view;
             self.nav.line = 0;
@@ -174,8 +176,8 @@ impl App {
     }
 
     fn back(&mut self) {
-        if self.nav.help {
-            self.nav.help = false;
+        if self.nav.help.is_some() {
+            self.nav.help = None;
         } else if self.nav.view != View::Overview {
             self.go(View::Overview);
         } else {
@@ -210,6 +212,10 @@ impl App {
 
     /// Moves by lines.
     fn step(&mut self, by: isize, live: &Live) {
+        if let Some(first) = &mut self.nav.help {
+            *first = first.saturating_add_signed(by).min(views::help::LINES);
+            return;
+        }
         let scene = self.scene(live);
         match self.nav.view {
             View::Overview | View::Vm => {

@@ -24,7 +24,7 @@ pub fn bytes(n: u64) -> String {
     scaled(n as f64, 1_024.0, ["B", "K", "M", "G", "T", "P", "E"], 1_000.0)
 }
 
-/// A duration, in at most six columns.
+/// A duration, in at most seven columns.
 pub fn duration(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     match ns {
@@ -36,7 +36,10 @@ pub fn duration(ns: u64) -> String {
         3_600_000_000_000..360_000_000_000_000 => {
             format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60)
         }
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+        360_000_000_000_000..8_640_000_000_000_000 => {
+            format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24)
+        }
+        _ => format!("{}d", seconds / 86_400),
     }
 }
 
@@ -99,6 +102,21 @@ pub fn right(text: &str, columns: usize) -> String {
     " ".repeat(columns.saturating_sub(text.width())) + &text
 }
 
+/// The text in lines of at most so many columns, broken between words.
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(cut(word, columns)),
+        }
+    }
+    lines
+}
+
 fn scaled(n: f64, base: f64, units: [&str; 7], plain: f64) -> String {
     if n < plain {
         return format!("{n:.0}{}", units[0]);
@@ -142,11 +160,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_wider_than_promised(n: u64, columns in 0usize..40, text in "[a-z漢字–]*") {
+        fn nothing_is_wider_than_promised(n: u64, columns in 0usize..40, text in "[a-z漢字– ]*") {
             prop_assert!(count(n).width() <= 5 && bytes(n).width() <= 5);
             prop_assert!(duration(n).width() <= 7, "{}", duration(n));
             prop_assert!(rate(n as f64).width() <= 5);
             prop_assert!(cut(&text, columns).width() <= columns);
+            prop_assert!(wrapped(&text, columns).iter().all(|line| line.width() <= columns));
         }
     }
 }

@@ -34,8 +34,8 @@ pub fn draw(buf: &mut Buffer, area: Rect, scene: &Scene, nav: &Nav, frozen: bool
         }
         let body = Rect { y: area.y + 1 + tabs, height: area.height - 2 - tabs, ..area };
         views::draw(buf, body, scene, nav);
-        if nav.help {
-            help::draw(buf, body, scene);
+        if let Some(first) = nav.help {
+            help::draw(buf, body, scene, first);
         }
         status(buf, Rect { y: area.bottom() - 1, height: 1, ..area }, scene, nav, frozen);
     }
@@ -118,7 +118,7 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
         buf.set_line(at.x, at.y, &line, at.width);
         return;
     }
-    let mut parts = trust(scene);
+    let mut parts = trust(scene, at.width < 30);
     if frozen {
         parts.insert(0, ("PAUSED".to_owned(), Role::Warn));
     }
@@ -153,7 +153,7 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
 }
 
 /// What is lost, what is not seen, and whether counts add up.
-fn trust(scene: &Scene) -> Vec<(String, Role)> {
+fn trust(scene: &Scene, narrow: bool) -> Vec<(String, Role)> {
     let lost: u64 = scene.model.losses.values().sum();
     let signals = scene.coverage.signals.len();
     let missing = scene.coverage.missing().count();
@@ -164,7 +164,10 @@ fn trust(scene: &Scene) -> Vec<(String, Role)> {
     );
     let mut parts = vec![
         (format!("lost {}", format::count(lost)), lost_role),
-        (format!("seen {}/{signals}", signals - missing), coverage_role),
+        (
+            format!("{} {}/{signals}", if narrow { "cov" } else { "coverage" }, signals - missing),
+            coverage_role,
+        ),
     ];
     if off > 0 {
         parts.push((format!("counts off: {off}"), Role::Bad));

@@ -7,6 +7,8 @@ use crate::model::{Flows, History};
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
+    /// What comes after its value.
+    pub unit: &'static str,
     /// Title of its column.
     pub title: &'static str,
     /// What it says, for the help.
@@ -24,6 +26,7 @@ pub struct Metric {
 /// Splits of huge leaves.
 pub const SPLITS: Metric = Metric {
     name: "splits",
+    unit: "/s",
     title: "SPLIT/s",
     help: "huge SPTEs that became page tables",
     width: 7,
@@ -36,8 +39,9 @@ pub const SPLITS: Metric = Metric {
 /// Zaps of leaves.
 pub const ZAPS: Metric = Metric {
     name: "zaps",
+    unit: "/s",
     title: "ZAP/s",
-    help: "SPTEs of any size that were removed",
+    help: "SPTEs that were removed",
     width: 6,
     role: Role::Zap,
     signal: None,
@@ -48,8 +52,9 @@ pub const ZAPS: Metric = Metric {
 /// Installs of leaves.
 pub const INSTALLS: Metric = Metric {
     name: "installs",
+    unit: "/s",
     title: "INST/s",
-    help: "SPTEs of any size that were installed, refaults among them",
+    help: "SPTEs that were installed",
     width: 6,
     role: Role::Small,
     signal: None,
@@ -60,8 +65,9 @@ pub const INSTALLS: Metric = Metric {
 /// Recoveries of regions.
 pub const RECOVERIES: Metric = Metric {
     name: "recoveries",
+    unit: "/s",
     title: "RECOV/s",
-    help: "2 MiB regions that got their huge SPTE back",
+    help: "regions that are huge again",
     width: 7,
     role: Role::Huge,
     signal: None,
@@ -72,8 +78,9 @@ pub const RECOVERIES: Metric = Metric {
 /// Guest faults.
 pub const FAULTS: Metric = Metric {
     name: "faults",
+    unit: "/s",
     title: "FAULT/s",
-    help: "SPTE violations of vCPUs",
+    help: "guest faults",
     width: 7,
     role: Role::Fault,
     signal: Some("faults"),
@@ -84,8 +91,9 @@ pub const FAULTS: Metric = Metric {
 /// Time that faults take from vCPUs.
 pub const STALL: Metric = Metric {
     name: "vCPU time lost",
+    unit: "",
     title: "vCPU",
-    help: "time that faults kept vCPUs from the guest; 100% is one vCPU",
+    help: "time lost to faults; 100% is one vCPU",
     width: 6,
     role: Role::Fault,
     signal: Some("fault_latency"),
@@ -100,18 +108,12 @@ impl Metric {
     /// Its rate now; `None` if unknown.
     pub fn now(&self, scene: &Scene, history: &History) -> Option<f64> {
         let from = scene.at.saturating_sub(scene.step);
-        self.over(scene, history, from, 1).pop().flatten()
-    }
-
-    /// Its latest rates, one per refresh.
-    pub fn latest(&self, scene: &Scene, history: &History, parts: usize) -> Vec<Option<f64>> {
-        let span = scene.step.saturating_mul(parts as u64);
-        self.over(scene, history, scene.at.saturating_sub(span), parts)
+        self.over(scene, history, (from, scene.at), 1).pop().flatten()
     }
 
     /// Its rates over the time that charts show.
     pub fn charted(&self, scene: &Scene, history: &History, parts: usize) -> Vec<Option<f64>> {
-        self.over(scene, history, scene.from(), parts)
+        self.over(scene, history, scene.time(parts), parts)
     }
 
     /// Shown.
@@ -119,10 +121,16 @@ impl Metric {
         format::known(rate, self.format)
     }
 
-    fn over(&self, scene: &Scene, history: &History, from: u64, parts: usize) -> Vec<Option<f64>> {
+    fn over(
+        &self,
+        scene: &Scene,
+        history: &History,
+        (from, to): (u64, u64),
+        parts: usize,
+    ) -> Vec<Option<f64>> {
         let signal = self.signal.unwrap_or_else(|| scene.coverage.mmu.essential_signal());
         if scene.coverage.sees(signal) {
-            history.rates(from, scene.at, parts, self.pick)
+            history.rates(from, to, parts, self.pick)
         } else {
             vec![None; parts]
         }

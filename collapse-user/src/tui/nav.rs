@@ -34,8 +34,8 @@ pub struct Nav {
     pub map: map::Place,
     /// Whether events of all VMs are listed.
     pub all: bool,
-    /// Whether help is shown.
-    pub help: bool,
+    /// The first line of the help, if it is shown.
+    pub help: Option<usize>,
 }
 
 impl Default for Nav {
@@ -53,7 +53,7 @@ impl Default for Nav {
             line: 0,
             map: map::Place::default(),
             all: false,
-            help: false,
+            help: None,
         }
     }
 }

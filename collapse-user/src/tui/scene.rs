@@ -35,9 +35,12 @@ pub struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// Where charts begin, ns.
-    pub fn from(&self) -> u64 {
-        self.at.saturating_sub(self.span)
+    /// The time that charts of so many columns show, ns: whole columns since boot, so that nothing
+    /// flickers as time goes on.
+    pub fn time(&self, columns: usize) -> (u64, u64) {
+        let part = (self.span / columns.max(1) as u64).max(1);
+        let to = self.at - self.at % part;
+        (to.saturating_sub(part * columns as u64), to)
     }
 
     /// How long ago something was, ns.

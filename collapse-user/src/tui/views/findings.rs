@@ -11,15 +11,13 @@ use crate::{
     findings::{Finding, Thresholds, findings},
     model::Vm,
     tui::{
+        format,
         nav::Nav,
         scene::{Scene, name},
         theme::Role,
         widgets,
     },
 };
-
-/// Lines that a finding takes.
-const LINES: usize = 4;
 
 /// Findings of every VM that is there.
 pub fn found<'a>(scene: &Scene<'a>) -> Vec<(&'a Vm, Finding)> {
@@ -53,23 +51,34 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
         return;
     }
     let chosen = nav.line.min(found.len() - 1);
-    let room = (usize::from(at.height) / LINES).max(1);
-    let first = widgets::first_shown(chosen, found.len(), room);
-    let mut lines = Vec::new();
-    for (index, (vm, finding)) in found.iter().enumerate().skip(first).take(room) {
-        let mark = if index == chosen { " ▸ " } else { "   " };
-        lines.push(Line::from(vec![
-            Span::styled(mark, theme.style(Role::Key)),
-            Span::styled(finding.title, theme.style(Role::Warn)),
-            Span::raw(format!("  {}", name(vm))),
-            Span::styled(format!("  {}", finding.name), dim),
-        ]));
-        lines.push(Line::from(format!("     {}", finding.evidence)));
-        lines.push(Line::from(vec![
-            Span::styled("     → ", theme.style(Role::Key)),
-            Span::raw(finding.knob),
-        ]));
-        lines.push(Line::default());
-    }
+    let texts: Vec<_> = found
+        .iter()
+        .enumerate()
+        .map(|(index, (vm, finding))| told(scene, vm, finding, index == chosen, at.width))
+        .collect();
+    let all: usize = texts.iter().map(Vec::len).sum();
+    let skipped = if all > usize::from(at.height) { chosen } else { 0 };
+    let lines: Vec<_> = texts.into_iter().skip(skipped).flatten().collect();
     widgets::paragraph(buf, at, &lines);
+}
+
+fn told(scene: &Scene, vm: &Vm, finding: &Finding, chosen: bool, width: u16) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let mut lines = vec![Line::from(vec![
+        Span::styled(if chosen { " ▸ " } else { "   " }, theme.style(Role::Key)),
+        Span::styled(finding.title, theme.style(Role::Warn)),
+        Span::raw(format!("  {}", name(vm))),
+        Span::styled(format!("  {}", finding.name), theme.style(Role::Dim)),
+    ])];
+    let columns = usize::from(width).saturating_sub(8);
+    let evidence = format::wrapped(&finding.evidence, columns);
+    lines.extend(evidence.into_iter().map(|line| Line::from(format!("     {line}"))));
+    for (index, line) in format::wrapped(finding.knob, columns).into_iter().enumerate() {
+        lines.push(Line::from(vec![
+            Span::styled(if index == 0 { "     → " } else { "       " }, theme.style(Role::Key)),
+            Span::raw(line),
+        ]));
+    }
+    lines.push(Line::default());
+    lines
 }

@@ -16,14 +16,18 @@ use crate::tui::{
     theme::Role,
 };
 
-/// Draws it.
-pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene) {
+/// Lines of the help.
+pub const LINES: usize = BINDINGS.len() + METRICS.len();
+
+/// Draws it from a line on, or from before if the rest fits.
+pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, first: usize) {
     let lines = lines(scene);
     let columns = lines.iter().map(Line::width).max().unwrap_or_default() + 2;
     // In two columns where one is too long.
     let rows = usize::from(at.height).saturating_sub(2);
-    let stacks = if lines.len() > rows && usize::from(at.width) > columns * 2 { 2 } else { 1 };
+    let stacks = if lines.len() > rows && usize::from(at.width) >= columns * 2 + 2 { 2 } else { 1 };
     let each = lines.len().div_ceil(stacks);
+    let lines = &lines[first.min(each.saturating_sub(rows))..];
     let width = (columns * stacks + 2).min(usize::from(at.width)) as u16;
     let height = (each + 2).min(usize::from(at.height)) as u16;
     let area = Rect {
@@ -87,6 +91,6 @@ fn frame(buf: &mut Buffer, area: Rect, scene: &Scene) {
         buf.set_string(area.x, y, "│", dim);
         buf.set_string(area.right() - 1, y, "│", dim);
     }
-    let title = format::cut(" help: ? or Esc closes ", usize::from(area.width - 2));
+    let title = format::cut(" help: ? closes, ↑ ↓ scroll ", usize::from(area.width - 2));
     buf.set_string(area.x + 1, area.y, title, Style::new().patch(scene.theme.style(Role::Title)));
 }

@@ -190,6 +190,9 @@ pub fn pages(scene: &Scene, vm: &Vm) -> Option<[u64; 3]> {
     }
 }
 
+/// Lines that the charts of the selected VM need, where the list of VMs leaves so many.
+const PREVIEW: u16 = 12;
+
 /// Draws it.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let at = match at.height {
@@ -197,7 +200,19 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
         8..24 => totals(buf, at, scene),
         _ => charts(buf, at, scene),
     };
-    table(buf, at, scene, nav);
+    let vms = rows(scene, nav).count() as u16;
+    let room = at.height.saturating_sub(vms + 2);
+    match selected(scene, nav).filter(|_| room >= PREVIEW && vms > 0) {
+        None => table(buf, at, scene, nav),
+        Some(vm) => {
+            let height = room.min(PREVIEW + 8);
+            table(buf, Rect { height: at.height - height, ..at }, scene, nav);
+            let below = Rect { y: at.bottom() - height, height, ..at };
+            let below = widgets::title(buf, below, scene.theme, &format!(" {}", name(vm)));
+            let below = Rect { x: below.x + 1, width: below.width - 2, ..below };
+            super::vm::charts::draw(buf, below, scene, vm);
+        }
+    }
 }
 
 /// The host in two lines.
@@ -320,17 +335,19 @@ struct Layout {
 }
 
 /// Columns of a sparkline.
-const SPARK: usize = 10;
+const SPARK: usize = 7;
 
 /// What fits into so many columns.
 fn fit(columns: usize) -> Vec<Layout> {
     let mut room = columns.saturating_sub(1);
     let mut layout = Vec::new();
     for column in Column::BY_WEIGHT {
-        let width = column.width() + 1;
+        // Where there is little room, a state is its glyph.
+        let narrow = column == Column::State && columns < 27;
+        let width = if narrow { 1 } else { column.width() } + 1;
         if width <= room || layout.is_empty() {
             room = room.saturating_sub(width);
-            layout.push(Layout { column, width: column.width(), spark: 0 });
+            layout.push(Layout { column, width: width - 1, spark: 0 });
         }
     }
     layout.sort_by_key(|layout| Column::ALL.iter().position(|column| *column == layout.column));
@@ -344,8 +361,8 @@ fn fit(columns: usize) -> Vec<Layout> {
             }
         }
     };
-    give(Column::Name, 8, false);
-    for column in [Column::Splits, Column::Recoveries, Column::Zaps, Column::Faults, Column::Stall]
+    give(Column::Name, 3, false);
+    for column in [Column::Recoveries, Column::Splits, Column::Faults, Column::Zaps, Column::Stall]
     {
         give(column, SPARK + 1, true);
     }
@@ -359,7 +376,7 @@ fn heads(columns: &[Layout], scene: &Scene, nav: &Nav) -> Line<'static> {
     let mut spans = vec![Span::raw(" ")];
     for layout in columns {
         let sorted = layout.column == nav.sort;
-        let arrow = match (sorted, nav.reversed == layout.column.is_text()) {
+        let arrow = match (sorted, nav.reversed == (layout.column == Column::Name)) {
             (false, _) => "",
             (true, true) => "▼",
             (true, false) => "▲",
@@ -390,7 +407,8 @@ fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
         }
         Column::State => {
             let state = State::of(vm, scene);
-            let text = format!("{} {}", state.glyph(), state.label());
+            let text = if width == 1 { String::new() } else { format!(" {}", state.label()) };
+            let text = state.glyph().to_owned() + &text;
             vec![Span::styled(format::left(&text, width), theme.style(state.role()))]
         }
         Column::Mapped => {
@@ -433,10 +451,9 @@ fn rate(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
     let shown = format::right(&metric.shown(now), layout.width - layout.spark);
     let mut spans = vec![Span::styled(shown, scene.theme.style(role))];
     if layout.spark > 0 {
-        let values = metric.latest(scene, &vm.history, layout.spark - 1);
+        let values = metric.charted(scene, &vm.history, layout.spark - 1);
         spans.push(Span::raw(" "));
-        let spark = format::left(&widgets::sparkline(&values), layout.spark - 1);
-        spans.push(Span::styled(spark, scene.theme.style(metric.role)));
+        spans.push(Span::styled(widgets::sparkline(&values), scene.theme.style(metric.role)));
     }
     spans
 }

@@ -30,10 +30,7 @@ pub fn bar(pages: Option<Pages>, columns: usize, theme: Theme) -> Vec<Span<'stat
             used += cells;
         }
     }
-    let rest = if pages.is_none() { "–" } else { " " };
-    let mut rest = if used == 0 && columns > 0 { rest.to_owned() } else { String::new() };
-    rest += &" ".repeat(columns.saturating_sub(used + rest.chars().count()));
-    spans.push(Span::styled(rest, theme.style(Role::Dim)));
+    spans.push(Span::raw(" ".repeat(columns - used)));
     spans
 }
 

@@ -63,7 +63,8 @@ pub fn area(
 /// Mapped memory over time, by size of mapping, the largest at the bottom.
 pub fn stacked(buf: &mut Buffer, at: Rect, scene: &Scene, history: &History) {
     let parts = usize::from(plot_of(at).width);
-    let samples = history.gauges(scene.from(), scene.at, parts);
+    let (from, to) = scene.time(parts);
+    let samples = history.gauges(from, to, parts);
     let columns: Vec<_> = samples
         .iter()
         .map(|sample| sample.and_then(|sample| sample.pages).map(mapped_bytes))
@@ -101,13 +102,13 @@ pub fn stacked(buf: &mut Buffer, at: Rect, scene: &Scene, history: &History) {
 pub fn episodes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let plot = plot_of(at);
     let dim = scene.theme.style(Role::Dim);
-    buf.set_stringn(at.x, at.y, format::right("episodes", LABEL - 1), usize::from(at.width), dim);
-    let width = u64::from(plot.width).max(1);
-    for (column, part) in (plot.left()..plot.right()).zip(0u64..) {
-        let from =
-            scene.from() + (u128::from(scene.span) * u128::from(part) / u128::from(width)) as u64;
-        let to = scene.from()
-            + (u128::from(scene.span) * u128::from(part + 1) / u128::from(width)) as u64;
+    buf.set_stringn(at.x, at.y, format::cut("episodes", LABEL), usize::from(at.width), dim);
+    let columns = usize::from(plot.width);
+    let (start, end) = scene.time(columns);
+    let part = (end - start) / (columns.max(1) as u64);
+    for (column, place) in (plot.left()..plot.right()).zip(0u64..) {
+        let from = start + part * place;
+        let to = from + part;
         let (glyph, role) = phase_between(vm, from, to);
         buf[(column, at.y)].set_symbol(glyph).set_style(scene.theme.style(role));
     }
@@ -143,7 +144,7 @@ pub fn time_axis(buf: &mut Buffer, at: Rect, scene: &Scene) {
 }
 
 /// Columns left of a plot.
-const LABEL: usize = 9;
+const LABEL: usize = 8;
 
 fn plot_of(at: Rect) -> Rect {
     let label = (LABEL as u16).min(at.width);
@@ -155,12 +156,12 @@ fn axis(buf: &mut Buffer, at: Rect, scene: &Scene, top: &str) -> Rect {
     let dim = scene.theme.style(Role::Dim);
     let plot = plot_of(at);
     if at.height > 0 {
-        let label = format!("{}┤", format::right(top, LABEL - 2));
+        let label = format!("{}┤", format::right(top, LABEL - 1));
         buf.set_stringn(at.x, at.y, label, usize::from(plot.x - at.x), dim);
     }
     for row in at.top() + 1..at.bottom() {
-        if plot.x > at.x + 1 {
-            buf[(plot.x - 2, row)].set_symbol("│").set_style(dim);
+        if plot.x > at.x {
+            buf[(plot.x - 1, row)].set_symbol("│").set_style(dim);
         }
     }
     plot

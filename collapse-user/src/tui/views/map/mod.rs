@@ -53,7 +53,7 @@ impl Cell {
 }
 
 /// From so many columns on, what happened is told beside the map.
-const WIDE: u16 = 112;
+const WIDE: u16 = 140;
 
 /// Columns of a row's address.
 const ADDRESS: u16 = 12;

@@ -74,10 +74,10 @@ fn rate(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, metric: &Metric) {
     let title = Line::from(vec![
         Span::styled(format!("{} ", metric.name), scene.theme.style(Role::Dim)),
         Span::raw(metric.shown(metric.now(scene, &vm.history))),
-        Span::styled("/s", scene.theme.style(Role::Dim)),
+        Span::styled(metric.unit, scene.theme.style(Role::Dim)),
     ]);
     let at = widgets::paragraph(buf, at, &[title]);
-    let parts = usize::from(at.width.saturating_sub(9));
+    let parts = usize::from(at.width.saturating_sub(8));
     let values = metric.charted(scene, &vm.history, parts);
     widgets::area(buf, at, scene, &values, metric.role, |value| metric.shown(Some(value)));
 }
@@ -104,7 +104,7 @@ pub fn latency(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
         ("nothing mapped until the next fault", Some(vm.regions.time_to_refault()), Role::Small),
         ("lost until huge again", Some(vm.regions.time_to_recover()), Role::Huge),
     ];
-    let share = at.height / 3;
+    let share = (at.height / 3).min(14);
     for (place, (what, histogram, role)) in (0..).zip(histograms) {
         let part = Rect { y: at.y + share * place, height: share, ..at };
         let room = widgets::title(buf, part, scene.theme, what);

@@ -1,6 +1,6 @@
 //! One VM: over time, by cause, by slot, run by run, and how long things take.
 
-mod charts;
+pub mod charts;
 mod tables;
 
 use ratatui::{
@@ -72,7 +72,8 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
         tab(buf, body, scene, nav.tab, vm);
         return;
     }
-    let half = body.width / 2;
+    // Tables need the room more than charts do.
+    let half = body.width * 2 / 5;
     let right = Rect { x: body.x + half, width: body.width - half, ..body };
     charts::draw(buf, Rect { width: half - 1, ..body }, scene, vm);
     let right = widgets::rule(buf, right, scene.theme);

@@ -64,26 +64,20 @@ fn deeds(totals: &Totals) -> Vec<(Cause, Deeds)> {
 /// What changed why, with each cause's share of all changes.
 pub fn causes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let theme = scene.theme;
-    let (dim, none) = (theme.style(Role::Dim), theme.style(Role::Dim));
+    let dim = theme.style(Role::Dim);
     let deeds = deeds(&vm.totals());
     let sum: u64 = deeds.iter().map(|(_, deeds)| deeds.changes()).sum();
-    let label = usize::from(at.width).saturating_sub(47).clamp(12, 34);
+    // The numbers take 50 columns, causes in words 34.
+    let narrow = usize::from(at.width) < 34 + 50;
+    let label = usize::from(at.width).saturating_sub(50).clamp(19, 34);
     let head = format!(
-        "{} {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} {:>6}",
+        "{} SHARE SPLIT   ZAP  INST RECOV WPROT FAULT    vCPU",
         format::left("CAUSE", label),
-        "SHARE",
-        "SPLIT",
-        "ZAP",
-        "INST",
-        "RECOV",
-        "WPROT",
-        "FAULT",
-        "vCPU",
     );
     let mut lines = vec![Line::styled(head, dim)];
     for (cause, deeds) in &deeds {
         let mut spans = vec![
-            Span::raw(format::left(cause.label(), label)),
+            Span::raw(format::left(if narrow { cause.name() } else { cause.label() }, label)),
             Span::styled(
                 format!(" {:>5}", format::share(deeds.changes(), sum)),
                 theme.style(Role::Key),
@@ -97,7 +91,7 @@ pub fn causes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
             (deeds.protects, Role::Text),
         ];
         for (n, role) in counts {
-            let style = if n == 0 { none } else { theme.style(role) };
+            let style = if n == 0 { dim } else { theme.style(role) };
             let text = if n == 0 { "·".to_owned() } else { format::count(n) };
             spans.push(Span::styled(format!(" {text:>5}"), style));
         }
@@ -112,7 +106,7 @@ pub fn causes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
         } else {
             (String::new(), String::new())
         };
-        spans.push(Span::raw(format!(" {faults:>5} {stall:>6}")));
+        spans.push(Span::raw(format!(" {faults:>5} {stall:>7}")));
         lines.push(Line::from(spans));
     }
     if deeds.is_empty() {
