@@ -30,13 +30,15 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use collapse_common::abi::VmKey;
+
     use super::*;
     use crate::source::EventKind;
 
     #[test]
     fn only_the_latest_are_kept() {
         let events = |range: std::ops::Range<u64>| {
-            let event = |ts| Event { ts, vm: Default::default(), tid: 1, kind: EventKind::VmSeen };
+            let event = |ts| Event { ts, vm: VmKey::default(), tid: 1, kind: EventKind::VmSeen };
             range.map(event).collect::<Vec<_>>()
         };
         let mut recent = Recent::default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use collapse_common::abi::VmKey;
 use ratatui::{
     buffer::Buffer,
-    crossterm::event::{KeyCode, KeyEvent, KeyEventKind},
+    crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
     layout::Rect,
 };
 
@@ -29,7 +29,7 @@ const PAGE: isize = 10;
 const SPANS: (u64, u64) = (15_000_000_000, 3 * 86_400_000_000_000);
 
 /// The shortest and the longest time between refreshes.
-const INTERVALS: (Duration, Duration) = (Duration::from_millis(125), Duration::from_secs(60));
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(125), Duration::from_mins(1));
 
 /// What goes on.
 #[derive(Clone, Copy)]
@@ -83,24 +83,19 @@ impl App {
         if key.kind == KeyEventKind::Release {
             return Reply::Draw;
         }
-        let command = keys::command(key);
-        if self.nav.typing
-            && !matches!(command, Some(Command::Quit | Command::Suspend) if key.code != KeyCode::Char('q'))
-        {
+        if self.nav.typing && !key.modifiers.contains(KeyModifiers::CONTROL) {
             self.typed(key.code);
             return Reply::Draw;
         }
-        match command {
-            Some(Command::Quit) => return Reply::Quit,
-            Some(Command::Suspend) => return Reply::Suspend,
-            Some(Command::Pause) => {
-                let frozen = self.frozen.take();
-                self.frozen = frozen.is_none().then(|| Box::new(live.model.clone()));
+        match keys::command(key) {
+            Some(Command::Quit) => Reply::Quit,
+            Some(Command::Suspend) => Reply::Suspend,
+            Some(command) => {
+                self.act(command, live);
+                Reply::Draw
             }
-            Some(command) => self.act(command, live),
-            None => {}
+            None => Reply::Draw,
         }
-        Reply::Draw
     }
 
     fn scene<'a>(&'a self, live: &Live<'a>) -> Scene<'a> {
@@ -163,7 +158,12 @@ impl App {
             Command::Faster => self.interval = (self.interval / 2).max(INTERVALS.0),
             Command::Slower => self.interval = (self.interval * 2).min(INTERVALS.1),
             Command::Palette => self.theme = self.theme.toggled(),
-            Command::Quit | Command::Suspend | Command::Pause => {}
+            Command::Pause => {
+                let frozen = self.frozen.take();
+                self.frozen = frozen.is_none().then(|| Box::new(live.model.clone()));
+            }
+            // The caller's.
+            Command::Quit | Command::Suspend => {}
         }
     }
 
@@ -231,9 +231,8 @@ impl App {
                 self.nav.map = place.unwrap_or_default();
             }
             _ => {
-                let lines = views::lines(&scene, &self.nav);
-                let line = self.nav.line.saturating_add_signed(by);
-                self.nav.line = line.min(lines.saturating_sub(1));
+                let last = views::lines(&scene, &self.nav).saturating_sub(1);
+                self.nav.line = self.nav.line.saturating_add_signed(by).min(last);
             }
         }
     }

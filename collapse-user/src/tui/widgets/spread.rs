@@ -39,7 +39,7 @@ pub fn spread(
     let most = buckets.iter().map(|(_, n)| *n).max().unwrap_or(1);
     let room = columns.saturating_sub(16);
     for (from, n) in buckets {
-        let cells = (n as u128 * room as u128 / u128::from(most)) as usize;
+        let cells = (u128::from(n) * room as u128 / u128::from(most)) as usize;
         lines.push(Line::from(vec![
             Span::styled(format::right(&format::duration(from), 7), dim),
             Span::raw(" "),

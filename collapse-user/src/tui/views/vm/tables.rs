@@ -8,7 +8,7 @@ use ratatui::{
 };
 
 use crate::{
-    model::{CollapseSpan, Totals, Vm},
+    model::{CollapseSpan, Region, Totals, Vm},
     source::Slot,
     tui::{format, scene::Scene, theme::Role, widgets},
 };
@@ -131,7 +131,7 @@ pub fn slots(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
         let on = slot.flags & LOG_DIRTY_PAGES != 0;
         let logging = if on { ("● on", Role::Split) } else { ("· off", Role::Dim) };
         let outstanding =
-            vm.regions.outstanding().filter(|(region, _)| holds(slot, region)).count();
+            vm.regions.outstanding().filter(|(region, _)| holds(slot, *region)).count();
         let id = if slot.as_id == 0 { slot.id.to_string() } else { format!("S{}", slot.id) };
         lines.push(Line::from(vec![
             Span::raw(format!("{id:>5} {:>5}  ", format::bytes(slot.npages.saturating_mul(4096)))),
@@ -146,7 +146,7 @@ pub fn slots(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     widgets::paragraph(buf, at, &lines);
 }
 
-fn holds(slot: &Slot, region: &crate::model::Region) -> bool {
+fn holds(slot: &Slot, region: Region) -> bool {
     let end = slot.base_gfn.saturating_add(slot.npages);
     region.as_id() == u32::from(slot.as_id) && (slot.base_gfn..end).contains(&region.gfn())
 }
