@@ -2,13 +2,14 @@
 //!
 //! Data flows one way: [`probe`] attaches the eBPF programs that [`plan`] chose for the running
 //! [`kernel`]; [`source`] turns what they counted and recorded into batches; [`model`] makes VMs,
-//! regions and spans of them; [`report`] shows the model.
+//! regions and spans of them; [`findings`] judges them; [`report`] and [`tui`] show them.
 
 pub mod baseline;
 pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod exit;
+pub mod findings;
 pub mod identity;
 pub mod kernel;
 pub mod model;
@@ -16,3 +17,4 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod source;
+pub mod tui;

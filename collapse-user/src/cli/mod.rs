@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 
 /// See KVM's huge pages being split, zapped and recovered.
 ///
-/// Without a command, shows the live table.
+/// Without a command, shows the live dashboard.
 #[derive(Debug, Parser)]
 #[command(name = "collapse", version, after_help = Exit::HELP)]
 struct Cli {
@@ -29,7 +29,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch VMs in a table that is refreshed until Ctrl-C.
+    /// Watch VMs in a dashboard; into a pipe, in lines.
     Live(LiveArgs),
     /// Report on a time span, or on a command from start to end.
     ///

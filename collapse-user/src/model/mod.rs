@@ -5,6 +5,7 @@ mod episode;
 mod histogram;
 mod history;
 mod latency;
+mod recent;
 mod reconcile;
 mod regions;
 mod span;
@@ -22,6 +23,7 @@ pub use episode::{
 pub use histogram::Histogram;
 pub use history::{Flows, History, KEPT, MERGED, Sample};
 pub use latency::FaultLatencies;
+pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{Lost, Mapping, Recovery, Refaults, Region, RegionCounts, Regions, Step};
 pub use span::{CollapseSpan, Race, Work};
@@ -52,6 +54,8 @@ pub struct Model {
     pub forgotten: u64,
     /// All VMs together over time.
     pub history: History,
+    /// The latest events.
+    pub recent: Recent,
     /// VMs that went away and are in `vms`, oldest first.
     gone: VecDeque<VmKey>,
 }
@@ -65,6 +69,7 @@ impl Model {
         self.settled = batch.settled;
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();
+        self.recent.extend(&batch.events);
         for event in &batch.events {
             self.event(event, started);
         }

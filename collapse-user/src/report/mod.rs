@@ -31,7 +31,7 @@ pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostRe
 pub use figures::{HistogramReport, LatencyReport, StallReport};
 pub use format::Format;
 pub use keys::Name;
-pub use live::{live_lines, live_table};
+pub use live::live_lines;
 pub use memory_map::{MapCell, SlotMap};
 pub(crate) use schema::inlined as inlined_schema;
 pub use schema::schema;
