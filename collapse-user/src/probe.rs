@@ -143,6 +143,17 @@ impl Probe {
         Ok(())
     }
 
+    /// Detaches everything, first what keeps KVM from being unloaded: taking probes back takes the kernel
+    /// a while.
+    pub fn detach(mut self) {
+        for (_, program) in self.ebpf.programs_mut() {
+            if let Program::RawTracePoint(raw) = program {
+                // Fails where it was not loaded.
+                let _ = raw.unload();
+            }
+        }
+    }
+
     /// Times that a program should have run and did not, those that look again left out.
     pub fn skipped(&self) -> u64 {
         let first = self.ebpf.programs().filter(|(name, _)| !name.ends_with("_again"));

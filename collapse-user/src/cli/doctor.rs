@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Format, output::Output, session::obstacle};
+use super::{Format, output::Output};
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     kernel::inspect::Inspected,
-    plan::{Coverage, Mmu, Plan},
+    plan::{Coverage, Mmu, Plan, obstacles},
     report::{SignalReport, release},
 };
 
@@ -26,7 +26,8 @@ struct Diagnosis<'a> {
 pub(super) fn run(format: Format) -> Result<Exit, Failure> {
     let (plan, host) = Plan::for_running_kernel();
     let coverage = plan.coverage();
-    let obstacle = obstacle(&host);
+    let obstacle = obstacles(&host).into_iter().find(|obstacle| obstacle.fatal);
+    let obstacle = obstacle.map(|obstacle| obstacle.to_string());
     let exit = match &obstacle {
         Some(_) => Exit::CannotMeasure,
         None if coverage.missing().next().is_some() => Exit::Partial,

@@ -6,6 +6,7 @@ mod histogram;
 mod latency;
 mod reconcile;
 mod regions;
+mod reload;
 mod span;
 mod totals;
 mod vm;
@@ -28,6 +29,8 @@ pub use vm::{Reading, SPANS_KEPT, Vm};
 
 use crate::source::{Batch, Event};
 
+use reload::Earlier;
+
 /// VMs kept that went away; older ones are only counted.
 pub const GONE_KEPT: usize = 1024;
 
@@ -48,25 +51,35 @@ pub struct Model {
     pub losses: BTreeMap<&'static str, u64>,
     /// VMs that went away and are no longer in `vms`.
     pub forgotten: u64,
+    /// Times that KVM was loaded again and watched from then on.
+    pub reloads: u64,
+    /// Why nothing is counted at present.
+    pub blind: Option<String>,
     /// VMs that went away and are in `vms`, oldest first.
     gone: VecDeque<VmKey>,
+    /// When the first batch of the programs now attached was read, `CLOCK_MONOTONIC` ns.
+    attached: Option<u64>,
+    /// What programs counted that are attached no more.
+    earlier: Earlier,
 }
 
 impl Model {
     /// Takes a batch.
     pub fn apply(&mut self, batch: Batch) {
-        let first = self.started.is_none();
-        let started = *self.started.get_or_insert(batch.at);
+        let first = self.attached.is_none();
+        let attached = *self.attached.get_or_insert(batch.at);
+        self.started.get_or_insert(batch.at);
         self.now = batch.at;
         self.settled = batch.settled;
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();
         for event in &batch.events {
-            self.event(event, started);
+            self.event(event, attached);
         }
+        self.unattributed = self.earlier.unattributed.clone();
         for (key, cause, row) in batch.rows {
             if key == VmKey::default() {
-                self.unattributed.set(cause, row);
+                self.unattributed.add(cause, &row);
             } else {
                 self.vm(key).now.totals.set(cause, row);
             }
@@ -83,7 +96,7 @@ impl Model {
         for vm in self.vms.values_mut() {
             vm.close(batch.settled);
         }
-        self.losses.extend(batch.losses);
+        self.losses.extend(self.earlier.with(batch.losses));
         // Those that ended with this batch may still be counted in the next.
         self.forget(gone_before);
     }
@@ -98,13 +111,13 @@ impl Model {
         self.forgotten + self.gone.len() as u64
     }
 
-    fn event(&mut self, event: &Event, started: u64) {
+    fn event(&mut self, event: &Event, attached: u64) {
         if event.vm == VmKey::default() {
             return;
         }
         let vm = self.vm(event.vm);
         let was_gone = vm.gone;
-        if event.ts < started {
+        if event.ts < attached {
             // From before the totals were first read, while hooks were being attached.
             vm.event_before(event);
         } else {
@@ -126,10 +139,10 @@ impl Model {
     }
 
     fn vm(&mut self, key: VmKey) -> &mut Vm {
-        let started = self.started.unwrap_or_default();
+        let attached = self.attached.unwrap_or_default();
         self.vms.entry(key).or_insert_with(|| {
             let mut vm = Vm::new(key);
-            vm.watched = vm.watched.max(started);
+            vm.watched = vm.watched.max(attached);
             vm
         })
     }

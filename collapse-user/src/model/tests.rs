@@ -154,3 +154,33 @@ fn only_so_many_vms_that_ended_are_kept() {
     assert_eq!(model.forgotten, 1_502 - GONE_KEPT as u64);
     assert!(model.vms.contains_key(&key(1)) && !model.vms.contains_key(&key(10)));
 }
+
+#[test]
+fn counts_go_on_from_where_they_were_when_kvm_comes_back() {
+    let mut model = Model::default();
+    let losses = |n| vec![("ring_full_changes", n)];
+    let rows = vec![installs(VmKey::default(), 7), installs(key(1), 3)];
+    model.apply(Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
+    model.apply(Batch { rows, losses: losses(2), ..batch(20, true) });
+    model.detached(30, "gone".to_owned());
+    assert!(model.vms[&key(1)].gone && model.blind.is_some());
+    assert_eq!((model.window(), model.ended(), model.reloads), (20, 1, 0));
+
+    model.reattached();
+    let created = EventKind::VmCreated {
+        pages: Some([0; 3]),
+        process: crate::identity::process_of_thread(std::process::id()).unwrap(),
+    };
+    // While hooks were still being attached: not all that it did was counted.
+    let early = event(35, key(34), created.clone());
+    model.apply(Batch { events: vec![early], losses: losses(0), ..batch(40, true) });
+    let events = vec![event(45, key(45), created)];
+    let rows = vec![installs(VmKey::default(), 1), installs(key(45), 4)];
+    model.apply(Batch { events, rows, losses: losses(1), ..batch(50, true) });
+    assert_eq!((model.reloads, model.blind.as_deref(), model.window()), (1, None, 40));
+    assert_eq!(model.losses["ring_full_changes"], 3);
+    assert_eq!(model.unattributed.transitions(Transition::Install, 2), 8);
+    assert_eq!(model.vms[&key(1)].totals().transitions(Transition::Install, 2), 3);
+    assert_eq!(model.vms[&key(45)].totals().transitions(Transition::Install, 2), 4);
+    assert!(model.vms[&key(45)].created && !model.vms[&key(34)].created);
+}

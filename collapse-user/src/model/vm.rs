@@ -258,6 +258,12 @@ impl Vm {
         self.spans.push(span);
     }
 
+    /// It is gone, and its end was not seen.
+    pub(super) fn vanish(&mut self, at: u64) {
+        self.gone = true;
+        self.end(at);
+    }
+
     fn end(&mut self, at: u64) {
         let Self { regions, episodes, .. } = self;
         regions.end(&mut |episode, step| episodes.step(at, episode, step));

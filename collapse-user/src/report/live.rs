@@ -65,7 +65,15 @@ pub fn live_table(
     let mut lines = vec![cut(&title, columns), style.bold(&cut(&head, columns))];
     let missing = now.coverage.iter().filter(|signal| !signal.seen).count();
     let lost: u64 = now.losses.values().sum();
-    let status = format!("lost {lost}; {missing} of {} signals not seen", now.coverage.len());
+    let seen = match now.blind() {
+        Some(why) => format!("{why}, waiting"),
+        None => format!("{missing} of {} signals not seen", now.coverage.len()),
+    };
+    let reloads = match now.reloads {
+        0 => String::new(),
+        n => format!("; KVM was loaded again {n} times"),
+    };
+    let status = format!("lost {lost}; {seen}{reloads}");
     let room = rows.saturating_sub(lines.len() + 1);
     let seconds =
         before.map(|before| (now.window_ns.saturating_sub(before.window_ns)) as f64 / 1e9);
@@ -87,6 +95,9 @@ pub fn live_table(
 /// One line per VM, for a pipe.
 pub fn live_lines(now: &Report) -> String {
     let mut text = String::new();
+    if let Some(why) = now.blind() {
+        let _ = writeln!(text, "t={:.1} {why}, waiting", now.window_ns as f64 / 1e9);
+    }
     for vm in now.vms.iter().filter(|vm| !vm.gone) {
         let pages = vm.pages.end.map_or("4k=– 2m=– 1g=–".to_owned(), |pages| {
             format!("4k={} 2m={} 1g={}", pages.small, pages.huge, pages.giant)
@@ -169,6 +180,7 @@ mod tests {
             window_ns,
             command: None,
             coverage: Vec::new(),
+            reloads: 0,
             losses: [("ring_full_changes", 3)].into(),
             settled: true,
             unattributed_changes: 0,

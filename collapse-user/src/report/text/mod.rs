@@ -63,6 +63,9 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
         };
         writeln!(out, "command: {} ({end})", command.argv.join(" "))?;
     }
+    if report.reloads > 0 {
+        writeln!(out, "KVM was loaded again {} times meanwhile", report.reloads)?;
+    }
     if report.vms.is_empty() {
         writeln!(out, "\nNo VM was seen.")?;
     }
@@ -97,6 +100,9 @@ fn write_trust(out: &mut String, report: &Report, style: Style) -> fmt::Result {
         (n, _, _) => format!("counts do NOT add up with KVM's gauges for {n} VM(s)"),
     };
     writeln!(out, "{check}")?;
+    if let Some(why) = report.blind() {
+        return writeln!(out, "coverage: nothing was seen at the end: {why}");
+    }
     let missing: Vec<&SignalReport> =
         report.coverage.iter().filter(|signal| !signal.seen).collect();
     if missing.is_empty() {
