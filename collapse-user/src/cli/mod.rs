@@ -37,7 +37,9 @@ enum Command {
     /// ends the window.
     #[command(after_help = Exit::HELP)]
     Report(ReportArgs),
-    /// Tell what can be seen on this kernel, and by which hooks.
+    /// Tell what can be seen on this kernel, and by which hooks, and try them.
+    ///
+    /// All programs are loaded and attached for a second, and detached again.
     #[command(after_help = Exit::HELP)]
     Doctor(DoctorArgs),
     /// Check on this machine that what is measured is right.
@@ -88,6 +90,9 @@ struct DoctorArgs {
     /// Format of the answer.
     #[arg(long, short, value_enum, default_value_t)]
     format: Format,
+    /// Only look, and leave the kernel alone: load and attach nothing.
+    #[arg(long)]
+    no_attach: bool,
 }
 
 #[derive(Debug, Args)]
@@ -136,7 +141,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match command.unwrap_or(Command::Live(LiveArgs::default())) {
         Command::Live(args) => live::run(&args, ebpf_log),
         Command::Report(args) => report::run(args, ebpf_log),
-        Command::Doctor(args) => doctor::run(args.format),
+        Command::Doctor(args) => doctor::run(&args, ebpf_log),
         Command::Selftest(args) => selftest::run(&args, ebpf_log),
         Command::SelftestGuest => selftest::guest::run(),
     }
