@@ -6,7 +6,7 @@ use collapse_common::{
 };
 
 use super::*;
-use crate::source::{Change, EventKind, VmReading};
+use crate::source::{Change, EventKind, Slot, SlotChange, VmReading};
 
 fn key(number: u64) -> VmKey {
     VmKey { kvm: 0x1000 + number, born: number }
@@ -183,4 +183,23 @@ fn counts_go_on_from_where_they_were_when_kvm_comes_back() {
     assert_eq!(model.vms[&key(1)].totals().transitions(Transition::Install, 2), 3);
     assert_eq!(model.vms[&key(45)].totals().transitions(Transition::Install, 2), 4);
     assert!(model.vms[&key(45)].created && !model.vms[&key(34)].created);
+}
+
+#[test]
+fn dirty_logging_of_a_vm_that_was_there_before_is_known_once_it_is_switched() {
+    let slot = Slot { id: 1, as_id: 0, base_gfn: 0, npages: 512, flags: 0 };
+    let switched = |at, change, logging| {
+        let mut model = Model::default();
+        model.apply(Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
+        let vm = &model.vms[&key(1)];
+        assert_eq!((vm.is_logging(), vm.logging_was_known()), (None, false));
+        let kind = EventKind::SlotChanged { slot, change, logging };
+        model.apply(Batch { events: vec![event(at, key(1), kind)], ..batch(20, true) });
+        let vm = &model.vms[&key(1)];
+        (vm.is_logging(), vm.logging_was_known())
+    };
+    assert_eq!(switched(15, SlotChange::LogOff, false), (Some(false), false));
+    assert_eq!(switched(15, SlotChange::LogOn, true), (Some(true), true));
+    assert_eq!(switched(15, SlotChange::Other, false), (None, false));
+    assert_eq!(switched(5, SlotChange::LogOn, true), (Some(true), true));
 }

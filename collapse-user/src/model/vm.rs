@@ -60,6 +60,9 @@ pub struct Vm {
     pub logging: bool,
     /// Slots whose dirty logging state was seen, by address space and id.
     pub slots: Slots,
+    /// Whether `logging` was right from the start, by the first switch that was seen: off means that it
+    /// had been on. `None` as long as none was.
+    known: Option<bool>,
     stage: Stage,
     /// Whether the batch being taken told what KVM knows of it, and whether that was for the first
     /// time.
@@ -124,6 +127,7 @@ impl Vm {
             log_off: 0,
             logging: false,
             slots: Slots::new(),
+            known: None,
             stage: Stage::Moving,
             read: None,
             work: Work::default(),
@@ -146,6 +150,17 @@ impl Vm {
         self.now.latencies.since(&self.start.latencies)
     }
 
+    /// Whether dirty logging concerns it as a whole now. `None` if it was there before we watched and
+    /// its dirty logging was not switched since.
+    pub fn is_logging(&self) -> Option<bool> {
+        (self.created || self.known.is_some()).then_some(self.logging)
+    }
+
+    /// Whether the same was known of all the time that we watched, and so of each of its faults.
+    pub fn logging_was_known(&self) -> bool {
+        self.created || self.known == Some(true)
+    }
+
     /// KVM's gauges minus what our totals say they should be, by size; `None` where either is
     /// unknown. Anything but zero means that changes were missed or misread.
     pub fn residual(&self) -> Option<Offset> {
@@ -160,6 +175,9 @@ impl Vm {
             EventKind::VmDestroyed { .. } => self.gone = true,
             EventKind::SlotChanged { slot, change, logging } => {
                 self.know(*slot, *change);
+                if matches!(change, SlotChange::LogOn | SlotChange::LogOff) {
+                    self.known = Some(true);
+                }
                 self.logging = *logging;
                 self.episodes.start(self.watched, &self.slots, *logging);
             }
@@ -226,9 +244,13 @@ impl Vm {
         }
         episodes.slot(at, self.watched, &self.slots, slot, change, self.logging);
         match change {
-            SlotChange::LogOn => self.log_on += 1,
+            SlotChange::LogOn => {
+                self.log_on += 1;
+                self.known.get_or_insert(true);
+            }
             SlotChange::LogOff => {
                 self.log_off += 1;
+                self.known.get_or_insert(false);
                 self.race = Some((slot, Race::default()));
             }
             _ => {}

@@ -142,7 +142,7 @@ fn kinds(faults: &Faults) -> String {
         0 => String::new(),
         n => format!(", {n} while collapsing"),
     };
-    let logging = faults.while_logging;
+    let logging = known(faults.while_logging);
     format!("{fast} by the fast path, {logging} while dirty logging{collapsing}")
 }
 
