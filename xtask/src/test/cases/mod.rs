@@ -6,6 +6,7 @@ mod life;
 mod observed;
 mod oracle;
 mod readme;
+mod reload;
 mod scenarios;
 mod selftest;
 mod streams;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(hardship::cases());
     cases.extend(life::cases());
     cases.extend(selftest::cases());
+    cases.extend(reload::cases());
     cases.extend(readme::cases());
     cases
 }
