@@ -77,9 +77,37 @@ pub struct Probe {
     pub ebpf: Ebpf,
     /// What is seen and what is not.
     pub coverage: Coverage,
+    /// Hooks that were tried.
+    pub hooks: Vec<HookStatus>,
     /// CPUs that the kernel-side tables have a part for.
     pub cpus: u32,
     preemptible: bool,
+}
+
+/// What came of one hook.
+#[derive(Clone, Debug)]
+pub struct HookStatus {
+    /// The signal that it is for.
+    pub signal: &'static str,
+    /// The hook.
+    pub hook: Hook,
+    /// Why it is not attached; `None` if it is.
+    pub refused: Option<String>,
+}
+
+/// What the kernel tells of a program that it accepted.
+#[derive(Clone, Debug)]
+pub struct ProgramStatus {
+    /// Its name.
+    pub name: String,
+    /// Instructions that the verifier went through; `None` before 5.16.
+    pub verified: Option<u32>,
+    /// Size after verification, bytes.
+    pub translated: Option<u32>,
+    /// Size as machine code, bytes; 0 if it is interpreted.
+    pub jited: u32,
+    /// Times that it ran while the kernel counted.
+    pub runs: u64,
 }
 
 impl Probe {
@@ -113,7 +141,8 @@ impl Probe {
                 }
             })?;
         let preemptible = plan.kernel.preemptible != 0;
-        Ok(Self { ebpf, coverage: plan.coverage(), cpus, preemptible })
+        let coverage = plan.coverage();
+        Ok(Self { ebpf, coverage, hooks: Vec::new(), cpus, preemptible })
     }
 
     /// Attaches every planned hook, in the order of the table of signals: operations before the
@@ -125,11 +154,18 @@ impl Probe {
         }
         for signal in &mut self.coverage.signals {
             let Some(way) = signal.way else { continue };
-            let attached =
-                way.iter().try_for_each(|hook| attach(&mut self.ebpf, hook, self.preemptible));
-            if let Err(reason) = attached {
-                signal.way = None;
-                signal.reason = Some(reason);
+            for &hook in way {
+                let refused = attach(&mut self.ebpf, &hook, self.preemptible).err();
+                self.hooks.push(HookStatus {
+                    signal: signal.signal.name,
+                    hook,
+                    refused: refused.clone(),
+                });
+                if refused.is_some() {
+                    signal.way = None;
+                    signal.reason = refused;
+                    break;
+                }
             }
         }
         let essential = self.coverage.mmu.essential_signal();
@@ -141,6 +177,40 @@ impl Probe {
             });
         }
         Ok(())
+    }
+
+    /// Programs of a hook, the one that runs first first.
+    pub fn programs_of(&self, hook: &Hook) -> Vec<&'static str> {
+        hook.programs(self.preemptible)
+    }
+
+    /// Programs that the kernel accepted.
+    pub fn programs(&self) -> Vec<ProgramStatus> {
+        let status = |(name, program): (&str, &Program)| {
+            program.fd().ok()?;
+            let info = program.info().ok()?;
+            Some(ProgramStatus {
+                name: name.to_owned(),
+                verified: info.verified_instruction_count(),
+                translated: info.size_translated(),
+                jited: info.size_jitted(),
+                runs: info.run_count(),
+            })
+        };
+        let mut programs: Vec<_> = self.ebpf.programs().filter_map(status).collect();
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        programs
+    }
+
+    /// Detaches everything, first what keeps KVM from being unloaded: taking probes back takes the kernel
+    /// a while.
+    pub fn detach(mut self) {
+        for (_, program) in self.ebpf.programs_mut() {
+            if let Program::RawTracePoint(raw) = program {
+                // Fails where it was not loaded.
+                let _ = raw.unload();
+            }
+        }
     }
 
     /// Times that a program should have run and did not, those that look again left out.
@@ -173,10 +243,9 @@ fn raise_memlock_limit() {
 
 fn attach(ebpf: &mut Ebpf, hook: &Hook, preemptible: bool) -> Result<(), String> {
     match *hook {
-        Hook::Raw { program, tracepoint, again, .. } => {
+        Hook::Raw { tracepoint, .. } => {
             let name = tracepoint.split_once(':').map_or(tracepoint, |(_, name)| name);
-            let again = again.filter(|_| preemptible);
-            [Some(program), again].into_iter().flatten().try_for_each(|program| {
+            hook.programs(preemptible).into_iter().try_for_each(|program| {
                 with(ebpf, program, |loaded| match loaded {
                     Program::RawTracePoint(raw) => raw.attach(name).map(drop),
                     _ => Err(ProgramError::UnexpectedProgramType),
@@ -233,7 +302,7 @@ fn refusal(error: &ProgramError) -> String {
 }
 
 /// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

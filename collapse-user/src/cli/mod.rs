@@ -38,7 +38,9 @@ enum Command {
     /// Ctrl-C ends the window.
     #[command(after_help = Exit::HELP)]
     Report(report::ReportArgs),
-    /// Tell what can be seen on this kernel, and by which hooks.
+    /// Tell what can be seen on this kernel, and by which hooks, and try them.
+    ///
+    /// All programs are loaded and attached for a second, and detached again.
     #[command(after_help = Exit::HELP)]
     Doctor(DoctorArgs),
     /// Print the JSON Schema of an output.
@@ -78,6 +80,9 @@ struct DoctorArgs {
     /// Format of the answer.
     #[arg(long, short, value_enum, default_value_t)]
     format: Format,
+    /// Only look, and leave the kernel alone: load and attach nothing.
+    #[arg(long)]
+    no_attach: bool,
 }
 
 #[derive(Debug, Args)]
@@ -126,7 +131,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match command.unwrap_or(Command::Live(LiveArgs::default())) {
         Command::Live(args) => live::run(&args, ebpf_log),
         Command::Report(args) => report::run(&args, ebpf_log),
-        Command::Doctor(args) => doctor::run(args.format),
+        Command::Doctor(args) => doctor::run(&args, ebpf_log),
         Command::Schema { document } => schema::run(document),
         Command::Selftest(args) => selftest::run(&args, ebpf_log),
         Command::SelftestGuest => selftest::guest::run(),

@@ -8,6 +8,7 @@ mod latency;
 mod recent;
 mod reconcile;
 mod regions;
+mod reload;
 mod span;
 mod totals;
 mod vm;
@@ -31,6 +32,8 @@ pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};
 
 use crate::source::{Batch, Event};
+
+use reload::Earlier;
 
 /// VMs kept that went away; older ones are only counted.
 pub const GONE_KEPT: usize = 1024;
@@ -56,26 +59,36 @@ pub struct Model {
     pub history: History,
     /// The latest events.
     pub recent: Recent,
+    /// Times that KVM was loaded again and watched from then on.
+    pub reloads: u64,
+    /// Why nothing is counted at present.
+    pub blind: Option<String>,
     /// VMs that went away and are in `vms`, oldest first.
     gone: VecDeque<VmKey>,
+    /// When the first batch of the programs now attached was read, `CLOCK_MONOTONIC` ns.
+    attached: Option<u64>,
+    /// What programs counted that are attached no more.
+    earlier: Earlier,
 }
 
 impl Model {
     /// Takes a batch.
     pub fn apply(&mut self, batch: Batch) {
-        let first = self.started.is_none();
-        let started = *self.started.get_or_insert(batch.at);
+        let first = self.attached.is_none();
+        let attached = *self.attached.get_or_insert(batch.at);
+        self.started.get_or_insert(batch.at);
         self.now = batch.at;
         self.settled = batch.settled;
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();
         self.recent.extend(&batch.events);
         for event in &batch.events {
-            self.event(event, started);
+            self.event(event, attached);
         }
+        self.unattributed = self.earlier.unattributed.clone();
         for (key, cause, row) in batch.rows {
             if key == VmKey::default() {
-                self.unattributed.set(cause, row);
+                self.unattributed.add(cause, &row);
             } else {
                 self.vm(key).now.totals.set(cause, row);
             }
@@ -106,7 +119,7 @@ impl Model {
             }
         }
         self.history.push(all);
-        self.losses.extend(batch.losses);
+        self.losses.extend(self.earlier.with(batch.losses));
         // Those that ended with this batch may still be counted in the next.
         self.forget(gone_before);
     }
@@ -121,13 +134,13 @@ impl Model {
         self.forgotten + self.gone.len() as u64
     }
 
-    fn event(&mut self, event: &Event, started: u64) {
+    fn event(&mut self, event: &Event, attached: u64) {
         if event.vm == VmKey::default() {
             return;
         }
         let vm = self.vm(event.vm);
         let was_gone = vm.gone;
-        if event.ts < started {
+        if event.ts < attached {
             // From before the totals were first read, while hooks were being attached.
             vm.event_before(event);
         } else {
@@ -149,10 +162,10 @@ impl Model {
     }
 
     fn vm(&mut self, key: VmKey) -> &mut Vm {
-        let started = self.started.unwrap_or_default();
+        let attached = self.attached.unwrap_or_default();
         self.vms.entry(key).or_insert_with(|| {
             let mut vm = Vm::new(key);
-            vm.watched = vm.watched.max(started);
+            vm.watched = vm.watched.max(attached);
             vm
         })
     }

@@ -2,6 +2,7 @@
 //! plans for every kernel are tested from recordings.
 
 mod facts;
+mod obstacles;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use std::path::Path;
 
 use collapse_common::abi::Kernel;
 
+pub use obstacles::{NO_KVM, Obstacle, obstacles};
 pub use signals::{Hook, Layout, SIGNALS, Signal};
 
 use crate::kernel::inspect::{Inspected, Wanted};
@@ -124,6 +126,18 @@ impl Coverage {
     /// Whether the signal called `name` is seen.
     pub fn sees(&self, name: &str) -> bool {
         self.signals.iter().any(|status| status.signal.name == name && status.way.is_some())
+    }
+
+    /// The same where nothing is seen at all, and `why`.
+    #[must_use]
+    pub fn blind(&self, why: &str) -> Self {
+        let blind = |status: &SignalStatus| SignalStatus {
+            way: None,
+            reason: Some(why.to_owned()),
+            ..status.clone()
+        };
+        let signals = self.signals.iter().map(blind).collect();
+        Self { mmu: Mmu::Unknown, signals, timed_faults: 0 }
     }
 
     /// Signals that are not seen.

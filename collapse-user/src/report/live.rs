@@ -7,6 +7,9 @@ use super::Report;
 /// One line per VM, for a pipe.
 pub fn live_lines(now: &Report) -> String {
     let mut text = String::new();
+    if let Some(why) = now.blind() {
+        let _ = writeln!(text, "t={:.1} {why}, waiting", now.window_ns as f64 / 1e9);
+    }
     for vm in now.vms.iter().filter(|vm| !vm.gone) {
         let pages = vm.pages.end.map_or("4k=– 2m=– 1g=–".to_owned(), |pages| {
             format!("4k={} 2m={} 1g={}", pages.small, pages.huge, pages.giant)

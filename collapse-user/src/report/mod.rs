@@ -74,6 +74,10 @@ pub struct Report {
     pub command: Option<CommandReport>,
     /// What was seen and what was not.
     pub coverage: Vec<SignalReport>,
+    /// Times that KVM was loaded again in the window. Its VMs before and after are in here; coverage
+    /// is what it is now.
+    #[serde(default)]
+    pub reloads: u64,
     /// Known losses by way, zero included.
     pub losses: BTreeMap<Name, u64>,
     /// Whether nothing changed while the last counts were read. Only then must residuals be zero.
@@ -191,6 +195,12 @@ impl Report {
         Self::of(model, coverage, release(host), None, |vm| !vm.gone)
     }
 
+    /// Why nothing is seen at all, if so.
+    pub fn blind(&self) -> Option<&str> {
+        let nothing = self.coverage.iter().all(|signal| !signal.seen);
+        self.coverage.first().filter(|_| nothing)?.reason.as_deref()
+    }
+
     fn of(
         model: &Model,
         coverage: &Coverage,
@@ -198,15 +208,19 @@ impl Report {
         command: Option<CommandReport>,
         listed: fn(&Vm) -> bool,
     ) -> Self {
+        // VMs are shown by what was seen of them while they were there.
+        let blind = model.blind.as_deref().map(|why| coverage.blind(why));
+        let now = blind.as_ref().unwrap_or(coverage);
         Self {
             schema: SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            host: Host { kernel, mmu: coverage.mmu },
+            host: Host { kernel, mmu: now.mmu },
             started_ns: model.started,
             window_ns: model.window(),
             command,
-            coverage: coverage.signals.iter().map(SignalReport::new).collect(),
+            coverage: now.signals.iter().map(SignalReport::new).collect(),
             losses: model.losses.iter().map(|(way, n)| ((*way).into(), *n)).collect(),
+            reloads: model.reloads,
             settled: model.settled,
             unattributed_changes: model.unattributed.changes(Transition::is_recorded),
             unattributed_ageing: model.unattributed.changes(is_ageing),

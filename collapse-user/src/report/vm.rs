@@ -78,7 +78,8 @@ pub struct VmReport {
     pub stall: Option<StallReport>,
     /// Calls of `drop_spte`; `None` if not seen.
     pub drop_spte_calls: Option<u64>,
-    /// Whether dirty logging is on for some slot, as far as it was seen to go on; `None` if not seen.
+    /// Whether dirty logging is on for the VM as a whole. `None` if not seen, or if the VM was there
+    /// before and its dirty logging was not switched since.
     pub dirty_logging: Option<bool>,
     /// Times dirty logging went on for a slot; `None` if not seen.
     pub log_on: Option<u64>,
@@ -196,8 +197,9 @@ pub struct Recoveries {
 pub struct Faults {
     /// All of them.
     pub total: u64,
-    /// While dirty logging was on for some slot of the VM.
-    pub while_logging: u64,
+    /// While dirty logging was on for the VM as a whole. `None` if that was not known all the time: the
+    /// VM was there before, and its dirty logging was not seen to go on.
+    pub while_logging: Option<u64>,
     /// From the publication of a slot without dirty logging until the collapse routine was through
     /// with it.
     pub while_collapsing: u64,
@@ -300,7 +302,9 @@ impl VmReport {
             ),
             faults: coverage.sees("faults").then(|| Faults {
                 total: totals.counter(Counter::Fault),
-                while_logging: totals.counter_of(Cause::LoggedFault, Counter::Fault),
+                while_logging: vm
+                    .logging_was_known()
+                    .then(|| totals.counter_of(Cause::LoggedFault, Counter::Fault)),
                 while_collapsing: totals.counter_of(Cause::RacingFault, Counter::Fault),
                 fast: seen("fast_faults", totals.counter(Counter::FastFault)),
                 fast_huge: seen("fast_faults", totals.counter(Counter::FastFaultHuge)),
@@ -319,7 +323,7 @@ impl VmReport {
             latency: measured.then(|| LatencyReport::new(&latencies, &totals, timed_one_in)),
             stall: measured.then(|| StallReport::new(&totals)),
             drop_spte_calls: seen("drop_spte", totals.counter(Counter::DropSpte)),
-            dirty_logging: coverage.sees("dirty_logging").then_some(vm.logging),
+            dirty_logging: vm.is_logging().filter(|_| coverage.sees("dirty_logging")),
             log_on: seen("dirty_logging", vm.log_on),
             log_off: seen("dirty_logging", vm.log_off),
             episode_count: seen("dirty_logging", vm.episodes.count()),

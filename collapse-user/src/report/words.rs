@@ -121,7 +121,7 @@ pub fn kinds(faults: &Faults) -> String {
         0 => String::new(),
         n => format!(", {n} while collapsing"),
     };
-    let logging = faults.while_logging;
+    let logging = known(faults.while_logging);
     format!("{fast} by the fast path, {logging} while dirty logging{collapsing}")
 }
 
@@ -253,6 +253,10 @@ pub fn trust(report: &Report) -> Vec<String> {
         (0, n, _) => format!("counts were moving while they were checked: {n} VM(s) not judged"),
         (n, _, _) => format!("counts do NOT add up with KVM's gauges for {n} VM(s)"),
     });
+    if let Some(why) = report.blind() {
+        lines.push(format!("coverage: nothing was seen at the end: {why}"));
+        return lines;
+    }
     let missing: Vec<&SignalReport> =
         report.coverage.iter().filter(|signal| !signal.seen).collect();
     if missing.is_empty() {

@@ -114,6 +114,11 @@ impl Live {
         &self.probe.coverage
     }
 
+    /// Detaches everything.
+    pub fn detach(self) {
+        self.probe.detach();
+    }
+
     /// Takes what the ring and the open blocks hold, so that the ring does not fill up. Cheap enough
     /// for ten times a second. Returns whether dirty logging went on or off somewhere: totals read
     /// now still belong to what was before.

@@ -48,6 +48,9 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
     if let Some(command) = &report.command {
         writeln!(out, "command: {} ({})", command.argv.join(" "), command.ending())?;
     }
+    if report.reloads > 0 {
+        writeln!(out, "KVM was loaded again {} times meanwhile", report.reloads)?;
+    }
     write_checks(out, report, style)?;
     for selection in report.selections.iter().filter(|selection| selection.vms == 0) {
         writeln!(out, "\nNo VM matched {}.", selection.select)?;
