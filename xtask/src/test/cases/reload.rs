@@ -16,6 +16,9 @@ use crate::{
 const PAGES: u64 = 4096;
 const REGIONS: u64 = 8;
 
+/// Events that the kernel may skip in a run where tracepoint programs can be preempted.
+const FEW_SKIPPED: u64 = 50;
+
 /// All of it in one boot per kernel.
 pub fn cases() -> Vec<Case> {
     let script = ImageFile {
@@ -177,8 +180,13 @@ pub fn failed_migration(report: &Value, vm: &Value) -> Result<()> {
 
 /// Nothing is lost, and counts and gauges agree where there are gauges.
 fn trusted(report: &Value, vm: &Value) -> Result<()> {
+    // From 7.x on a few events may be skipped, the host's own ageing of guest memory most of all.
+    let kernel = report["host"]["kernel"].as_str().unwrap_or_default();
+    let few = if kernel.starts_with("7.") { FEW_SKIPPED } else { 0 };
     for (way, n) in report["losses"].as_object().context("no losses in the report")? {
-        same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
+        let lost = n.as_u64().with_context(|| format!("lost by {way}: {n}"))?;
+        let allowed = if way == "program_skipped" { few } else { 0 };
+        ensure!(lost <= allowed, "{lost} lost by {way}");
     }
     let old = is_old(&report["host"]["kernel"]);
     let zero = json!({"4k": 0, "2m": 0, "1g": 0});
