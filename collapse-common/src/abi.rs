@@ -181,20 +181,45 @@ pub enum Writer {
 }
 
 /// Number of [`Writer`]s.
-pub const WRITERS: u32 = 5;
+pub const WRITERS: usize = 5;
 
-/// One CPU's working state beside its run lists. Only programs on that CPU write it.
+/// One CPU's working state. Only programs on that CPU write it, but for what is said of `thread`.
+/// One value, as each lookup of another costs a hot program 15 instructions.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Cpu {
-    /// Position in the thread table where the last thread seen here was found.
-    pub thread: u32,
+    /// `bpf_get_current_pid_tgid` of the thread that `row` and `base` are of; 0 if none. A thread is
+    /// known to one CPU at most: the next that knows it takes it away from this one.
+    pub thread: u64,
+    /// [`Thread::row`].
+    pub row: u32,
+    /// [`Thread::base`].
+    pub base: u32,
+    /// [`Thread::vcpu`].
+    pub vcpu: u64,
+    /// [`Thread::generation`].
+    pub generation: u32,
+    /// 1 while its fault is timed or may be half through a split: what it does then is told to its
+    /// place in the table.
+    pub unsettled: u32,
+    /// Guest faults, to time one in so many.
+    pub faults: u32,
+    /// Padding.
+    pub pad: u32,
+    /// Its position in the thread table.
+    pub place: u32,
+    /// This CPU's number, set by user space.
+    pub id: u32,
+    /// Where this CPU's counters begin, set by user space.
+    pub first_row: u32,
     /// The [`Writer`] that recorded last.
     pub writer: u32,
     /// By [`Watched`] tracepoint: events that the second program took because the first was skipped.
     pub again: [u64; WATCHED],
     /// What was lost on this CPU.
     pub loss: [u64; LOSSES],
+    /// By [`Writer`].
+    pub runs: [RunList; WRITERS],
 }
 
 /// Tracepoints that a second program watches where programs can be preempted, positions in
@@ -296,13 +321,18 @@ pub struct Thread {
     /// The SPTE of an indirect shadow page that this thread installed last, whose guest frame is yet
     /// to be told; 0 if none.
     pub installed: u64,
-    /// When the guest fault that it handles began, `CLOCK_MONOTONIC` ns; 0 if none.
+    /// When the guest fault that it handles began, `CLOCK_MONOTONIC` ns; 0 if none, or if it is not
+    /// timed.
     pub fault_at: u64,
     /// What the fault came to so far, a [`crate::latency::Outcome`].
     pub outcome: u32,
+    /// The CPU that knows it, see [`Cpu::thread`].
+    pub cpu: u32,
     /// [`crate::Cause`] of notifiers that this thread calls: what it does to host memory, if that is
     /// known. 0 if not.
     pub host_cause: u32,
+    /// Padding.
+    pub pad: u32,
     /// The VM whose memslot it changes; 0 if none.
     pub slot_kvm: u64,
     /// Times it gave up `mmu_lock` in this span.
@@ -481,6 +511,8 @@ pub struct Kernel {
     pub slot_as_id: u32,
     /// `mmu_notifier_range.event`.
     pub range_event: u32,
+    /// `task_struct.flags`.
+    pub task_flags: u32,
     /// `page.private`.
     pub page_private: u32,
     /// `kvm_mmu_page.gfn`.
@@ -502,9 +534,7 @@ pub struct Kernel {
     pub clear_takes_kvm: u32,
     /// Whether tracepoint programs can be preempted (7.x, where tracepoints are protected by SRCU).
     pub preemptible: u32,
-    /// Counters of CPU `n` begin at row `n << row_shift`.
-    pub row_shift: u32,
-    /// Whether guest faults are timed.
+    /// One in how many guest faults is timed, a power of two; 0 for none.
     pub time_faults: u32,
     /// Address of the `vm_list` variable, 0 if hidden.
     pub vm_list: u64,
@@ -535,6 +565,7 @@ impl Kernel {
         slot_id: Self::UNKNOWN,
         slot_as_id: Self::UNKNOWN,
         range_event: Self::UNKNOWN,
+        task_flags: Self::UNKNOWN,
         page_private: Self::UNKNOWN,
         sp_translation: Self::UNKNOWN,
         translation_shift: 12,
@@ -545,7 +576,6 @@ impl Kernel {
         ret_pf_fixed: 5,
         clear_takes_kvm: 1,
         preemptible: 0,
-        row_shift: 0,
         time_faults: 0,
         vm_list: 0,
         page_offset_base: 0,
@@ -594,9 +624,9 @@ layouts! {
     Run = 32,
     Block = 1040,
     RunList = 1104,
-    Cpu = 104,
+    Cpu = 5672,
     Span = 72,
-    Thread = 192,
+    Thread = 200,
     Slot = 24,
     Mark = 152,
     Kernel = 160,

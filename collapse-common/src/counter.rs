@@ -46,7 +46,7 @@ pub enum Counter {
     FastFaultHuge = 61,
     /// Times the operation that the row's cause names gave up `mmu_lock` to others.
     Yield = 62,
-    /// Time from guest fault to guest re-entry, ns, summed over the faults in [`crate::latency`].
+    /// Time from guest fault to guest re-entry, ns: each timed fault stands for as many as are not.
     Stall = 63,
 }
 

@@ -18,17 +18,48 @@ use collapse_common::{
     cause::CAUSES,
 };
 
-use crate::{kernel, maps, runs};
+use crate::{
+    kernel::{self, fact},
+    maps, runs,
+};
 
 /// `BPF_NOEXIST`: fail rather than replace.
 const NO_EXIST: u64 = 1;
+
+/// Where changes by the current thread count now.
+pub struct Row {
+    /// The row.
+    pub row: u32,
+    /// Whether the thread is in no operation.
+    pub is_base: bool,
+    /// Thread id.
+    pub tid: u32,
+}
+
+/// Where changes by the current thread count now; `None` if it is not known.
+#[inline(always)]
+pub fn row(cpu: &mut Cpu) -> Option<Row> {
+    let id = bpf_get_current_pid_tgid();
+    let tid = id as u32;
+    // A program that is preempted while it learns a thread leaves halves of two.
+    if fact!(preemptible) == 0 && cpu.thread == id {
+        return Some(Row { row: cpu.row, is_base: cpu.row == cpu.base, tid });
+    }
+    let thread = current(cpu)?;
+    Some(Row { row: thread.row, is_base: thread.row == thread.base, tid })
+}
 
 /// The current thread's place, if it has one.
 #[inline(always)]
 pub fn current(cpu: &mut Cpu) -> Option<&'static mut Thread> {
     let id = bpf_get_current_pid_tgid();
-    match place(cpu.thread) {
-        Some(thread) if thread.id == id => Some(thread),
+    match place(cpu.place) {
+        Some(thread) if thread.id == id => {
+            if cpu.thread != id {
+                learn(cpu, thread, cpu.place);
+            }
+            Some(thread)
+        }
         _ => find(cpu, id),
     }
 }
@@ -37,8 +68,56 @@ pub fn current(cpu: &mut Cpu) -> Option<&'static mut Thread> {
 fn find(cpu: &mut Cpu, id: u64) -> Option<&'static mut Thread> {
     // SAFETY: a copy of a map value that only this thread changes.
     let position = unsafe { maps::thread_index().get(id) }.copied()?;
-    cpu.thread = position;
-    place(position)
+    let thread = place(position)?;
+    learn(cpu, thread, position);
+    Some(thread)
+}
+
+/// Makes this CPU the one that knows the current thread.
+#[inline(always)]
+fn learn(cpu: &mut Cpu, thread: &mut Thread, position: u32) {
+    if thread.cpu != cpu.id {
+        forgotten_by(thread.cpu, thread.id);
+        thread.cpu = cpu.id;
+    }
+    cpu.place = position;
+    update(cpu, thread);
+    cpu.thread = thread.id;
+}
+
+/// Makes a CPU know a thread no more. What it learns at the same time may be forgotten with it, and
+/// then is looked up again.
+#[inline(always)]
+fn forgotten_by(cpu: u32, id: u64) {
+    if let Some(cpu) = maps::cpu_of(cpu)
+        && cpu.thread == id
+    {
+        cpu.thread = 0;
+    }
+}
+
+/// Tells this CPU what changed of the current thread.
+#[inline(always)]
+pub fn update(cpu: &mut Cpu, thread: &Thread) {
+    cpu.row = thread.row;
+    cpu.base = thread.base;
+    cpu.vcpu = thread.vcpu;
+    cpu.generation = thread.generation;
+    cpu.unsettled = u32::from(thread.fault_at | thread.zapped != 0);
+}
+
+/// Whether the current thread is known to this CPU, and there is nothing to tell of it.
+#[inline(always)]
+pub fn is_settled(cpu: &Cpu) -> bool {
+    // A program that is preempted while it learns a thread leaves halves of two.
+    fact!(preemptible) == 0 && cpu.unsettled == 0 && cpu.thread == bpf_get_current_pid_tgid()
+}
+
+/// The row of the current thread if it is settled, in no operation, and runs `vcpu` as before.
+#[inline(always)]
+pub fn settled_vcpu(cpu: &Cpu, vcpu: u64) -> Option<u32> {
+    let same = cpu.vcpu == vcpu && cpu.generation == maps::GENERATION.get() as u32;
+    (same && cpu.row == cpu.base && is_settled(cpu)).then_some(cpu.row)
 }
 
 #[inline(always)]
@@ -63,7 +142,6 @@ fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         runs::lose(cpu, Loss::Threads, 1);
         return None;
     }
-    cpu.thread = position;
     let thread = place(position)?;
     *thread = Thread {
         id,
@@ -77,13 +155,16 @@ fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         installed: 0,
         fault_at: 0,
         outcome: 0,
+        cpu: cpu.id,
         host_cause: 0,
+        pad: 0,
         slot_kvm: 0,
         yields: 0,
         first: [0; WATCHED],
         second: [0; WATCHED],
         span: Span::NONE,
     };
+    learn(cpu, thread, position);
     Some(thread)
 }
 
@@ -99,7 +180,7 @@ pub fn vcpu_thread<C: EbpfContext>(
     if thread.vcpu != vcpu || thread.generation != generation {
         let kvm = kernel::vcpu_kvm(vcpu);
         let cause = fault_cause(cpu, kvm);
-        thread.base = row(ctx, cpu, kvm, cause);
+        thread.base = row_of(ctx, cpu, kvm, cause);
         thread.vcpu = vcpu;
         thread.generation = generation;
         if thread.depth == 0 {
@@ -113,6 +194,8 @@ pub fn vcpu_thread<C: EbpfContext>(
         thread.row = thread.base;
     }
     thread.zapped = 0;
+    thread.fault_at = 0;
+    update(cpu, thread);
     Some(thread)
 }
 
@@ -135,7 +218,7 @@ pub fn enter<C: EbpfContext>(
     cause: u32,
 ) -> Option<&'static mut Thread> {
     let thread = current_or_new(cpu)?;
-    let row = row(ctx, cpu, kvm, cause);
+    let row = row_of(ctx, cpu, kvm, cause);
     push(cpu, thread, row);
     Some(thread)
 }
@@ -144,7 +227,7 @@ pub fn enter<C: EbpfContext>(
 #[inline(always)]
 pub fn enter_outermost<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: u32) {
     let Some(thread) = current_or_new(cpu) else { return };
-    let row = if thread.depth == 0 { row(ctx, cpu, kvm, cause) } else { thread.row };
+    let row = if thread.depth == 0 { row_of(ctx, cpu, kvm, cause) } else { thread.row };
     push(cpu, thread, row);
 }
 
@@ -152,7 +235,7 @@ pub fn enter_outermost<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: 
 fn push(cpu: &mut Cpu, thread: &mut Thread, row: u32) {
     // Runs of other threads do not go on across what this operation does, or order would be lost.
     maps::EPOCH.tick();
-    runs::count(row, Counter::Operation as usize);
+    runs::count(cpu, row, Counter::Operation as usize);
     if thread.depth >= DEPTH {
         // The outermost rows fall off.
         runs::lose(cpu, Loss::Depth, 1);
@@ -160,6 +243,7 @@ fn push(cpu: &mut Cpu, thread: &mut Thread, row: u32) {
     thread.stack = thread.stack << 16 | u64::from(thread.row);
     thread.depth += 1;
     thread.row = row;
+    update(cpu, thread);
 }
 
 /// The innermost operation of this thread ended.
@@ -173,6 +257,7 @@ pub fn leave(cpu: &mut Cpu) {
     thread.depth -= 1;
     thread.row = (thread.stack & 0xffff) as u32;
     thread.stack >>= 16;
+    update(cpu, thread);
     free_if_idle(cpu, thread);
 }
 
@@ -183,7 +268,8 @@ fn free_if_idle(cpu: &mut Cpu, thread: &mut Thread) {
     if thread.depth == 0 && thread.vcpu == 0 && thread.host_cause == 0 {
         let id = thread.id;
         thread.id = 0;
-        let position = cpu.thread;
+        cpu.thread = 0;
+        let position = cpu.place;
         let _ = maps::thread_index().remove(id);
         let _ = maps::free_threads().push(position, 0);
     }
@@ -196,6 +282,7 @@ pub fn forget(id: u64) {
     let Some(position) = (unsafe { maps::thread_index().get(id) }).copied() else { return };
     if maps::thread_index().remove(id).is_ok() {
         if let Some(thread) = place(position) {
+            forgotten_by(thread.cpu, id);
             thread.id = 0;
         }
         let _ = maps::free_threads().push(position, 0);
@@ -221,7 +308,7 @@ pub fn leave_host(cpu: &mut Cpu) {
 
 /// The row of `kvm` and the [`Cause`] numbered `cause`, taking one if there is none.
 #[inline(always)]
-pub fn row<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: u32) -> u32 {
+pub fn row_of<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: u32) -> u32 {
     let Some(vm) = vm(cpu, kvm) else { return UNKNOWN_ROW };
     let known = vm.rows[cause as usize & (CAUSES - 1)];
     if known != 0 {

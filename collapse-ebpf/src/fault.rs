@@ -49,43 +49,59 @@ pub fn mmu_page_fault(ctx: ProbeContext) -> u32 {
 }
 
 #[inline(always)]
-fn begin<C: EbpfContext>(
-    ctx: &C,
-    cpu: &mut Cpu,
-    vcpu: u64,
-    error_code: u64,
-) -> Option<&'static mut Thread> {
-    let thread = context::vcpu_thread(ctx, cpu, vcpu)?;
-    runs::count(thread.row, Counter::Fault as usize);
-    let mmio = error_code & RESERVED != 0;
-    thread.outcome = if mmio { Outcome::Mmio } else { Outcome::Nothing } as u32;
-    if fact!(time_faults) != 0 {
+fn begin<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, vcpu: u64, error_code: u64) {
+    cpu.faults = cpu.faults.wrapping_add(1);
+    let timed = fact!(time_faults) != 0 && cpu.faults & (fact!(time_faults) - 1) == 0;
+    // The two time stamps of a timed fault cost more than all else.
+    if !timed && let Some(row) = context::settled_vcpu(cpu, vcpu) {
+        runs::count(cpu, row, Counter::Fault as usize);
+        return;
+    }
+    let Some(thread) = context::vcpu_thread(ctx, cpu, vcpu) else { return };
+    runs::count(cpu, thread.row, Counter::Fault as usize);
+    if timed {
+        let mmio = error_code & RESERVED != 0;
+        thread.outcome = if mmio { Outcome::Mmio } else { Outcome::Nothing } as u32;
         // SAFETY: no arguments.
         thread.fault_at = unsafe { bpf_ktime_get_ns() };
+        context::update(cpu, thread);
     }
-    Some(thread)
+}
+
+/// Whether a change can tell what a guest fault came to, or be half of a split.
+#[inline(always)]
+pub fn may_tell(transition: Transition, level: u32) -> bool {
+    let half = level > 1 && matches!(transition, Transition::Zap | Transition::Link);
+    half || resolves(transition)
 }
 
 /// A guest fault changed an SPTE.
 #[inline(always)]
 pub fn changes(thread: &mut Thread, transition: Transition, level: u32) {
-    if !matches!(
+    if resolves(transition) {
+        thread.outcome = if level > 1 { Outcome::Huge } else { Outcome::Small } as u32;
+    }
+}
+
+#[inline(always)]
+fn resolves(transition: Transition) -> bool {
+    matches!(
         transition,
         Transition::Install
             | Transition::Recover
             | Transition::RecoverReadOnly
             | Transition::MakeWritable
             | Transition::Update
-    ) {
-        return;
-    }
-    thread.outcome = if level > 1 { Outcome::Huge } else { Outcome::Small } as u32;
+    )
 }
 
 /// `kvm_entry(vcpu, …)`: the vCPU goes back to its guest, after a fault or anything else.
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 pub fn entry(_: RawTracePointContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
+    if context::is_settled(cpu) {
+        return 0;
+    }
     let Some(thread) = context::current(cpu) else { return 0 };
     if thread.fault_at == 0 {
         return 0;
@@ -93,7 +109,9 @@ pub fn entry(_: RawTracePointContext) -> u32 {
     // SAFETY: no arguments.
     let took = unsafe { bpf_ktime_get_ns() } - thread.fault_at;
     thread.fault_at = 0;
-    runs::add(thread.row, Counter::Stall as usize, took);
+    context::update(cpu, thread);
+    let stands_for = took * u64::from(fact!(time_faults));
+    runs::add(cpu, thread.row, Counter::Stall as usize, stands_for);
     let outcome = thread.outcome as usize;
     if outcome < OUTCOMES
         && let Some(latencies) = maps::latencies().get_ptr_mut(thread.row)
@@ -126,16 +144,20 @@ pub fn fast_page_fault_of_6(ctx: RawTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn fast_fault(cpu: &mut Cpu, old: u64, ret: u32) -> Option<&'static mut Thread> {
-    let thread = context::current(cpu)?;
-    if ret != fact!(ret_pf_fixed) {
-        runs::count(thread.row, Counter::FastFaultOther as usize);
-        return Some(thread);
+fn fast_fault(cpu: &mut Cpu, old: u64, ret: u32) {
+    let fixed = ret == fact!(ret_pf_fixed);
+    let row = if context::is_settled(cpu) {
+        cpu.row
+    } else {
+        let Some(thread) = context::current(cpu) else { return };
+        if fixed {
+            thread.outcome = Outcome::Fast as u32;
+        }
+        thread.row
+    };
+    let counter = if fixed { Counter::FastFault } else { Counter::FastFaultOther };
+    runs::count(cpu, row, counter as usize);
+    if fixed && old & LARGE != 0 {
+        runs::count(cpu, row, Counter::FastFaultHuge as usize);
     }
-    thread.outcome = Outcome::Fast as u32;
-    runs::count(thread.row, Counter::FastFault as usize);
-    if old & LARGE != 0 {
-        runs::count(thread.row, Counter::FastFaultHuge as usize);
-    }
-    Some(thread)
 }

@@ -8,11 +8,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, Queue, RingBuf},
 };
 use collapse_common::{
-    abi::{Cpu, Row, RowOwner, RunList, Thread, UNKNOWN_ROW, Vm, VmGauges, WRITERS, Writer},
+    abi::{Cpu, Row, RowOwner, Thread, Vm, VmGauges},
     latency::Latencies,
 };
-
-use crate::kernel::fact;
 
 /// `BPF_F_MMAPABLE`: user space reads the map as memory. A system call on a map keeps kprobe
 /// programs from running on its CPU meanwhile, which loses events if the caller is preempted.
@@ -21,10 +19,6 @@ const MAPPED: u32 = 1 << 10;
 /// Each CPU's working state.
 #[map]
 static CPUS: Array<Cpu> = Array::with_max_entries(1, MAPPED);
-
-/// Each CPU's run lists, by [`Writer`].
-#[map]
-static RUNS: Array<RunList> = Array::with_max_entries(WRITERS, MAPPED);
 
 /// Exact totals by CPU and (VM, cause) row. An array with a part for each CPU, as the kernel's own
 /// per-CPU arrays cannot be mapped.
@@ -106,38 +100,24 @@ pub fn gauges() -> &'static Array<VmGauges> {
 /// This CPU's working state.
 #[inline(always)]
 pub fn cpu() -> Option<&'static mut Cpu> {
-    // SAFETY: the map value lives as long as the program. Only programs on this CPU write it; where
-    // one can be preempted by another, they write it with single atomic instructions, or words whose
-    // reader checks what it finds.
-    CPUS.get_ptr_mut(cpu_id()).map(|cpu| unsafe { &mut *cpu })
-}
-
-/// This CPU's counters of `row`.
-#[inline(always)]
-pub fn row(row: u32) -> Option<*mut Row> {
-    let first = cpu_id() << fact!(row_shift);
-    // A row out of bounds cannot be had from the tables; the unknown row absorbs it all the same.
-    ROWS.get_ptr_mut(first | row).or_else(|| ROWS.get_ptr_mut(first | UNKNOWN_ROW))
-}
-
-/// The runs that `writer` records on this CPU.
-#[inline(always)]
-pub fn runs(writer: Writer) -> Option<&'static mut RunList> {
-    // SAFETY: the map value lives as long as the program. A writer is one program, which does not
-    // run twice at a time on one CPU, or kprobes, which are never preempted.
-    RUNS.get_ptr_mut(run_list(writer)).map(|runs| unsafe { &mut *runs })
-}
-
-/// Position of the runs that `writer` records on this CPU.
-#[inline(always)]
-pub fn run_list(writer: Writer) -> u32 {
-    cpu_id() * WRITERS + writer as u32
-}
-
-#[inline(always)]
-fn cpu_id() -> u32 {
     // SAFETY: no arguments.
-    unsafe { bpf_get_smp_processor_id() }
+    cpu_of(unsafe { bpf_get_smp_processor_id() })
+}
+
+/// The working state of a CPU.
+#[inline(always)]
+pub fn cpu_of(id: u32) -> Option<&'static mut Cpu> {
+    // SAFETY: the map value lives as long as the program. Only programs on its CPU write it, but for
+    // the thread it knows; where one can be preempted by another, they write it with single atomic
+    // instructions, or words whose reader checks what it finds. A run list has one writer: a program,
+    // which does not run twice at a time on one CPU, or kprobes, which are never preempted.
+    CPUS.get_ptr_mut(id).map(|cpu| unsafe { &mut *cpu })
+}
+
+/// A CPU's counters of `row`.
+#[inline(always)]
+pub fn row(cpu: &Cpu, row: u32) -> Option<*mut Row> {
+    ROWS.get_ptr_mut(cpu.first_row + row)
 }
 
 /// A word shared by all CPUs, read and written without locks. The BPF target selects no atomic

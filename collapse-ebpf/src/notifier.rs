@@ -2,7 +2,7 @@
 //! VM's.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_comm,
+    helpers::{bpf_get_current_comm, bpf_get_current_task},
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
@@ -38,7 +38,8 @@ pub fn invalidate(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn cause(cpu: &mut Cpu, event: u32) -> u32 {
     let by_thread = by_thread();
-    if by_thread != NOBODY {
+    // Any process may call itself so.
+    if by_thread != NOBODY && is_kernel_thread() {
         return by_thread;
     }
     if let Some(thread) = context::current(cpu) {
@@ -116,6 +117,16 @@ fn by_thread() -> u32 {
         _ if word & SIX_BYTES == KSWAPD => Cause::NotifierReclaim as u32,
         _ => NOBODY,
     }
+}
+
+/// `PF_KTHREAD`
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
+#[inline(always)]
+fn is_kernel_thread() -> bool {
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task() };
+    kernel::read::<u32>(task, fact!(task_flags)).unwrap_or(0) & KERNEL_THREAD != 0
 }
 
 /// `enum mmu_notifier_event`, the same numbers from 5.10 to 7.3. A table in a word: the compiler

@@ -40,7 +40,7 @@ pub fn spte_update(ctx: ProbeContext) -> u32 {
 pub fn drop_spte(_: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
         let row = context::current(cpu).map_or(UNKNOWN_ROW, |thread| thread.row);
-        runs::count(row, Counter::DropSpte as usize);
+        runs::count(cpu, row, Counter::DropSpte as usize);
     }
     0
 }
@@ -59,21 +59,16 @@ pub fn set_spte_again(ctx: RawTracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn frame_told(
-    cpu: &mut Cpu,
-    writer: Writer,
-    ctx: &RawTracePointContext,
-) -> Option<&'static mut Thread> {
-    let thread = context::current(cpu)?;
+fn frame_told(cpu: &mut Cpu, writer: Writer, ctx: &RawTracePointContext) {
+    let Some(thread) = context::current(cpu) else { return };
     let sptep: u64 = ctx.arg(2);
     if sptep == 0 || thread.installed != sptep {
-        return Some(thread);
+        return;
     }
     thread.installed = 0;
     let place = Place { as_id: 0, gfn: ctx.arg(1), level: ctx.arg(0), direct: false };
     let new = kernel::read::<u64>(sptep, 0).unwrap_or(0);
     installed(cpu, writer, thread, &place, new);
-    Some(thread)
 }
 
 #[inline(always)]
@@ -84,14 +79,14 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
     let transition = classify(kernel::spte_layout(), place.level, old, new);
     let Some(thread) = context::current(cpu) else {
         // In no known operation, but some hooks name the VM.
-        let row = context::row(ctx, cpu, kvm, Cause::Unknown as u32);
-        runs::count(row, index(transition, place.level));
+        let row = context::row_of(ctx, cpu, kvm, Cause::Unknown as u32);
+        runs::count(cpu, row, index(transition, place.level));
         if kvm == 0 && transition.is_recorded() {
             runs::lose(cpu, Loss::Context, 1);
         }
         return 0;
     };
-    runs::count(thread.row, index(transition, place.level));
+    runs::count(cpu, thread.row, index(transition, place.level));
     if thread.row == thread.base {
         fault::changes(thread, transition, place.level);
     }
@@ -102,6 +97,7 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
         Transition::Zap => {
             if place.level > 1 && thread.row == thread.base {
                 thread.zapped = zapped(place.level, place.gfn);
+                context::update(cpu, thread);
             }
             record(cpu, Writer::Rmap, thread, Transition::Zap, &place, false);
         }
@@ -117,7 +113,7 @@ fn installed(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, place: &Place, 
     let region = place.gfn & !(frames(2) - 1);
     if place.level == 1 && thread.row == thread.base && thread.zapped == zapped(2, region) {
         thread.zapped = 0;
-        runs::count(thread.row, index(Transition::SplitRelink, 2));
+        runs::count(cpu, thread.row, index(Transition::SplitRelink, 2));
         let split = Place { gfn: region, level: 2, ..*place };
         record(cpu, writer, thread, Transition::SplitRelink, &split, false);
     }

@@ -4,7 +4,7 @@ use core::arch::asm;
 
 use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
 use collapse_common::{
-    abi::{Block, Cpu, Loss, Mark, RECORD_MARK, RunKey, RunList, Writer},
+    abi::{Block, Cpu, Loss, Mark, RECORD_MARK, RunKey, RunList, WRITERS, Writer},
     counter::COUNTERS,
 };
 
@@ -12,14 +12,14 @@ use crate::{kernel::fact, maps};
 
 /// Adds one to a counter of `row`.
 #[inline(always)]
-pub fn count(row: u32, counter: usize) {
-    add(row, counter, 1);
+pub fn count(cpu: &Cpu, row: u32, counter: usize) {
+    add(cpu, row, counter, 1);
 }
 
 /// Adds `n` to a counter of `row`.
 #[inline(always)]
-pub fn add(row: u32, counter: usize, n: u64) {
-    if let Some(row) = maps::row(row) {
+pub fn add(cpu: &Cpu, row: u32, counter: usize, n: u64) {
+    if let Some(row) = maps::row(cpu, row) {
         // SAFETY: the row is this CPU's own.
         own_add(unsafe { &mut (*row)[bounded::<{ COUNTERS - 1 }>(counter)] }, n);
     }
@@ -56,7 +56,7 @@ pub fn shared_add(word: &mut u64, n: u64) {
 /// Records one change, see [`RunList::record`].
 #[inline(always)]
 pub fn record(cpu: &mut Cpu, writer: Writer, key: RunKey, tid: u32, gfn: u64, step: u64) {
-    let Some(runs) = maps::runs(writer) else { return };
+    let runs = &mut cpu.runs[writer as usize];
     if fact!(preemptible) != 0 && cpu.writer != writer as u32 {
         // Order is kept within a list only: a run that went on across what another writer recorded
         // would tell all of it before or after that.
@@ -65,16 +65,22 @@ pub fn record(cpu: &mut Cpu, writer: Writer, key: RunKey, tid: u32, gfn: u64, st
     }
     // SAFETY: no arguments.
     let now = || unsafe { bpf_ktime_get_ns() };
-    runs.record(key, tid, gfn, step, now, |runs| send(cpu, writer, runs));
-}
-
-#[inline(always)]
-fn send(cpu: &mut Cpu, writer: Writer, runs: &mut RunList) {
-    runs.block.list = maps::run_list(writer);
-    if maps::ring().output::<Block>(&runs.block, BPF_RB_NO_WAKEUP.into()).is_err() {
-        let lost = runs.block.runs.iter().map(|run| u64::from(run.count)).sum::<u64>();
+    let list = cpu.id * WRITERS as u32 + writer as u32;
+    let mut lost = 0;
+    runs.record(key, tid, gfn, step, now, |runs| lost = send(list, runs));
+    if lost != 0 {
         lose(cpu, Loss::RecordedChanges, lost);
     }
+}
+
+/// Sends the full block of a run list; returns how many changes were lost with it.
+#[inline(always)]
+fn send(list: u32, runs: &mut RunList) -> u64 {
+    runs.block.list = list;
+    if maps::ring().output::<Block>(&runs.block, BPF_RB_NO_WAKEUP.into()).is_ok() {
+        return 0;
+    }
+    runs.block.runs.iter().map(|run| u64::from(run.count)).sum()
 }
 
 /// Sends a mark.

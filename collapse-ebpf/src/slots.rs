@@ -133,7 +133,7 @@ pub fn yielded(_: ProbeContext) -> u32 {
         && thread.depth != 0
     {
         thread.yields += 1;
-        runs::count(thread.row, Counter::Yield as usize);
+        runs::count(cpu, thread.row, Counter::Yield as usize);
     }
     0
 }

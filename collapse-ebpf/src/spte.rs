@@ -70,32 +70,35 @@ pub fn handle_changed_spte(ctx: ProbeContext) -> u32 {
 
 /// Counts a change where it belongs, and records it if it tells of the life of a mapping.
 #[inline(always)]
-fn changed(cpu: &mut Cpu, writer: Writer, change: &Change) -> Option<&'static mut Thread> {
+fn changed(cpu: &mut Cpu, writer: Writer, change: &Change) {
     let &Change { as_id, gfn, level, old, new } = change;
     let layout = kernel::spte_layout();
     let mut transition = classify(layout, level, old, new);
-    let Some(thread) = context::current(cpu) else {
-        runs::count(UNKNOWN_ROW, index(transition, level));
+    let Some(context::Row { row, is_base, tid }) = context::row(cpu) else {
+        runs::count(cpu, UNKNOWN_ROW, index(transition, level));
         if transition.is_recorded() {
             runs::lose(cpu, Loss::Context, 1);
         }
-        return None;
+        return;
     };
-    if thread.row == thread.base {
+    // Most changes tell a fault nothing: those in place, and all outside faults.
+    if is_base
+        && fault::may_tell(transition, level)
+        && let Some(thread) = context::current(cpu)
+    {
         if level > 1 {
             transition = split_in_two_steps(thread, transition, level, gfn);
         }
         fault::changes(thread, transition, level);
+        context::update(cpu, thread);
     }
     let counter = index(transition, level);
-    runs::count(thread.row, counter);
+    runs::count(cpu, row, counter);
     if transition.is_recorded() {
         let read_only = transition == Transition::Install && !layout.is_writable(new);
-        let epoch = maps::EPOCH.get() as u32;
-        let key = RunKey::new(thread.row, counter, as_id, read_only, epoch);
-        runs::record(cpu, writer, key, (thread.id & 0xffff_ffff) as u32, gfn, frames(level));
+        let key = RunKey::new(row, counter, as_id, read_only, maps::EPOCH.get() as u32);
+        runs::record(cpu, writer, key, tid, gfn, frames(level));
     }
-    Some(thread)
 }
 
 /// A fault that splits a huge page does so in two steps on 5.10 and 6.1: zap, then link of a page

@@ -7,19 +7,17 @@
 //! 150 instructions an event; without it totals would be off by a percent in such storms. What is
 //! skipped by both is counted by the kernel, and reported as lost.
 
-use collapse_common::abi::{Cpu, Thread, Watched};
+use collapse_common::abi::{Cpu, Watched};
 
 use crate::{context, kernel::fact, maps, runs};
 
-/// Runs the first program of a tracepoint. Its body returns the thread that it counted for.
+/// Runs the first program of a tracepoint.
 #[inline(always)]
-pub fn first(
-    tracepoint: Watched,
-    body: impl FnOnce(&mut Cpu) -> Option<&'static mut Thread>,
-) -> u32 {
-    if let Some(cpu) = maps::cpu()
-        && let Some(thread) = body(cpu)
-        && fact!(preemptible) != 0
+pub fn first(tracepoint: Watched, body: impl FnOnce(&mut Cpu)) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    body(cpu);
+    if fact!(preemptible) != 0
+        && let Some(thread) = context::current(cpu)
     {
         thread.first[tracepoint as usize] += 1;
     }
@@ -29,11 +27,7 @@ pub fn first(
 /// Runs the second program of a tracepoint: only if the first was skipped for this thread's event.
 /// `strangers` says whether a thread that is not known was not seen by the first either.
 #[inline(always)]
-pub fn second(
-    tracepoint: Watched,
-    strangers: bool,
-    body: impl FnOnce(&mut Cpu) -> Option<&'static mut Thread>,
-) -> u32 {
+pub fn second(tracepoint: Watched, strangers: bool, body: impl FnOnce(&mut Cpu)) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     match context::current(cpu) {
         Some(thread) => {

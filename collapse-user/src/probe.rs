@@ -11,15 +11,13 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use collapse_common::abi::{Kernel, WRITERS};
-
 use crate::plan::{Coverage, Hook, Plan, SignalStatus};
 
 /// Size of the kernel-side tables. Memory: rows take 512 bytes each per CPU and 2.5 KiB besides,
 /// threads 160 bytes, VMs 100, run lists 6 KiB per CPU, the ring its size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// (VM, cause) rows, a power of two; a VM that goes through a migration uses about ten.
+    /// (VM, cause) rows; a VM that goes through a migration uses about ten.
     pub rows: u32,
     /// Threads known to KVM at one time: vCPUs, and whoever changes SPTEs otherwise.
     pub threads: u32,
@@ -79,11 +77,37 @@ pub struct Probe {
     pub ebpf: Ebpf,
     /// What is seen and what is not.
     pub coverage: Coverage,
+    /// Hooks that were tried.
+    pub hooks: Vec<HookStatus>,
     /// CPUs that the kernel-side tables have a part for.
     pub cpus: u32,
-    /// Counters of CPU `n` begin at row `n << row_shift`.
-    pub row_shift: u32,
     preemptible: bool,
+}
+
+/// What came of one hook.
+#[derive(Clone, Debug)]
+pub struct HookStatus {
+    /// The signal that it is for.
+    pub signal: &'static str,
+    /// The hook.
+    pub hook: Hook,
+    /// Why it is not attached; `None` if it is.
+    pub refused: Option<String>,
+}
+
+/// What the kernel tells of a program that it accepted.
+#[derive(Clone, Debug)]
+pub struct ProgramStatus {
+    /// Its name.
+    pub name: String,
+    /// Instructions that the verifier went through; `None` before 5.16.
+    pub verified: Option<u32>,
+    /// Size after verification, bytes.
+    pub translated: Option<u32>,
+    /// Size as machine code, bytes; 0 if it is interpreted.
+    pub jited: u32,
+    /// Times that it ran while the kernel counted.
+    pub runs: u64,
 }
 
 impl Probe {
@@ -95,14 +119,11 @@ impl Probe {
         raise_memlock_limit();
         let log_level = if log { u8::MAX } else { 0 };
         let cpus = cpus()?;
-        let row_shift = limits.rows.next_power_of_two().ilog2();
-        let kernel = Kernel { row_shift, ..plan.kernel };
         let ebpf = EbpfLoader::new()
-            .override_global("KERNEL", &kernel, true)
+            .override_global("KERNEL", &plan.kernel, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries("CPUS", cpus)
-            .map_max_entries("RUNS", cpus * WRITERS)
-            .map_max_entries("ROWS", cpus << row_shift)
+            .map_max_entries("ROWS", cpus * limits.rows)
             .map_max_entries("LATENCIES", limits.rows)
             .map_max_entries("ROW_OWNERS", limits.rows)
             .map_max_entries("FREE_ROWS", limits.rows)
@@ -119,8 +140,9 @@ impl Probe {
                     ProbeError::Load(Box::new(error))
                 }
             })?;
-        let preemptible = kernel.preemptible != 0;
-        Ok(Self { ebpf, coverage: plan.coverage(), cpus, row_shift, preemptible })
+        let preemptible = plan.kernel.preemptible != 0;
+        let coverage = plan.coverage();
+        Ok(Self { ebpf, coverage, hooks: Vec::new(), cpus, preemptible })
     }
 
     /// Attaches every planned hook, in the order of the table of signals: operations before the
@@ -132,11 +154,18 @@ impl Probe {
         }
         for signal in &mut self.coverage.signals {
             let Some(way) = signal.way else { continue };
-            let attached =
-                way.iter().try_for_each(|hook| attach(&mut self.ebpf, hook, self.preemptible));
-            if let Err(reason) = attached {
-                signal.way = None;
-                signal.reason = Some(reason);
+            for &hook in way {
+                let refused = attach(&mut self.ebpf, &hook, self.preemptible).err();
+                self.hooks.push(HookStatus {
+                    signal: signal.signal.name,
+                    hook,
+                    refused: refused.clone(),
+                });
+                if refused.is_some() {
+                    signal.way = None;
+                    signal.reason = refused;
+                    break;
+                }
             }
         }
         let essential = self.coverage.mmu.essential_signal();
@@ -148,6 +177,40 @@ impl Probe {
             });
         }
         Ok(())
+    }
+
+    /// Programs of a hook, the one that runs first first.
+    pub fn programs_of(&self, hook: &Hook) -> Vec<&'static str> {
+        hook.programs(self.preemptible)
+    }
+
+    /// Programs that the kernel accepted.
+    pub fn programs(&self) -> Vec<ProgramStatus> {
+        let status = |(name, program): (&str, &Program)| {
+            program.fd().ok()?;
+            let info = program.info().ok()?;
+            Some(ProgramStatus {
+                name: name.to_owned(),
+                verified: info.verified_instruction_count(),
+                translated: info.size_translated(),
+                jited: info.size_jitted(),
+                runs: info.run_count(),
+            })
+        };
+        let mut programs: Vec<_> = self.ebpf.programs().filter_map(status).collect();
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        programs
+    }
+
+    /// Detaches everything, first what keeps KVM from being unloaded: taking probes back takes the kernel
+    /// a while.
+    pub fn detach(mut self) {
+        for (_, program) in self.ebpf.programs_mut() {
+            if let Program::RawTracePoint(raw) = program {
+                // Fails where it was not loaded.
+                let _ = raw.unload();
+            }
+        }
     }
 
     /// Times that a program should have run and did not, those that look again left out.
@@ -180,10 +243,9 @@ fn raise_memlock_limit() {
 
 fn attach(ebpf: &mut Ebpf, hook: &Hook, preemptible: bool) -> Result<(), String> {
     match *hook {
-        Hook::Raw { program, tracepoint, again, .. } => {
+        Hook::Raw { tracepoint, .. } => {
             let name = tracepoint.split_once(':').map_or(tracepoint, |(_, name)| name);
-            let again = again.filter(|_| preemptible);
-            [Some(program), again].into_iter().flatten().try_for_each(|program| {
+            hook.programs(preemptible).into_iter().try_for_each(|program| {
                 with(ebpf, program, |loaded| match loaded {
                     Program::RawTracePoint(raw) => raw.attach(name).map(drop),
                     _ => Err(ProgramError::UnexpectedProgramType),
@@ -240,7 +302,7 @@ fn refusal(error: &ProgramError) -> String {
 }
 
 /// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

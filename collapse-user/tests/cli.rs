@@ -28,7 +28,9 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn without_privileges_one_line_says_what_to_do() {
-    for arguments in [&["report", "--duration", "1s"][..], &["live"], &["report", "--", "true"]] {
+    let commands =
+        [&["report", "--duration", "1s"][..], &["live"], &["report", "--", "true"], &["selftest"]];
+    for arguments in commands {
         let output = unprivileged(arguments);
         assert_eq!(output.status.code(), Some(121), "{}", stderr(&output));
         assert_eq!(stderr(&output), "collapse: not permitted: run as root (sudo collapse …)\n");
@@ -52,6 +54,47 @@ fn wrong_usage_has_its_own_code() {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(output.stdout.is_empty());
     }
+}
+
+/// Mistakes in what a run is held to are told before anything is measured.
+#[test]
+fn mistakes_in_demands_are_wrong_usage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opening it");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("writing a file");
+        path.display().to_string()
+    };
+    let budgets = file("budgets", "splits == 0\nspilts == 0\n");
+    let other = file("other.json", "{}");
+    for (arguments, says) in [
+        (&["--budget", "recovery_rat >= 1"][..], "did you mean 'recovery_rate'?"),
+        (&["--budget", "time_to_recover.p99 < 2"], "give '2' a unit"),
+        (&["--budget-file", "/no/such/file"], "cannot read /no/such/file"),
+        (&["--budget-file", &budgets], "line 2: spilts == 0"),
+        (&["--baseline", "/no/such/file"], "cannot read /no/such/file"),
+        (&["--baseline", &other], "it is no collapse.report/1"),
+        (&["--baseline-limit", "much"], "expected a percentage"),
+        (&["--require", "half"], "possible values: full"),
+        (&["--format", "pdf"], "possible values"),
+        (&["-f", "json", "-f", "text"], "only one format can go to stdout"),
+        (&["-o", "/tmp/a", "-o", "/tmp/a"], "is given twice"),
+    ] {
+        let output = unprivileged(&[&["report", "-d", "1s"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn the_schema_of_a_report_is_printed() {
+    let output = unprivileged(&["schema", "report"]);
+    assert_eq!(output.status.code(), Some(0));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(schema["title"], "collapse.report/1");
+    assert!(jsonschema::meta::is_valid(&schema));
 }
 
 #[test]

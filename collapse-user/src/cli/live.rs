@@ -1,21 +1,29 @@
-//! `collapse live`: a table that is refreshed.
+//! `collapse live`: the dashboard, or lines for what is no terminal.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    future::pending,
+    io::{self, IsTerminal as _, Write as _},
+};
 
 use anyhow::Context as _;
+use ratatui::crossterm::event::Event;
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval_at},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc::UnboundedReceiver,
+    time::{Duration, Instant, Interval, MissedTickBehavior, interval_at},
 };
 
 use super::{
     LiveArgs,
-    output::Output,
     session::{DRAIN_INTERVAL, Session},
 };
 use crate::{
     exit::{Exit, Failure, OrExit as _},
-    report::{Report, live_lines, live_table},
+    report::{Report, live_lines, release},
+    tui::{
+        App, Facts, Live, Reply, Theme,
+        terminal::{self, Screen},
+    },
 };
 
 pub(super) fn run(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
@@ -28,88 +36,147 @@ pub(super) fn run(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
 
 async fn live(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
     let mut session = Session::start(ebpf_log)?;
-    let mut interrupt = signal(SignalKind::interrupt()).or_exit(Exit::CannotMeasure)?;
-    let mut terminate = signal(SignalKind::terminate()).or_exit(Exit::CannotMeasure)?;
-    let mut drains = interval_at(Instant::now() + DRAIN_INTERVAL, DRAIN_INTERVAL);
-    let mut refreshes = interval_at(Instant::now(), args.interval);
-    for ticks in [&mut drains, &mut refreshes] {
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    }
-    let mut screen = Screen::open().or_exit(Exit::Output)?;
-    let mut before = None;
+    let mut ends = Ends::new().or_exit(Exit::CannotMeasure)?;
+    let mut drains = every(DRAIN_INTERVAL, Instant::now() + DRAIN_INTERVAL);
+    let mut refreshes = every(args.interval, Instant::now());
+    let mut output = Output::open(args, &session).or_exit(Exit::Output)?;
     loop {
-        tokio::select! {
+        let reply = tokio::select! {
             _ = refreshes.tick() => {
                 session.poll(false);
-                let now = Report::of_alive(&session.model, session.coverage(), &session.host);
-                let shown = screen.show(args.title.as_deref(), before.as_ref(), &now);
-                match shown {
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),
-                    shown => shown.context("cannot write standard output").or_exit(Exit::Output)?,
-                }
-                before = Some(now);
+                Reply::Draw
             }
-            _ = drains.tick() => session.drain(),
-            _ = interrupt.recv() => return Ok(Exit::Ok),
-            _ = terminate.recv() => return Ok(Exit::Ok),
+            _ = drains.tick() => {
+                session.drain();
+                continue;
+            }
+            reply = output.asked(&session) => reply,
+            end = ends.next() => if end { Reply::Quit } else { Reply::Suspend },
+        };
+        let shown = match reply {
+            Reply::Quit => return Ok(Exit::Ok),
+            Reply::Suspend => output.suspend(),
+            Reply::Draw => Ok(()),
+        };
+        match shown.and_then(|()| output.show(&session)) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),
+            shown => shown.context("cannot write standard output").or_exit(Exit::Output)?,
+        }
+        if let Some(interval) = output.interval().filter(|new| *new != refreshes.period()) {
+            refreshes = every(interval, Instant::now() + interval);
         }
     }
 }
 
-/// The terminal, given back as it was; or a pipe, which gets a line per VM.
-struct Screen {
-    terminal: bool,
+fn every(interval: Duration, start: Instant) -> Interval {
+    let mut ticks = interval_at(start, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
-impl Screen {
-    fn open() -> io::Result<Self> {
+/// Signals that end or stop the program.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    stop: Signal,
+}
+
+impl Ends {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            stop: signal(SignalKind::from_raw(libc::SIGTSTP))?,
+        })
+    }
+
+    /// Waits for one; whether it ends the program.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.interrupt.recv() => true,
+            _ = self.terminate.recv() => true,
+            _ = self.hangup.recv() => true,
+            _ = self.stop.recv() => false,
+        }
+    }
+}
+
+/// Where it is shown.
+enum Output {
+    /// The dashboard.
+    Dashboard(Box<Dashboard>),
+    /// A line per VM.
+    Lines,
+}
+
+struct Dashboard {
+    app: App,
+    facts: Facts,
+    screen: Screen,
+    keys: UnboundedReceiver<Event>,
+}
+
+impl Output {
+    fn open(args: &LiveArgs, session: &Session) -> io::Result<Self> {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let terminal = io::stdout().is_terminal() && !dumb;
-        if terminal {
-            // Alternate screen, cursor hidden. The terminal stays in its own mode, so that nothing
-            // is left behind but these two if the process is killed.
-            io::stdout().write_all(b"\x1b[?1049h\x1b[?25l")?;
+        if dumb || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+            return Ok(Self::Lines);
         }
-        Ok(Self { terminal })
+        let theme = Theme::detect(|name| std::env::var(name).ok());
+        let facts = Facts { kernel: release(&session.host), title: args.title.clone() };
+        let screen = Screen::open()?;
+        let app = App::new(theme, args.interval);
+        Ok(Self::Dashboard(Box::new(Dashboard { app, facts, screen, keys: terminal::events()? })))
     }
 
-    fn show(
-        &mut self,
-        title: Option<&str>,
-        before: Option<&Report>,
-        now: &Report,
-    ) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if !self.terminal {
-            out.write_all(live_lines(now).as_bytes())?;
-            return out.flush();
+    /// Waits for what the user asks for.
+    async fn asked(&mut self, session: &Session) -> Reply {
+        let Self::Dashboard(dashboard) = self else { return pending().await };
+        let Dashboard { app, facts, keys, .. } = &mut **dashboard;
+        match keys.recv().await {
+            // The terminal is gone.
+            None => Reply::Quit,
+            Some(Event::Key(key)) => app.handle(key, &see(session, facts)),
+            Some(_) => Reply::Draw,
         }
-        let (columns, rows) = size();
-        let style = Output::Stdout.style();
-        let table = live_table(title, before, now, columns, rows, style);
-        out.write_all(format!("\x1b[H{}\x1b[J", table.join("\x1b[K\r\n")).as_bytes())?;
-        out.flush()
+    }
+
+    fn show(&mut self, session: &Session) -> io::Result<()> {
+        match self {
+            Self::Dashboard(dashboard) => {
+                let Dashboard { app, facts, screen, .. } = &mut **dashboard;
+                screen.draw(|frame| {
+                    let area = frame.area();
+                    app.draw(frame.buffer_mut(), area, &see(session, facts));
+                })
+            }
+            Self::Lines => {
+                let report = Report::of_alive(&session.model, session.coverage(), &session.host);
+                let mut out = io::stdout().lock();
+                out.write_all(live_lines(&report).as_bytes())?;
+                out.flush()
+            }
+        }
+    }
+
+    fn suspend(&mut self) -> io::Result<()> {
+        match self {
+            Self::Dashboard(dashboard) => dashboard.screen.suspend(),
+            Self::Lines => terminal::stop(),
+        }
+    }
+
+    /// Time between refreshes, if the user chose it.
+    fn interval(&self) -> Option<Duration> {
+        match self {
+            Self::Dashboard(dashboard) => Some(dashboard.app.interval()),
+            Self::Lines => None,
+        }
     }
 }
 
-impl Drop for Screen {
-    fn drop(&mut self) {
-        if self.terminal {
-            let mut out = io::stdout().lock();
-            let _ = out.write_all(b"\x1b[?25h\x1b[?1049l");
-            let _ = out.flush();
-        }
-    }
-}
-
-/// Columns and rows of the terminal.
-fn size() -> (usize, usize) {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the pointer is to a live value of the type that this request fills.
-    let known = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) } == 0;
-    if known && size.ws_col > 0 && size.ws_row > 0 {
-        (size.ws_col.into(), size.ws_row.into())
-    } else {
-        (80, 24)
-    }
+fn see<'a>(session: &'a Session, facts: &'a Facts) -> Live<'a> {
+    Live { model: &session.model, coverage: session.coverage(), facts }
 }

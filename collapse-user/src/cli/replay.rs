@@ -9,66 +9,55 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     model::Model,
     plan::Coverage,
-    source::{
-        Batch,
-        recording::{Command, RecordingError, Replay},
-    },
+    source::recording::{Command, RecordingError, Replay},
 };
 
 /// What came of a recording.
-pub struct Replayed {
+pub(super) struct Replayed {
     /// `uname -r`.
     pub kernel: String,
-    /// What the batches add up to.
+    /// What it adds up to.
     pub model: Model,
     /// What was seen and what was not.
     pub coverage: Coverage,
     /// The command that was run.
     pub command: Option<Command>,
-}
-
-/// No sink: batches go to the model.
-impl Sink for () {
-    fn batch(&mut self, batch: Batch, _: &Coverage, model: &mut Model) {
-        model.apply(batch);
-    }
-
-    fn is_done(&self) -> bool {
-        false
-    }
-
-    fn finish(&mut self, _: Option<Command>) -> Result<(), Failure> {
-        Ok(())
-    }
+    /// How to end: a recording that is damaged was read up to there.
+    pub exit: Exit,
 }
 
 /// Opens a recording.
-pub fn open(path: &Path) -> Result<Replay, Failure> {
-    let context = || format!("cannot read {}", path.display());
-    Replay::open(path).with_context(context).or_exit(Exit::CannotMeasure)
+pub(super) fn open(path: &Path) -> Result<Replay, Failure> {
+    Replay::open(path).with_context(|| cannot_read(path)).or_exit(Exit::Recording)
 }
 
-/// Reads a recording to its end. One that is cut short or damaged is read up to there, with a line on
-/// stderr.
-pub fn replay(path: &Path, sink: &mut dyn Sink) -> Result<Replayed, Failure> {
+/// Reads a recording to its end. One that is cut short or damaged is read up to there: a loss, and a
+/// line on stderr.
+pub(super) fn replay(path: &Path, sink: &mut dyn Sink) -> Result<Replayed, Failure> {
     let mut replay = open(path)?;
     let mut model = Model::default();
+    let mut exit = Exit::Ok;
     while !sink.is_done() {
-        match replay.next_batch() {
-            Ok(Some(batch)) => sink.batch(batch, replay.coverage(), &mut model),
+        match replay.next_update() {
+            Ok(Some(update)) => sink.update(update, replay.coverage(), &mut model),
             Ok(None) => break,
             Err(error @ (RecordingError::Cut(_) | RecordingError::Damaged { .. })) => {
                 eprintln!("collapse: {}: {error}; what is before that is used", path.display());
+                if matches!(error, RecordingError::Damaged { .. }) {
+                    exit = Exit::Recording;
+                }
+                model.losses.insert("recording_ends_early", 1);
                 break;
             }
-            Err(error) => {
-                let context = format!("cannot read {}", path.display());
-                return Err(error).context(context).or_exit(Exit::CannotMeasure);
-            }
+            Err(error) => return Err(error).context(cannot_read(path)).or_exit(Exit::Recording),
         }
     }
     let command = replay.end().and_then(|end| end.command.clone());
-    sink.finish(command.clone())?;
+    sink.finish(command.as_ref())?;
     let (kernel, coverage) = (replay.header().kernel.clone(), replay.coverage().clone());
-    Ok(Replayed { kernel, model, coverage, command })
+    Ok(Replayed { kernel, model, coverage, command, exit })
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read {}", path.display())
 }

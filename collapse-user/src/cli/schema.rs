@@ -1,24 +1,30 @@
-//! `collapse schema`
+//! `collapse schema`: what the JSON formats look like, as JSON Schema.
 
 use clap::ValueEnum;
 
 use super::output::Output;
 use crate::{
     events,
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, OrExit as _},
+    report,
 };
 
-/// An output that has a published schema.
+/// A JSON format.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Schema {
-    /// The lines of `collapse events`.
+pub(super) enum Document {
+    /// The report.
+    Report,
+    /// The lines of events.
     Events,
 }
 
-pub(super) fn run(schema: Schema) -> Result<Exit, Failure> {
-    let text = match schema {
-        Schema::Events => events::schema::EVENTS,
+pub(super) fn run(document: Document) -> Result<Exit, Failure> {
+    let text = match document {
+        Document::Report => {
+            serde_json::to_string_pretty(&report::schema()).or_exit(Exit::Output)? + "\n"
+        }
+        Document::Events => events::schema::EVENTS.to_owned(),
     };
-    Output::open(None)?.write(text)?;
+    Output::open(None)?.write(&text)?;
     Ok(Exit::Ok)
 }

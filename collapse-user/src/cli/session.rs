@@ -1,32 +1,52 @@
-//! Getting to attached programs, or to one clear line that says what is in the way.
+//! Getting to attached programs, or to one clear line that says what is in the way; and following KVM
+//! when it is unloaded and loaded again.
 
-use std::time::Duration;
+use std::{mem, path::Path, time::Duration};
 
 use anyhow::anyhow;
 use aya_log::EbpfLogger;
 
 use crate::{
+    clock::monotonic_ns,
     exit::{Exit, Failure, OrExit as _},
-    kernel::inspect::{Inspected, ModuleState},
+    kernel::{Inspected, Instance},
     model::Model,
-    plan::{Coverage, Plan},
+    plan::{Coverage, NO_KVM, Plan, obstacles},
     probe::{Limits, Probe},
-    source::{Batch, live::Live, recording::Command},
+    source::{Update, live::Live, recording::Command},
 };
 
 /// Time between readings of the ring, so that it does not fill up.
 pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What takes batches beside the model. It keeps its errors for the end.
+/// What takes what a source tells beside the model. It keeps its errors for the end.
 pub trait Sink {
-    /// Takes a batch and passes it on to the model.
-    fn batch(&mut self, batch: Batch, coverage: &Coverage, model: &mut Model);
+    /// Takes an update and passes it on to the model.
+    fn update(&mut self, update: Update, coverage: &Coverage, model: &mut Model);
 
     /// Whether it wants no more.
     fn is_done(&self) -> bool;
 
     /// Takes the end of the window, in which this command ran, if any.
-    fn finish(&mut self, command: Option<Command>) -> Result<(), Failure>;
+    fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure>;
+}
+
+/// Makes a sink once the programs are attached and it is known what they see.
+pub type MakeSink = Box<dyn FnOnce(&Inspected, &Coverage) -> Result<Box<dyn Sink>, Failure>>;
+
+/// No more than the model.
+impl Sink for () {
+    fn update(&mut self, update: Update, _: &Coverage, model: &mut Model) {
+        model.update(update);
+    }
+
+    fn is_done(&self) -> bool {
+        false
+    }
+
+    fn finish(&mut self, _: Option<&Command>) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// Attached programs, and the model of what they saw.
@@ -35,113 +55,145 @@ pub struct Session {
     pub host: Inspected,
     /// What came of it so far.
     pub model: Model,
+    /// `None` while there is no KVM to attach to.
+    attached: Option<Attached>,
+    /// What is seen and what is not, or was when programs were last attached.
+    coverage: Coverage,
+    /// The KVM that programs are attached to, or that they could not be attached to.
+    kvm: Option<Instance>,
+    sink: Box<dyn Sink>,
+    ebpf_log: bool,
+}
+
+struct Attached {
     live: Live,
-    sink: Option<Box<dyn Sink>>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 impl Session {
     /// Attaches everything and takes the first reading.
     pub fn start(ebpf_log: bool) -> Result<Self, Failure> {
-        Self::start_with(ebpf_log, |_, _| Ok(None))
+        Self::start_with(ebpf_log, Box::new(|_, _| Ok(Box::new(()))))
     }
 
-    /// The same, with what takes every batch.
-    pub fn start_with(
-        ebpf_log: bool,
-        sink: impl FnOnce(&Inspected, &Coverage) -> Result<Option<Box<dyn Sink>>, Failure>,
-    ) -> Result<Self, Failure> {
+    /// The same, with a sink.
+    pub fn start_with(ebpf_log: bool, sink: MakeSink) -> Result<Self, Failure> {
         if ebpf_log {
             let _ = env_logger::builder().filter_level(log::LevelFilter::Debug).try_init();
         }
-        let (plan, host) = Plan::for_running_kernel();
-        if let Some(obstacle) = obstacle(&host) {
-            return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle) });
-        }
-        let mut probe =
-            Probe::load(&plan, Limits::default(), ebpf_log).or_exit(Exit::CannotMeasure)?;
-        let log = if ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
-        let live = Live::new(probe, plan.kernel.kvm_vm_list).or_exit(Exit::CannotMeasure)?;
-        let sink = sink(&host, live.coverage())?;
-        let mut session = Self { host, model: Model::default(), live, sink, log };
-        session.poll(false);
+        let kvm = loaded_kvm();
+        let (attached, host) = attach(ebpf_log)?;
+        let coverage = attached.live.coverage().clone();
+        let mut session = Self {
+            sink: sink(&host, &coverage)?,
+            host,
+            model: Model::default(),
+            coverage,
+            attached: Some(attached),
+            kvm,
+            ebpf_log,
+        };
+        session.read(false);
         Ok(session)
     }
 
-    /// What is seen and what is not.
+    /// What is seen and what is not. While nothing is, as the model tells, what was before.
     pub fn coverage(&self) -> &Coverage {
-        self.live.coverage()
+        &self.coverage
     }
 
     /// Takes what the ring holds, and brings the model up to date where dirty logging was switched: what
     /// an episode cost is the change of totals between two readings.
     pub fn drain(&mut self) {
-        if let Some(log) = &mut self.log {
+        self.follow_kvm();
+        let Some(attached) = &mut self.attached else { return };
+        if let Some(log) = &mut attached.log {
             log.flush();
         }
-        if self.live.drain() {
-            self.poll(false);
+        if attached.live.drain() {
+            self.read(false);
         }
     }
 
     /// Brings the model up to date; with `last`, completely.
     pub fn poll(&mut self, last: bool) {
-        let batch = self.live.poll(last);
-        match &mut self.sink {
-            None => self.model.apply(batch),
-            Some(sink) => sink.batch(batch, self.live.coverage(), &mut self.model),
+        self.follow_kvm();
+        self.read(last);
+    }
+
+    /// Whether the sink wants no more.
+    pub fn is_done(&self) -> bool {
+        self.sink.is_done()
+    }
+
+    /// Brings the model up to date for the last time; the window in which this command ran, if any, is
+    /// over.
+    pub fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure> {
+        self.poll(true);
+        mem::replace(&mut self.sink, Box::new(())).finish(command)
+    }
+
+    fn read(&mut self, last: bool) {
+        let update = match &mut self.attached {
+            Some(attached) => Update::Batch(attached.live.poll(last)),
+            None => Update::Blind { at: monotonic_ns() },
+        };
+        self.tell(update);
+    }
+
+    fn tell(&mut self, update: Update) {
+        self.sink.update(update, &self.coverage, &mut self.model);
+    }
+
+    /// Kprobes die with the module that they are in, silently and for good, and raw tracepoints keep
+    /// it from being unloaded. So nothing stays attached without a whole KVM: its first part to go
+    /// takes the last VM with it, and then the other is free to go.
+    fn follow_kvm(&mut self) {
+        let kvm = loaded_kvm();
+        if kvm == self.kvm {
+            return;
+        }
+        self.kvm = kvm;
+        self.read(true);
+        if let Some(attached) = self.attached.take() {
+            attached.live.detach();
+        }
+        self.tell(Update::Detached { at: monotonic_ns(), why: NO_KVM.to_owned() });
+        if kvm.is_some() {
+            self.reattach();
         }
     }
 
-    /// Whether what takes the batches wants no more.
-    pub fn is_done(&self) -> bool {
-        self.sink.as_ref().is_some_and(|sink| sink.is_done())
-    }
-
-    /// Takes the last batch and ends the window, in which this command ran, if any.
-    pub fn finish(&mut self, command: Option<Command>) -> Result<(), Failure> {
-        self.poll(true);
-        self.sink.as_mut().map_or(Ok(()), |sink| sink.finish(command))
+    fn reattach(&mut self) {
+        match attach(self.ebpf_log) {
+            Ok((attached, host)) => {
+                self.host = host;
+                self.coverage = attached.live.coverage().clone();
+                self.attached = Some(attached);
+                self.tell(Update::Attached { at: monotonic_ns() });
+                self.read(false);
+            }
+            // What was measured before is worth the rest of the window.
+            Err(failure) => {
+                self.tell(Update::Detached { at: monotonic_ns(), why: failure.to_string() });
+            }
+        }
     }
 }
 
-/// What makes measuring impossible, and what to do about it. The order is that in which a person
-/// would have to deal with it.
-pub fn obstacle(host: &Inspected) -> Option<String> {
-    use crate::kernel::inspect::Capability::{Bpf, Perfmon};
-    let privileges = &host.privileges;
-    let permitted = privileges.is_root() || privileges.has(Bpf) && privileges.has(Perfmon);
-    if !permitted {
-        return Some("not permitted: run as root (sudo collapse …)".to_owned());
+fn loaded_kvm() -> Option<Instance> {
+    Instance::loaded(Path::new("/"))
+}
+
+fn attach(ebpf_log: bool) -> Result<(Attached, Inspected), Failure> {
+    let (plan, host) = Plan::for_running_kernel();
+    if let Some(obstacle) = obstacles(&host).into_iter().find(|obstacle| obstacle.fatal) {
+        return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle.to_string()) });
     }
-    if host.machine != "x86_64" {
-        return Some(format!("only x86_64 is supported, this is {}", host.machine));
-    }
-    if host.kvm.core == ModuleState::Absent {
-        return Some(
-            "KVM is not loaded: load it with `modprobe kvm_amd` or `modprobe kvm_intel`".to_owned(),
-        );
-    }
-    if let Err(why) = &host.vmlinux_btf {
-        return Some(format!(
-            "the kernel does not describe its types ({why}): a kernel built with \
-             CONFIG_DEBUG_INFO_BTF is needed"
-        ));
-    }
-    if let Err(why) = &host.tracefs {
-        return Some(format!(
-            "tracefs is not to be had ({why}): mount it with \
-             `mount -t tracefs tracefs /sys/kernel/tracing`"
-        ));
-    }
-    if host.kprobes != Ok(true) {
-        return Some(
-            "kprobes are not to be had: a kernel built with CONFIG_KPROBES is needed, and \
-             /sys/kernel/debug/kprobes/enabled must be 1"
-                .to_owned(),
-        );
-    }
-    None
+    let mut probe = Probe::load(&plan, Limits::default(), ebpf_log).or_exit(Exit::CannotMeasure)?;
+    let log = if ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
+    let live = Live::new(probe, plan.kernel.kvm_vm_list).or_exit(Exit::CannotMeasure)?;
+    Ok((Attached { live, log }, host))
 }
 
 /// Prepares to forward the eBPF side's own diagnostics to stderr.

@@ -1,9 +1,9 @@
-//! One window of observation: a time span, a command from start to end, or until a signal.
+//! The window: until the command ends, the time is up or a signal comes.
 
 use std::{
     ffi::OsString,
     io,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -11,23 +11,69 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     process::{Child, Command},
+    runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::session::{DRAIN_INTERVAL, Session};
+use super::session::{DRAIN_INTERVAL, MakeSink, Session};
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     source::recording,
 };
 
-/// Drains between two updates of the model, which bounds what is held in between.
-const DRAINS_PER_POLL: u32 = 10;
+/// Drains between two updates of the model, which bounds what is held in between. At first, for what
+/// is over soon, they are frequent, so that its plots are fine.
+const fn drains_per_poll(drains: u32) -> u32 {
+    if drains < 600 { 2 } else { 10 }
+}
 
 /// Where windows run.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().or_exit(Exit::CannotMeasure)
+pub fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().build().or_exit(Exit::CannotMeasure)
+}
+
+/// A whole session: attaches, watches, and ends as the command did, if one is given.
+pub async fn run(
+    duration: Option<Duration>,
+    argv: &[OsString],
+    keeps_stdout: bool,
+    ebpf_log: bool,
+    sink: MakeSink,
+) -> Result<Exit, Failure> {
+    let mut session = Session::start_with(ebpf_log, sink)?;
+    let command = watch(&mut session, duration, argv, keeps_stdout).await?;
+    let finished = session.finish(command.as_ref());
+    let exit = command.map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal));
+    match finished {
+        Err(failure) if exit.code() != Exit::Ok.code() => {
+            eprintln!("collapse: {failure}");
+            Ok(exit)
+        }
+        finished => finished.map(|()| exit),
+    }
+}
+
+/// Watches a command from start to end, if one is given; else for a time, until a signal if none is
+/// given.
+pub async fn watch(
+    session: &mut Session,
+    duration: Option<Duration>,
+    argv: &[OsString],
+    keeps_stdout: bool,
+) -> Result<Option<recording::Command>, Failure> {
+    let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
+    if argv.is_empty() {
+        wait(session, &mut signals, duration, None).await?;
+        return Ok(None);
+    }
+    let mut child = spawn(argv, keeps_stdout)?;
+    let status = wait(session, &mut signals, None, Some(&mut child)).await?;
+    Ok(Some(recording::Command {
+        argv: argv.iter().map(printable).collect(),
+        status: status.and_then(|status| status.code()),
+        signal: status.and_then(|status| status.signal()),
+    }))
 }
 
 /// Signals that end the window, or are the command's.
@@ -43,28 +89,6 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
         })
     }
-}
-
-/// Observes until the window ends: the exit code, and the command that was run, if any.
-pub(super) async fn observe(
-    session: &mut Session,
-    duration: Option<Duration>,
-    argv: &[OsString],
-    keeps_stdout: bool,
-) -> Result<(Exit, Option<recording::Command>), Failure> {
-    let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
-    if argv.is_empty() {
-        wait(session, &mut signals, duration, None).await?;
-        return Ok((Exit::Ok, None));
-    }
-    let mut child = spawn(argv, keeps_stdout)?;
-    let status = wait(session, &mut signals, None, Some(&mut child)).await?;
-    let command = recording::Command {
-        argv: argv.iter().map(printable).collect(),
-        status: status.and_then(|status| status.code()),
-        signal: status.and_then(|status| status.signal()),
-    };
-    Ok((status.map_or(Exit::Ok, command_exit), Some(command)))
 }
 
 /// Reads until the window ends: by time, by the command's end, or by a signal. A command gets the
@@ -84,7 +108,7 @@ async fn wait(
         tokio::select! {
             _ = ticks.tick() => {
                 drains += 1;
-                if drains % DRAINS_PER_POLL == 0 {
+                if drains % drains_per_poll(drains) == 0 {
                     session.poll(false);
                 } else {
                     session.drain();
@@ -148,11 +172,6 @@ fn spawn(argv: &[OsString], keeps_stdout: bool) -> Result<Child, Failure> {
     })
 }
 
-fn command_exit(status: ExitStatus) -> Exit {
-    let killed = || status.signal().map_or(1, |signal| 128 + signal);
-    Exit::Command(status.code().unwrap_or_else(killed) as u8)
-}
-
 fn printable(text: &OsString) -> String {
-    crate::identity::printable(std::os::unix::ffi::OsStrExt::as_bytes(text.as_os_str()))
+    crate::identity::printable(text.as_bytes())
 }

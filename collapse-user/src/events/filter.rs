@@ -2,8 +2,8 @@
 
 use collapse_common::{abi::VmKey, spte::frames};
 
-use super::line::Line;
-use crate::source::Change;
+use super::line::{Line, VmLine};
+use crate::{report::VmSelect, source::Change};
 
 /// Every kind of event.
 pub const KINDS: [&str; 18] = [
@@ -27,12 +27,12 @@ pub const KINDS: [&str; 18] = [
     "collapse_span",
 ];
 
-/// Which events are wanted. An event that has no cause or slot is not of any. Losses are always
-/// wanted.
+/// Which events are wanted. An event that has no VM, cause or slot is not of any. Losses are always
+/// wanted, and so is whether anything is seen.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// A process id, or a part of a VM's name.
-    pub vm: Option<String>,
+    /// VMs; empty means all, and events whose VM is unknown.
+    pub vms: Vec<VmSelect>,
     /// Kinds; empty means all.
     pub kinds: Vec<String>,
     /// Causes; empty means all.
@@ -53,12 +53,12 @@ impl Filter {
         listed(&self.kinds, Some(line.kind))
             && listed(&self.causes, line.cause)
             && self.slot.is_none_or(|id| line.slot.is_some_and(|slot| slot.id == id))
-            && self.vm.as_ref().is_none_or(|wanted| {
-                line.vm.as_ref().is_some_and(|vm| match wanted.parse() {
-                    Ok(pid) => vm.pid == Some(pid),
-                    Err(_) => vm.name.as_ref().is_some_and(|name| name.contains(wanted)),
-                })
-            })
+            && (self.vms.is_empty() || line.vm.as_ref().is_some_and(|vm| self.takes_vm(vm)))
+    }
+
+    fn takes_vm(&self, vm: &VmLine) -> bool {
+        let name = vm.name.as_deref();
+        self.vms.iter().any(|select| select.selects_ids(vm.pid, vm.tid, vm.fd, name))
     }
 }
 

@@ -97,6 +97,10 @@ pub struct VmLine {
     pub born_ns: u64,
     /// Its process.
     pub pid: Option<u32>,
+    /// Thread that created it.
+    pub tid: Option<u32>,
+    /// Its file descriptor there.
+    pub fd: Option<u32>,
     /// What people call it.
     pub name: Option<String>,
 }
@@ -117,6 +121,8 @@ impl Line {
             vm: (event.vm.born > 0).then(|| VmLine {
                 born_ns: event.vm.born,
                 pid: process.map(|process| process.pid),
+                tid: process.map(|process| process.tid),
+                fd: vm.and_then(|vm| vm.fd),
                 name: process.map(|process| process.name.text.clone()),
             }),
             tid: event.tid,
@@ -222,6 +228,24 @@ impl Lost {
     ) -> Self {
         let time = rfc3339(clocks.wall_at(at));
         Self { ts_ns: at, time, kind: "lost", since_ns, way, count }
+    }
+}
+
+/// Programs were detached or attached.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sight {
+    ts_ns: u64,
+    time: String,
+    kind: &'static str,
+    /// Why nothing is seen from now on.
+    why: Option<String>,
+}
+
+impl Sight {
+    /// `why` is `None` if they were attached.
+    pub(super) fn new(clocks: Clocks, at: u64, why: Option<&str>) -> Self {
+        let kind = if why.is_some() { "detached" } else { "attached" };
+        Self { ts_ns: at, time: rfc3339(clocks.wall_at(at)), kind, why: why.map(str::to_owned) }
     }
 }
 

@@ -14,11 +14,11 @@ use std::{
 use collapse_common::abi::VmKey;
 
 pub use filter::{Filter, KINDS, Sample};
-pub use line::{End, HeaderLine, Host, Line, Lost, SCHEMA};
+pub use line::{End, HeaderLine, Host, Line, Lost, SCHEMA, Sight};
 
 use crate::{
     model::{Model, Slots},
-    source::{Change, Event, EventKind, SlotChange, recording::Clocks},
+    source::{Change, Event, EventKind, SlotChange, Update, recording::Clocks},
 };
 
 /// Writes events that a filter takes, a line each.
@@ -47,8 +47,26 @@ impl<W: Write> EventWriter<W> {
         self.filter.limit.is_some_and(|limit| self.end.events >= limit)
     }
 
+    /// Writes what an update tells, once the model has taken it.
+    pub fn update(&mut self, update: &Update, model: &Model) -> io::Result<()> {
+        let sight = match update {
+            Update::Batch(batch) => {
+                return self.batch(batch.at, &batch.events, &batch.losses, model);
+            }
+            Update::Blind { .. } => return Ok(()),
+            Update::Detached { at, why } => Sight::new(self.clocks, *at, Some(why)),
+            Update::Attached { at } => {
+                // The others count from zero.
+                self.losses.clear();
+                Sight::new(self.clocks, *at, None)
+            }
+        };
+        write_line(&mut self.out, &sight)?;
+        self.out.flush()
+    }
+
     /// Writes a batch's events and losses, once the model has taken the batch.
-    pub fn batch(
+    fn batch(
         &mut self,
         at: u64,
         events: &[Event],

@@ -46,12 +46,13 @@ fn lines(filter: Filter) -> Vec<Value> {
     let mut model = Model::default();
     model.apply(Batch { at: 100, ..Batch::default() });
     let (events, losses) = (events(), vec![("ring_full_changes", 7)]);
-    model.apply(Batch { at: 200, events: events.clone(), ..Batch::default() });
+    let batch = Batch { at: 200, events, ..Batch::default() };
+    model.apply(batch.clone());
     let clocks = Clocks { monotonic: 100, wall: 1_000_000_000 };
     let host = Host { kernel: "6.12".to_owned(), mmu: Mmu::Tdp };
     let mut out = Vec::new();
     let mut writer = EventWriter::new(&mut out, clocks, host, filter).unwrap();
-    writer.batch(200, &events, &losses, &model).unwrap();
+    writer.update(&Update::Batch(Batch { losses, ..batch }), &model).unwrap();
     writer.finish().unwrap();
     let lines: Vec<Value> = String::from_utf8(out)
         .unwrap()

@@ -14,7 +14,7 @@ pub struct VmName {
 }
 
 /// Where a VM's name is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NameSource {
     /// QEMU's `-name`.

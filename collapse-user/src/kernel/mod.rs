@@ -5,9 +5,11 @@
 
 pub mod btf;
 pub mod inspect;
+pub mod instance;
 
 pub use btf::ParamType;
 pub use inspect::{
     Capability, Fact, Field, Inspected, Kvm, Lockdown, ModuleState, Privileges, Symbol, Tracepoint,
     Unknown, Vendor, Wanted,
 };
+pub use instance::Instance;

@@ -3,9 +3,12 @@
 
 mod episode;
 mod histogram;
+mod history;
 mod latency;
+mod recent;
 mod reconcile;
 mod regions;
+mod reload;
 mod span;
 mod totals;
 mod vm;
@@ -19,14 +22,18 @@ pub use episode::{
     Slots,
 };
 pub use histogram::Histogram;
+pub use history::{Flows, History, KEPT, MERGED, Sample};
 pub use latency::FaultLatencies;
+pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
-pub use regions::{Lost, Mapping, Recovery, Region, RegionCounts, Regions, Step};
+pub use regions::{Lost, Mapping, Recovery, Refaults, Region, RegionCounts, Regions, Step};
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};
 
-use crate::source::{Batch, Event};
+use crate::source::{Batch, Event, Update};
+
+use reload::Earlier;
 
 /// VMs kept that went away; older ones are only counted.
 pub const GONE_KEPT: usize = 1024;
@@ -48,25 +55,49 @@ pub struct Model {
     pub losses: BTreeMap<&'static str, u64>,
     /// VMs that went away and are no longer in `vms`.
     pub forgotten: u64,
+    /// All VMs together over time.
+    pub history: History,
+    /// The latest events.
+    pub recent: Recent,
+    /// Times that KVM was loaded again and watched from then on.
+    pub reloads: u64,
+    /// Why nothing is counted at present.
+    pub blind: Option<String>,
     /// VMs that went away and are in `vms`, oldest first.
     gone: VecDeque<VmKey>,
+    /// When the first batch of the programs now attached was read, `CLOCK_MONOTONIC` ns.
+    attached: Option<u64>,
+    /// What programs counted that are attached no more.
+    earlier: Earlier,
 }
 
 impl Model {
+    /// Takes what a source tells.
+    pub fn update(&mut self, update: Update) {
+        match update {
+            Update::Batch(batch) => self.apply(batch),
+            Update::Detached { at, why } => self.detached(at, why),
+            Update::Blind { at } => self.now = self.now.max(at),
+            Update::Attached { .. } => self.reattached(),
+        }
+    }
+
     /// Takes a batch.
     pub fn apply(&mut self, batch: Batch) {
-        let first = self.started.is_none();
-        let started = *self.started.get_or_insert(batch.at);
+        let first = self.attached.is_none();
+        let attached = *self.attached.get_or_insert(batch.at);
+        self.started.get_or_insert(batch.at);
         self.now = batch.at;
         self.settled = batch.settled;
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();
+        self.recent.extend(&batch.events);
         for event in &batch.events {
-            self.event(event, started);
+            self.event(event, attached);
         }
         for (key, cause, row) in batch.rows {
             if key == VmKey::default() {
-                self.unattributed.set(cause, row);
+                self.unattributed.set(cause, self.earlier.unattributed.plus(cause, row));
             } else {
                 self.vm(key).now.totals.set(cause, row);
             }
@@ -80,10 +111,24 @@ impl Model {
             let new = known.binary_search(&reading.vm).is_err();
             self.vm(reading.vm).reading(reading, first || new);
         }
+        let mut all = Sample {
+            at: batch.at,
+            pages: Some([0; 3]),
+            flows: self.history.last().map(|last| last.flows).unwrap_or_default(),
+            ..Sample::default()
+        };
         for vm in self.vms.values_mut() {
-            vm.close(batch.settled);
+            if let Some((sample, more)) = vm.close(batch.at, batch.settled) {
+                all.pages = all.pages.zip(sample.pages).map(|(all, pages)| {
+                    std::array::from_fn(|size| all[size].saturating_add(pages[size]))
+                });
+                all.flows = all.flows.plus(more);
+                all.outstanding += sample.outstanding;
+                all.logging |= sample.logging;
+            }
         }
-        self.losses.extend(batch.losses);
+        self.history.push(all);
+        self.losses.extend(self.earlier.with(batch.losses));
         // Those that ended with this batch may still be counted in the next.
         self.forget(gone_before);
     }
@@ -98,13 +143,13 @@ impl Model {
         self.forgotten + self.gone.len() as u64
     }
 
-    fn event(&mut self, event: &Event, started: u64) {
+    fn event(&mut self, event: &Event, attached: u64) {
         if event.vm == VmKey::default() {
             return;
         }
         let vm = self.vm(event.vm);
         let was_gone = vm.gone;
-        if event.ts < started {
+        if event.ts < attached {
             // From before the totals were first read, while hooks were being attached.
             vm.event_before(event);
         } else {
@@ -126,10 +171,10 @@ impl Model {
     }
 
     fn vm(&mut self, key: VmKey) -> &mut Vm {
-        let started = self.started.unwrap_or_default();
+        let attached = self.attached.unwrap_or_default();
         self.vms.entry(key).or_insert_with(|| {
             let mut vm = Vm::new(key);
-            vm.watched = vm.watched.max(started);
+            vm.watched = vm.watched.max(attached);
             vm
         })
     }

@@ -28,7 +28,17 @@ pub struct CollapseSpan {
 }
 
 /// SPTE changes made by a run of the collapse routine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct Work {
     /// 4 KiB SPTEs zapped, those of page tables that were removed whole included.
     pub zapped_4k: u64,
@@ -62,7 +72,17 @@ impl Work {
 
 /// What guest faults installed in a slot from the moment that it was published without dirty logging
 /// until the collapse routine was through with it: did small SPTEs come back behind its back?
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct Race {
     /// 4 KiB SPTEs.
     pub installs_4k: u64,

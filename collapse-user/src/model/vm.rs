@@ -7,9 +7,10 @@ use collapse_common::{
 
 use super::{
     episode::{EpisodeCost, Episodes, Slots},
+    history::{Flows, History, Sample},
     latency::FaultLatencies,
     reconcile::{Offset, Reconciliation},
-    regions::Regions,
+    regions::{RegionCounts, Regions},
     span::{CollapseSpan, Race, Work},
     totals::Totals,
 };
@@ -60,6 +61,11 @@ pub struct Vm {
     pub logging: bool,
     /// Slots whose dirty logging state was seen, by address space and id.
     pub slots: Slots,
+    /// How it did over time.
+    pub history: History,
+    /// Whether `logging` was right from the start, by the first switch that was seen: off means that it
+    /// had been on. `None` as long as none was.
+    known: Option<bool>,
     stage: Stage,
     /// Whether the batch being taken told what KVM knows of it, and whether that was for the first
     /// time.
@@ -124,6 +130,8 @@ impl Vm {
             log_off: 0,
             logging: false,
             slots: Slots::new(),
+            history: History::default(),
+            known: None,
             stage: Stage::Moving,
             read: None,
             work: Work::default(),
@@ -146,6 +154,17 @@ impl Vm {
         self.now.latencies.since(&self.start.latencies)
     }
 
+    /// Whether dirty logging concerns it as a whole now. `None` if it was there before we watched and
+    /// its dirty logging was not switched since.
+    pub fn is_logging(&self) -> Option<bool> {
+        (self.created || self.known.is_some()).then_some(self.logging)
+    }
+
+    /// Whether the same was known of all the time that we watched, and so of each of its faults.
+    pub fn logging_was_known(&self) -> bool {
+        self.created || self.known == Some(true)
+    }
+
     /// KVM's gauges minus what our totals say they should be, by size; `None` where either is
     /// unknown. Anything but zero means that changes were missed or misread.
     pub fn residual(&self) -> Option<Offset> {
@@ -160,6 +179,9 @@ impl Vm {
             EventKind::VmDestroyed { .. } => self.gone = true,
             EventKind::SlotChanged { slot, change, logging } => {
                 self.know(*slot, *change);
+                if matches!(change, SlotChange::LogOn | SlotChange::LogOff) {
+                    self.known = Some(true);
+                }
                 self.logging = *logging;
                 self.episodes.start(self.watched, &self.slots, *logging);
             }
@@ -176,7 +198,7 @@ impl Vm {
                 self.start.pages = *pages;
                 self.process = Some(process.clone());
                 if let Some(offset) = self.start.offset() {
-                    self.reconciliation.read(offset, true);
+                    self.reconciliation.read(offset, true, false);
                 }
             }
             EventKind::VmSeen | EventKind::VmFreed => {}
@@ -226,9 +248,13 @@ impl Vm {
         }
         episodes.slot(at, self.watched, &self.slots, slot, change, self.logging);
         match change {
-            SlotChange::LogOn => self.log_on += 1,
+            SlotChange::LogOn => {
+                self.log_on += 1;
+                self.known.get_or_insert(true);
+            }
             SlotChange::LogOff => {
                 self.log_off += 1;
+                self.known.get_or_insert(false);
                 self.race = Some((slot, Race::default()));
             }
             _ => {}
@@ -258,6 +284,12 @@ impl Vm {
         self.spans.push(span);
     }
 
+    /// It is gone, and its end was not seen.
+    pub(super) fn vanish(&mut self, at: u64) {
+        self.gone = true;
+        self.end(at);
+    }
+
     fn end(&mut self, at: u64) {
         let Self { regions, episodes, .. } = self;
         regions.end(&mut |episode, step| episodes.step(at, episode, step));
@@ -277,21 +309,37 @@ impl Vm {
         }
     }
 
-    /// Judges and credits what a batch told, once all of it is in. `settled` tells that nothing
-    /// changed while totals and gauges were read.
-    pub(super) fn close(&mut self, settled: bool) {
+    /// Judges, credits and samples what a batch read at `at` ns told, once all of it is in. `settled`
+    /// tells that nothing changed while totals and gauges were read. Returns the sample and what was
+    /// counted since the one before; `None` once nothing can change any more.
+    pub(super) fn close(&mut self, at: u64, settled: bool) -> Option<(Sample, Flows)> {
         if self.stage == Stage::Closed {
-            return;
+            return None;
         }
         let flushed = self.stage == Stage::Flushed;
         let read = self.read.take();
         if let Some(offset) = self.now.offset().filter(|_| flushed || read.is_some()) {
-            self.reconciliation.read(offset, settled || flushed);
+            self.reconciliation.read(offset, settled || flushed, flushed);
         }
         let cost = EpisodeCost::of(&self.now.totals) - EpisodeCost::of(&self.start.totals);
         self.episodes.credit((read != Some(true)).then_some(cost));
         if flushed {
             self.stage = Stage::Closed;
+        }
+        let sample = self.sample(at);
+        Some((sample, self.history.push(sample)))
+    }
+
+    fn sample(&self, at: u64) -> Sample {
+        let regions = self.regions.counts();
+        // Regions are followed from the first on.
+        let start = Flows::of(&self.start.totals, &RegionCounts::default());
+        Sample {
+            at,
+            pages: self.now.pages,
+            flows: Flows::of(&self.now.totals, &regions).since(start),
+            outstanding: regions.outstanding,
+            logging: self.logging,
         }
     }
 }

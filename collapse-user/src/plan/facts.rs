@@ -26,7 +26,7 @@ pub const CONSTANTS: &[&str] = &["RET_PF_FIXED"];
 
 /// Fields that no signal depends on.
 const OPTIONAL_FIELDS: &[&str] =
-    &["kvm.debugfs_dentry", "kvm.nr_memslot_pages", "dentry.d_name.name"];
+    &["kvm.debugfs_dentry", "kvm.nr_memslot_pages", "dentry.d_name.name", "task_struct.flags"];
 
 /// Offsets on kernels without module BTF (5.10), of structs that vmlinux BTF does not describe.
 /// Verified by dereferencing on 5.10.223.
@@ -108,6 +108,7 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         slot_id: at("kvm_memory_slot.id"),
         slot_as_id: at("kvm_memory_slot.as_id"),
         range_event: at("mmu_notifier_range.event"),
+        task_flags: at("task_struct.flags"),
         page_private: at("page.private"),
         sp_translation: at("kvm_mmu_page.shadowed_translation"),
         translation_shift: if old { 0 } else { 12 },

@@ -2,6 +2,7 @@
 //! plans for every kernel are tested from recordings.
 
 mod facts;
+mod obstacles;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -11,9 +12,13 @@ use std::path::Path;
 
 use collapse_common::abi::Kernel;
 
+pub use obstacles::{NO_KVM, Obstacle, obstacles};
 pub use signals::{Hook, Layout, SIGNALS, Signal};
 
 use crate::kernel::inspect::{Inspected, Wanted};
+
+/// One in so many guest faults is timed, a power of two.
+pub const TIMED_FAULTS: u32 = 8;
 
 /// What to load and attach, and with which facts.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub struct Coverage {
     pub mmu: Mmu,
     /// Every signal.
     pub signals: Vec<SignalStatus>,
+    /// One in how many guest faults is timed; 0 for none.
+    pub timed_faults: u32,
 }
 
 /// How one signal is seen, or why not.
@@ -44,7 +51,9 @@ pub struct SignalStatus {
 }
 
 /// The MMU that KVM uses for ordinary guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Mmu {
     /// Nested paging, page tables kept by the TDP MMU: the default from 5.14 on.
@@ -99,8 +108,11 @@ impl Plan {
         let mmu = Mmu::of(kernel);
         let needed = SIGNALS.iter().filter(|signal| signal.only.is_none_or(|only| only == mmu));
         let signals = needed.map(|signal| SignalStatus::plan(signal, kernel)).collect();
-        let coverage = Coverage { mmu, signals };
-        facts.time_faults = coverage.sees("fault_latency").into();
+        let mut coverage = Coverage { mmu, signals, timed_faults: 0 };
+        if coverage.sees("fault_latency") {
+            coverage.timed_faults = TIMED_FAULTS;
+        }
+        facts.time_faults = coverage.timed_faults;
         Self { kernel: facts, coverage }
     }
 
@@ -114,6 +126,18 @@ impl Coverage {
     /// Whether the signal called `name` is seen.
     pub fn sees(&self, name: &str) -> bool {
         self.signals.iter().any(|status| status.signal.name == name && status.way.is_some())
+    }
+
+    /// The same where nothing is seen at all, and `why`.
+    #[must_use]
+    pub fn blind(&self, why: &str) -> Self {
+        let blind = |status: &SignalStatus| SignalStatus {
+            way: None,
+            reason: Some(why.to_owned()),
+            ..status.clone()
+        };
+        let signals = self.signals.iter().map(blind).collect();
+        Self { mmu: Mmu::Unknown, signals, timed_faults: 0 }
     }
 
     /// Signals that are not seen.

@@ -44,6 +44,20 @@ pub enum Hook {
     },
 }
 
+impl Hook {
+    /// Its programs, the one that runs first first; `preemptible` tells whether one may have to look
+    /// again.
+    pub fn programs(&self, preemptible: bool) -> Vec<&'static str> {
+        match *self {
+            Self::Raw { program, again, .. } => {
+                [program].into_iter().chain(again.filter(|_| preemptible)).collect()
+            }
+            Self::Pair { program, exit, .. } => vec![program, exit],
+            Self::Entry { program, .. } | Self::Run { program, .. } => vec![program],
+        }
+    }
+}
+
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,7 @@
 //! One episode's part of the report.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{CollapseSums, Episode, NoCost, Outcome, Phase, Race, RegionCounts, Work},
@@ -9,7 +10,7 @@ use crate::{
 
 /// From dirty logging going on for a VM to the regions that it lost being huge again. Times are
 /// `CLOCK_MONOTONIC`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EpisodeReport {
     /// Its number among the VM's episodes, from 1 on.
     pub number: u32,
@@ -53,7 +54,7 @@ pub struct EpisodeReport {
 }
 
 /// Runs of the collapse routine, added up.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EpisodeCollapse {
     /// Runs: one per slot.
     pub runs: u64,
@@ -69,7 +70,7 @@ pub struct EpisodeCollapse {
 }
 
 /// What an episode cost the guest.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EpisodeCostReport {
     /// While dirty logging was on.
     pub logging: FaultCostReport,
@@ -78,7 +79,7 @@ pub struct EpisodeCostReport {
 }
 
 /// Guest faults of one kind.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FaultCostReport {
     /// All of them.
     pub faults: u64,

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use collapse_common::{Cause, Counter, latency::Outcome};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::keys::{self, Name};
 use crate::model::{FaultLatencies, Histogram, Totals};
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
 /// octave: its shortest and longest duration are then bounds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistogramReport {
     /// How many.
     pub count: u64,
@@ -45,54 +47,64 @@ impl From<&Histogram> for HistogramReport {
 }
 
 /// How long guest faults took, from the fault to guest re-entry.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LatencyReport {
+    /// One in so many faults was timed: the counts here are of those.
+    pub timed_one_in: u32,
     /// All of them.
     pub total: HistogramReport,
     /// By what they came to.
-    pub by_outcome: BTreeMap<&'static str, HistogramReport>,
+    #[schemars(extend("propertyNames" = keys::outcomes()))]
+    pub by_outcome: BTreeMap<Name, HistogramReport>,
     /// By cause: outside dirty logging, under it, during collapse.
-    pub by_cause: BTreeMap<&'static str, HistogramReport>,
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub by_cause: BTreeMap<Name, HistogramReport>,
 }
 
 impl LatencyReport {
-    pub(super) fn new(latencies: &FaultLatencies, totals: &Totals) -> Self {
-        let all = latencies.histogram(|_, _| true, Some(totals.counter(Counter::Stall)));
+    pub(super) fn new(latencies: &FaultLatencies, totals: &Totals, timed_one_in: u32) -> Self {
+        // The stall counter stands for the faults that were not timed, too.
+        let timed = |stall: u64| Some(stall / u64::from(timed_one_in.max(1)));
+        let all = latencies.histogram(|_, _| true, timed(totals.counter(Counter::Stall)));
         let of_outcome = |outcome| latencies.histogram(|_, other| other == outcome, None);
         let of_cause = |cause| {
             let sum = totals.counter_of(cause, Counter::Stall);
-            latencies.histogram(|other, _| other == cause, Some(sum))
+            latencies.histogram(|other, _| other == cause, timed(sum))
         };
         let outcomes = Outcome::ALL.iter().map(|outcome| (outcome.name(), of_outcome(*outcome)));
         let causes = latencies.causes().map(|cause| (cause.name(), of_cause(cause)));
-        Self { total: (&all).into(), by_outcome: some_of(outcomes), by_cause: some_of(causes) }
+        Self {
+            timed_one_in,
+            total: (&all).into(),
+            by_outcome: some_of(outcomes),
+            by_cause: some_of(causes),
+        }
     }
 }
 
 /// Those that hold any.
 fn some_of(
     histograms: impl Iterator<Item = (&'static str, Histogram)>,
-) -> BTreeMap<&'static str, HistogramReport> {
+) -> BTreeMap<Name, HistogramReport> {
     let some = histograms.filter(|(_, histogram)| histogram.count() > 0);
-    some.map(|(name, histogram)| (name, (&histogram).into())).collect()
+    some.map(|(name, histogram)| (name.into(), (&histogram).into())).collect()
 }
 
-/// Time that guest faults kept vCPUs from their guest, summed over vCPUs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Time that guest faults kept vCPUs from their guest, summed over vCPUs: an estimate where not every
+/// fault is timed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StallReport {
     /// All of it, ns.
     pub total_ns: u64,
     /// By cause, ns.
-    pub by_cause: BTreeMap<&'static str, u64>,
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub by_cause: BTreeMap<Name, u64>,
 }
 
 impl StallReport {
     pub(super) fn new(totals: &Totals) -> Self {
         let by_cause = totals.counter_by_cause(Counter::Stall);
-        Self {
-            total_ns: by_cause.values().sum(),
-            by_cause: by_cause.into_iter().map(|(cause, ns)| (cause.name(), ns)).collect(),
-        }
+        Self { total_ns: by_cause.values().sum(), by_cause: keys::by_name(&by_cause) }
     }
 
     /// Of one cause, ns.

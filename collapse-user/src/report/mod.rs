@@ -1,29 +1,54 @@
 //! The report: what a run amounts to, as one value. JSON is this value; the text is made from it.
 
+mod checks;
+mod csv;
 mod episode;
 mod figures;
+mod format;
+mod html;
+mod junit;
+mod keys;
 mod live;
+mod markdown;
+mod memory_map;
+mod schema;
+mod select;
 #[cfg(test)]
 mod tests;
 mod text;
+mod timeline;
+mod unknown;
 mod vm;
+mod words;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+pub use checks::{Check, CheckKind, State, checks};
 pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
 pub use figures::{HistogramReport, LatencyReport, StallReport};
-pub use live::{live_lines, live_table};
+pub use format::Format;
+pub use keys::Name;
+pub use live::live_lines;
+pub use memory_map::{MapCell, SlotMap};
+pub(crate) use schema::inlined as inlined_schema;
+pub use schema::schema;
+pub use select::{SelectionReport, VmSelect};
 pub use text::{Style, render};
+pub use timeline::Moment;
 pub use vm::{
     Counts, Faults, PagesBySize, PagesReport, Racing, ReconciliationReport, Recoveries,
     RegionsReport, ResidualBySize, SpanReport, VmReport,
 };
+pub(crate) use words::duration as shown_duration;
 
 use collapse_common::Transition;
 
 use crate::{
+    baseline::{self, Baseline, BaselineReport},
+    budget::{Budget, BudgetReport},
     kernel::inspect::Inspected,
     model::{Model, Vm},
     plan::{Coverage, Mmu},
@@ -34,22 +59,28 @@ use crate::{
 pub const SCHEMA: &str = "collapse.report/1";
 
 /// A finished window of observation.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA`].
-    pub schema: &'static str,
+    /// Name and version of this format: `collapse.report/1`.
+    pub schema: Name,
     /// Version of this program.
-    pub version: &'static str,
+    pub version: Name,
     /// The machine.
     pub host: Host,
+    /// When it began, `CLOCK_MONOTONIC` ns; `None` if nothing was read.
+    pub started_ns: Option<u64>,
     /// Length of the window, ns.
     pub window_ns: u64,
     /// The command that was run, if any.
     pub command: Option<CommandReport>,
     /// What was seen and what was not.
     pub coverage: Vec<SignalReport>,
+    /// Times that KVM was loaded again in the window. Its VMs before and after are in here; coverage
+    /// is what it is now.
+    #[serde(default)]
+    pub reloads: u64,
     /// Known losses by way, zero included.
-    pub losses: BTreeMap<&'static str, u64>,
+    pub losses: BTreeMap<Name, u64>,
     /// Whether nothing changed while the last counts were read. Only then must residuals be zero.
     pub settled: bool,
     /// SPTE changes in the life of a mapping (installs, splits, zaps, recoveries) whose VM is
@@ -62,12 +93,20 @@ pub struct Report {
     pub vms_ended: u64,
     /// Of those: too long ago to be listed.
     pub vms_forgotten: u64,
+    /// What `--vm` selected; empty without.
+    pub selections: Vec<SelectionReport>,
+    /// Whether the budgets were kept.
+    pub budgets: Vec<BudgetReport>,
+    /// How it compares with earlier reports.
+    pub baseline: Vec<BaselineReport>,
+    /// The coverage that was demanded; `None` if none was.
+    pub required_coverage: Option<RequiredCoverage>,
     /// VMs in the order they appeared.
     pub vms: Vec<VmReport>,
 }
 
 /// The machine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// `uname -r`.
     pub kernel: String,
@@ -76,7 +115,7 @@ pub struct Host {
 }
 
 /// The command that a report was about.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CommandReport {
     /// Program and arguments.
     pub argv: Vec<String>,
@@ -93,11 +132,41 @@ impl From<recording::Command> for CommandReport {
     }
 }
 
+impl CommandReport {
+    /// How it ended, in words.
+    pub fn ending(&self) -> String {
+        match (self.status, self.signal) {
+            (Some(status), _) => format!("exited with {status}"),
+            (None, Some(signal)) => format!("ended by signal {signal}"),
+            (None, None) => "did not start".to_owned(),
+        }
+    }
+}
+
+/// Coverage that can be demanded.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Required {
+    /// Every signal must be seen.
+    Full,
+}
+
+/// The coverage that was demanded.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RequiredCoverage {
+    /// How much.
+    pub required: Required,
+    /// Whether as much was seen.
+    pub ok: bool,
+}
+
 /// One signal's coverage.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SignalReport {
     /// The signal.
-    pub signal: &'static str,
+    pub signal: Name,
     /// Whether it is seen.
     pub seen: bool,
     /// Hooks in use.
@@ -105,7 +174,7 @@ pub struct SignalReport {
     /// Why it is not seen, or what its hooks do not show.
     pub reason: Option<String>,
     /// What is not known without it.
-    pub loses: Option<&'static str>,
+    pub loses: Option<Name>,
 }
 
 impl Report {
@@ -116,22 +185,38 @@ impl Report {
         host: &Inspected,
         command: Option<CommandReport>,
     ) -> Self {
-        Self::of(model, coverage, release(host), command, |_| true)
+        Self::of_recording(model, coverage, release(host), command)
     }
 
-    /// Sums up what a recording told that was made on `kernel`.
+    /// Sums up a model of what happened on `kernel`.
     pub fn of_recording(
         model: &Model,
         coverage: &Coverage,
         kernel: String,
         command: Option<CommandReport>,
     ) -> Self {
-        Self::of(model, coverage, kernel, command, |_| true)
+        let mut report = Self::of(model, coverage, kernel, command, |_| true);
+        report.add_detail(model, coverage);
+        report
+    }
+
+    /// Adds what takes time to find out, of VMs that are all listed.
+    fn add_detail(&mut self, model: &Model, coverage: &Coverage) {
+        for (report, vm) in self.vms.iter_mut().zip(in_order(model, |_| true)) {
+            report.timeline = timeline::of(&vm.history, coverage);
+            report.memory_map = memory_map::of(vm);
+        }
     }
 
     /// Sums up a model without listing VMs that ended: all that a live view shows.
     pub fn of_alive(model: &Model, coverage: &Coverage, host: &Inspected) -> Self {
         Self::of(model, coverage, release(host), None, |vm| !vm.gone)
+    }
+
+    /// Why nothing is seen at all, if so.
+    pub fn blind(&self) -> Option<&str> {
+        let nothing = self.coverage.iter().all(|signal| !signal.seen);
+        self.coverage.first().filter(|_| nothing)?.reason.as_deref()
     }
 
     fn of(
@@ -141,24 +226,70 @@ impl Report {
         command: Option<CommandReport>,
         listed: fn(&Vm) -> bool,
     ) -> Self {
-        let mut vms: Vec<_> = model.vms.values().filter(|vm| listed(vm)).collect();
-        vms.sort_by_key(|vm| vm.key.born);
+        // VMs are shown by what was seen of them while they were there.
+        let blind = model.blind.as_deref().map(|why| coverage.blind(why));
+        let now = blind.as_ref().unwrap_or(coverage);
         Self {
-            schema: SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
-            host: Host { kernel, mmu: coverage.mmu },
+            schema: SCHEMA.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            host: Host { kernel, mmu: now.mmu },
+            started_ns: model.started,
             window_ns: model.window(),
             command,
-            coverage: coverage.signals.iter().map(SignalReport::new).collect(),
-            losses: model.losses.clone(),
+            coverage: now.signals.iter().map(SignalReport::new).collect(),
+            losses: model.losses.iter().map(|(way, n)| ((*way).into(), *n)).collect(),
+            reloads: model.reloads,
             settled: model.settled,
             unattributed_changes: model.unattributed.changes(Transition::is_recorded),
             unattributed_ageing: model.unattributed.changes(is_ageing),
             vms_ended: model.ended(),
             vms_forgotten: model.forgotten,
-            vms: vms.into_iter().map(|vm| VmReport::new(vm, coverage)).collect(),
+            selections: Vec::new(),
+            budgets: Vec::new(),
+            baseline: Vec::new(),
+            required_coverage: None,
+            vms: in_order(model, listed).map(|vm| VmReport::new(vm, coverage)).collect(),
         }
     }
+
+    /// Keeps only the VMs that any of the selectors selects; all without selectors.
+    pub fn select(&mut self, selectors: &[VmSelect]) {
+        self.selections = select::select(&mut self.vms, selectors);
+    }
+
+    /// Compares with budgets, with earlier reports and with the coverage that is demanded.
+    pub fn check(
+        &mut self,
+        budgets: &[Budget],
+        baseline: Option<&Baseline>,
+        required: Option<Required>,
+    ) -> serde_json::Result<()> {
+        let json = serde_json::to_value(&*self)?;
+        self.budgets = budgets.iter().map(|budget| budget.check(&json)).collect();
+        self.baseline = baseline.map_or_else(Vec::new, |baseline| baseline.check(&json));
+        self.required_coverage = required.map(|required| RequiredCoverage {
+            required,
+            ok: self.coverage.iter().all(|signal| signal.seen),
+        });
+        Ok(())
+    }
+
+    /// Whether every budget was kept and nothing got worse.
+    pub fn is_within_budget(&self) -> bool {
+        self.budgets.iter().all(|budget| budget.ok) && baseline::is_ok(&self.baseline)
+    }
+
+    /// Whether as much was seen as was demanded.
+    pub fn is_covered(&self) -> bool {
+        self.required_coverage.is_none_or(|required| required.ok)
+    }
+}
+
+/// VMs in the order they appeared.
+fn in_order(model: &Model, listed: fn(&Vm) -> bool) -> impl Iterator<Item = &Vm> {
+    let mut vms: Vec<_> = model.vms.values().filter(|vm| listed(vm)).collect();
+    vms.sort_by_key(|vm| vm.key.born);
+    vms.into_iter()
 }
 
 /// Whether a leaf stays as large as it was.
@@ -183,11 +314,11 @@ impl SignalReport {
     pub fn new(status: &crate::plan::SignalStatus) -> Self {
         let seen = status.way.is_some();
         Self {
-            signal: status.signal.name,
+            signal: status.signal.name.into(),
             seen,
             hooks: status.way.into_iter().flatten().map(ToString::to_string).collect(),
             reason: status.reason.clone(),
-            loses: (!seen).then_some(status.signal.loses),
+            loses: (!seen).then(|| status.signal.loses.into()),
         }
     }
 }

@@ -33,7 +33,7 @@ fn coverage(unless: fn(&str) -> bool) -> Coverage {
         way: (!unless(signal.name)).then_some(some),
         reason: None,
     });
-    Coverage { mmu: Mmu::Tdp, signals: signals.collect() }
+    Coverage { mmu: Mmu::Tdp, signals: signals.collect(), timed_faults: 1 }
 }
 
 fn row(counts: &[(usize, u64)]) -> Box<Row> {
@@ -151,8 +151,84 @@ fn report(unless: fn(&str) -> bool) -> Report {
     Report::of(&model, &coverage(unless), "6.12".to_owned(), None, |_| true)
 }
 
+/// The JSON, which is as the schema says.
 fn json(report: &Report) -> Value {
-    serde_json::to_value(report).unwrap()
+    let json = serde_json::to_value(report).unwrap();
+    let schema = serde_json::to_value(schema()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<_> = validator.iter_errors(&json).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    json
+}
+
+#[test]
+fn the_schema_refuses_what_is_no_report() {
+    let schema = serde_json::to_value(schema()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let good = json(&report(|_| false));
+    for (path, bad) in [
+        ("/vms/0/splits/total", json!(-1)),
+        ("/vms/0/splits/by_cause", json!({"weather": 1})),
+        ("/vms/0/reconciliation/grade", json!("fair")),
+        ("/window_ns", Value::Null),
+    ] {
+        let mut json = good.clone();
+        *json.pointer_mut(path).unwrap() = bad;
+        assert!(!validator.is_valid(&json), "{path}");
+    }
+}
+
+#[test]
+fn a_report_is_read_back_as_it_was() {
+    let json = json(&report(|signal| signal == "faults"));
+    let back: Report = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!(serde_json::to_value(back).unwrap(), json);
+}
+
+#[test]
+fn detail_is_where_and_when() {
+    let (model, coverage) = (failed_migration(), coverage(|_| false));
+    let mut report = report(|_| false);
+    report.add_detail(&model, &coverage);
+    let json = json(&report);
+    let vm = &json["vms"][0];
+    assert_eq!(vm["timeline"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        (&vm["timeline"][1]["lost"], &vm["timeline"][1]["recovered"]),
+        (&json!(32), &json!(30))
+    );
+    let map = &vm["memory_map"][0];
+    assert_eq!((&map["slot"]["id"], &map["regions_per_cell"]), (&json!(1), &json!(1)));
+    let cells = map["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 32);
+    assert_eq!(cells[29], json!({"small": 0, "still_split": 0, "unmapped": 0}));
+    assert_eq!(cells[30], json!({"small": 0, "still_split": 0, "unmapped": 1}));
+    assert_eq!(cells[31], json!({"small": 1, "still_split": 0, "unmapped": 0}));
+}
+
+#[test]
+fn what_is_null_has_a_reason() {
+    let json = json(&report(|signal| signal == "fault_latency"));
+    let unknown = &json["vms"][0]["unknown"];
+    assert_eq!(unknown["latency"], "fault_latency is not seen: not attached");
+    assert_eq!(unknown["name"], "the process behind it is not known");
+}
+
+#[test]
+fn vms_are_selected() {
+    let select = |selector: &str| {
+        let mut report = report(|_| false);
+        report.vms[0].name = Some("guest-1".to_owned());
+        (report.vms[0].pid, report.vms[0].tid) = (Some(40), Some(41));
+        report.select(&[selector.parse().unwrap()]);
+        report
+    };
+    for selector in ["40", "guest-*", "41-4"] {
+        assert_eq!((select(selector).vms.len(), select(selector).selections[0].vms), (1, 1));
+    }
+    let none = select("other");
+    assert_eq!(none.vms.len(), 0);
+    assert!(render(&none, Style::Plain).contains("No VM matched other.\n"));
 }
 
 #[test]
@@ -174,6 +250,7 @@ recovered; 1 not touched since
   splits                 32   32 x 2M: eager_split 32
   zaps                16384   16384 x 4K: collapse 16384
   installs               31   30 x 2M, 1 x 4K: guest_fault 31
+  refaults               31   30 x 2M, 1 x 4K: guest_fault 31
   write-protects          0
   recoveries             30   by refault 30
   guest faults         1051   1000 by the fast path, 1000 while dirty logging, 20 while collapsing

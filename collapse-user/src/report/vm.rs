@@ -3,24 +3,26 @@
 use std::collections::BTreeMap;
 
 use collapse_common::{Cause, Counter, Transition, abi::Pages, latency::Outcome};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     episode::EpisodeReport,
     figures::{HistogramReport, LatencyReport, StallReport},
+    keys::{self, Name, SIZES, by_name},
+    memory_map::SlotMap,
+    timeline::Moment,
+    unknown,
 };
 use crate::{
     identity::VmProcess,
-    model::{CollapseSpan, Grade, Race, RegionCounts, Totals, Vm, Work},
+    model::{CollapseSpan, Grade, Race, Refaults, RegionCounts, Totals, Vm, Work},
     plan::Coverage,
     source::Slot,
 };
 
-/// Names of levels 1 to 3.
-const SIZES: [&str; 3] = ["4k", "2m", "1g"];
-
 /// One VM.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct VmReport {
     /// Process id of the VMM.
     pub pid: Option<u32>,
@@ -49,6 +51,8 @@ pub struct VmReport {
     pub zaps: Counts,
     /// Leaves installed.
     pub installs: Counts,
+    /// Leaves installed in regions that had lost their huge leaf while watched.
+    pub refaults: Counts,
     /// Leaves write-protected in place.
     pub write_protects: Counts,
     /// Regions that got their huge leaf back.
@@ -74,7 +78,8 @@ pub struct VmReport {
     pub stall: Option<StallReport>,
     /// Calls of `drop_spte`; `None` if not seen.
     pub drop_spte_calls: Option<u64>,
-    /// Whether dirty logging is on for some slot, as far as it was seen to go on; `None` if not seen.
+    /// Whether dirty logging is on for the VM as a whole. `None` if not seen, or if the VM was there
+    /// before and its dirty logging was not switched since.
     pub dirty_logging: Option<bool>,
     /// Times dirty logging went on for a slot; `None` if not seen.
     pub log_on: Option<u64>,
@@ -88,10 +93,16 @@ pub struct VmReport {
     pub collapse_runs: Option<u64>,
     /// The latest of them.
     pub collapse_spans: Vec<SpanReport>,
+    /// Where it stood over time, oldest first; long times are thinned out.
+    pub timeline: Vec<Moment>,
+    /// Where huge leaves are missing at the end, by slot, as far as slots were seen.
+    pub memory_map: Vec<SlotMap>,
+    /// Why what is null is not known: path and reason.
+    pub unknown: BTreeMap<Name, String>,
 }
 
 /// KVM's own gauges, and whether our counts agree.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PagesReport {
     /// At the start of the window; zero for a VM created inside it.
     pub start: Option<PagesBySize>,
@@ -102,7 +113,7 @@ pub struct PagesReport {
 }
 
 /// Mappings by size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PagesBySize {
     /// 4 KiB.
     #[serde(rename = "4k")]
@@ -116,7 +127,7 @@ pub struct PagesBySize {
 }
 
 /// Residual by size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResidualBySize {
     /// 4 KiB.
     #[serde(rename = "4k")]
@@ -130,7 +141,7 @@ pub struct ResidualBySize {
 }
 
 /// Whether counts and gauges agree, over intervals between two readings during which nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReconciliationReport {
     /// Over the whole time.
     pub grade: Grade,
@@ -143,28 +154,31 @@ pub struct ReconciliationReport {
 }
 
 /// Regions that lost their huge leaf.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RegionsReport {
     /// What became of them.
     #[serde(flatten)]
     pub counts: RegionCounts,
     /// Why they lost it.
-    pub lost_by_cause: BTreeMap<&'static str, u64>,
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub lost_by_cause: BTreeMap<Name, u64>,
 }
 
 /// Changes of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// All of them.
     pub total: u64,
     /// By size of what the SPTE maps.
-    pub by_level: BTreeMap<&'static str, u64>,
+    #[schemars(extend("propertyNames" = keys::levels()))]
+    pub by_level: BTreeMap<Name, u64>,
     /// By cause.
-    pub by_cause: BTreeMap<&'static str, u64>,
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub by_cause: BTreeMap<Name, u64>,
 }
 
 /// Regions that got their huge leaf back.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Recoveries {
     /// All of them.
     pub total: u64,
@@ -179,12 +193,13 @@ pub struct Recoveries {
 }
 
 /// Guest faults.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Faults {
     /// All of them.
     pub total: u64,
-    /// While dirty logging was on for some slot of the VM.
-    pub while_logging: u64,
+    /// While dirty logging was on for the VM as a whole. `None` if that was not known all the time: the
+    /// VM was there before, and its dirty logging was not seen to go on.
+    pub while_logging: Option<u64>,
     /// From the publication of a slot without dirty logging until the collapse routine was through
     /// with it.
     pub while_collapsing: u64,
@@ -197,7 +212,7 @@ pub struct Faults {
 
 /// Guest faults from the publication of a slot without dirty logging until the collapse routine was
 /// through with it.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Racing {
     /// All of them.
     pub faults: u64,
@@ -209,7 +224,7 @@ pub struct Racing {
 }
 
 /// One run of the collapse routine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SpanReport {
     /// The slot.
     pub slot: Slot,
@@ -236,10 +251,11 @@ impl VmReport {
         let latencies = vm.latencies();
         let counts = vm.regions.counts();
         let measured = coverage.sees("fault_latency");
+        let timed_one_in = coverage.timed_faults;
         let reconciliation = &vm.reconciliation;
         let seen = |signal: &str, n: u64| coverage.sees(signal).then_some(n);
         let process: Option<&VmProcess> = vm.process.as_ref();
-        Self {
+        let mut report = Self {
             pid: process.map(|process| process.pid),
             tid: process.map(|process| process.tid),
             fd: vm.fd,
@@ -267,6 +283,7 @@ impl VmReport {
             zaps: Counts::of(&totals, &[Transition::Zap])
                 .minus(&Counts::of(&totals, &[Transition::SplitRelink])),
             installs: Counts::of(&totals, &[Transition::Install]),
+            refaults: Counts::of_refaults(vm.regions.refaults()),
             write_protects: Counts::of(&totals, &[Transition::WriteProtect]),
             recoveries: Recoveries {
                 total: counts.recovered,
@@ -285,7 +302,9 @@ impl VmReport {
             ),
             faults: coverage.sees("faults").then(|| Faults {
                 total: totals.counter(Counter::Fault),
-                while_logging: totals.counter_of(Cause::LoggedFault, Counter::Fault),
+                while_logging: vm
+                    .logging_was_known()
+                    .then(|| totals.counter_of(Cause::LoggedFault, Counter::Fault)),
                 while_collapsing: totals.counter_of(Cause::RacingFault, Counter::Fault),
                 fast: seen("fast_faults", totals.counter(Counter::FastFault)),
                 fast_huge: seen("fast_faults", totals.counter(Counter::FastFaultHuge)),
@@ -296,12 +315,15 @@ impl VmReport {
                     "fast_faults",
                     totals.counter_of(Cause::RacingFault, Counter::FastFault),
                 ),
-                unresolved: measured.then(|| latencies.count(Cause::RacingFault, Outcome::Nothing)),
+                unresolved: measured.then(|| {
+                    let timed = latencies.count(Cause::RacingFault, Outcome::Nothing);
+                    timed * u64::from(timed_one_in)
+                }),
             }),
-            latency: measured.then(|| LatencyReport::new(&latencies, &totals)),
+            latency: measured.then(|| LatencyReport::new(&latencies, &totals, timed_one_in)),
             stall: measured.then(|| StallReport::new(&totals)),
             drop_spte_calls: seen("drop_spte", totals.counter(Counter::DropSpte)),
-            dirty_logging: coverage.sees("dirty_logging").then_some(vm.logging),
+            dirty_logging: vm.is_logging().filter(|_| coverage.sees("dirty_logging")),
             log_on: seen("dirty_logging", vm.log_on),
             log_off: seen("dirty_logging", vm.log_off),
             episode_count: seen("dirty_logging", vm.episodes.count()),
@@ -310,22 +332,48 @@ impl VmReport {
             }),
             collapse_runs: seen("collapse", vm.span_count),
             collapse_spans: vm.spans.iter().map(SpanReport::new).collect(),
-        }
+            timeline: Vec::new(),
+            memory_map: Vec::new(),
+            unknown: BTreeMap::new(),
+        };
+        report.unknown = unknown::of(&report, coverage);
+        report
+    }
+}
+
+impl VmReport {
+    /// Changes of each kind, by name.
+    pub fn changes(&self) -> [(&'static str, &Counts); 5] {
+        [
+            ("splits", &self.splits),
+            ("zaps", &self.zaps),
+            ("installs", &self.installs),
+            ("refaults", &self.refaults),
+            ("write-protects", &self.write_protects),
+        ]
     }
 }
 
 impl Counts {
     fn of(totals: &Totals, transitions: &[Transition]) -> Self {
         let by_level = (1..).zip(SIZES).map(|(level, size)| {
-            (size, transitions.iter().map(|t| totals.transitions(*t, level)).sum::<u64>())
+            (size.into(), transitions.iter().map(|t| totals.transitions(*t, level)).sum::<u64>())
         });
-        let by_level: BTreeMap<_, _> = by_level.filter(|(_, n)| *n > 0).collect();
+        let by_level: BTreeMap<Name, _> = by_level.filter(|(_, n)| *n > 0).collect();
         let by_cause = totals.by_cause(|t, level| level <= 3 && transitions.contains(&t));
         Self { total: by_level.values().sum(), by_level, by_cause: by_name(&by_cause) }
     }
 
+    fn of_refaults(refaults: &Refaults) -> Self {
+        let by_level =
+            (1..).zip(SIZES).map(|(level, size)| (size.into(), refaults.of_level(level)));
+        let by_level: BTreeMap<Name, _> = by_level.filter(|(_, n)| *n > 0).collect();
+        let by_cause = by_name(&refaults.by_cause());
+        Self { total: by_level.values().sum(), by_level, by_cause }
+    }
+
     fn minus(mut self, other: &Self) -> Self {
-        fn subtract(from: &mut BTreeMap<&'static str, u64>, n: &BTreeMap<&'static str, u64>) {
+        fn subtract(from: &mut BTreeMap<Name, u64>, n: &BTreeMap<Name, u64>) {
             for (key, n) in n {
                 if let Some(from) = from.get_mut(key) {
                     *from = from.saturating_sub(*n);
@@ -359,10 +407,6 @@ impl From<Pages> for PagesBySize {
     fn from([small, huge, giant]: Pages) -> Self {
         Self { small, huge, giant }
     }
-}
-
-fn by_name(by_cause: &BTreeMap<Cause, u64>) -> BTreeMap<&'static str, u64> {
-    by_cause.iter().map(|(cause, n)| (cause.name(), *n)).collect()
 }
 
 fn ratio(part: u64, whole: u64) -> Option<f64> {

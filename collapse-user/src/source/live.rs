@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    mem::offset_of,
     thread,
     time::Duration,
 };
@@ -59,9 +60,8 @@ pub struct Live {
 
 struct Maps {
     cpus: Mapped<Cpu>,
-    runs: Mapped<RunList>,
+    /// By CPU, then row.
     rows: Mapped<Row>,
-    row_shift: u32,
     latencies: Mapped<Latencies>,
     owners: Mapped<RowOwner>,
     free_rows: Queue<MapData, u32>,
@@ -86,6 +86,7 @@ impl Live {
     /// that of `kvm.vm_list`.
     pub fn new(mut probe: Probe, vm_list_offset: u32) -> Result<Self, ProbeError> {
         let mut maps = Maps::take(&mut probe)?;
+        maps.number_cpus();
         let mut rows = Rows::default();
         for row in UNKNOWN_ROW + 1..maps.owners.len() as u32 {
             maps.free_rows.push(row, 0).map_err(map_error("FREE_ROWS"))?;
@@ -94,7 +95,7 @@ impl Live {
         for place in 0..maps.threads.len() as u32 {
             maps.free_threads.push(place, 0).map_err(map_error("FREE_THREADS"))?;
         }
-        let cursors = vec![Cursor::default(); maps.runs.len()];
+        let cursors = vec![Cursor::default(); maps.cpus.len() * WRITERS];
         probe.attach()?;
         Ok(Self {
             probe,
@@ -111,6 +112,11 @@ impl Live {
     /// What is seen and what is not.
     pub fn coverage(&self) -> &Coverage {
         &self.probe.coverage
+    }
+
+    /// Detaches everything.
+    pub fn detach(self) {
+        self.probe.detach();
     }
 
     /// Takes what the ring and the open blocks hold, so that the ring does not fill up. Cheap enough
@@ -333,7 +339,7 @@ impl Maps {
     fn take(probe: &mut Probe) -> Result<Self, ProbeError> {
         let len = |name| probe.ebpf.map(name).map_or(0, entries);
         let (rows, threads) = (len("ROW_OWNERS"), len("THREADS"));
-        let (cpus, row_shift) = (probe.cpus as usize, probe.row_shift);
+        let cpus = probe.cpus as usize;
         let mut take =
             |name: &'static str| probe.ebpf.take_map(name).ok_or(ProbeError::NoMap(name));
         macro_rules! map {
@@ -349,9 +355,7 @@ impl Maps {
         }
         Ok(Self {
             cpus: mapped!("CPUS", cpus),
-            runs: mapped!("RUNS", cpus * WRITERS as usize),
-            rows: mapped!("ROWS", cpus << row_shift),
-            row_shift,
+            rows: mapped!("ROWS", cpus * rows),
             latencies: mapped!("LATENCIES", rows),
             owners: mapped!("ROW_OWNERS", rows),
             free_rows: map!("FREE_ROWS"),
@@ -364,22 +368,39 @@ impl Maps {
 
     /// Each run list, `None` where it kept changing while it was read.
     fn run_lists(&self, tries: usize, pause: Duration) -> Vec<Option<RunList>> {
-        let read = |at| {
+        let read = |at: usize| {
+            let offset = offset_of!(Cpu, runs) + at % WRITERS * size_of::<RunList>();
             (0..tries).find_map(|attempt| {
                 if attempt > 0 {
                     thread::sleep(pause);
                 }
-                Some(self.runs.read(at)).filter(|list| !list.is_torn())
+                let list: RunList = self.cpus.read_part(at / WRITERS, offset);
+                Some(list).filter(|list| !list.is_torn())
             })
         };
-        (0..self.runs.len()).map(read).collect()
+        (0..self.cpus.len() * WRITERS).map(read).collect()
+    }
+
+    /// Tells each CPU who it is.
+    fn number_cpus(&mut self) {
+        for at in 0..self.cpus.len() {
+            let mut cpu = self.cpus.read(at);
+            cpu.id = at as u32;
+            cpu.first_row = (at * self.owners.len()) as u32;
+            self.cpus.write(at, &cpu);
+        }
+    }
+
+    /// Position of a CPU's counters of a row.
+    fn counters(&self, cpu: usize, row: u32) -> usize {
+        cpu * self.owners.len() + row as usize
     }
 
     /// Counters of a row, summed over CPUs.
     fn row(&self, row: u32) -> Row {
         let mut sum = [0; COUNTERS];
         for cpu in 0..self.cpus.len() {
-            let counts = self.rows.read((cpu << self.row_shift) + row as usize);
+            let counts = self.rows.read(self.counters(cpu, row));
             for (sum, n) in sum.iter_mut().zip(counts) {
                 *sum += n;
             }
@@ -390,7 +411,7 @@ impl Maps {
     /// Empties a row that is no longer counted in.
     fn clear_row(&mut self, row: u32) {
         for cpu in 0..self.cpus.len() {
-            self.rows.write((cpu << self.row_shift) + row as usize, &[0; COUNTERS]);
+            self.rows.write(self.counters(cpu, row), &[0; COUNTERS]);
         }
         self.latencies.write(row as usize, &[[0; BUCKETS]; OUTCOMES]);
         let nobody = RowOwner { vm: VmKey::default(), cause: 0, pad: 0 };

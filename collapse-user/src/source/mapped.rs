@@ -53,14 +53,23 @@ impl<T: Pod> Mapped<T> {
     /// The value at a position below [`Self::len`]: each word as it is when it is read, in the order of
     /// memory.
     pub fn read(&self, at: usize) -> T {
+        self.read_part(at, 0)
+    }
+
+    /// The part of a value that begins at a byte offset.
+    pub fn read_part<P: Pod>(&self, at: usize, offset: usize) -> P {
+        assert!(offset.is_multiple_of(8) && offset + size_of::<P>() <= size_of::<T>());
         // SAFETY: all zero bytes are a valid `Pod`.
-        let mut value = unsafe { std::mem::zeroed::<T>() };
-        let into = (&raw mut value).cast::<u64>();
-        for word in 0..size_of::<T>() / 8 {
+        let mut part = unsafe { std::mem::zeroed::<P>() };
+        let into = (&raw mut part).cast::<u64>();
+        for word in 0..size_of::<P>() / 8 {
             // SAFETY: both sides are inside their values. Volatile, as the kernel side writes it.
-            unsafe { into.add(word).write_unaligned(self.place(at).add(word).read_volatile()) };
+            unsafe {
+                let from = self.place(at).add(offset / 8 + word);
+                into.add(word).write_unaligned(from.read_volatile());
+            }
         }
-        value
+        part
     }
 
     /// Replaces the value at a position below [`Self::len`], which nobody else writes.

@@ -14,6 +14,30 @@ use collapse_common::{
 
 use crate::identity::VmProcess;
 
+/// What a source tells, one after the other.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// What attached programs counted and recorded.
+    Batch(Batch),
+    /// The programs were detached: KVM was unloaded, or the next could not be attached.
+    Detached {
+        /// `CLOCK_MONOTONIC` ns.
+        at: u64,
+        /// Why nothing is seen from now on.
+        why: String,
+    },
+    /// Nothing is seen, and it is so late.
+    Blind {
+        /// `CLOCK_MONOTONIC` ns.
+        at: u64,
+    },
+    /// Other programs were attached to a KVM that was loaded anew. They count from zero.
+    Attached {
+        /// `CLOCK_MONOTONIC` ns.
+        at: u64,
+    },
+}
+
 /// What happened since the batch before, and where the totals stand.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -123,7 +147,9 @@ pub struct Change {
 }
 
 /// A memslot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct Slot {
     /// Slot id.
     pub id: u16,

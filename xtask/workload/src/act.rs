@@ -3,17 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use collapse_guest::code::{EXEC_STUB, Walk};
+use collapse_guest::units::{Bytes, GIB, PAGE};
+use collapse_guest::vcpu::{Done, Order, Vcpu};
+use collapse_guest::vm::{CLEAR_RASTER, Slot, Vm};
+use collapse_guest::{Access, Advice, Backing, Protection, stop as ending};
 use serde_json::{Value, json};
 
 use crate::cli::{Options, check_slot_size};
-use crate::guest::{EXEC_STUB, Walk};
-use crate::scenario::{
-    Access, Action, Advice, Backing, Phase, Protection, Range, SlotPick, Touch, VcpuPick,
-};
-use crate::signal;
-use crate::units::{Bytes, GIB, PAGE};
-use crate::vcpu::{Done, Order, Vcpu};
-use crate::vm::{CLEAR_RASTER, Slot, Vm};
+use crate::scenario::{Action, Phase, Range, SlotPick, Touch, VcpuPick};
+use crate::slots;
 
 /// Carries out a phase that is about one VM.
 pub fn on_vm(vm: &mut Vm, phase: &Phase, options: &Options) -> Result<Value> {
@@ -66,7 +65,7 @@ fn resolve(range: Range, slot: &Slot) -> Result<(u64, u64)> {
 }
 
 fn touch(vm: &mut Vm, phase: &Phase, touch: &Touch) -> Result<Value> {
-    let slots = vm.pick(phase.slot, present, "in the guest")?;
+    let slots = slots::pick(vm, phase.slot, present, "in the guest")?;
     let vcpus = pick_vcpus(vm, phase.vcpu)?;
     let parts = if phase.vcpu == VcpuPick::Split { vcpus.len() as u64 } else { 1 };
     let mut orders: Vec<Order> = vcpus.iter().map(|_| new_order(touch)).collect();
@@ -154,7 +153,7 @@ fn finish(outcomes: Vec<Result<Done>>) -> Result<Value> {
 }
 
 fn log(vm: &mut Vm, pick: SlotPick, on: bool) -> Result<Value> {
-    let slots = vm.pick(pick, present, "in the guest")?;
+    let slots = slots::pick(vm, pick, present, "in the guest")?;
     for id in &slots {
         vm.log(*id, on)?;
     }
@@ -163,7 +162,7 @@ fn log(vm: &mut Vm, pick: SlotPick, on: bool) -> Result<Value> {
 
 fn get_log(vm: &mut Vm, pick: SlotPick) -> Result<Value> {
     let mut dirty = 0;
-    for id in vm.pick(pick, logged, "being logged")? {
+    for id in slots::pick(vm, pick, logged, "being logged")? {
         dirty += vm.harvest(id)?;
     }
     Ok(json!({ "dirty_pages": dirty }))
@@ -176,7 +175,7 @@ fn clear_log(vm: &mut Vm, pick: SlotPick, step: Option<Bytes>) -> Result<Value> 
         ensure!(fits, "step must be a multiple of {}", Bytes(CLEAR_RASTER * PAGE));
     }
     let (mut pages, mut calls) = (0, 0);
-    for id in vm.pick(pick, logged, "being logged")? {
+    for id in slots::pick(vm, pick, logged, "being logged")? {
         let (more_pages, more_calls) = vm.clear(id, step)?;
         pages += more_pages;
         calls += more_calls;
@@ -187,7 +186,7 @@ fn clear_log(vm: &mut Vm, pick: SlotPick, step: Option<Bytes>) -> Result<Value> 
 fn madvise(vm: &Vm, pick: SlotPick, advice: Advice, range: Range) -> Result<Value> {
     let mut supported = true;
     let mut huge_pages = 0;
-    for id in vm.pick(pick, |_| true, "known")? {
+    for id in slots::pick(vm, pick, |_| true, "known")? {
         let slot = vm.slot(id)?;
         let (from, size) = resolve(range, slot)?;
         supported &= slot.memory.advise(advice, from, size)?;
@@ -198,7 +197,7 @@ fn madvise(vm: &Vm, pick: SlotPick, advice: Advice, range: Range) -> Result<Valu
 
 fn mprotect(vm: &Vm, pick: SlotPick, protection: Protection, range: Range) -> Result<Value> {
     let mut bytes = 0;
-    for id in vm.pick(pick, |_| true, "known")? {
+    for id in slots::pick(vm, pick, |_| true, "known")? {
         let slot = vm.slot(id)?;
         let (from, size) = resolve(range, slot)?;
         slot.memory.protect(protection, from, size)?;
@@ -208,7 +207,7 @@ fn mprotect(vm: &Vm, pick: SlotPick, protection: Protection, range: Range) -> Re
 }
 
 fn slot_delete(vm: &mut Vm, pick: SlotPick) -> Result<Value> {
-    let slots = vm.pick(pick, present, "in the guest")?;
+    let slots = slots::pick(vm, pick, present, "in the guest")?;
     for id in &slots {
         vm.delete_slot(*id)?;
     }
@@ -223,7 +222,7 @@ fn slot_add(vm: &mut Vm, pick: SlotPick, size: Bytes, backing: Backing) -> Resul
         vm.add_slot(id, size.0, backing)?;
         return Ok(json!({ "slots": [id] }));
     }
-    let slots = vm.pick(pick, |slot| !slot.present, "deleted")?;
+    let slots = slots::pick(vm, pick, |slot| !slot.present, "deleted")?;
     for id in &slots {
         vm.restore_slot(*id)?;
     }
@@ -233,7 +232,7 @@ fn slot_add(vm: &mut Vm, pick: SlotPick, size: Bytes, backing: Backing) -> Resul
 fn slot_move(vm: &mut Vm, pick: SlotPick, to: Option<Bytes>) -> Result<Value> {
     let mut to = to.map(|to| to.0);
     let mut addresses = Vec::new();
-    for id in vm.pick(pick, present, "in the guest")? {
+    for id in slots::pick(vm, pick, present, "in the guest")? {
         let size = vm.slot(id)?.memory.size();
         let address = vm.move_slot(id, to)?;
         addresses.push(json!({ "id": id, "base_gfn": address / PAGE }));
@@ -250,10 +249,10 @@ fn wait_recovery(vm: &Vm, timeout: Duration) -> Result<Value> {
     let recovered = loop {
         // Without the gauge there is nothing to wait for but the time.
         let recovered = gauges.read().pages.map(|pages| pages.huge >= expected);
-        if recovered == Some(true) || start.elapsed() >= timeout || signal::stopping() {
+        if recovered == Some(true) || start.elapsed() >= timeout || ending::requested() {
             break recovered;
         }
-        signal::sleep(LOOK_AGAIN);
+        ending::sleep(LOOK_AGAIN);
     };
     Ok(json!({
         "recovered": recovered,
@@ -267,7 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::units::Share;
+    use crate::share::Share;
 
     fn every_page() -> Touch {
         Touch {

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use clap::{Arg, ArgGroup, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
+use clap::{Arg, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use collapse_guest::units::{Bytes, PAGE};
+use collapse_guest::{Backing, LogProtect};
 use serde::Serialize;
 
 use crate::builtin::{BUILTINS, Builtin};
-use crate::scenario::{self, Backing, Step};
-use crate::units::{Bytes, PAGE};
+use crate::scenario::{self, Step};
 
 /// What the user wants.
 pub enum Request {
@@ -74,18 +75,6 @@ pub struct Options {
     /// No lines on stdout
     #[arg(long)]
     pub quiet: bool,
-}
-
-/// How the dirty log is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogProtect {
-    /// Harvesting write-protects.
-    Off,
-    /// Clearing write-protects.
-    Manual,
-    /// Clearing write-protects, and logging starts with every page dirty.
-    InitiallySet,
 }
 
 /// Reads the command line. Ends the process after `--help`.

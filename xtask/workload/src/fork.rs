@@ -3,8 +3,7 @@
 use std::io;
 
 use anyhow::{Context, Result, bail};
-
-use crate::signal;
+use collapse_guest::stop;
 
 /// A process that shares all our memory copy-on-write and does nothing else, until dropped.
 pub struct Shadow {
@@ -85,7 +84,7 @@ fn ends_well(child: libc::pid_t, all: &[libc::pid_t]) -> bool {
         if unsafe { libc::waitpid(child, &raw mut status, 0) } == child {
             return libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
         }
-        if !signal::stopping() {
+        if !stop::requested() {
             continue;
         }
         for child in all {

@@ -2,26 +2,21 @@
 //! accesses, dirty logging and host memory operations, one JSON line per phase.
 //!
 //! Data flows one way: [`cli`] names a scenario, [`scenario`] understands it, [`run`] carries it
-//! out on [`vm`]s, [`report`] prints what happened.
+//! out on the VMs of `collapse_guest`, [`report`] prints what happened.
 
 mod act;
 mod builtin;
 mod cli;
-mod clock;
 mod fork;
-mod gauges;
-mod guest;
 mod host;
-mod memory;
 mod parse;
 mod report;
 mod run;
 mod scenario;
+mod share;
 mod signal;
+mod slots;
 mod syntax;
-mod units;
-mod vcpu;
-mod vm;
 
 use std::process::ExitCode;
 

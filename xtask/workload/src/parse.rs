@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
+use collapse_guest::Access;
+use collapse_guest::units::{Bytes, HUGE, PAGE};
 use serde_json::{Map, Value};
 
-use crate::scenario::{Access, Action, Phase, Range, SlotPick, Step, Touch, VcpuPick, VmPick};
+use crate::scenario::{Action, Phase, Range, SlotPick, Step, Touch, VcpuPick, VmPick};
 use crate::syntax::Statement;
-use crate::units::{Bytes, HUGE, PAGE};
 
 /// Gives one statement its meaning.
 pub fn step(statement: Statement) -> Result<Step> {
@@ -204,7 +205,7 @@ impl FromStr for SlotPick {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Backing;
+    use collapse_guest::Backing;
 
     #[test]
     fn names_of_choices_are_the_words_of_the_language() {

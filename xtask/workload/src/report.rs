@@ -1,19 +1,17 @@
 //! JSON lines on stdout.
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Write};
 use std::process;
 
 use anyhow::{Context, Result};
+use collapse_guest::gauges::{Interval, Moment};
+use collapse_guest::vm::Vm;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::cli::Options;
-use crate::clock::monotonic_ns;
-use crate::gauges::{Gauges, Pages, Snapshot};
 use crate::host::MmuParameters;
 use crate::signal;
-use crate::vm::Vm;
 
 /// The format of the lines and its version.
 pub const SCHEMA: &str = "collapse.workload/1";
@@ -64,24 +62,11 @@ pub struct PhaseLine<'a> {
     pub iteration: u64,
     /// The arguments as written.
     pub args: &'a Map<String, Value>,
-    /// `CLOCK_MONOTONIC` at its start.
-    pub t_start_ns: u64,
-    /// And at its end.
-    pub t_end_ns: u64,
     /// What was done.
     pub did: Value,
-    /// The VM's page faults meanwhile, as far as KVM counts them.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// Mappings before.
-    pub pages_before: Option<Pages>,
-    /// Mappings after.
-    pub pages_after: Option<Pages>,
-    /// What old kernels count instead, before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub largepages_before: Option<u64>,
-    /// And after.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub largepages_after: Option<u64>,
+    /// When, and what KVM counted meanwhile.
+    #[serde(flatten)]
+    pub interval: Interval,
 }
 
 /// The last line.
@@ -109,32 +94,32 @@ pub struct Summary {
     pub t_end_ns: u64,
 }
 
-/// The beginning of a phase: its time, and KVM's figures of the VM then.
-pub struct Moment {
-    at: u64,
+/// The beginning of a phase, and the VM that it is about.
+pub struct Begun {
     vm: Option<(usize, i32, i32)>,
-    gauges: Option<Gauges>,
-    before: Snapshot,
+    moment: Moment,
 }
 
-impl Moment {
+impl Begun {
     /// Now, for a VM.
-    pub fn of(vm: &Vm) -> Self {
-        let gauges = vm.gauges();
-        let before = gauges.read();
-        Self { before, ..Self::before(vm, monotonic_ns()) }
+    pub fn of(index: usize, vm: &Vm) -> Self {
+        Self { vm: Some(Self::name(index, vm)), moment: Moment::now(vm.gauges()) }
     }
 
     /// An earlier time, when there was no such VM yet.
-    pub fn before(vm: &Vm, at: u64) -> Self {
-        let (tid, fd) = vm.name_in_debugfs();
-        let vm_name = Some((vm.index, tid, fd));
-        Self { at, vm: vm_name, gauges: Some(vm.gauges()), before: Snapshot::default() }
+    pub fn before(index: usize, vm: &Vm, at: u64) -> Self {
+        let moment = Moment::before_creation(vm.gauges(), at);
+        Self { vm: Some(Self::name(index, vm)), moment }
     }
 
     /// Now, without a VM.
     pub fn without_vm() -> Self {
-        Self { at: monotonic_ns(), vm: None, gauges: None, before: Snapshot::default() }
+        Self { vm: None, moment: Moment::without_vm() }
+    }
+
+    fn name(index: usize, vm: &Vm) -> (usize, i32, i32) {
+        let (tid, fd) = vm.name_in_debugfs();
+        (index, tid, fd)
     }
 }
 
@@ -161,11 +146,10 @@ impl Report {
         phase: &str,
         args: &Map<String, Value>,
         iteration: u64,
-        begun: &Moment,
+        begun: &Begun,
         did: Value,
     ) -> Result<()> {
-        let t_end_ns = monotonic_ns();
-        let after = begun.gauges.as_ref().map(Gauges::read).unwrap_or_default();
+        let interval = begun.moment.until_now();
         let seq = self.phases;
         self.phases += 1;
         self.line(&PhaseLine {
@@ -179,14 +163,8 @@ impl Report {
             seq,
             iteration,
             args,
-            t_start_ns: begun.at,
-            t_end_ns,
             did,
-            faults: after.faults_since(&begun.before),
-            pages_before: begun.before.pages,
-            pages_after: after.pages,
-            largepages_before: begun.before.large_pages,
-            largepages_after: after.large_pages,
+            interval,
         })
     }
 

@@ -5,18 +5,19 @@ use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use kvm_ioctls::Kvm;
+use collapse_guest::clock::monotonic_ns;
+use collapse_guest::vm::{self, Vm};
+use collapse_guest::{Kvm, stop};
 use serde_json::{Map, Value, json};
 
 use crate::act;
 use crate::cli::{Options, Plan};
-use crate::clock::monotonic_ns;
 use crate::fork::{self, Role, Shadow};
 use crate::host::{self, MmuParameters};
-use crate::report::{Header, Moment, Report, SCHEMA, Summary};
+use crate::report::{Begun, Header, Report, SCHEMA, Summary};
 use crate::scenario::{self, Action, Phase, Step, VmPick};
 use crate::signal;
-use crate::vm::Vm;
+use crate::slots;
 
 /// Runs a plan from the first line to the last.
 pub fn start(plan: &Plan) -> Result<()> {
@@ -47,7 +48,7 @@ struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     fn new(plan: &'a Plan, first_vm: usize, vms_at_once: usize) -> Result<Self> {
-        let kvm = Kvm::new().context("cannot open /dev/kvm (is kvm_amd or kvm_intel loaded?)")?;
+        let kvm = vm::open_kvm()?;
         Ok(Self {
             plan,
             kvm,
@@ -70,7 +71,7 @@ impl<'a> Runner<'a> {
         let outcome = self.scenario();
         // Whatever happened, the VMs end in an orderly way and are reported.
         let outcome = outcome.and(self.destroy(VmPick::All, &Map::new()));
-        let interrupted = signal::stopping();
+        let interrupted = stop::requested();
         let summary = Summary {
             schema: SCHEMA,
             kind: "summary",
@@ -102,23 +103,23 @@ impl<'a> Runner<'a> {
         for (at, index) in begun {
             self.report_created(at, index, &Map::new())?;
         }
-        while !signal::stopping()
+        while !stop::requested()
             && (self.options().endless || self.iteration < self.options().iterations)
         {
             self.steps(&self.plan.steps)?;
-            if !signal::stopping() {
+            if !stop::requested() {
                 self.iteration += 1;
             }
         }
-        signal::sleep(Duration::from_millis(self.options().hold));
+        stop::sleep(Duration::from_millis(self.options().hold));
         Ok(())
     }
 
     fn header(&self) -> Result<Header<'a>> {
-        let vms = self.vms.values().map(|vm| {
+        let vms = self.vms.iter().map(|(index, vm)| {
             let (tid, fd) = vm.name_in_debugfs();
-            let mut about = vm.describe()?;
-            about["vm"] = json!(vm.index);
+            let mut about = slots::describe(vm)?;
+            about["vm"] = json!(index);
             about["tid"] = json!(tid);
             about["fd"] = json!(fd);
             Ok(about)
@@ -138,18 +139,18 @@ impl<'a> Runner<'a> {
 
     fn steps(&mut self, steps: &[Step]) -> Result<()> {
         for step in steps {
-            if signal::stopping() {
+            if stop::requested() {
                 break;
             }
             match step {
                 Step::Repeat(count, body) => {
-                    for _ in (0..*count).take_while(|_| !signal::stopping()) {
+                    for _ in (0..*count).take_while(|_| !stop::requested()) {
                         self.steps(body)?;
                     }
                 }
                 Step::Phase(phase) => {
                     self.phase(phase).with_context(|| format!("phase `{}`", phase.name))?;
-                    signal::sleep(Duration::from_millis(self.options().pause));
+                    stop::sleep(Duration::from_millis(self.options().pause));
                 }
             }
         }
@@ -168,7 +169,7 @@ impl<'a> Runner<'a> {
             }
             Action::Destroy => self.destroy(phase.vm, &phase.args),
             Action::Hold(time) => self.for_all_at_once(phase, |_| {
-                signal::sleep(*time);
+                stop::sleep(*time);
                 Ok(json!({}))
             }),
             Action::ForkCow => self.for_all_at_once(phase, |runner| {
@@ -190,7 +191,7 @@ impl<'a> Runner<'a> {
         for index in picked {
             let options = self.options();
             let vm = self.vms.get_mut(&index).with_context(|| format!("VM {index} is gone"))?;
-            let begun = Moment::of(vm);
+            let begun = Begun::of(index, vm);
             let did = act::on_vm(vm, phase, options).with_context(|| format!("VM {index}"))?;
             self.line(phase, &begun, did)?;
         }
@@ -204,16 +205,18 @@ impl<'a> Runner<'a> {
         act: impl FnOnce(&mut Self) -> Result<Value>,
     ) -> Result<()> {
         let picked = self.pick(phase.vm)?;
-        let mut begun: Vec<Moment> =
-            picked.iter().filter_map(|index| self.vms.get(index)).map(Moment::of).collect();
+        let mut begun: Vec<Begun> = picked
+            .iter()
+            .filter_map(|index| Some(Begun::of(*index, self.vms.get(index)?)))
+            .collect();
         if begun.is_empty() {
-            begun.push(Moment::without_vm());
+            begun.push(Begun::without_vm());
         }
         let did = act(self)?;
         begun.iter().try_for_each(|begun| self.line(phase, begun, did.clone()))
     }
 
-    fn line(&mut self, phase: &Phase, begun: &Moment, did: Value) -> Result<()> {
+    fn line(&mut self, phase: &Phase, begun: &Begun, did: Value) -> Result<()> {
         self.report.phase(&phase.name, &phase.args, self.iteration, begun, did)
     }
 
@@ -230,18 +233,26 @@ impl<'a> Runner<'a> {
 
     fn create(&mut self) -> Result<usize> {
         let index = self.next_vm;
-        let vm = Vm::new(&self.kvm, index, self.options())
-            .with_context(|| format!("cannot make VM {index}"))?;
+        let vm = self.new_vm().with_context(|| format!("cannot make VM {index}"))?;
         self.vms.insert(index, vm);
         self.next_vm += 1;
         self.vms_created += 1;
         Ok(index)
     }
 
+    fn new_vm(&self) -> Result<Vm> {
+        let Options { vcpus, log_protect, slots, size, backing, .. } = *self.options();
+        let mut vm = Vm::new(&self.kvm, vcpus, log_protect)?;
+        for id in 1..=slots {
+            vm.add_slot(id, size.0, backing)?;
+        }
+        Ok(vm)
+    }
+
     fn report_created(&mut self, at: u64, index: usize, args: &Map<String, Value>) -> Result<()> {
         let vm = self.vms.get(&index).with_context(|| format!("VM {index} is gone"))?;
-        let begun = Moment::before(vm, at);
-        self.report.phase("create", args, self.iteration, &begun, vm.describe()?)
+        let begun = Begun::before(index, vm, at);
+        self.report.phase("create", args, self.iteration, &begun, slots::describe(vm)?)
     }
 
     fn destroy(&mut self, pick: VmPick, args: &Map<String, Value>) -> Result<()> {
@@ -249,7 +260,7 @@ impl<'a> Runner<'a> {
         self.shadows.clear();
         for index in self.pick(pick)? {
             let Some(mut vm) = self.vms.remove(&index) else { continue };
-            let begun = Moment::of(&vm);
+            let begun = Begun::of(index, &vm);
             let stopped = act::quiesce(&mut vm).with_context(|| format!("VM {index}"));
             drop(vm);
             self.report.phase("destroy", args, self.iteration, &begun, json!({}))?;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::ValueEnum;
-use serde::Serialize;
+use collapse_guest::units::Bytes;
+use collapse_guest::{Access, Advice, Backing, Protection};
 use serde_json::{Map, Value};
 
 use crate::parse;
+use crate::share::Share;
 use crate::syntax;
-use crate::units::{Bytes, Share};
 
 /// A scenario's step: one phase, or a repeated group.
 #[derive(Clone, Debug)]
@@ -97,17 +97,6 @@ pub struct Touch {
     pub background: bool,
 }
 
-/// A kind of guest access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Access {
-    /// Stores one byte.
-    Write,
-    /// Loads one byte.
-    Read,
-    /// Executes one instruction.
-    Exec,
-}
-
 /// A part of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -148,46 +137,6 @@ pub enum SlotPick {
     All,
     /// The one with this id.
     Id(u32),
-}
-
-/// Advice about host memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Advice {
-    /// Drops the pages.
-    Dontneed,
-    /// Collapses small pages into huge ones at once.
-    Collapse,
-    /// Allows huge pages.
-    Hugepage,
-    /// Forbids new huge pages.
-    Nohugepage,
-    /// Drops one small page of every 2 MiB, which splits the huge page.
-    Split,
-}
-
-/// Host access rights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Protection {
-    /// No access.
-    None,
-    /// Read only.
-    Ro,
-    /// Read and write.
-    Rw,
-}
-
-/// What kind of host memory backs a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backing {
-    /// Transparent huge pages, all of them huge before the guest starts.
-    Thp,
-    /// Small pages only.
-    #[value(name = "4k")]
-    #[serde(rename = "4k")]
-    Small,
-    /// 2 MiB pages of hugetlbfs.
-    Hugetlb,
 }
 
 /// Reads a scenario.

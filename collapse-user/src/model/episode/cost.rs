@@ -27,7 +27,9 @@ pub struct EpisodeCost {
 }
 
 /// Why what an episode cost is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum NoCost {
     /// It began before faults were counted.

@@ -216,7 +216,7 @@ fn read(vm: &mut Vm, logged: u64, racing: u64) {
         row[Counter::Stall as usize] = faults * 1_000;
         vm.now.totals.set(cause, row);
     }
-    vm.close(true);
+    vm.close(0, true);
 }
 
 fn costs(vm: &Vm) -> Vec<Option<(u64, u64)>> {

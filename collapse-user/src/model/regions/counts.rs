@@ -1,7 +1,17 @@
 //! What became of regions, in numbers.
 
 /// What became of regions that lost their huge leaf.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct RegionCounts {
     /// Times a region lost its huge leaf, to a split or a zap.
     pub lost: u64,

@@ -2,6 +2,7 @@
 
 mod counts;
 mod lost;
+mod refaults;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use collapse_common::{Cause, Transition, spte::frames};
 
 pub use counts::{Mapping, Recovery, RegionCounts, Step};
 pub use lost::{Lost, Region};
+pub use refaults::Refaults;
 
 use super::histogram::Histogram;
 use crate::source::{Change, Slot};
@@ -25,6 +27,7 @@ pub struct Regions {
     outstanding: HashMap<Region, Lost>,
     counts: RegionCounts,
     lost_by_cause: BTreeMap<Cause, u64>,
+    refaults: Refaults,
     time_to_refault: Histogram,
     time_to_recover: Histogram,
 }
@@ -63,6 +66,7 @@ impl Regions {
             }
             _ => {}
         }
+        self.refaults.end_of_change();
     }
 
     /// A slot was deleted, or moved away from where it is told to be: its regions are gone.
@@ -95,6 +99,11 @@ impl Regions {
     /// Regions that have not got their huge leaf back, in no order.
     pub fn outstanding(&self) -> impl Iterator<Item = (Region, &Lost)> {
         self.outstanding.iter().map(|(region, lost)| (*region, lost))
+    }
+
+    /// Leaves installed in regions that had lost their huge leaf.
+    pub fn refaults(&self) -> &Refaults {
+        &self.refaults
     }
 
     /// How long regions that had lost their huge leaf had nothing mapped, until the next leaf of any
@@ -144,6 +153,7 @@ impl Regions {
 
     fn recover(&mut self, touch: Touch, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
         let Some(lost) = self.outstanding.remove(&touch.region) else { return };
+        self.refaults.add(&touch);
         let Change { cause, transition, .. } = *touch.change;
         let how = match transition {
             Transition::Install => Recovery::Refault,
@@ -169,6 +179,7 @@ impl Regions {
 
     fn remap(&mut self, touch: Touch, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
         let Some(lost) = self.outstanding.get_mut(&touch.region) else { return };
+        self.refaults.add(&touch);
         let before = lost.mapping();
         if touch.change.transition == Transition::Zap {
             lost.zap(touch.at, touch.leaves);

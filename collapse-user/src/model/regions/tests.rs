@@ -142,6 +142,32 @@ fn a_zap_recorded_late_takes_nothing_back() {
 }
 
 #[test]
+fn refaults_are_what_is_installed_in_lost_regions() {
+    let regions = follow(&[
+        (Cause::GuestFault, Install, 2, 0x40000, 4),
+        (Cause::EagerSplit, Split, 2, 0x40000, 3),
+        (Cause::Collapse, Zap, 1, 0x40000, 3 * 512),
+        (Cause::RacingFault, Install, 2, 0x40000, 2),
+        (Cause::GuestFault, Install, 1, 0x40400, 5),
+        (Cause::GuestFault, Install, 1, 0x40600, 7),
+    ]);
+    let refaults = regions.refaults();
+    assert_eq!([1, 2, 3].map(|level| refaults.of_level(level)), [5, 2, 0]);
+    let by_cause = BTreeMap::from([(Cause::GuestFault, 5), (Cause::RacingFault, 2)]);
+    assert_eq!(refaults.by_cause(), by_cause);
+}
+
+#[test]
+fn a_giant_leaf_refaults_once() {
+    let regions = follow(&[
+        (Cause::NotifierUnmap, Zap, 3, 0, 2),
+        (Cause::GuestFault, Install, 3, 0, 1),
+        (Cause::GuestFault, Install, 3, 1 << 18, 1),
+    ]);
+    assert_eq!([1, 2, 3].map(|level| regions.refaults().of_level(level)), [0, 0, 2]);
+}
+
+#[test]
 fn first_touch_is_no_recovery() {
     let regions = follow(&[(Cause::GuestFault, Install, 2, 0, 32)]);
     assert_eq!(regions.counts(), RegionCounts::default());

@@ -4,8 +4,7 @@ mod vm;
 
 use std::fmt::{self, Write as _};
 
-use super::{Report, SignalReport};
-use crate::model::Grade;
+use super::{CheckKind, Report, State, checks, words};
 
 /// How to set off parts of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,26 +43,19 @@ pub fn render(report: &Report, style: Style) -> String {
 }
 
 fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result {
-    let vms = match report.vms.len() {
-        1 => "1 VM".to_owned(),
-        n => format!("{n} VMs"),
-    };
-    let head = format!(
-        "collapse report: kernel {}, {}, {}, {vms}",
-        report.host.kernel,
-        report.host.mmu.label(),
-        duration(report.window_ns),
-    );
+    let head = format!("collapse report: {}", report.title());
     writeln!(out, "{}", style.bold(&head))?;
     if let Some(command) = &report.command {
-        let end = match (command.status, command.signal) {
-            (Some(status), _) => format!("exited with {status}"),
-            (None, Some(signal)) => format!("ended by signal {signal}"),
-            (None, None) => "did not start".to_owned(),
-        };
-        writeln!(out, "command: {} ({end})", command.argv.join(" "))?;
+        writeln!(out, "command: {} ({})", command.argv.join(" "), command.ending())?;
     }
-    if report.vms.is_empty() {
+    if report.reloads > 0 {
+        writeln!(out, "KVM was loaded again {} times meanwhile", report.reloads)?;
+    }
+    write_checks(out, report, style)?;
+    for selection in report.selections.iter().filter(|selection| selection.vms == 0) {
+        writeln!(out, "\nNo VM matched {}.", selection.select)?;
+    }
+    if report.vms.is_empty() && report.selections.is_empty() {
         writeln!(out, "\nNo VM was seen.")?;
     }
     for vm in &report.vms {
@@ -77,55 +69,26 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
     write_trust(out, report, style)
 }
 
-/// What may be wrong with all of the above.
-fn write_trust(out: &mut String, report: &Report, style: Style) -> fmt::Result {
-    let lost: Vec<_> = report.losses.iter().filter(|(_, n)| **n > 0).collect();
-    if lost.is_empty() {
-        writeln!(out, "lost: nothing")?;
-    } else {
-        let lost: Vec<_> = lost.iter().map(|(way, n)| format!("{way} {n}")).collect();
-        writeln!(out, "{}", style.bold(&format!("lost: {}", lost.join(", "))))?;
-    }
-    if report.unattributed_changes > 0 {
-        writeln!(out, "changes of unknown VM: {}", report.unattributed_changes)?;
-    }
-    let graded = |grade| report.vms.iter().filter(|vm| vm.reconciliation.grade == grade).count();
-    let check = match (graded(Grade::Off), graded(Grade::Moving), graded(Grade::Exact)) {
-        (0, 0, 0) => "counts could not be checked: KVM's gauges are not to be had here".to_owned(),
-        (0, 0, _) => "counts add up with KVM's own gauges".to_owned(),
-        (0, n, _) => format!("counts were moving while they were checked: {n} VM(s) not judged"),
-        (n, _, _) => format!("counts do NOT add up with KVM's gauges for {n} VM(s)"),
-    };
-    writeln!(out, "{check}")?;
-    let missing: Vec<&SignalReport> =
-        report.coverage.iter().filter(|signal| !signal.seen).collect();
-    if missing.is_empty() {
-        return writeln!(out, "coverage: full");
-    }
-    writeln!(
-        out,
-        "coverage: {} of {} signals",
-        report.coverage.len() - missing.len(),
-        report.coverage.len()
-    )?;
-    for signal in missing {
-        writeln!(
-            out,
-            "  {}: {} ({})",
-            signal.signal,
-            signal.loses.unwrap_or_default(),
-            signal.reason.as_deref().unwrap_or("not attached")
-        )?;
+/// What was demanded of the run, apart from the command's success, which is its own line.
+fn write_checks(out: &mut String, report: &Report, style: Style) -> fmt::Result {
+    let Some(checked) = words::checked(report) else { return Ok(()) };
+    writeln!(out, "{}", style.bold(&format!("checks: {checked}")))?;
+    let unmet = checks(report).into_iter().filter(|check| check.state != State::Passed);
+    for check in unmet.filter(|check| check.kind != CheckKind::Command) {
+        writeln!(out, "  {} {}", check.state.name(), check.line())?;
     }
     Ok(())
 }
 
-/// A duration in the unit that suits it.
-pub(crate) fn duration(ns: u64) -> String {
-    match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
-        _ => format!("{:.1} s", ns as f64 / 1e9),
+/// What may be wrong with all of the above.
+fn write_trust(out: &mut String, report: &Report, style: Style) -> fmt::Result {
+    let is_lossy = report.losses.values().any(|n| *n > 0);
+    for (at, line) in words::trust(report).iter().enumerate() {
+        if at == 0 && is_lossy {
+            writeln!(out, "{}", style.bold(line))?;
+        } else {
+            writeln!(out, "{line}")?;
+        }
     }
+    Ok(())
 }

@@ -13,11 +13,19 @@ pub enum Kind {
     Events = 4,
     Batch = 5,
     End = 6,
+    Sight = 7,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Header, Self::Coverage, Self::Baseline, Self::Events, Self::Batch, Self::End];
+    const ALL: [Self; 7] = [
+        Self::Header,
+        Self::Coverage,
+        Self::Baseline,
+        Self::Events,
+        Self::Batch,
+        Self::End,
+        Self::Sight,
+    ];
 }
 
 /// Kind, length of the payload as stored and in full, CRC32 of all of that and the stored payload.

@@ -13,10 +13,10 @@ use super::{
     Malformed,
     wire::{
         BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, KindRecord,
-        ReadingRecord, SlotRecord, State, transition, vm_key,
+        ReadingRecord, SightRecord, SlotRecord, State, transition, vm_key,
     },
 };
-use crate::source::{Batch, Change, Collapse, Event, EventKind, Slot, VmReading};
+use crate::source::{Batch, Change, Collapse, Event, EventKind, Slot, Update, VmReading};
 
 /// Most events of a batch: more than a second of them, and no reason to run out of memory.
 const MAX_EVENTS: usize = 1 << 23;
@@ -74,9 +74,8 @@ impl Decoder {
     /// Completes a batch.
     pub fn batch(&mut self, record: BatchRecord) -> Result<Batch, Malformed> {
         self.vms.extend(record.vms.into_iter().map(vm_key));
-        self.state.at = self.state.at.wrapping_add_signed(record.at);
         let mut batch = Batch {
-            at: self.state.at,
+            at: self.later(record.at),
             settled: record.settled,
             events: std::mem::take(&mut self.events),
             ..Batch::default()
@@ -116,6 +115,26 @@ impl Decoder {
             }
         }
         Ok(batch)
+    }
+
+    /// Whether anything is seen.
+    pub fn sight(&mut self, record: SightRecord) -> Update {
+        match record {
+            SightRecord::Lost(since, why) => Update::Detached { at: self.later(since), why },
+            SightRecord::None(since) => Update::Blind { at: self.later(since) },
+            SightRecord::Back(since) => {
+                self.state.start_over();
+                for (_, n) in &mut self.losses {
+                    *n = 0;
+                }
+                Update::Attached { at: self.later(since) }
+            }
+        }
+    }
+
+    fn later(&mut self, since: i64) -> u64 {
+        self.state.at = self.state.at.wrapping_add_signed(since);
+        self.state.at
     }
 
     fn vm(&self, place: u32) -> Result<VmKey, Malformed> {

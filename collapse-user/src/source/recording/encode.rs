@@ -14,7 +14,7 @@ use super::{
     block::{self, Kind},
     wire::{
         BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, KindRecord,
-        ReadingRecord, State, vm_record,
+        ReadingRecord, SightRecord, State, vm_record,
     },
 };
 use crate::source::{Batch, Change, Event, EventKind, VmReading};
@@ -74,6 +74,31 @@ impl Encoder {
         Ok(())
     }
 
+    /// Appends the block that says that programs were detached at `at`, and why.
+    pub fn detached(&mut self, at: u64, why: &str, to: &mut Vec<u8>) -> io::Result<()> {
+        append(Kind::Sight, &SightRecord::Lost(self.since_batch(at), why.to_owned()), to)
+    }
+
+    /// Appends the block that says that nothing is seen at `at`.
+    pub fn blind(&mut self, at: u64, to: &mut Vec<u8>) -> io::Result<()> {
+        append(Kind::Sight, &SightRecord::None(self.since_batch(at)), to)
+    }
+
+    /// Appends the block that says that other programs were attached.
+    pub fn attached(&mut self, at: u64, to: &mut Vec<u8>) -> io::Result<()> {
+        self.state.start_over();
+        for (_, n) in self.losses.values_mut() {
+            *n = 0;
+        }
+        append(Kind::Sight, &SightRecord::Back(self.since_batch(at)), to)
+    }
+
+    fn since_batch(&mut self, at: u64) -> i64 {
+        let since = at.wrapping_sub(self.state.at) as i64;
+        self.state.at = at;
+        since
+    }
+
     fn events(&mut self, events: &[Event]) -> EventsRecord {
         let mut record = EventsRecord::default();
         for event in events {
@@ -120,11 +145,10 @@ impl Encoder {
 
     fn counts(&mut self, batch: &Batch) -> BatchRecord {
         let mut record = BatchRecord {
-            at: batch.at.wrapping_sub(self.state.at) as i64,
+            at: self.since_batch(batch.at),
             settled: batch.settled,
             ..BatchRecord::default()
         };
-        self.state.at = batch.at;
         for reading in &batch.vms {
             let vm = self.vms.of(reading.vm, &mut record.vms, vm_record);
             record.readings.push(changed(vm, self.state.readings.get(&vm), reading));

@@ -11,6 +11,7 @@
 //! | baseline | where everything stands as a later segment begins                         |
 //! | events   | a part of a batch's events                                                |
 //! | batch    | the rest of a batch: totals, gauges, latencies, losses as changes         |
+//! | sight    | programs were detached, or others attached; the time when none were          |
 //! | end      | the recording is complete: the command that was run, and why it ended     |
 //!
 //! Every number is relative to what the segment told before, so a segment stands for itself and
@@ -25,6 +26,7 @@ mod decode;
 mod encode;
 mod recorder;
 mod replay;
+mod standing;
 mod wire;
 
 #[cfg(test)]
@@ -34,7 +36,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-pub use recorder::{Limits, Recorder};
+pub use recorder::{Limits, Recorder, create};
 pub use replay::Replay;
 
 /// First bytes of a segment. The first is no block's kind, and the line ends tell of a file that was

@@ -12,7 +12,7 @@ use super::{
     decode::{Decoder, value},
     wire::CoverageRecord,
 };
-use crate::{plan::Coverage, source::Batch};
+use crate::{plan::Coverage, source::Update};
 
 /// A recording that is being read, a block at a time.
 pub struct Replay<R = BufReader<File>> {
@@ -66,13 +66,13 @@ impl<R: Read> Replay<R> {
         &self.coverage
     }
 
-    /// How it ended, once all batches are read; `None` if it is cut short.
+    /// How it ended, once all is read; `None` if it is cut short.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
 
-    /// The next batch; `None` after the last. After an error there is none.
-    pub fn next_batch(&mut self) -> Result<Option<Batch>, RecordingError> {
+    /// The next update; `None` after the last. After an error there is none.
+    pub fn next_update(&mut self) -> Result<Option<Update>, RecordingError> {
         loop {
             let start = self.input.offset;
             let damaged = |what| RecordingError::Damaged { offset: start, what };
@@ -105,8 +105,12 @@ impl<R: Read> Replay<R> {
                     // Where the segment before was read, its batches told this already.
                     if kind == Kind::Batch || !self.begun {
                         self.begun = true;
-                        return Ok(Some(batch));
+                        return Ok(Some(Update::Batch(batch)));
                     }
+                }
+                Item::Block(Kind::Sight, payload) => {
+                    let record = value(&payload).map_err(damaged)?;
+                    return Ok(Some(self.decoder.sight(record)));
                 }
                 Item::Block(Kind::End, payload) => {
                     self.end = Some(value(&payload).map_err(damaged)?);

@@ -19,6 +19,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoverageRecord {
     mmu: Mmu,
+    timed_faults: u32,
     signals: Vec<SignalRecord>,
 }
 
@@ -37,7 +38,8 @@ impl From<&Coverage> for CoverageRecord {
             hooks: status.way.map(|way| way.iter().map(ToString::to_string).collect()),
             reason: status.reason.clone(),
         });
-        Self { mmu: coverage.mmu, signals: signals.collect() }
+        let &Coverage { mmu, timed_faults, .. } = coverage;
+        Self { mmu, timed_faults, signals: signals.collect() }
     }
 }
 
@@ -54,7 +56,8 @@ impl CoverageRecord {
             });
             Some(SignalStatus { signal, way, reason: record.reason })
         });
-        Coverage { mmu: self.mmu, signals: signals.collect() }
+        let signals = signals.collect();
+        Coverage { mmu: self.mmu, signals, timed_faults: self.timed_faults }
     }
 }
 
@@ -154,6 +157,17 @@ pub struct BatchRecord {
     pub losses: Vec<(u32, u64)>,
 }
 
+/// Whether anything is seen. Times are since the batch before, ns.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum SightRecord {
+    /// No more, and why.
+    Lost(i64, String),
+    /// Not yet.
+    None(i64),
+    /// Again.
+    Back(i64),
+}
+
 /// A value that is told only when it changes.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Changed<T> {
@@ -194,7 +208,7 @@ pub struct CellsRecord {
 /// What the segment told so far, that numbers are relative to. Both sides keep it alike.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Time of the last batch.
+    /// Time of the last batch, or later if nothing was seen.
     pub at: u64,
     /// Time of the last event.
     pub ts: u64,
@@ -206,6 +220,13 @@ pub struct State {
 }
 
 impl State {
+    /// Forgets what programs counted that are attached no more.
+    pub fn start_over(&mut self) {
+        self.readings.clear();
+        self.rows.clear();
+        self.latencies.clear();
+    }
+
     /// Forgets a VM for which nothing more is counted.
     pub fn forget(&mut self, vm: u32) {
         self.readings.remove(&vm);

@@ -1,12 +1,17 @@
 //! The life of huge pages through a failed migration, on every kernel and MMU: the report against
-//! the workload's own account and against an independent tracefs recording of the same run.
+//! the workload's own account and against an independent tracefs recording of the same run, and then
+//! what `collapse selftest` says.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::observed::{self, Run, count, same};
+use super::{
+    observed::{self, Run, count, same},
+    selftest,
+    timeline::timeline,
+};
 use crate::{
     lab::{Outcome, TESTED},
     test::lab::Case,
@@ -23,6 +28,14 @@ pub const OTHER_MMUS: [(&str, &str); 7] = [
     ("6.12", "npt=0"),
 ];
 
+/// 2 MiB regions of the guest.
+const REGIONS: u64 = 32;
+
+/// What the selftest's exit status says is in its verdict, too.
+const SCRIPT: &str = "
+    sh /bin/observe.sh /out workload failed-migration || exit $?
+    collapse selftest --format json >/out/selftest.json || true";
+
 /// The scenario on every kernel with its default MMU, and on the other MMUs.
 pub fn cases() -> Vec<Case> {
     let defaults = TESTED.into_iter().map(|kernel| case(kernel, &[]));
@@ -33,21 +46,23 @@ fn case(kernel: &'static str, kvm: &[&str]) -> Case {
     Case {
         // Two CPUs where the emulator is at its steadiest.
         cpus: if kvm.is_empty() { 2 } else { 1 },
-        timeout: Duration::from_secs(150),
+        timeout: Duration::from_mins(3),
         kvm: kvm.iter().map(ToString::to_string).collect(),
         files: vec![observed::script()],
         ..Case::new(
             "failed-migration, against workload and tracefs",
             kernel,
-            &["sh", "/bin/observe.sh", "/out", "workload", "failed-migration"],
+            &["sh", "-c", SCRIPT],
             check,
         )
     }
 }
 
 fn check(outcome: &Outcome) -> Result<()> {
+    let files = outcome.files.as_deref().context("no files came back")?;
     outcome.success()?;
-    let run = Run::read(outcome.files.as_deref().context("no files came back")?)?;
+    selftest::judge(files)?;
+    let run = Run::read(files)?;
     let vms = run.report["vms"].as_array().context("no VMs in the report")?;
     same("VMs", vms.len(), 1)?;
     let vm = &vms[0];
@@ -57,6 +72,7 @@ fn check(outcome: &Outcome) -> Result<()> {
     run.against_tracefs()?;
     same("recoveries in place", count(vm, "/recoveries/in_place"), Some(run.oracle.recovers))?;
     against_workload(&run, vm, old, tdp)?;
+    timeline(&run, vm, REGIONS)?;
     run.trust(old)
 }
 
@@ -73,7 +89,7 @@ fn against_workload(run: &Run, vm: &Value, old: bool, tdp: bool) -> Result<()> {
     let slot = &run.header["vms"][0]["slots"][1];
     let pages = count(slot, "/pages").context("no slot in the header")?;
     let regions = pages / 512;
-    same("regions", regions, 32)?;
+    same("regions", regions, REGIONS)?;
     let eager = tdp && !old;
     let cause = if eager { "eager_split" } else { "guest_fault_logging" };
     same("splits", count(vm, "/splits/total"), Some(regions))?;

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::observed::same;
+use super::{observed::same, reload::failed_migration};
 use crate::{lab::Outcome, test::lab::Case};
 
 /// VMs that come and go: more than the kernel-side tables have room for at a time.
@@ -45,10 +45,12 @@ fn churned(outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// Prints the number of kprobes while it runs, after it was killed, and what a new one reports.
+/// Prints the number of kprobes while it runs and after it was killed; then a new one reports on the VM
+/// that was there all the time, and on one that comes and goes.
 const KILLED: &str = "
     kprobes=/sys/kernel/debug/kprobes/list
     workload failed-migration --loop --quiet &
+    old=$!
     collapse live >/dev/null &
     killed=$!
     sleep 8
@@ -57,7 +59,10 @@ const KILLED: &str = "
     # Detaching takes the kernel a while.
     for second in $(seq 30); do [ $(wc -l <$kprobes) = 0 ] || sleep 1; done
     wc -l <$kprobes
-    collapse report -f json -d 2s -o /out/report.json";
+    collapse report -f json -d 2s -o /out/report.json
+    kill $old
+    wait $old
+    collapse report -f json -o /out/again.json -- workload failed-migration --size 16M --quiet";
 
 fn killed(outcome: &Outcome) -> Result<()> {
     outcome.success()?;
@@ -71,5 +76,6 @@ fn killed(outcome: &Outcome) -> Result<()> {
     let vm = &report["vms"][0];
     ensure!(vm["created"] == false && vm["pid"].is_u64(), "not known as an older VM: {vm}");
     ensure!(vm["faults"]["total"].as_u64() > Some(0), "its faults were not counted: {vm}");
-    Ok(())
+    let again: Value = serde_json::from_slice(&fs::read(files.join("again.json"))?)?;
+    failed_migration(&again, &again["vms"][0]).context("a VM of its own time")
 }

@@ -7,8 +7,12 @@ mod observed;
 mod oracle;
 mod readme;
 mod recordings;
+mod reload;
+mod reports;
 mod scenarios;
+mod selftest;
 mod streams;
+mod timeline;
 
 use super::lab::Case;
 
@@ -20,6 +24,9 @@ pub fn all() -> Vec<Case> {
     cases.extend(hardship::cases());
     cases.extend(life::cases());
     cases.extend(recordings::cases());
+    cases.extend(selftest::cases());
+    cases.extend(reload::cases());
     cases.extend(readme::cases());
+    cases.extend(reports::cases());
     cases
 }

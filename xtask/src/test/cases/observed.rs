@@ -94,7 +94,7 @@ impl Run {
     }
 
     /// Events that the report knows that it missed because the kernel skipped its programs.
-    fn skipped(&self) -> u64 {
+    pub fn skipped(&self) -> u64 {
         count(&self.report, "/losses/program_skipped").unwrap_or(0)
     }
 
@@ -120,7 +120,7 @@ impl Run {
         let kernel = self.report["host"]["kernel"].as_str().unwrap_or_default();
         // From 7.x on three threads that preempt each other in the same tracepoint on one CPU make
         // the kernel skip events; few, and counted.
-        let skippable = if kernel.starts_with("7.") { MOST_SKIPPED } else { 0 };
+        let skippable = if kernel.starts_with("7.") { self.oracle.events() / 100 } else { 0 };
         ensure!(self.skipped() <= skippable, "{} events were skipped", self.skipped());
         for (way, n) in losses.iter().filter(|(way, _)| *way != "program_skipped") {
             same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
@@ -140,9 +140,6 @@ impl Run {
         same("signals not seen", missing.as_slice(), expected)
     }
 }
-
-/// Events of a whole run that may be skipped where tracepoints can be preempted.
-const MOST_SKIPPED: u64 = 200;
 
 /// Fails unless counts are equal but for so many events that are known to be lost.
 fn near(what: &str, got: [u64; 2], expected: [u64; 2], lost: u64) -> Result<()> {

@@ -47,6 +47,12 @@ impl Oracle {
         Ok(oracle)
     }
 
+    /// SPTE changes and faults.
+    pub fn events(&self) -> u64 {
+        let changes = [self.installs, self.zaps, self.write_protects];
+        changes.iter().flatten().sum::<u64>() + self.splits + self.recovers + self.faults
+    }
+
     /// Takes a line of `trace`: `task-pid [cpu] flags time: event: fields`.
     fn event(&mut self, line: &str) -> Result<()> {
         let task = line.split_once('[').map_or("", |(task, _)| task.trim());

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Run and its exit code.
-const EXPECTED: [(&str, i32); 9] = [
+const EXPECTED: [(&str, i32); 16] = [
     ("live", 0),
     ("replayed", 0),
     ("recorded", 0),
@@ -22,6 +22,13 @@ const EXPECTED: [(&str, i32); 9] = [
     ("killed", 0),
     ("full", 120),
     ("rest", 0),
+    ("missing", 116),
+    ("foreign", 116),
+    ("newer", 116),
+    ("damaged", 116),
+    ("unwritable", 120),
+    ("latest", 0),
+    ("latest_report", 0),
 ];
 
 /// All in one boot.
@@ -32,10 +39,11 @@ pub fn cases() -> Vec<Case> {
         content: include_bytes!("recordings.sh").to_vec(),
     };
     let command = ["sh", "/bin/recordings.sh"];
-    vec![Case {
-        files: vec![script],
-        ..Case::new("a recording tells the same again", "6.12", &command, check)
-    }]
+    let case = |kernel| Case {
+        files: vec![script.clone()],
+        ..Case::new("a recording tells the same again", kernel, &command, check)
+    };
+    ["6.1", "6.12", "7.3"].map(case).into()
 }
 
 fn check(outcome: &Outcome) -> Result<()> {
@@ -74,7 +82,20 @@ fn check(outcome: &Outcome) -> Result<()> {
     ensure!(read("killed")?.contains("is cut short at byte"), "killed: {}", read("killed")?);
     ensure!(read("full")?.contains("No space left on device"), "full: {}", read("full")?);
     ensure!(read("rest")?.contains("is cut short at byte"), "rest: {}", read("rest")?);
-    for name in ["killed.stdout", "rest.stdout"] {
+    let complaints = [
+        ("missing", "No such file"),
+        ("foreign", "no recording of collapse"),
+        ("newer", "has version 65535"),
+        ("damaged", "is damaged at byte"),
+        ("unwritable", "cannot write /out/no/r.rec"),
+    ];
+    for (name, complaint) in complaints {
+        ensure!(read(name)?.contains(complaint), "{name}: {}", read(name)?);
+    }
+    ensure!(!statuses.contains("latest.rec.old"), "the older half was left");
+    let kept = json("latest_report.stdout")?["window_ns"].as_u64().context("no window")?;
+    ensure!((1_000_000_000..4_000_000_000).contains(&kept), "kept {kept} ns");
+    for name in ["killed.stdout", "rest.stdout", "damaged.stdout", "latest_report.stdout"] {
         same(name, &json(name)?["schema"], &"collapse.report/1".into())?;
     }
     Ok(())

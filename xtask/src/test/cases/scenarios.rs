@@ -43,10 +43,41 @@ if [ -e $nx/nx_huge_pages_recovery_period_ms ]; then
 fi";
 const NX_OFF: &str = "echo off >$nx/nx_huge_pages";
 
+/// khugepaged collapses what the scenario splits, and is stopped again.
+const KHUGEPAGED: &str = "\
+thp=/sys/kernel/mm/transparent_hugepage/khugepaged
+echo 10 >$thp/scan_sleep_millisecs
+echo 10 >$thp/alloc_sleep_millisecs
+echo 65536 >$thp/pages_to_scan
+workload run 'touch; madvise split; touch; hold 2000; touch' --size 16M --name khugepaged
+echo 4294967295 >$thp/scan_sleep_millisecs
+echo 1 >$thp/pages_to_scan";
+
 /// All scenarios one after the other in one report, per kernel and MMU.
 pub fn cases() -> Vec<Case> {
     let defaults = TESTED.into_iter().map(|kernel| case(kernel, &[]));
-    defaults.chain(OTHER_MMUS.into_iter().map(|(kernel, kvm)| case(kernel, &[kvm]))).collect()
+    let others = OTHER_MMUS.into_iter().map(|(kernel, kvm)| case(kernel, &[kvm]));
+    defaults.chain(others).chain([crowded()]).collect()
+}
+
+/// Four vCPUs on one CPU where the kernel preempts programs in the middle of an event: what a program
+/// is skipped for then must be seen all the same.
+fn crowded() -> Case {
+    const COMMAND: [&str; 7] =
+        ["sh", "/bin/observe.sh", "/out", "workload", "race", "--vcpus", "4"];
+    Case {
+        cpus: 1,
+        timeout: Duration::from_secs(150),
+        files: vec![observed::script()],
+        ..Case::new("more vCPUs than CPUs, against tracefs", "7.3", &COMMAND, check_crowded)
+    }
+}
+
+fn check_crowded(outcome: &Outcome) -> Result<()> {
+    outcome.success()?;
+    let run = Run::read(outcome.files.as_deref().context("no files came back")?)?;
+    run.against_tracefs()?;
+    run.trust(false)
 }
 
 fn case(kernel: &'static str, kvm: &[&str]) -> Case {
@@ -58,6 +89,7 @@ fn case(kernel: &'static str, kvm: &[&str]) -> Case {
             _ => writeln!(script, "{run}"),
         };
     }
+    let _ = writeln!(script, "{KHUGEPAGED}");
     let command = ["sh", "/bin/observe.sh", "/out", "sh", "-c", &script];
     Case {
         // Two CPUs where the emulator is at its steadiest.
@@ -100,7 +132,8 @@ fn causes(vm: &Value, eager: bool, old: bool) -> Result<()> {
             (logging, COLLAPSED)
         }
         "madvise" if old => (&[], &["notifier_clear"]),
-        "madvise" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
+        // Khugepaged's is named like the kernel's thread, which must not be mistaken for it.
+        "madvise" | "khugepaged" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
         "mprotect" | "fork-cow" => (&[], &["notifier_protect"]),
         "memslot" => (&[], &["slot_deleted"]),
         "steady" => (&[], &[]),

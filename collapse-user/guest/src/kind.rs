@@ -1,0 +1,79 @@
+//! The kinds of things that can be chosen, with the names that people write them by.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::units::{HUGE, PAGE};
+
+/// A kind of guest access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Access {
+    /// Stores one byte.
+    Write,
+    /// Loads one byte.
+    Read,
+    /// Executes one instruction.
+    Exec,
+}
+
+/// Advice about host memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Advice {
+    /// Drops the pages.
+    Dontneed,
+    /// Collapses small pages into huge ones at once.
+    Collapse,
+    /// Allows huge pages.
+    Hugepage,
+    /// Forbids new huge pages.
+    Nohugepage,
+    /// Drops one small page of every 2 MiB, which splits the huge page.
+    Split,
+}
+
+/// Host access rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protection {
+    /// No access.
+    None,
+    /// Read only.
+    Ro,
+    /// Read and write.
+    Rw,
+}
+
+/// What kind of host memory backs a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backing {
+    /// Transparent huge pages, all of them huge before the guest starts.
+    Thp,
+    /// Small pages only.
+    #[value(name = "4k")]
+    #[serde(rename = "4k")]
+    Small,
+    /// 2 MiB pages of hugetlbfs.
+    Hugetlb,
+}
+
+/// How the dirty log is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogProtect {
+    /// Harvesting write-protects.
+    Off,
+    /// Clearing write-protects.
+    Manual,
+    /// Clearing write-protects, and logging starts with every page dirty.
+    InitiallySet,
+}
+
+impl Backing {
+    /// The page size that a slot's size must be a multiple of.
+    pub fn page_size(self) -> u64 {
+        match self {
+            Self::Small => PAGE,
+            Self::Thp | Self::Hugetlb => HUGE,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Host memory that backs a slot.
+
+use std::fs;
+use std::io;
+use std::ptr;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::kind::{Advice, Backing, Protection};
+use crate::stop;
+use crate::units::{Bytes, HUGE, PAGE};
+
+/// Anonymous memory, aligned to 2 MiB, all of it present from the start.
+pub struct Memory {
+    start: *mut libc::c_void,
+    size: u64,
+    backing: Backing,
+    /// The reserved address space around the memory: keeps the kernel from merging it with a
+    /// neighbour, which would blur what is said about it in `smaps`.
+    reserved: (*mut libc::c_void, usize),
+}
+
+// SAFETY: the memory belongs to this value alone and has no thread affinity.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    /// Maps and populates memory. Fails if it does not get the pages that it should have.
+    pub fn new(size: u64, backing: Backing) -> Result<Self> {
+        let length = size as usize;
+        let reserved_length = length + 2 * HUGE as usize;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing of ours.
+        let reserved =
+            unsafe { libc::mmap(ptr::null_mut(), reserved_length, libc::PROT_NONE, flags, -1, 0) };
+        if reserved == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error()).context("cannot reserve address space");
+        }
+        let past = (reserved as usize + 1).next_multiple_of(HUGE as usize) - reserved as usize;
+        let start = reserved.wrapping_byte_add(past);
+        let memory = Self { start, size, backing, reserved: (reserved, reserved_length) };
+        memory.map()?;
+        memory.populate()?;
+        Ok(memory)
+    }
+
+    /// Makes all of it present, as it is after [`Self::new`]. Fails if it does not get the pages that
+    /// it should have.
+    pub fn populate(&self) -> Result<()> {
+        self.store_everywhere();
+        if self.backing == Backing::Thp { self.insist_on_huge_pages() } else { Ok(()) }
+    }
+
+    /// The address in this process.
+    pub fn address(&self) -> u64 {
+        self.start as u64
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What it was asked to be made of.
+    pub fn backing(&self) -> Backing {
+        self.backing
+    }
+
+    /// How many 2 MiB pages it is made of now.
+    pub fn huge_pages(&self) -> Result<u64> {
+        if self.backing == Backing::Hugetlb {
+            return Ok(self.size / HUGE);
+        }
+        let smaps = fs::read_to_string("/proc/self/smaps").context("cannot read smaps")?;
+        Ok(anon_huge_bytes(&smaps, self.address(), self.address() + self.size) / HUGE)
+    }
+
+    /// Advises the kernel about a part. `Ok(false)` if this kernel does not know the advice.
+    pub fn advise(&self, advice: Advice, from: u64, size: u64) -> Result<bool> {
+        let number = match advice {
+            Advice::Dontneed => libc::MADV_DONTNEED,
+            Advice::Collapse => libc::MADV_COLLAPSE,
+            Advice::Hugepage => libc::MADV_HUGEPAGE,
+            Advice::Nohugepage => libc::MADV_NOHUGEPAGE,
+            Advice::Split => {
+                for region in (from..from + size).step_by(HUGE as usize) {
+                    self.advise(Advice::Dontneed, region, PAGE)?;
+                }
+                return Ok(true);
+            }
+        };
+        let start = self.part(from, size)?;
+        loop {
+            // SAFETY: the range is inside this mapping, whose content is the guest's business.
+            if unsafe { libc::madvise(start, size as usize, number) } == 0 {
+                return Ok(true);
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                // MADV_COLLAPSE says so while the pages are in use for a moment.
+                Some(libc::EAGAIN) if !stop::requested() => {}
+                Some(libc::EINVAL) if advice == Advice::Collapse => return Ok(false),
+                _ => return Err(error).with_context(|| format!("madvise {advice:?}")),
+            }
+        }
+    }
+
+    /// Changes the host's rights to a part.
+    pub fn protect(&self, protection: Protection, from: u64, size: u64) -> Result<()> {
+        let rights = match protection {
+            Protection::None => libc::PROT_NONE,
+            Protection::Ro => libc::PROT_READ,
+            Protection::Rw => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        let start = self.part(from, size)?;
+        // SAFETY: the range is inside this mapping, and no Rust reference points into it.
+        if unsafe { libc::mprotect(start, size as usize, rights) } == 0 {
+            return Ok(());
+        }
+        Err(io::Error::last_os_error()).with_context(|| format!("mprotect {protection:?}"))
+    }
+
+    /// Stores bytes. Memory that is not writable makes this fail rather than kill the process.
+    pub fn store(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        let to = libc::iovec { iov_base: self.part(at, bytes.len() as u64)?, iov_len: bytes.len() };
+        let from = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        // SAFETY: `from` is readable for its length; the kernel checks `to` itself.
+        let stored = unsafe {
+            libc::process_vm_writev(libc::getpid(), &raw const from, 1, &raw const to, 1, 0)
+        };
+        if stored == bytes.len() as isize {
+            return Ok(());
+        }
+        Err(io::Error::last_os_error()).context("cannot write to guest memory")
+    }
+
+    fn part(&self, from: u64, size: u64) -> Result<*mut libc::c_void> {
+        let inside = from.checked_add(size).is_some_and(|end| end <= self.size);
+        ensure!(inside, "{} from {} is outside the slot", Bytes(size), Bytes(from));
+        Ok(self.start.wrapping_byte_add(from as usize))
+    }
+
+    fn map(&self) -> Result<()> {
+        let huge = if self.backing == Backing::Hugetlb {
+            libc::MAP_HUGETLB | libc::MAP_HUGE_2MB
+        } else {
+            0
+        };
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | huge;
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the range is inside our own reservation.
+        let mapped = unsafe { libc::mmap(self.start, self.size as usize, rights, flags, -1, 0) };
+        if mapped == libc::MAP_FAILED {
+            let error = Err(io::Error::last_os_error());
+            return match self.backing {
+                Backing::Hugetlb => error.with_context(|| {
+                    let pages = self.size / HUGE;
+                    format!("no {pages} free 2 MiB hugetlbfs pages (raise sysctl vm.nr_hugepages)")
+                }),
+                _ => error.context("cannot map guest memory"),
+            };
+        }
+        match self.backing {
+            Backing::Thp => self.advise(Advice::Hugepage, 0, self.size)?,
+            Backing::Small => self.advise(Advice::Nohugepage, 0, self.size)?,
+            Backing::Hugetlb => true,
+        };
+        Ok(())
+    }
+
+    fn store_everywhere(&self) {
+        for at in (0..self.size).step_by(self.backing.page_size() as usize) {
+            // SAFETY: the byte is inside this writable mapping, which nobody else knows yet.
+            unsafe { self.start.wrapping_byte_add(at as usize).cast::<u8>().write_volatile(1) };
+        }
+    }
+
+    fn insist_on_huge_pages(&self) -> Result<()> {
+        const ATTEMPTS: usize = 3;
+        let wanted = self.size / HUGE;
+        let mut got = self.huge_pages()?;
+        for _ in 0..ATTEMPTS {
+            if got == wanted {
+                return Ok(());
+            }
+            // Where MADV_COLLAPSE is missing or finds no room, new faults may do better.
+            if !self.advise(Advice::Collapse, 0, self.size).unwrap_or(false) {
+                self.advise(Advice::Dontneed, 0, self.size)?;
+                self.store_everywhere();
+            }
+            got = self.huge_pages()?;
+        }
+        if got == wanted {
+            return Ok(());
+        }
+        bail!(
+            "only {got} of {wanted} transparent huge pages to be had; free some memory, or check \
+             /sys/kernel/mm/transparent_hugepage/enabled"
+        )
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the range is our own, and whoever used the memory is gone before it.
+        unsafe { libc::munmap(self.reserved.0, self.reserved.1) };
+    }
+}
+
+/// Bytes in huge pages between two addresses, by the text of `smaps`.
+fn anon_huge_bytes(smaps: &str, start: u64, end: u64) -> u64 {
+    let mut inside = false;
+    let mut bytes = 0;
+    for line in smaps.lines() {
+        if let Some((from, to)) = area(line) {
+            inside = from >= start && to <= end;
+        } else if let Some(value) = line.strip_prefix("AnonHugePages:").filter(|_| inside) {
+            let kib = value.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
+            bytes += kib << 10;
+        }
+    }
+    bytes
+}
+
+/// The addresses at the head of an area's entry.
+fn area(line: &str) -> Option<(u64, u64)> {
+    let (from, to) = line.split_whitespace().next()?.split_once('-')?;
+    Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_bytes_are_counted_in_their_areas_only() {
+        let smaps = "\
+7f0000000000-7f0000200000 rw-p 00000000 00:00 0
+AnonHugePages:      2048 kB
+7f0000200000-7f0000600000 ---p 00000000 00:00 0
+AnonHugePages:         0 kB
+7f0000600000-7f0000800000 rw-p 00000000 00:00 0    [heap]
+Rss:                2048 kB
+AnonHugePages:      2048 kB
+VmFlags: rd wr mr
+";
+        assert_eq!(anon_huge_bytes(smaps, 0x7f00_0000_0000, 0x7f00_0080_0000), 4 << 20);
+        assert_eq!(anon_huge_bytes(smaps, 0x7f00_0020_0000, 0x7f00_0080_0000), 2 << 20);
+        assert_eq!(anon_huge_bytes(smaps, 0, 0x1000), 0);
+        assert_eq!(anon_huge_bytes("", 0, u64::MAX), 0);
+    }
+
+    #[test]
+    fn small_memory_is_small_and_guarded() {
+        let memory = Memory::new(HUGE, Backing::Small).unwrap();
+        assert_eq!(memory.address() % HUGE, 0);
+        assert_eq!(memory.huge_pages().unwrap(), 0);
+        memory.store(HUGE - 2, &[1, 2]).unwrap();
+        assert!(memory.store(HUGE - 1, &[1, 2]).is_err());
+        memory.protect(Protection::Ro, 0, HUGE).unwrap();
+        assert!(memory.store(0, &[1]).is_err());
+        assert!(memory.advise(Advice::Dontneed, 0, HUGE + PAGE).is_err());
+    }
+}

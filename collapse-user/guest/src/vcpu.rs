@@ -1,0 +1,280 @@
+//! A vCPU and the thread that runs it.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+
+use crate::code::{self, Walk};
+use crate::kind::Access;
+use crate::stop;
+use crate::units::PAGE;
+
+/// One or more walks for a vCPU.
+pub struct Order {
+    /// The kind of access.
+    pub access: Access,
+    /// What to walk, one after the other.
+    pub walks: Vec<Walk>,
+    /// Accesses per second.
+    pub rate: Option<u64>,
+    /// Starts again and again until it is stopped.
+    pub endless: bool,
+}
+
+impl Order {
+    /// One access to every page of a range of guest addresses.
+    pub fn every_page(base: u64, size: u64, access: Access) -> Self {
+        let places = size / PAGE;
+        let walk = Walk { base, stride: PAGE, places, count: places, seed: None };
+        Self { access, walks: vec![walk], rate: None, endless: false }
+    }
+}
+
+/// What an order came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    /// Accesses made.
+    pub accesses: u64,
+    /// Times that all walks were completed.
+    pub passes: u64,
+}
+
+/// A vCPU on its own thread.
+pub struct Vcpu {
+    index: usize,
+    orders: Option<Sender<Order>>,
+    results: Receiver<Result<Done>>,
+    shared: Arc<Shared>,
+    busy: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the vCPU's thread and its owner tell each other while an order is carried out.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    wish: Wish,
+    stage: Stage,
+}
+
+/// What the owner wants of an order that is under way.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Wish {
+    #[default]
+    GoOn,
+    Pause,
+    Stop,
+}
+
+/// How far the thread is with its order.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Stage {
+    #[default]
+    Waiting,
+    Running,
+    Resting,
+    Ended,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn wait_while(&self, condition: impl Fn(&State) -> bool) {
+        // The time limit lets a signal through, which cannot notify.
+        const LOOK_AGAIN: Duration = Duration::from_millis(50);
+        let mut state = self.lock();
+        while condition(&state) && !stop::requested() {
+            state = match self.changed.wait_timeout(state, LOOK_AGAIN) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    /// The safe point between two chunks: rests while paused. False if the order is to end.
+    fn go_on(&self) -> bool {
+        if self.lock().wish == Wish::Pause {
+            self.update(|state| state.stage = Stage::Resting);
+            self.wait_while(|state| state.wish == Wish::Pause);
+            self.update(|state| state.stage = Stage::Running);
+        }
+        self.lock().wish != Wish::Stop && !stop::requested()
+    }
+
+    fn has_begun(&self) {
+        if self.lock().stage == Stage::Waiting {
+            self.update(|state| state.stage = Stage::Running);
+        }
+    }
+}
+
+impl Vcpu {
+    /// Gives the vCPU a thread.
+    pub fn spawn(index: usize, mut fd: VcpuFd) -> Result<Self> {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        let (outbox, results) = mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let seen = Arc::clone(&shared);
+        // Named as QEMU names its own, which is what people look for.
+        let thread = thread::Builder::new()
+            .name(format!("CPU {index}/KVM"))
+            .spawn(move || {
+                for order in inbox {
+                    let outcome = carry_out(&mut fd, &order, &seen);
+                    seen.update(|state| state.stage = Stage::Ended);
+                    if outbox.send(outcome).is_err() {
+                        return;
+                    }
+                }
+            })
+            .context("cannot start a vCPU thread")?;
+        let thread = Some(thread);
+        Ok(Self { index, orders: Some(orders), results, shared, busy: false, thread })
+    }
+
+    /// Begins an order. An endless one is under way when this returns.
+    pub fn begin(&mut self, order: Order) -> Result<()> {
+        let endless = order.endless;
+        *self.shared.lock() = State::default();
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        ensure!(sent, "vCPU {} has ended", self.index);
+        self.busy = true;
+        if endless {
+            self.shared.wait_while(|state| state.stage == Stage::Waiting);
+        }
+        Ok(())
+    }
+
+    /// Waits for the order that was begun.
+    pub fn finish(&mut self) -> Result<Done> {
+        self.busy = false;
+        let outcome = self.results.recv().map_err(|_| anyhow!("its thread ended"));
+        outcome.and_then(|done| done).with_context(|| format!("vCPU {}", self.index))
+    }
+
+    /// Ends a background order. `None` if there is none.
+    pub fn stop(&mut self) -> Option<Result<Done>> {
+        self.shared.update(|state| state.wish = Wish::Stop);
+        self.busy.then(|| self.finish())
+    }
+
+    /// Holds a background order; it is at rest when this returns.
+    pub fn pause(&mut self) {
+        if self.busy {
+            self.shared.update(|state| state.wish = Wish::Pause);
+            self.shared.wait_while(|state| state.stage == Stage::Running);
+        }
+    }
+
+    /// Lets a held order go on.
+    pub fn resume(&mut self) {
+        self.shared.update(|state| state.wish = Wish::GoOn);
+    }
+
+    /// Whether an order is under way.
+    pub fn busy(&self) -> bool {
+        self.busy
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        self.shared.update(|state| state.wish = Wish::Stop);
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been printed, and there is nothing left to save.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn carry_out(fd: &mut VcpuFd, order: &Order, shared: &Shared) -> Result<Done> {
+    let mut done = Done::default();
+    let pace = Pace::new(order.rate);
+    loop {
+        for walk in &order.walks {
+            let mut regs = walk.registers(order.access);
+            let mut left = walk.count;
+            while left > 0 {
+                if !shared.go_on() {
+                    return Ok(done);
+                }
+                let chunk = pace.chunk().min(left);
+                code::go_on(&mut regs, order.access, chunk);
+                fd.set_regs(&regs).context("KVM_SET_REGS")?;
+                run_to_halt(fd)?;
+                regs = fd.get_regs().context("KVM_GET_REGS")?;
+                left -= chunk;
+                done.accesses += chunk;
+                pace.wait(done.accesses);
+                shared.has_begun();
+            }
+        }
+        done.passes += 1;
+        if !order.endless {
+            return Ok(done);
+        }
+    }
+}
+
+fn run_to_halt(fd: &mut VcpuFd) -> Result<()> {
+    loop {
+        match fd.run() {
+            Ok(VcpuExit::Hlt) => return Ok(()),
+            Ok(VcpuExit::Intr) => {}
+            Ok(VcpuExit::MmioWrite(address, _) | VcpuExit::MmioRead(address, _)) => {
+                bail!("the guest accessed {address:#x}, where there is no slot")
+            }
+            Ok(VcpuExit::Shutdown) => bail!("the guest's code failed (triple fault)"),
+            Ok(other) => bail!("the guest stopped for an unexpected reason: {other:?}"),
+            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {}
+            Err(error) if error.errno() == libc::EFAULT => {
+                bail!("the guest accessed memory that the host does not let it have (EFAULT)")
+            }
+            Err(error) => return Err(error).context("KVM_RUN"),
+        }
+    }
+}
+
+/// Keeps accesses to a rate.
+struct Pace {
+    rate: Option<u64>,
+    start: Instant,
+}
+
+impl Pace {
+    /// Chunks per second of a limited order: fine enough to look steady, coarse enough to be cheap.
+    const CHUNKS_PER_SECOND: u64 = 50;
+    /// How long an unlimited order goes on without looking up.
+    const CHUNK: u64 = 1 << 12;
+
+    fn new(rate: Option<u64>) -> Self {
+        Self { rate, start: Instant::now() }
+    }
+
+    fn chunk(&self) -> u64 {
+        self.rate.map_or(Self::CHUNK, |rate| rate.div_ceil(Self::CHUNKS_PER_SECOND))
+    }
+
+    fn wait(&self, accesses: u64) {
+        let Some(rate) = self.rate else { return };
+        let due = self.start + Duration::from_secs_f64(accesses as f64 / rate as f64);
+        stop::sleep(due.saturating_duration_since(Instant::now()));
+    }
+}

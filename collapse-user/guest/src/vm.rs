@@ -1,0 +1,265 @@
+//! One VM: its slots, its vCPUs and what KVM can be asked about it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use kvm_bindings::{
+    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES,
+    kvm_clear_dirty_log, kvm_clear_dirty_log__bindgen_ty_1, kvm_enable_cap,
+    kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+
+use crate::code;
+use crate::gauges::Gauges;
+use crate::kind::{Access, Backing, LogProtect};
+use crate::memory::Memory;
+use crate::units::{GIB, PAGE};
+use crate::vcpu::{Order, Vcpu};
+
+/// Opens `/dev/kvm`.
+pub fn open_kvm() -> Result<Kvm> {
+    Kvm::new().map_err(|error| match error.errno() {
+        libc::ENOENT => anyhow!("there is no /dev/kvm: load kvm_amd or kvm_intel"),
+        libc::EACCES | libc::EPERM => anyhow!("not permitted to open /dev/kvm"),
+        _ => anyhow!(error).context("cannot open /dev/kvm"),
+    })
+}
+
+/// The slot with the guest's code and page tables; the others hold data.
+pub const LOW_SLOT: u32 = 0;
+/// Pages per word of a dirty bitmap, the raster of `KVM_CLEAR_DIRTY_LOG`.
+pub const CLEAR_RASTER: u64 = 64;
+
+/// A VM.
+pub struct Vm {
+    // The order of the fields is the order of their end: nothing may run in the guest or map its
+    // memory once the memory is gone.
+    /// Its vCPUs, by number.
+    pub vcpus: Vec<Vcpu>,
+    fd: VmFd,
+    slots: BTreeMap<u32, Slot>,
+    tid: i32,
+    free_address: u64,
+}
+
+/// A range of guest memory. It outlives its removal from the guest.
+pub struct Slot {
+    /// Guest-physical address.
+    pub address: u64,
+    /// The host memory behind it.
+    pub memory: Memory,
+    /// Whether the guest has it.
+    pub present: bool,
+    /// Whether writes are logged.
+    pub logged: bool,
+    /// What the last harvest found.
+    pub dirty: Option<Vec<u64>>,
+}
+
+impl Vm {
+    /// Makes a VM that has no data slots yet.
+    pub fn new(kvm: &Kvm, vcpus: usize, protect: LogProtect) -> Result<Self> {
+        let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
+        protect_log(&fd, protect)?;
+        // SAFETY: the call has no preconditions.
+        let tid = unsafe { libc::gettid() };
+        let mut vm = Self { vcpus: Vec::new(), fd, slots: BTreeMap::new(), tid, free_address: GIB };
+        let low = Memory::new(code::LOW_SIZE, Backing::Small)?;
+        code::load(&low)?;
+        vm.insert(LOW_SLOT, 0, low)?;
+        for number in 0..vcpus {
+            let vcpu = new_vcpu(kvm, &vm.fd, number)?;
+            vm.vcpus.push(Vcpu::spawn(number, vcpu)?);
+        }
+        Ok(vm)
+    }
+
+    /// Where KVM shows its figures for this VM.
+    pub fn gauges(&self) -> Gauges {
+        Gauges::of(self.tid, self.fd.as_raw_fd())
+    }
+
+    /// Creator and descriptor: how KVM names this VM in debugfs.
+    pub fn name_in_debugfs(&self) -> (i32, i32) {
+        (self.tid, self.fd.as_raw_fd())
+    }
+
+    /// All slots that there are or were, by id.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.slots.iter().map(|(id, slot)| (*id, slot))
+    }
+
+    /// The slot with this id.
+    pub fn slot(&self, id: u32) -> Result<&Slot> {
+        self.slots.get(&id).with_context(|| format!("there is no slot {id}"))
+    }
+
+    /// Whether there is or was a slot with this id.
+    pub fn knows_slot(&self, id: u32) -> bool {
+        self.slots.contains_key(&id)
+    }
+
+    /// All slots that the guest has.
+    pub fn present_slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.values().filter(|slot| slot.present)
+    }
+
+    /// Adds a slot with new memory at the next free GiB.
+    pub fn add_slot(&mut self, id: u32, size: u64, backing: Backing) -> Result<()> {
+        ensure!(!self.knows_slot(id), "there is a slot {id} already");
+        let memory = Memory::new(size, backing).with_context(|| format!("memory of slot {id}"))?;
+        let address = self.reserve(self.free_address, size)?;
+        self.insert(id, address, memory)
+    }
+
+    /// Puts a removed slot back.
+    pub fn restore_slot(&mut self, id: u32) -> Result<()> {
+        self.change(id, |slot| slot.present = true)
+    }
+
+    /// Removes a slot from the guest.
+    pub fn delete_slot(&mut self, id: u32) -> Result<()> {
+        self.change(id, |slot| {
+            (slot.present, slot.logged) = (false, false);
+            slot.dirty = None;
+        })
+    }
+
+    /// Moves a slot, to the next free GiB if no address is given. Returns where it is.
+    pub fn move_slot(&mut self, id: u32, address: Option<u64>) -> Result<u64> {
+        let size = self.slot(id)?.memory.size();
+        let address = self.reserve(address.unwrap_or(self.free_address), size)?;
+        self.change(id, |slot| slot.address = address)?;
+        Ok(address)
+    }
+
+    /// Lets the first vCPU access every page of a slot once.
+    pub fn touch(&mut self, id: u32, access: Access) -> Result<()> {
+        let slot = self.slot(id)?;
+        let order = Order::every_page(slot.address, slot.memory.size(), access);
+        let vcpu = self.vcpus.first_mut().context("the VM has no vCPU")?;
+        vcpu.begin(order)?;
+        vcpu.finish().map(drop)
+    }
+
+    /// Switches a slot's dirty logging.
+    pub fn log(&mut self, id: u32, on: bool) -> Result<()> {
+        self.change(id, |slot| {
+            slot.logged = on;
+            slot.dirty = None;
+        })
+    }
+
+    /// Harvests a slot's dirty log. Returns the number of dirty pages.
+    pub fn harvest(&mut self, id: u32) -> Result<u64> {
+        let size = self.slot(id)?.memory.size() as usize;
+        let bitmap = self.fd.get_dirty_log(id, size).context("KVM_GET_DIRTY_LOG")?;
+        let dirty = ones(&bitmap);
+        self.change_quietly(id, |slot| slot.dirty = Some(bitmap))?;
+        Ok(dirty)
+    }
+
+    /// Clears what the last harvest of a slot found, `step` pages per call. Returns pages and
+    /// calls.
+    pub fn clear(&self, id: u32, step: Option<u64>) -> Result<(u64, u64)> {
+        let slot = self.slot(id)?;
+        let pages = slot.memory.size() / PAGE;
+        let step = step.unwrap_or(pages.next_multiple_of(CLEAR_RASTER));
+        let Some(bitmap) = &slot.dirty else { bail!("slot {id} has no harvest to clear") };
+        let mut calls = 0;
+        for (words, first) in
+            bitmap.chunks((step / CLEAR_RASTER) as usize).zip((0..pages).step_by(step as usize))
+        {
+            let range = kvm_clear_dirty_log {
+                slot: id,
+                num_pages: step.min(pages - first) as u32,
+                first_page: first,
+                __bindgen_anon_1: kvm_clear_dirty_log__bindgen_ty_1 {
+                    dirty_bitmap: words.as_ptr().cast_mut().cast(),
+                },
+            };
+            clear_dirty_log(&self.fd, &range)?;
+            calls += 1;
+        }
+        Ok((ones(bitmap), calls))
+    }
+
+    /// Takes address space for a slot and lets the guest see it.
+    fn reserve(&mut self, address: u64, size: u64) -> Result<u64> {
+        code::map(&self.slot(LOW_SLOT)?.memory, address, size)?;
+        self.free_address = self.free_address.max((address + size).next_multiple_of(GIB));
+        Ok(address)
+    }
+
+    fn insert(&mut self, id: u32, address: u64, memory: Memory) -> Result<()> {
+        let slot = Slot { address, memory, present: false, logged: false, dirty: None };
+        self.slots.insert(id, slot);
+        self.restore_slot(id)
+    }
+
+    /// Changes a slot and tells KVM.
+    fn change(&mut self, id: u32, change: impl FnOnce(&mut Slot)) -> Result<()> {
+        self.change_quietly(id, change)?;
+        let slot = self.slot(id)?;
+        let region = kvm_userspace_memory_region {
+            slot: id,
+            flags: if slot.logged { KVM_MEM_LOG_DIRTY_PAGES } else { 0 },
+            guest_phys_addr: slot.address,
+            memory_size: if slot.present { slot.memory.size() } else { 0 },
+            userspace_addr: slot.memory.address(),
+        };
+        // SAFETY: the memory lives as long as the slot, which ends after the VM.
+        unsafe { self.fd.set_user_memory_region(region) }
+            .with_context(|| format!("KVM_SET_USER_MEMORY_REGION for slot {id}"))
+    }
+
+    /// Changes what we know about a slot only.
+    fn change_quietly(&mut self, id: u32, change: impl FnOnce(&mut Slot)) -> Result<()> {
+        let slot = self.slots.get_mut(&id).with_context(|| format!("there is no slot {id}"))?;
+        change(slot);
+        Ok(())
+    }
+}
+
+fn ones(bitmap: &[u64]) -> u64 {
+    bitmap.iter().map(|word| u64::from(word.count_ones())).sum()
+}
+
+fn protect_log(fd: &VmFd, protect: LogProtect) -> Result<()> {
+    let bits = match protect {
+        LogProtect::Off => return Ok(()),
+        LogProtect::Manual => 1,
+        LogProtect::InitiallySet => 3,
+    };
+    let mut cap = kvm_enable_cap { cap: KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, ..Default::default() };
+    cap.args[0] = bits;
+    fd.enable_cap(&cap).context("KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")
+}
+
+fn new_vcpu(kvm: &Kvm, vm: &VmFd, number: usize) -> Result<VcpuFd> {
+    let vcpu = vm.create_vcpu(number as u64).context("KVM_CREATE_VCPU")?;
+    let cpuid =
+        kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).context("KVM_GET_SUPPORTED_CPUID")?;
+    // New kernels check EFER and CR4 against the guest's CPUID, so it must come first.
+    vcpu.set_cpuid2(&cpuid).context("KVM_SET_CPUID2")?;
+    let mut sregs = vcpu.get_sregs().context("KVM_GET_SREGS")?;
+    code::enter_long_mode(&mut sregs);
+    vcpu.set_sregs(&sregs).context("KVM_SET_SREGS")?;
+    Ok(vcpu)
+}
+
+fn clear_dirty_log(vm: &VmFd, range: &kvm_clear_dirty_log) -> Result<()> {
+    // _IOWR(0xAE, 0xC0, struct kvm_clear_dirty_log), which kvm-ioctls does not wrap.
+    const REQUEST: libc::c_ulong = (3 << 30)
+        | ((size_of::<kvm_clear_dirty_log>() as libc::c_ulong) << 16)
+        | (0xae << 8)
+        | 0xc0;
+    // SAFETY: KVM reads the bitmap only for the range's pages, all of which it has words for.
+    match unsafe { libc::ioctl(vm.as_raw_fd(), REQUEST, std::ptr::from_ref(range)) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).context("KVM_CLEAR_DIRTY_LOG"),
+    }
+}

@@ -1,0 +1,180 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn report() -> Value {
+    json!({
+        "settled": true,
+        "losses": {"ring_full_changes": 2, "ring_full_marks": 1},
+        "vms": [
+            {
+                "pid": 10, "tid": 11, "fd": 4, "name": "db",
+                "recovery_rate": 0.5,
+                "splits": {"total": 8, "by_level": {"2m": 8}, "by_cause": {"eager_split": 8}},
+                "regions": {"lost": 8, "recovered": 4, "refaulted_small": 4},
+                "time_to_recover": {"count": 4, "p99_ns": 1_500_000_000_u64},
+                "latency": null,
+                "reconciliation": {"grade": "exact"},
+                "collapse_spans": [{"duration_ns": 10}, {"duration_ns": 2_000_000}],
+                "unknown": {"latency": "fault_latency is not seen: no such function"},
+            },
+            {
+                "pid": 20, "tid": 20, "fd": 4, "name": "web",
+                "recovery_rate": 1.0,
+                "splits": {"total": 2, "by_level": {"2m": 2}, "by_cause": {"nx_recovery": 2}},
+                "regions": {"lost": 2, "recovered": 2, "refaulted_small": 0},
+                "time_to_recover": {"count": 2, "p99_ns": 200_000_000},
+                "latency": null,
+                "reconciliation": {"grade": "exact"},
+                "collapse_spans": [],
+                "unknown": {},
+            },
+        ],
+    })
+}
+
+fn check(budget: &str) -> BudgetReport {
+    budget.parse::<Budget>().unwrap_or_else(|e| panic!("{budget}: {e}")).check(&report())
+}
+
+fn error(budget: &str) -> String {
+    budget.parse::<Budget>().err().unwrap_or_else(|| panic!("{budget} was understood"))
+}
+
+#[test]
+fn what_is_kept() {
+    for budget in [
+        "recovery_rate >= 0.5",
+        "recovery_rate>=50%",
+        "time_to_recover.p99 < 2s",
+        "time_to_recover.p99_ns <= 1500000000",
+        "splits.by_cause.zap_all == 0",
+        "splits <= 8",
+        "splits.total <= 8",
+        "vm[web].recovery_rate == 1",
+        "vm[20].splits.by_cause.nx_recovery == 2",
+        "vm[11-4].splits == 8",
+        "vm[*].splits > 1",
+        "total.splits == 10",
+        "total.splits.by_level.2m == 10",
+        "total.recovery_rate == 60%",
+        "total.recovery_rate_touched == 60 %",
+        "total.time_to_recover.count == 6",
+        "losses == 3",
+        "losses.ring_full_changes < 3",
+        "reconciliation.grade == exact",
+        "settled == true",
+        "vm[db].collapse_spans.duration <= 2ms",
+    ] {
+        let report = check(budget);
+        assert!(report.ok, "{report:?}");
+    }
+}
+
+#[test]
+fn what_is_not_kept() {
+    for (budget, vm, reason) in [
+        ("recovery_rate >= 0.99", Some("db (pid 10)"), "it is 0.5000"),
+        ("time_to_recover.p99 < 1s", Some("db (pid 10)"), "it is 1.5 s"),
+        ("splits.by_cause.nx_recovery == 0", Some("web (pid 20)"), "it is 2"),
+        ("total.splits < 10", None, "it is 10"),
+        ("losses == 0", None, "it is 3"),
+        ("reconciliation.grade != exact", Some("db (pid 10)"), "it is exact"),
+        ("vm[db].collapse_spans.duration < 1ms", Some("db (pid 10)"), "it is 2.0 ms"),
+        ("vm[none].splits == 0", None, "there is no such VM"),
+    ] {
+        let report = check(budget);
+        let failed = report.checks.iter().find(|check| !check.ok).unwrap();
+        assert!(!report.ok);
+        assert_eq!(
+            (failed.vm.as_deref(), failed.reason.as_deref()),
+            (vm, Some(reason)),
+            "{budget}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_measured_fails_and_says_so() {
+    let report = check("vm[db].latency.p99 < 1h");
+    let reason = "it is not known: fault_latency is not seen: no such function";
+    assert_eq!(report.checks[0].reason.as_deref(), Some(reason));
+    assert!(!check("vm[web].collapse_spans.duration < 1h").ok);
+    assert!(!check("latency.by_outcome.fast.p99 < 1h").ok);
+    assert!(!check("total.latency.count < 1000").ok);
+    let none = "recovery_rate >= 0".parse::<Budget>().unwrap().check(&json!({"vms": []}));
+    assert!(!none.ok);
+}
+
+#[test]
+fn errors_name_the_nearest() {
+    for (budget, says) in [
+        ("recovery_rat >= 1", "did you mean 'recovery_rate'?"),
+        ("time_to_recovery.p99 < 2s", "did you mean 'time_to_recover.p99'?"),
+        ("time_to_recover.p999 < 2s", "did you mean 'time_to_recover.p99'?"),
+        ("splits.by_cause.nx_recover == 0", "did you mean 'splits.by_cause.nx_recovery'?"),
+        ("vm[x].spits == 0", "did you mean 'splits'?"),
+        ("lossses == 0", "did you mean 'losses'?"),
+        ("splits.total.more == 0", "splits.total is one number"),
+        ("time_to_recover < 2s", "is not one number: name one of"),
+        ("time_to_recover.p99 < 2", "give '2' a unit"),
+        ("splits < 2s", "splits.total is no time"),
+        ("splits < 2%", "'%' is no unit"),
+        ("splits < many", "'many' is no number"),
+        ("splits", "expected a comparison"),
+        ("splits = 2", "expected one of"),
+        ("vm[x.splits == 0", "expected ']."),
+        ("total.time_to_recover.p99 < 2s", "cannot be added up"),
+        ("reconciliation.grade >= exact", "is a word"),
+        ("", "expected a comparison"),
+    ] {
+        assert!(error(budget).contains(says), "{budget}: {}", error(budget));
+    }
+}
+
+#[test]
+fn files_hold_one_per_line() {
+    let budgets = Budget::parse_file("# all\n\nsplits == 0 # none\n  losses == 0\n").unwrap();
+    let texts: Vec<_> = budgets.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["splits == 0", "losses == 0"]);
+    assert!(Budget::parse_file("splits == 0\nsplit == 0").unwrap_err().starts_with("line 2:"));
+}
+
+proptest! {
+    /// Anything is understood or refused in words.
+    #[test]
+    fn any_text_is_answered(text in "(vm\\[.{0,4}\\]\\.)?[a-z_.]{0,30}[<>=!]{0,3}.{0,12}") {
+        if let Err(error) = text.parse::<Budget>() {
+            prop_assert!(!error.is_empty());
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_answered(text in ".*") {
+        let _ = text.parse::<Budget>();
+    }
+
+    /// Comparisons are what they say.
+    #[test]
+    fn comparisons_compare(value in 0u32..50, limit in 0u32..50, space in " {0,2}") {
+        let report = json!({"vms": [{"splits": {"total": value}}]});
+        for (sign, expected) in [
+            ("<", value < limit), ("<=", value <= limit), (">", value > limit),
+            (">=", value >= limit), ("==", value == limit), ("!=", value != limit),
+        ] {
+            let budget: Budget = format!("splits{space}{sign}{space}{limit}").parse().unwrap();
+            prop_assert_eq!(budget.check(&report).ok, expected, "{} {}", value, budget);
+        }
+    }
+
+    /// Units are what they say.
+    #[test]
+    fn units_are_nanoseconds(n in 1u64..1000) {
+        for (unit, ns) in [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)] {
+            let report = json!({"vms": [{"stall": {"total_ns": n * ns}}]});
+            let budget: Budget = format!("stall == {n}{unit}").parse().unwrap();
+            prop_assert!(budget.check(&report).ok);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Everything loaded and attached for real, and watched for a moment.
+
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::sys::{Stats, enable_stats};
+use serde::Serialize;
+
+use crate::{
+    plan::{Coverage, Obstacle, Plan},
+    probe::{HookStatus, Limits, Probe, ProbeError, ProgramStatus, chain},
+};
+
+/// How long hits are counted.
+const WATCHED: Duration = Duration::from_secs(1);
+
+/// What came of it.
+#[derive(Serialize)]
+pub struct Check {
+    /// How long hits were counted, ns.
+    pub watched_ns: u64,
+    /// Every hook that was tried, in that order. The first that fails is the last of its signal.
+    pub hooks: Vec<HookCheck>,
+    /// Every program that the kernel accepted.
+    pub programs: Vec<ProgramCheck>,
+}
+
+/// One hook.
+#[derive(Serialize)]
+pub struct HookCheck {
+    /// The signal that it is for.
+    pub signal: &'static str,
+    /// Where it is.
+    pub hook: String,
+    /// Its programs. Several hooks may share one, and then its hits.
+    pub programs: Vec<&'static str>,
+    /// Whether its programs are attached there.
+    pub attached: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Hits of its first program; `None` if they could not be counted. None at all is no error: hooks
+    /// are hit when VMs do what they are for.
+    pub hits: Option<u64>,
+}
+
+/// One program.
+#[derive(Serialize)]
+pub struct ProgramCheck {
+    /// Its name.
+    pub program: String,
+    /// Times that it ran; `None` if that could not be counted.
+    pub hits: Option<u64>,
+    /// Instructions that the verifier went through; `None` before 5.16.
+    pub verified_instructions: Option<u32>,
+    /// Size after verification, bytes.
+    pub translated_bytes: Option<u32>,
+    /// Size as machine code, bytes; 0 if it is interpreted.
+    pub jited_bytes: u32,
+}
+
+impl Check {
+    /// Tries what was planned. `coverage` becomes what is really seen; besides, what makes measuring
+    /// impossible, if anything.
+    pub fn run(
+        plan: &Plan,
+        ebpf_log: bool,
+        coverage: &mut Coverage,
+    ) -> (Option<Self>, Option<Obstacle>) {
+        let mut probe = match Probe::load(plan, Limits::default(), ebpf_log) {
+            Ok(probe) => probe,
+            Err(error) => return (None, Some(obstacle(&error))),
+        };
+        let attached = probe.attach();
+        coverage.clone_from(&probe.coverage);
+        // The kernel counts for as long as this is held.
+        let counting = enable_stats(Stats::RunTime);
+        let since = Instant::now();
+        thread::sleep(WATCHED);
+        let watched_ns = since.elapsed().as_nanos() as u64;
+        let check = Self::new(&probe, watched_ns, counting.is_ok());
+        probe.detach();
+        (Some(check), attached.err().as_ref().map(obstacle))
+    }
+
+    fn new(probe: &Probe, watched_ns: u64, counted: bool) -> Self {
+        let programs = probe.programs();
+        let hits: BTreeMap<&str, u64> =
+            programs.iter().map(|program| (program.name.as_str(), program.runs)).collect();
+        let hook = |status: &HookStatus| {
+            let programs = probe.programs_of(&status.hook);
+            HookCheck {
+                signal: status.signal,
+                hook: status.hook.to_string(),
+                hits: hits
+                    .get(programs[0])
+                    .copied()
+                    .filter(|_| counted && status.refused.is_none()),
+                programs,
+                attached: status.refused.is_none(),
+                reason: status.refused.clone(),
+            }
+        };
+        Self {
+            watched_ns,
+            hooks: probe.hooks.iter().map(hook).collect(),
+            programs: programs.iter().map(|status| ProgramCheck::new(status, counted)).collect(),
+        }
+    }
+
+    /// Hits of a signal's hooks, each program counted once; `None` if they could not be counted.
+    pub fn hits(&self, signal: &str) -> Option<u64> {
+        let hooks = self.hooks.iter().filter(|hook| hook.signal == signal);
+        let by_program: BTreeMap<_, _> =
+            hooks.filter_map(|hook| Some((*hook.programs.first()?, hook.hits?))).collect();
+        (!by_program.is_empty()).then(|| by_program.values().sum())
+    }
+}
+
+impl ProgramCheck {
+    fn new(status: &ProgramStatus, counted: bool) -> Self {
+        Self {
+            program: status.name.clone(),
+            hits: counted.then_some(status.runs),
+            verified_instructions: status.verified,
+            translated_bytes: status.translated,
+            jited_bytes: status.jited,
+        }
+    }
+}
+
+fn obstacle(error: &ProbeError) -> Obstacle {
+    let remedy = match error {
+        ProbeError::NotPermitted => "run as root (sudo collapse …)",
+        _ => "please report it, with the output of `collapse doctor --format json`",
+    };
+    Obstacle { fatal: true, what: chain(error), remedy: remedy.to_owned() }
+}

@@ -1,0 +1,121 @@
+//! The diagnosis for people.
+
+use std::fmt::{self, Write as _};
+
+use super::{Check, Diagnosis};
+use crate::report::SignalReport;
+
+/// Renders a diagnosis. The text ends with a line break.
+pub fn render(diagnosis: &Diagnosis) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut out, diagnosis);
+    out
+}
+
+fn write(out: &mut String, diagnosis: &Diagnosis) -> fmt::Result {
+    writeln!(out, "kernel {}, {}", diagnosis.kernel, diagnosis.mmu.label())?;
+    for obstacle in &diagnosis.obstacles {
+        let weight = if obstacle.fatal { "nothing can be measured" } else { "less can be seen" };
+        writeln!(out, "{weight}: {obstacle}")?;
+    }
+    let check = diagnosis.check.as_ref();
+    if let Some(check) = check {
+        let seconds = check.watched_ns as f64 / 1e9;
+        writeln!(out, "\n      {:<18} {:>8}  attached for {seconds:.1} s", "signal", "hits")?;
+    }
+    for signal in &diagnosis.coverage {
+        write_signal(out, signal, check)?;
+    }
+    check.map_or(Ok(()), |check| write_programs(out, check))
+}
+
+fn write_signal(out: &mut String, signal: &SignalReport, check: Option<&Check>) -> fmt::Result {
+    let word = if signal.seen { "ok" } else { "--" };
+    write!(out, "  {word}  {:<18} ", signal.signal)?;
+    if let Some(check) = check {
+        let hits = check.hits(&signal.signal).filter(|_| signal.seen);
+        write!(out, "{:>8}  ", known(hits))?;
+    }
+    if signal.seen {
+        return writeln!(out, "{}", signal.hooks.join(", "));
+    }
+    writeln!(
+        out,
+        "blind to: {} ({})",
+        signal.loses.as_deref().unwrap_or_default(),
+        signal.reason.as_deref().unwrap_or("unknown")
+    )
+}
+
+fn write_programs(out: &mut String, check: &Check) -> fmt::Result {
+    writeln!(
+        out,
+        "\n      {:<24} {:>8} {:>13} {:>11} {:>13}",
+        "program", "hits", "instructions", "translated", "machine code"
+    )?;
+    for program in &check.programs {
+        writeln!(
+            out,
+            "      {:<24} {:>8} {:>13} {:>9} B {:>11} B",
+            program.program,
+            known(program.hits),
+            known(program.verified_instructions),
+            known(program.translated_bytes),
+            program.jited_bytes,
+        )?;
+    }
+    Ok(())
+}
+
+/// The number, or a dash where it is unknown.
+fn known(number: Option<impl ToString>) -> String {
+    number.map_or("–".to_owned(), |number| number.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        cli::doctor::check::{HookCheck, ProgramCheck},
+        kernel::inspect::Inspected,
+        plan::Plan,
+    };
+
+    #[test]
+    fn a_line_per_signal_and_program() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernels/5.10.json");
+        let host = Inspected::from_file(&path).unwrap();
+        let plan = Plan::new(&host);
+        let mut diagnosis = Diagnosis::new(&plan, &host, false, false);
+        let planned = render(&diagnosis);
+        let signals = diagnosis.coverage.len();
+        assert_eq!(planned.lines().count(), 1 + diagnosis.obstacles.len() + signals, "{planned}");
+        let hook = |hook: &str, hits| HookCheck {
+            signal: "collapse",
+            hook: hook.to_owned(),
+            programs: vec!["collapse", "collapse_end"],
+            attached: true,
+            reason: None,
+            hits: Some(hits),
+        };
+        diagnosis.check = Some(Check {
+            watched_ns: 1_000_000_000,
+            hooks: vec![hook("a", 3), hook("b", 3)],
+            programs: vec![ProgramCheck {
+                program: "collapse".to_owned(),
+                hits: Some(3),
+                verified_instructions: None,
+                translated_bytes: Some(800),
+                jited_bytes: 512,
+            }],
+        });
+        let tried = render(&diagnosis);
+        let line = |start: &str| tried.lines().find(|line| line.trim().starts_with(start));
+        assert!(line("ok  collapse ").unwrap().contains("       3  kprobe"), "{tried}");
+        assert!(line("--  gauges ").unwrap().contains("       –  blind to"), "{tried}");
+        assert!(line("collapse ").unwrap().ends_with("3             –       800 B         512 B"));
+    }
+}

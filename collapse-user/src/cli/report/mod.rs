@@ -1,0 +1,84 @@
+//! `collapse report`
+
+mod args;
+mod demands;
+mod outputs;
+
+pub(super) use args::ReportArgs;
+
+use super::{
+    record::RecordingSink,
+    replay::{Replayed, replay},
+    session::Session,
+    window,
+};
+use crate::{
+    exit::{Exit, Failure},
+    report::{CheckKind, CommandReport, Report, State, checks},
+    source::recording::Limits,
+};
+use demands::Demands;
+use outputs::Outputs;
+
+pub(super) fn run(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+    let demands = Demands::read(args)?;
+    let mut outputs = Outputs::open(&args.format, &args.output)?;
+    let (mut report, exit, recorded) = match &args.from {
+        Some(path) => {
+            let Replayed { kernel, model, coverage, command, exit } = replay(path, &mut ())?;
+            let command = command.map(CommandReport::from);
+            (Report::of_recording(&model, &coverage, kernel, command), exit, Ok(()))
+        }
+        None => window::runtime()?.block_on(live(args, ebpf_log, &outputs))?,
+    };
+    report.select(&args.vm);
+    demands.check(&mut report)?;
+    let written = outputs.write(&report).and(recorded);
+    if !outputs.show_text() {
+        for check in checks(&report).iter().filter(|check| check.state == State::Failed) {
+            // The command speaks for itself.
+            if check.kind != CheckKind::Command {
+                eprintln!("collapse: {}", check.line());
+            }
+        }
+    }
+    verdict(exit, &report, written)
+}
+
+/// What is happening now, how the command ended, and whether it could be recorded.
+async fn live(
+    args: &ReportArgs,
+    ebpf_log: bool,
+    outputs: &Outputs,
+) -> Result<(Report, Exit, Result<(), Failure>), Failure> {
+    let sink = RecordingSink::maker(args.record.clone(), Limits::default())?;
+    let mut session = Session::start_with(ebpf_log, sink)?;
+    let keeps_stdout = outputs.spare_stdout();
+    let command = window::watch(&mut session, args.duration, &args.command, keeps_stdout).await?;
+    let recorded = session.finish(command.as_ref());
+    let exit = command
+        .as_ref()
+        .map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal));
+    let command = command.map(CommandReport::from);
+    let report = Report::new(&session.model, session.coverage(), &session.host, command);
+    Ok((report, exit, recorded))
+}
+
+/// How to end: the command's failure comes first, as if it had been run without us.
+fn verdict(exit: Exit, report: &Report, written: Result<(), Failure>) -> Result<Exit, Failure> {
+    let failed = exit.code() != Exit::Ok.code();
+    match written {
+        Err(failure) if failed => {
+            eprintln!("collapse: {failure}");
+            Ok(exit)
+        }
+        Err(failure) => Err(failure),
+        Ok(()) if failed => Ok(exit),
+        Ok(()) if !report.is_within_budget() => Ok(Exit::Budget),
+        Ok(()) if !report.is_covered() => Ok(Exit::Coverage),
+        Ok(()) => Ok(exit),
+    }
+}
+
+#[cfg(test)]
+mod tests;

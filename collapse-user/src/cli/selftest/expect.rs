@@ -1,0 +1,281 @@
+//! What a correct report says of the test guest. Pure: it follows from facts about the kernel and
+//! from the guest's own account.
+
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use serde_json::{Value, json};
+
+use super::guest::{Account, FRAMES, REGIONS, SLOT};
+use crate::{
+    kernel::inspect::Inspected,
+    plan::{Coverage, Hook, Mmu},
+};
+
+/// What the expectations depend on.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The MMU that the guest used.
+    pub mmu: Mmu,
+    /// Whether huge pages are split when dirty logging goes on, where the MMU can.
+    pub eager_page_split: bool,
+    /// Whether the CPU logs dirty pages, which saves write-protection.
+    pub pml: bool,
+    /// Whether the collapse routine rebuilds huge pages in place, where the MMU can.
+    pub rebuilds: bool,
+    /// What is not seen on this kernel, and why.
+    pub unseen: BTreeMap<&'static str, String>,
+    /// Events that are known to be missed, because the kernel skipped programs.
+    pub missed: u64,
+}
+
+impl Facts {
+    /// From what is known about the kernel and from how it is watched.
+    pub fn new(host: &Inspected, coverage: &Coverage, missed: u64) -> Self {
+        let hooks = coverage
+            .signals
+            .iter()
+            .filter(|status| status.signal.name == "collapse")
+            .flat_map(|status| status.way.into_iter().flatten());
+        let rebuilds = hooks
+            .into_iter()
+            .any(|hook| matches!(hook, Hook::Pair { function: "kvm_mmu_recover_huge_pages", .. }));
+        let reason = |status: &crate::plan::SignalStatus| status.reason.clone().unwrap_or_default();
+        let mut unseen: BTreeMap<_, _> =
+            coverage.missing().map(|status| (status.signal.name, reason(status))).collect();
+        for field in ["kvm.debugfs_dentry", "dentry.d_name.name"] {
+            if host.offset(field).is_none() {
+                unseen.insert("fd", format!("the place of {field} is not known"));
+            }
+        }
+        Self {
+            mmu: coverage.mmu,
+            eager_page_split: host.kvm.eager_page_split == Ok(true),
+            pml: host.kvm.pml == Ok(true),
+            rebuilds,
+            unseen,
+            missed,
+        }
+    }
+}
+
+/// One thing to compare.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Its key in every output.
+    pub name: &'static str,
+    /// JSON pointers into the VM's report; what they point to is added up.
+    pub paths: Vec<&'static str>,
+    /// What is right.
+    pub want: Want,
+}
+
+/// What a value should be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Want {
+    /// A count in a range.
+    Count(RangeInclusive<u64>),
+    /// This value.
+    Is(Value),
+    /// Nothing is expected; says why.
+    Skip(String),
+}
+
+/// All checks, in the order of the output.
+pub fn expect(facts: &Facts, account: &Account) -> Vec<Check> {
+    let mut table = Table { facts, checks: Vec::new() };
+    table.identity(account);
+    table.dirty_logging();
+    table.leaves(account);
+    table.faults(account);
+    table.collapse(account);
+    table.recoveries();
+    table.trust();
+    table.checks
+}
+
+struct Table<'a> {
+    facts: &'a Facts,
+    checks: Vec<Check>,
+}
+
+impl Table<'_> {
+    fn identity(&mut self, account: &Account) {
+        self.is("vm_created", "/created", &["vm_created"], true);
+        self.is("vm_pid", "/pid", &["vm_list"], account.pid);
+        self.is("vm_tid", "/tid", &["vm_list"], account.tid);
+        self.is("vm_fd", "/fd", &["vm_list", "fd"], account.fd);
+        self.is("vm_name", "/name", &["vm_list"], account.name.as_str());
+        self.is("vm_destroyed", "/gone", &["vm_destroyed"], true);
+    }
+
+    fn dirty_logging(&mut self) {
+        let changes = self.facts.mmu.essential_signal();
+        self.is("log_on", "/log_on", &["dirty_logging"], 1);
+        self.is("log_off", "/log_off", &["dirty_logging"], 1);
+        if self.facts.pml {
+            return self.skip("write_protects", "the CPU logs dirty pages (PML)");
+        }
+        let [split, whole] = ["/write_protects/by_level/4k", "/write_protects/by_level/2m"];
+        let at_start = if self.splits_eagerly() { FRAMES } else { REGIONS };
+        self.count("write_protects", &[split, whole], &[changes], at_start + FRAMES);
+        let log_protect = &["/write_protects/by_cause/log_protect"];
+        self.count("write_protects_by_log_on", log_protect, &[changes, "eager_split"], at_start);
+        let get_log = &["/write_protects/by_cause/get_dirty_log"];
+        self.count("write_protects_by_get_log", get_log, &[changes, "dirty_log_harvest"], FRAMES);
+    }
+
+    /// Huge leaves come, are split and go.
+    fn leaves(&mut self, account: &Account) {
+        let changes = self.facts.mmu.essential_signal();
+        // Where the collapse routine leaves empty page tables behind, the next fault replaces them.
+        let mapped = &["/installs/by_level/2m", "/recoveries/in_place"];
+        self.count("huge_mapped", mapped, &[changes], 3 * REGIONS);
+        self.count("splits", &["/splits/total"], &[changes], REGIONS);
+        let (cause, signal) = if self.splits_eagerly() {
+            ("/splits/by_cause/eager_split", "eager_split")
+        } else {
+            ("/splits/by_cause/guest_fault_logging", "faults")
+        };
+        self.count("splits_by_cause", &[cause], &[changes, signal, "dirty_logging"], REGIONS);
+        let notifier = &["/zaps/by_cause/notifier_clear"];
+        self.count("zaps_by_notifier", notifier, &[changes, "notifier"], REGIONS);
+        let last = account.pages().map(|pages| pages.small + pages.huge + pages.gib);
+        let teardown = last.map_or(REGIONS..=u64::MAX, |last| last..=last);
+        let zaps = FRAMES + REGIONS;
+        self.range("zaps", &["/zaps/total"], &[changes], plus(&teardown, zaps));
+        let by_teardown = &["/zaps/by_cause/teardown"];
+        self.range("zaps_by_teardown", by_teardown, &[changes, "vm_destroyed"], teardown);
+    }
+
+    fn faults(&mut self, account: &Account) {
+        let logged = account.place("log_on").zip(account.place("log_off"));
+        let logged = |at| logged.is_some_and(|(on, off)| (on..off).contains(&at));
+        let all = |_| true;
+        // Where KVM does not count, each region needs a fault when it is touched first and after the
+        // loss of the host's memory.
+        let least = 2 * REGIONS..=u64::MAX;
+        let faults = account.faults("taken", all).map_or(least, |n| n..=n);
+        self.range("faults", &["/faults/total"], &["faults"], faults.clone());
+        let while_logging = account.faults("taken", logged).map_or(0..=*faults.end(), |n| n..=n);
+        let logging = &["/faults/while_logging"];
+        self.range("faults_while_logging", logging, &["faults", "dirty_logging"], while_logging);
+        let fast = account.faults("fast", all).map_or(0..=*faults.end(), |n| n..=n);
+        self.range("fast_faults", &["/faults/fast"], &["faults", "fast_faults"], fast);
+    }
+
+    fn collapse(&mut self, account: &Account) {
+        let changes = self.facts.mmu.essential_signal();
+        let collapse: &[_] = &["collapse"];
+        self.is("collapse_runs", "/collapse_runs", collapse, 1);
+        self.is("collapse_slot", "/collapse_spans/0/slot/id", collapse, SLOT);
+        self.is("collapse_gfn", "/collapse_spans/0/slot/base_gfn", collapse, account.base_gfn);
+        self.is("collapse_frames", "/collapse_spans/0/slot/npages", collapse, FRAMES);
+        let both: &[_] = &["collapse", changes];
+        self.count("collapse_zaps", &["/zaps/by_cause/collapse"], both, FRAMES);
+        self.count("collapse_run_zaps", &["/collapse_spans/0/zapped_4k"], both, FRAMES);
+        let recovered = if self.rebuilds() { REGIONS } else { 0 };
+        self.count("collapse_recoveries", &["/collapse_spans/0/recovered"], both, recovered);
+        let races = &["/collapse_spans/0/race/installs_4k", "/collapse_spans/0/race/installs_2m"];
+        self.count("collapse_races", races, &["collapse", changes, "dirty_logging"], 0);
+        let log_off = account.place("log_off").map(|at| &account.phases[at].interval);
+        let log_off = log_off.and_then(|phase| phase.pages_before.zip(phase.pages_after));
+        if let Some((before, after)) = log_off {
+            let both: &[_] = &["collapse", "gauges"];
+            self.is(
+                "collapse_gauges_before",
+                "/collapse_spans/0/pages_before",
+                both,
+                json!(before),
+            );
+            self.is("collapse_gauges_after", "/collapse_spans/0/pages_after", both, json!(after));
+        }
+    }
+
+    /// Every region loses its huge leaf twice: to dirty logging, and to the host.
+    fn recoveries(&mut self) {
+        let changes = self.facts.mmu.essential_signal();
+        let seen: &[_] = &[changes, "shadow_installs"];
+        self.count("regions_lost", &["/regions/lost"], seen, 2 * REGIONS);
+        self.count("recoveries", &["/recoveries/total"], seen, 2 * REGIONS);
+        let in_place = match (self.rebuilds(), self.facts.mmu) {
+            (true, _) => REGIONS..=REGIONS,
+            // Empty page tables that the collapse routine left behind are replaced at the next fault;
+            // whether it leaves them cannot be told from outside.
+            (false, Mmu::Tdp) => 0..=REGIONS,
+            (false, _) => 0..=0,
+        };
+        self.range("recoveries_in_place", &["/recoveries/in_place"], seen, in_place);
+    }
+
+    fn trust(&mut self) {
+        let unknown = &[
+            "/splits/by_cause/unknown",
+            "/zaps/by_cause/unknown",
+            "/installs/by_cause/unknown",
+            "/write_protects/by_cause/unknown",
+        ];
+        self.count("without_cause", unknown, &[], 0);
+        if self.facts.missed > 0 {
+            self.skip("residual", "events are known to be missed");
+        } else {
+            let zero = json!({"4k": 0, "2m": 0, "1g": 0});
+            self.is("residual", "/pages/residual", &["gauges"], zero);
+        }
+        self.count("lost", &["/lost"], &[], 0);
+        if self.facts.missed > 0 {
+            let why = format!("the kernel skipped programs {} times, counted", self.facts.missed);
+            self.skip("missed", &why);
+        }
+    }
+
+    fn splits_eagerly(&self) -> bool {
+        self.facts.eager_page_split && self.facts.mmu == Mmu::Tdp
+    }
+
+    fn rebuilds(&self) -> bool {
+        self.facts.rebuilds && self.facts.mmu == Mmu::Tdp
+    }
+
+    fn count(&mut self, name: &'static str, paths: &[&'static str], needs: &[&str], n: u64) {
+        self.range(name, paths, needs, n..=n);
+    }
+
+    /// A count of events; what is known to be missed may be missing.
+    fn range(
+        &mut self,
+        name: &'static str,
+        paths: &[&'static str],
+        needs: &[&str],
+        range: RangeInclusive<u64>,
+    ) {
+        let least = range.start().saturating_sub(self.facts.missed);
+        self.add(name, paths, needs, Want::Count(least..=*range.end()));
+    }
+
+    fn is(
+        &mut self,
+        name: &'static str,
+        path: &'static str,
+        needs: &[&str],
+        value: impl Into<Value>,
+    ) {
+        self.add(name, &[path], needs, Want::Is(value.into()));
+    }
+
+    fn skip(&mut self, name: &'static str, why: &str) {
+        self.add(name, &[], &[], Want::Skip(why.to_owned()));
+    }
+
+    fn add(&mut self, name: &'static str, paths: &[&'static str], needs: &[&str], want: Want) {
+        let unseen = needs.iter().find_map(|need| Some((need, self.facts.unseen.get(need)?)));
+        let want = match unseen {
+            Some((signal, why)) => Want::Skip(format!("{signal} is not seen: {why}")),
+            None => want,
+        };
+        self.checks.push(Check { name, paths: paths.to_vec(), want });
+    }
+}
+
+fn plus(range: &RangeInclusive<u64>, n: u64) -> RangeInclusive<u64> {
+    range.start().saturating_add(n)..=range.end().saturating_add(n)
+}

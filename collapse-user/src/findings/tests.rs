@@ -1,0 +1,181 @@
+use collapse_common::{
+    Cause, Transition,
+    abi::{LOG_DIRTY_PAGES, VmKey},
+    counter::{COUNTERS, index},
+};
+
+use super::*;
+use crate::{
+    model::Model,
+    source::{Batch, Change, Collapse, Event, EventKind, Slot, SlotChange},
+};
+
+const S: u64 = 1_000_000_000;
+const KEY: VmKey = VmKey { kvm: 1, born: 1 };
+
+/// A VM with one slot of 32 regions.
+struct Bench {
+    model: Model,
+    now: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut bench = Self { model: Model::default(), now: S };
+        bench.apply(Vec::new(), Vec::new());
+        bench
+    }
+
+    fn apply(&mut self, events: Vec<EventKind>, counts: Vec<(Cause, Transition, u32, u64)>) {
+        let (from, at) = (self.now, self.now + S);
+        let event = |(n, kind)| Event { ts: from + n, vm: KEY, tid: 1, kind };
+        let events = (1..).zip(events).map(event).collect();
+        let row = |(cause, transition, level, n)| {
+            let mut row = Box::new([0; COUNTERS]);
+            row[index(transition, level)] = n;
+            (KEY, cause, row)
+        };
+        let rows = counts.into_iter().map(row).collect();
+        self.model.apply(Batch { at, settled: true, events, rows, ..Batch::default() });
+        self.now = at;
+    }
+
+    fn logging(&mut self, on: bool) {
+        let flags = if on { LOG_DIRTY_PAGES } else { 0 };
+        let change = if on { SlotChange::LogOn } else { SlotChange::LogOff };
+        self.apply(vec![EventKind::SlotChanged { slot: slot(flags), change, logging: on }], vec![]);
+    }
+
+    fn change(&mut self, cause: Cause, transition: Transition, level: u32, count: u32) {
+        self.apply(vec![change(cause, transition, level, count)], vec![]);
+    }
+
+    fn collapse(&mut self) {
+        self.apply(vec![collapse()], vec![]);
+    }
+
+    /// Names of what is found so many seconds later.
+    fn found(&self, seconds: u64) -> Vec<&'static str> {
+        let vm = &self.model.vms[&KEY];
+        let found = findings(vm, Mmu::Tdp, self.now + seconds * S, &Thresholds::default());
+        found.into_iter().map(|finding| finding.name).collect()
+    }
+
+    /// A failed migration, up to the end of the collapse routine.
+    fn failed_migration() -> Self {
+        let mut bench = Self::new();
+        bench.logging(true);
+        bench.change(Cause::EagerSplit, Transition::Split, 2, 32);
+        bench.logging(false);
+        bench.change(Cause::Collapse, Transition::Zap, 1, 32 * 512);
+        bench.collapse();
+        bench
+    }
+}
+
+fn slot(flags: u32) -> Slot {
+    Slot { id: 1, as_id: 0, base_gfn: 0, npages: 16384, flags }
+}
+
+fn change(cause: Cause, transition: Transition, level: u32, count: u32) -> EventKind {
+    EventKind::Change(Change {
+        cause,
+        transition,
+        level,
+        as_id: 0,
+        gfn: 0,
+        count,
+        read_only: false,
+    })
+}
+
+fn collapse() -> EventKind {
+    EventKind::Collapse(Collapse {
+        slot: slot(0),
+        start: 0,
+        pages_before: None,
+        pages_after: None,
+        yields: None,
+    })
+}
+
+#[test]
+fn dirty_logging_for_long() {
+    let mut bench = Bench::new();
+    bench.logging(true);
+    assert_eq!(bench.found(500), [""; 0]);
+    assert_eq!(bench.found(700), ["dirty_logging_on_for_long"]);
+    bench.logging(false);
+    bench.collapse();
+    assert_eq!(bench.found(700), [""; 0]);
+}
+
+#[test]
+fn regions_that_stay_small() {
+    let mut bench = Bench::failed_migration();
+    // Not touched since is no failure.
+    assert_eq!(bench.found(60), [""; 0]);
+    bench.change(Cause::GuestFault, Transition::Install, 1, 8 * 512);
+    assert_eq!(bench.found(1), [""; 0]);
+    assert_eq!(bench.found(60), ["regions_stuck_small"]);
+    bench.change(Cause::NotifierThp, Transition::Zap, 1, 8 * 512);
+    bench.change(Cause::GuestFault, Transition::Install, 2, 32);
+    assert_eq!(bench.found(60), [""; 0]);
+}
+
+#[test]
+fn splits_by_guest_faults() {
+    let splits = |cause, n| {
+        let mut bench = Bench::new();
+        bench.apply(vec![], vec![(cause, Transition::Split, 2, n)]);
+        bench.found(0)
+    };
+    assert_eq!(splits(Cause::LoggedFault, 32), ["eager_split_off"]);
+    assert_eq!(splits(Cause::LoggedFault, 7), [""; 0]);
+    assert_eq!(splits(Cause::EagerSplit, 32), [""; 0]);
+    assert_eq!(splits(Cause::GuestFault, 32), ["split_by_nx"]);
+}
+
+#[test]
+fn the_rmap_mmu_always_splits_at_faults() {
+    let mut bench = Bench::new();
+    bench.apply(vec![], vec![(Cause::LoggedFault, Transition::SplitRelink, 2, 32)]);
+    let vm = &bench.model.vms[&KEY];
+    assert_eq!(findings(vm, Mmu::Rmap, bench.now, &Thresholds::default()), []);
+}
+
+#[test]
+fn zaps_by_the_nx_worker() {
+    let mut bench = Bench::new();
+    bench.apply(vec![], vec![(Cause::NxRecovery, Transition::Zap, 1, 40)]);
+    assert_eq!(bench.found(0), ["split_by_nx"]);
+}
+
+#[test]
+fn recovered_write_protected() {
+    let recovered = |transition| {
+        let mut bench = Bench::new();
+        bench.logging(true);
+        bench.change(Cause::EagerSplit, Transition::Split, 2, 32);
+        bench.logging(false);
+        bench.change(Cause::Collapse, transition, 2, 32);
+        bench.collapse();
+        bench.found(60)
+    };
+    assert_eq!(recovered(Transition::RecoverReadOnly), ["recovered_read_only"]);
+    assert_eq!(recovered(Transition::Recover), [""; 0]);
+}
+
+#[test]
+fn small_pages_behind_the_routines_back() {
+    let raced = |count| {
+        let mut bench = Bench::new();
+        bench.logging(true);
+        bench.logging(false);
+        bench.change(Cause::RacingFault, Transition::Install, 1, count);
+        bench.collapse();
+        bench.found(0)
+    };
+    assert_eq!(raced(600), ["collapse_raced"]);
+    assert_eq!(raced(10), [""; 0]);
+}

@@ -1,0 +1,189 @@
+//! What is in the way of measuring, and how to get it out of it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::kernel::inspect::{Capability, Inspected, Lockdown, ModuleState};
+
+/// What loading and attaching depend on.
+const NEEDED: [Capability; 2] = [Capability::Bpf, Capability::Perfmon];
+
+/// What reading the kernel's files and those of other users' processes depends on.
+const HELPFUL: [Capability; 3] =
+    [Capability::DacReadSearch, Capability::SysPtrace, Capability::Syslog];
+
+/// Something in the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Obstacle {
+    /// Whether nothing at all can be measured because of it.
+    pub fatal: bool,
+    /// What it is.
+    pub what: String,
+    /// A command that removes it, or what else would.
+    pub remedy: String,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.remedy)
+    }
+}
+
+/// Everything in the way, in the order in which a person would have to deal with it: what makes
+/// measuring impossible first.
+pub fn obstacles(host: &Inspected) -> Vec<Obstacle> {
+    let fatal = [privileges, machine, kvm, lockdown, types, tracefs, kprobes];
+    let lesser = [capabilities, addresses, module_types];
+    let found = |checks: &[Check], fatal| {
+        let found = checks.iter().filter_map(|check| check(host));
+        found.map(|(what, remedy)| Obstacle { fatal, what, remedy }).collect::<Vec<_>>()
+    };
+    [found(&fatal, true), found(&lesser, false)].concat()
+}
+
+/// Looks for one obstacle; what it is, and what removes it.
+type Check = fn(&Inspected) -> Option<(String, String)>;
+
+fn privileges(host: &Inspected) -> Option<(String, String)> {
+    let privileges = &host.privileges;
+    let missing: Vec<_> = match &privileges.effective {
+        Ok(_) => NEEDED.into_iter().filter(|capability| !privileges.has(*capability)).collect(),
+        Err(_) if privileges.is_root() => Vec::new(),
+        Err(_) => NEEDED.to_vec(),
+    };
+    if missing.is_empty() {
+        return None;
+    }
+    let remedy = if privileges.is_root() {
+        format!("give the container or service {}", names(&missing))
+    } else {
+        "run as root (sudo collapse …)".to_owned()
+    };
+    Some(("not permitted".to_owned(), remedy))
+}
+
+fn machine(host: &Inspected) -> Option<(String, String)> {
+    (host.machine != "x86_64")
+        .then(|| (format!("this is {}", host.machine), "only x86_64 is supported".to_owned()))
+}
+
+fn kvm(host: &Inspected) -> Option<(String, String)> {
+    let absent = [host.kvm.core, host.kvm.vendor_state].contains(&ModuleState::Absent);
+    let remedy = "load it with `modprobe kvm_amd` or `modprobe kvm_intel`";
+    absent.then(|| (NO_KVM.to_owned(), remedy.to_owned()))
+}
+
+/// Neither of KVM's two modules can do without the other.
+pub const NO_KVM: &str = "KVM is not loaded";
+
+fn lockdown(host: &Inspected) -> Option<(String, String)> {
+    (host.lockdown == Ok(Lockdown::Confidentiality)).then(|| {
+        let what = "the kernel is locked down (confidentiality), and lets nobody read its memory";
+        (what.to_owned(), "boot with lockdown=integrity".to_owned())
+    })
+}
+
+fn types(host: &Inspected) -> Option<(String, String)> {
+    let why = host.vmlinux_btf.as_ref().err()?;
+    let remedy = "a kernel built with CONFIG_DEBUG_INFO_BTF is needed".to_owned();
+    Some((format!("the kernel does not describe its types ({why})"), remedy))
+}
+
+fn tracefs(host: &Inspected) -> Option<(String, String)> {
+    let why = host.tracefs.as_ref().err()?;
+    let remedy = "mount it with `mount -t tracefs tracefs /sys/kernel/tracing`".to_owned();
+    Some((format!("tracefs is not to be had ({why})"), remedy))
+}
+
+fn kprobes(host: &Inspected) -> Option<(String, String)> {
+    let remedy = "a kernel built with CONFIG_KPROBES is needed, and \
+                  /sys/kernel/debug/kprobes/enabled must be 1";
+    (host.kprobes != Ok(true)).then(|| ("kprobes are not to be had".to_owned(), remedy.to_owned()))
+}
+
+fn capabilities(host: &Inspected) -> Option<(String, String)> {
+    let privileges = &host.privileges;
+    privileges.effective.as_ref().ok()?;
+    let missing: Vec<_> =
+        HELPFUL.into_iter().filter(|capability| !privileges.has(*capability)).collect();
+    let what = format!("{} missing, for kernel addresses and names of VMs", names(&missing));
+    (!missing.is_empty()).then(|| (what, "run as root (sudo collapse …)".to_owned()))
+}
+
+fn addresses(host: &Inspected) -> Option<(String, String)> {
+    let hidden = host.symbols.as_ref().ok()?.values().any(|symbol| symbol.address == 0);
+    let setting = host.kptr_restrict.as_ref().ok().filter(|setting| hidden && **setting > 1)?;
+    let what = format!("kernel addresses are hidden (kernel.kptr_restrict is {setting})");
+    Some((what, "`sysctl -w kernel.kptr_restrict=1`".to_owned()))
+}
+
+fn module_types(host: &Inspected) -> Option<(String, String)> {
+    let why = host.kvm_btf.as_ref().err().filter(|_| host.kvm.core == ModuleState::Loaded)?;
+    let remedy =
+        "a kernel from 5.11 on, built with CONFIG_DEBUG_INFO_BTF_MODULES, is needed".to_owned();
+    Some((format!("KVM does not describe its types ({why})"), remedy))
+}
+
+fn names(capabilities: &[Capability]) -> String {
+    capabilities.iter().map(|capability| capability.name()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::kernel::inspect::Unknown;
+
+    fn host(change: impl Fn(&mut Inspected)) -> Vec<Obstacle> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernels/6.12.json");
+        let mut host = Inspected::from_file(&path).unwrap();
+        change(&mut host);
+        obstacles(&host)
+    }
+
+    fn fatal(found: &[Obstacle]) -> Vec<String> {
+        found.iter().filter(|found| found.fatal).map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn nothing_is_in_the_way_of_root() {
+        assert_eq!(host(|_| ()), []);
+    }
+
+    #[test]
+    fn who_may_not_is_told_how() {
+        let user = host(|host| {
+            host.privileges.euid = Ok(1000);
+            host.privileges.effective = Ok([Capability::Bpf].into());
+        });
+        assert_eq!(fatal(&user), ["not permitted: run as root (sudo collapse …)"]);
+        let container = host(|host| host.privileges.effective = Ok([Capability::Bpf].into()));
+        assert_eq!(fatal(&container), ["not permitted: give the container or service CAP_PERFMON"]);
+        let unknown = host(|host| host.privileges.effective = Err(Unknown::Absent("x".into())));
+        assert_eq!(unknown, []);
+    }
+
+    #[test]
+    fn half_of_kvm_is_no_kvm() {
+        let found = host(|host| host.kvm.vendor_state = ModuleState::Absent);
+        assert!(fatal(&found)[0].starts_with(NO_KVM), "{found:?}");
+    }
+
+    #[test]
+    fn hidden_addresses_are_no_reason_to_stop() {
+        let found = host(|host| {
+            host.kptr_restrict = Ok(2);
+            host.symbols.iter_mut().flat_map(|all| all.values_mut()).for_each(|s| s.address = 0);
+        });
+        assert_eq!(fatal(&found), [""; 0]);
+        assert!(found[0].remedy.contains("kptr_restrict=1"), "{found:?}");
+    }
+
+    #[test]
+    fn lockdown_is_named() {
+        let found = host(|host| host.lockdown = Ok(Lockdown::Confidentiality));
+        assert!(fatal(&found)[0].contains("lockdown=integrity"), "{found:?}");
+    }
+}

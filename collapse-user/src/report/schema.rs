@@ -1,0 +1,30 @@
+//! The JSON Schema of a report.
+
+use schemars::{Schema, generate::SchemaSettings, transform::transform_subschemas};
+
+use super::{Report, SCHEMA};
+
+/// The schema, with definitions of its own for what is used more than once.
+pub fn schema() -> Schema {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = settings.into_generator().into_root_schema_for::<Report>();
+    say_null(&mut schema);
+    schema.insert("$id".to_owned(), format!("urn:{}", SCHEMA.replace('/', ":")).into());
+    schema.insert("title".to_owned(), SCHEMA.into());
+    schema
+}
+
+/// Descriptions are written for readers of the source.
+fn say_null(schema: &mut Schema) {
+    if let Some(serde_json::Value::String(text)) = schema.get_mut("description") {
+        *text = text.replace("`None`", "null");
+    }
+    transform_subschemas(&mut (say_null as fn(&mut Schema)), schema);
+}
+
+/// The schema with everything in its place, for walking along.
+pub(crate) fn inlined() -> Schema {
+    let mut settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.inline_subschemas = true;
+    settings.into_generator().into_root_schema_for::<Report>()
+}

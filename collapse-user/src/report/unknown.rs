@@ -1,0 +1,53 @@
+//! Why what is null in a VM's report is not known.
+
+use std::collections::BTreeMap;
+
+use super::{VmReport, keys::Name};
+use crate::plan::Coverage;
+
+/// Signals, and what is null without them.
+const SIGNALS: [(&str, &[&str]); 8] = [
+    ("gauges", &["pages"]),
+    ("faults", &["faults", "racing"]),
+    ("fast_faults", &["faults.fast", "faults.fast_huge", "racing.fast"]),
+    ("fault_latency", &["latency", "stall", "racing.unresolved"]),
+    ("drop_spte", &["drop_spte_calls"]),
+    ("dirty_logging", &["dirty_logging", "log_on", "log_off", "episode_count", "episodes"]),
+    ("collapse", &["collapse_runs"]),
+    ("lock_yields", &["collapse_spans.yields"]),
+];
+
+/// Paths and reasons. A path stands for all below it.
+pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
+    let mut unknown = BTreeMap::new();
+    let unseen = coverage.missing().flat_map(|status| {
+        let name = status.signal.name;
+        let reason = status.reason.as_deref().unwrap_or("not attached");
+        let paths = SIGNALS.iter().filter(move |(signal, _)| *signal == name);
+        paths
+            .flat_map(|(_, paths)| *paths)
+            .map(move |path| (*path, format!("{name} is not seen: {reason}")))
+    });
+    unknown.extend(unseen.map(|(path, reason)| (path.into(), reason)));
+    let mut tell = |path: &'static str, is_unknown: bool, reason: &str| {
+        if is_unknown {
+            unknown.entry(path.into()).or_insert_with(|| reason.to_owned());
+        }
+    };
+    let process = "the process behind it is not known";
+    for (path, is_unknown) in
+        [("pid", vm.pid.is_none()), ("tid", vm.tid.is_none()), ("name", vm.name.is_none())]
+    {
+        tell(path, is_unknown, process);
+    }
+    tell("pages", vm.pages.residual.is_none(), "KVM's gauges were not read at both ends");
+    tell("recovery_rate", vm.recovery_rate.is_none(), "no region lost its huge leaf");
+    let touched = "no region that lost its huge leaf was touched since";
+    tell("recovery_rate_touched", vm.recovery_rate_touched.is_none(), touched);
+    let refaulted = "nothing was mapped again where it had been zapped";
+    tell("time_to_refault", vm.time_to_refault.count == 0, refaulted);
+    tell("time_to_recover", vm.time_to_recover.count == 0, "no region got its huge leaf back");
+    let faults = vm.latency.as_ref().is_some_and(|latency| latency.total.count == 0);
+    tell("latency.total", faults, "no guest fault was timed");
+    unknown
+}

@@ -1,0 +1,267 @@
+//! The dashboard's state, and its answers to keys.
+
+use std::time::Duration;
+
+use collapse_common::abi::VmKey;
+use ratatui::{
+    buffer::Buffer,
+    crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
+    layout::Rect,
+};
+
+use super::{
+    frame,
+    keys::{self, Command, View},
+    nav::Nav,
+    scene::{Facts, Scene},
+    theme::Theme,
+    views::{self, map, overview},
+};
+use crate::{
+    model::{Model, Vm},
+    plan::Coverage,
+};
+
+/// Lines that a page has.
+const PAGE: isize = 10;
+
+/// The shortest and the longest time that charts show, ns.
+const SPANS: (u64, u64) = (15_000_000_000, 3 * 86_400_000_000_000);
+
+/// The shortest and the longest time between refreshes.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(125), Duration::from_mins(1));
+
+/// What goes on.
+#[derive(Clone, Copy)]
+pub struct Live<'a> {
+    /// Everything known.
+    pub model: &'a Model,
+    /// What is seen.
+    pub coverage: &'a Coverage,
+    /// The machine.
+    pub facts: &'a Facts,
+}
+
+/// What a key asks of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To draw.
+    Draw,
+    /// To end.
+    Quit,
+    /// To stop, with the terminal as it was.
+    Suspend,
+}
+
+/// What the user chose.
+pub struct App {
+    pub(super) theme: Theme,
+    interval: Duration,
+    nav: Nav,
+    /// The model when the view was frozen.
+    frozen: Option<Box<Model>>,
+}
+
+impl App {
+    /// A new one, refreshed at an interval.
+    pub fn new(theme: Theme, interval: Duration) -> Self {
+        Self { theme, interval, nav: Nav::default(), frozen: None }
+    }
+
+    /// Time between refreshes.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Draws all of it.
+    pub fn draw(&self, buf: &mut Buffer, area: Rect, live: &Live) {
+        frame::draw(buf, area, &self.scene(live), &self.nav, self.frozen.is_some());
+    }
+
+    /// Answers a key.
+    pub fn handle(&mut self, key: KeyEvent, live: &Live) -> Reply {
+        if key.kind == KeyEventKind::Release {
+            return Reply::Draw;
+        }
+        if self.nav.typing && !key.modifiers.contains(KeyModifiers::CONTROL) {
+            self.typed(key.code);
+            return Reply::Draw;
+        }
+        match keys::command(key) {
+            Some(Command::Quit) => Reply::Quit,
+            Some(Command::Suspend) => Reply::Suspend,
+            Some(command) => {
+                self.act(command, live);
+                Reply::Draw
+            }
+            None => Reply::Draw,
+        }
+    }
+
+    fn scene<'a>(&'a self, live: &Live<'a>) -> Scene<'a> {
+        let model = self.frozen.as_deref().unwrap_or(live.model);
+        let first = model.history.first().map_or(model.now, |sample| sample.at);
+        Scene {
+            model,
+            coverage: live.coverage,
+            facts: live.facts,
+            at: model.now.saturating_sub(self.nav.back).max(first),
+            step: self.interval.as_nanos() as u64,
+            span: self.nav.span,
+            theme: self.theme,
+        }
+    }
+
+    fn typed(&mut self, code: KeyCode) {
+        match code {
+            KeyCode::Char(char) => self.nav.filter.push(char),
+            KeyCode::Backspace => {
+                self.nav.filter.pop();
+            }
+            KeyCode::Enter => self.nav.typing = false,
+            KeyCode::Esc => {
+                self.nav.filter.clear();
+                self.nav.typing = false;
+            }
+            _ => {}
+        }
+        self.nav.line = 0;
+    }
+
+    fn act(&mut self, command: Command, live: &Live) {
+        match command {
+            Command::Go(view) => self.go(view),
+            Command::Help => {
+                self.nav.help = if self.nav.help.is_some() { None } else { Some(0) };
+            }
+            Command::Back => self.back(),
+            Command::Next => self.turn(1),
+            Command::Previous => self.turn(-1),
+            Command::Open => self.open(live),
+            Command::Up => self.step(-1, live),
+            Command::Down => self.step(1, live),
+            Command::PageUp => self.step(-PAGE, live),
+            Command::PageDown => self.step(PAGE, live),
+            Command::First => self.step(isize::MIN, live),
+            Command::Last => self.step(isize::MAX, live),
+            Command::Left => self.sideways(-1, live),
+            Command::Right => self.sideways(1, live),
+            Command::Now => self.nav.back = 0,
+            Command::ZoomIn => self.zoom(true),
+            Command::ZoomOut => self.zoom(false),
+            Command::Sort => self.nav.sort = self.nav.sort.next(),
+            Command::Reverse => self.nav.reversed = !self.nav.reversed,
+            Command::Filter => {
+                self.nav.typing = matches!(self.nav.view, View::Overview | View::Events);
+            }
+            Command::All => self.nav.all = !self.nav.all,
+            Command::Faster => self.interval = (self.interval / 2).max(INTERVALS.0),
+            Command::Slower => self.interval = (self.interval * 2).min(INTERVALS.1),
+            Command::Palette => self.theme = self.theme.toggled(),
+            Command::Pause => {
+                let frozen = self.frozen.take();
+                self.frozen = frozen.is_none().then(|| Box::new(live.model.clone()));
+            }
+            // The caller's.
+            Command::Quit | Command::Suspend => {}
+        }
+    }
+
+    fn go(&mut self, view: View) {
+        self.nav.help = None;
+        if self.nav.view != view {
+            self.nav.view = view;
+            self.nav.line = 0;
+        }
+    }
+
+    fn back(&mut self) {
+        if self.nav.help.is_some() {
+            self.nav.help = None;
+        } else if self.nav.view != View::Overview {
+            self.go(View::Overview);
+        } else {
+            self.nav.filter.clear();
+        }
+    }
+
+    fn turn(&mut self, by: isize) {
+        if self.nav.view == View::Vm {
+            self.nav.tab = self.nav.tab.turned(by);
+            return;
+        }
+        let views = View::ALL.len() as isize;
+        let place = View::ALL.iter().position(|view| *view == self.nav.view).unwrap_or_default();
+        self.go(View::ALL[(place as isize + by).rem_euclid(views) as usize]);
+    }
+
+    fn open(&mut self, live: &Live) {
+        match self.nav.view {
+            View::Overview => {
+                self.nav.vm = overview::selected(&self.scene(live), &self.nav).map(|vm| vm.key);
+                self.go(View::Vm);
+            }
+            View::Findings => {
+                let scene = self.scene(live);
+                self.nav.vm = views::findings::selected(&scene, &self.nav).or(self.nav.vm);
+                self.go(View::Vm);
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves by lines.
+    fn step(&mut self, by: isize, live: &Live) {
+        if let Some(first) = &mut self.nav.help {
+            *first = first.saturating_add_signed(by).min(views::help::LINES);
+            return;
+        }
+        let scene = self.scene(live);
+        match self.nav.view {
+            View::Overview | View::Vm => {
+                let keys: Vec<VmKey> = overview::rows(&scene, &self.nav).map(|vm| vm.key).collect();
+                let chosen = overview::selected(&scene, &self.nav).map(|vm| vm.key);
+                let place = keys.iter().position(|key| Some(*key) == chosen).unwrap_or_default();
+                let place = place.saturating_add_signed(by).min(keys.len().saturating_sub(1));
+                self.nav.vm = keys.get(place).copied();
+            }
+            View::Map => {
+                let vm = overview::selected(&scene, &self.nav);
+                let place = vm.map(|vm| map::moved(vm, &self.nav.map, map::Way::Lines(by)));
+                self.nav.map = place.unwrap_or_default();
+            }
+            _ => {
+                let last = views::lines(&scene, &self.nav).saturating_sub(1);
+                self.nav.line = self.nav.line.saturating_add_signed(by).min(last);
+            }
+        }
+    }
+
+    fn sideways(&mut self, by: isize, live: &Live) {
+        let scene = self.scene(live);
+        if self.nav.view == View::Map {
+            let vm: Option<&Vm> = overview::selected(&scene, &self.nav);
+            let place = vm.map(|vm| map::moved(vm, &self.nav.map, map::Way::Cells(by)));
+            self.nav.map = place.unwrap_or_default();
+            return;
+        }
+        // A tenth of what charts show, but at least one reading.
+        let stride = (scene.span / 10).max(scene.step);
+        let first = scene.model.history.first().map_or(scene.at, |sample| sample.at);
+        let longest = scene.model.now.saturating_sub(first);
+        self.nav.back = if by < 0 {
+            self.nav.back.saturating_add(stride).min(longest)
+        } else {
+            self.nav.back.saturating_sub(stride)
+        };
+    }
+
+    fn zoom(&mut self, closer: bool) {
+        if self.nav.view == View::Map {
+            self.nav.map = self.nav.map.zoomed(closer);
+        } else {
+            let span = if closer { self.nav.span / 2 } else { self.nav.span.saturating_mul(2) };
+            self.nav.span = span.clamp(SPANS.0, SPANS.1);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What is around every view: the first line, the list of views, the status line, help.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{
+    ascii::to_ascii,
+    format,
+    keys::View,
+    nav::Nav,
+    scene::Scene,
+    theme::Role,
+    views::{self, help},
+};
+use crate::{identity::printable, model::Grade};
+
+/// The smallest terminal that a view is drawn in.
+const SMALLEST: (u16, u16) = (20, 5);
+
+/// Draws a frame.
+pub fn draw(buf: &mut Buffer, area: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
+    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+        too_small(buf, area);
+    } else {
+        // Short terminals need the lines for the view.
+        let tabs = u16::from(area.height >= 10);
+        buf.set_line(area.x, area.y, &head(scene), area.width);
+        if tabs > 0 {
+            buf.set_line(area.x, area.y + 1, &views_line(scene, nav, area.width), area.width);
+        }
+        let body = Rect { y: area.y + 1 + tabs, height: area.height - 2 - tabs, ..area };
+        views::draw(buf, body, scene, nav);
+        if let Some(first) = nav.help {
+            help::draw(buf, body, scene, first);
+        }
+        status(buf, Rect { y: area.bottom() - 1, height: 1, ..area }, scene, nav, frozen);
+    }
+    if scene.theme.ascii {
+        to_ascii(buf);
+    }
+}
+
+fn too_small(buf: &mut Buffer, area: Rect) {
+    let (columns, rows) = SMALLEST;
+    let text = format!("too small: needs {columns}x{rows}");
+    let mut rest = text.as_str();
+    for row in area.top()..area.bottom() {
+        let (line, more) = rest.split_at(rest.len().min(usize::from(area.width)));
+        buf.set_string(area.x, row, line, ratatui::style::Style::new());
+        rest = more;
+    }
+}
+
+/// What is watched, and for how long.
+fn head(scene: &Scene) -> Line<'static> {
+    let dim = scene.theme.style(Role::Dim);
+    let model = scene.model;
+    let alive = model.vms.values().filter(|vm| !vm.gone).count();
+    let title = scene.facts.title.as_deref();
+    let title = title.map_or(String::new(), |title| format!("  {}", printable(title.as_bytes())));
+    let vms = if alive == 1 { "1 VM".to_owned() } else { format!("{alive} VMs") };
+    let ended = match model.ended() {
+        0 => String::new(),
+        n => format!(" ({} ended)", format::count(n)),
+    };
+    let rest = format!(
+        "{vms}{ended} · watched for {} · every {} · kernel {} · {}",
+        format::duration(model.window()),
+        every(scene.step),
+        scene.facts.kernel,
+        scene.coverage.mmu.label(),
+    );
+    Line::from(vec![
+        Span::styled(" collapse", scene.theme.style(Role::Title)),
+        Span::raw(title),
+        Span::raw("  "),
+        Span::styled(rest, dim),
+    ])
+}
+
+fn every(ns: u64) -> String {
+    if ns.is_multiple_of(1_000_000_000) {
+        format!("{}s", ns / 1_000_000_000)
+    } else {
+        format!("{}ms", ns / 1_000_000)
+    }
+}
+
+fn views_line(scene: &Scene, nav: &Nav, width: u16) -> Line<'static> {
+    let long: usize = View::ALL.iter().map(|view| view.title().width() + 4).sum();
+    let mut spans = Vec::new();
+    for (view, number) in View::ALL.into_iter().zip(1..) {
+        let current = view == nav.view;
+        let text = if current || usize::from(width) >= long {
+            format!(" {number} {} ", view.title())
+        } else {
+            format!(" {number} ")
+        };
+        let style = if current { scene.theme.selected() } else { scene.theme.style(Role::Dim) };
+        spans.push(Span::styled(text, style));
+        spans.push(Span::raw(" "));
+    }
+    Line::from(spans)
+}
+
+/// What may be wrong, which time is shown, and how to get help. What matters most comes first.
+fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
+    if nav.typing {
+        let line = Line::from(vec![
+            Span::styled(" /", scene.theme.style(Role::Key)),
+            Span::raw(printable(nav.filter.as_bytes())),
+            Span::styled("▏", scene.theme.style(Role::Key)),
+        ]);
+        buf.set_line(at.x, at.y, &line, at.width);
+        return;
+    }
+    let mut parts = trust(scene, at.width < 30);
+    if frozen {
+        parts.insert(0, ("PAUSED".to_owned(), Role::Warn));
+    }
+    if scene.is_past() {
+        let back = format::duration(scene.model.now - scene.at);
+        parts.insert(0, (format!("−{back}"), Role::Warn));
+    }
+    let kept = scene.model.history.first().map_or(0, |first| scene.ago(first.at));
+    parts.push((format!("history {}", format::duration(kept)), Role::Dim));
+    parts.push((format!("window {}", format::duration(scene.span)), Role::Dim));
+    if !nav.filter.is_empty() {
+        parts.push((format!("/{}", printable(nav.filter.as_bytes())), Role::Key));
+    }
+    let mut spans = Vec::new();
+    let mut used = 0;
+    for (text, role) in parts {
+        let width = text.width() + 2;
+        if used + width > usize::from(at.width) {
+            break;
+        }
+        used += width;
+        spans.push(Span::raw(" "));
+        spans.push(Span::styled(text, scene.theme.style(role)));
+        spans.push(Span::raw(" "));
+    }
+    buf.set_line(at.x, at.y, &Line::from(spans), at.width);
+    let help = "? help  q quit ";
+    if used + help.width() <= usize::from(at.width) {
+        let x = at.right() - help.width() as u16;
+        buf.set_string(x, at.y, help, scene.theme.style(Role::Dim));
+    }
+}
+
+/// What is lost, what is not seen, and whether counts add up.
+fn trust(scene: &Scene, narrow: bool) -> Vec<(String, Role)> {
+    let lost: u64 = scene.model.losses.values().sum();
+    let signals = scene.coverage.signals.len();
+    let missing = scene.coverage.missing().count();
+    let off = scene.model.vms.values().filter(|vm| vm.reconciliation.grade() == Grade::Off).count();
+    let (lost_role, coverage_role) = (
+        if lost > 0 { Role::Bad } else { Role::Dim },
+        if missing > 0 { Role::Warn } else { Role::Dim },
+    );
+    let mut parts = vec![
+        (format!("lost {}", format::count(lost)), lost_role),
+        (
+            format!("{} {}/{signals}", if narrow { "cov" } else { "coverage" }, signals - missing),
+            coverage_role,
+        ),
+    ];
+    if off > 0 {
+        parts.push((format!("counts off: {off}"), Role::Bad));
+    }
+    parts
+}

@@ -1,0 +1,221 @@
+//! Keys and what they do: one table drives both the program and its help.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    /// All VMs.
+    #[default]
+    Overview,
+    /// One VM over time.
+    Vm,
+    /// Its episodes.
+    Episodes,
+    /// Its guest frames.
+    Map,
+    /// The latest events.
+    Events,
+    /// What is worth a look.
+    Findings,
+    /// What is seen and by which hooks.
+    Probes,
+}
+
+impl View {
+    /// Every view, in the order of their keys.
+    pub const ALL: [Self; 7] = [
+        Self::Overview,
+        Self::Vm,
+        Self::Episodes,
+        Self::Map,
+        Self::Events,
+        Self::Findings,
+        Self::Probes,
+    ];
+
+    /// Its title.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Vm => "VM",
+            Self::Episodes => "Episodes",
+            Self::Map => "Map",
+            Self::Events => "Events",
+            Self::Findings => "Findings",
+            Self::Probes => "Probes",
+        }
+    }
+}
+
+/// What a key asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// End the program.
+    Quit,
+    /// Stop it as the shell's job control does.
+    Suspend,
+    /// Show or hide the help.
+    Help,
+    /// Freeze the view, or let it go on.
+    Pause,
+    /// One line up.
+    Up,
+    /// One line down.
+    Down,
+    /// A page up.
+    PageUp,
+    /// A page down.
+    PageDown,
+    /// The first line.
+    First,
+    /// The last line.
+    Last,
+    /// Back in time, or left on the map.
+    Left,
+    /// Forward in time, or right on the map.
+    Right,
+    /// The time now.
+    Now,
+    /// Open what is selected.
+    Open,
+    /// Back to where it was opened.
+    Back,
+    /// The next view, or the next tab of a VM.
+    Next,
+    /// The one before.
+    Previous,
+    /// A view.
+    Go(View),
+    /// Sort by the next column.
+    Sort,
+    /// Sort the other way round.
+    Reverse,
+    /// Type a filter.
+    Filter,
+    /// Less time, or fewer frames per cell of the map.
+    ZoomIn,
+    /// More of them.
+    ZoomOut,
+    /// Refresh more often.
+    Faster,
+    /// Refresh less often.
+    Slower,
+    /// Events of all VMs, or of the selected one.
+    All,
+    /// The palette for the other background.
+    Palette,
+}
+
+/// Keys that ask for the same.
+pub struct Binding {
+    /// Keys, and whether Ctrl is held.
+    pub keys: &'static [(KeyCode, bool)],
+    /// What they ask for.
+    pub command: Command,
+    /// The same in words; empty if it goes without saying.
+    pub does: &'static str,
+}
+
+const fn key(code: KeyCode) -> (KeyCode, bool) {
+    (code, false)
+}
+
+const fn char(char: char) -> (KeyCode, bool) {
+    (KeyCode::Char(char), false)
+}
+
+const fn ctrl(char: char) -> (KeyCode, bool) {
+    (KeyCode::Char(char), true)
+}
+
+macro_rules! bindings {
+    ($([$($key:expr),+] $command:expr, $does:literal;)*) => {
+        /// All keys, in the order of the help.
+        pub const BINDINGS: &[Binding] =
+            &[$(Binding { keys: &[$($key),+], command: $command, does: $does },)*];
+    };
+}
+
+bindings! {
+    [char('1')] Command::Go(View::Overview), "all VMs";
+    [char('2')] Command::Go(View::Vm), "one VM over time";
+    [char('3')] Command::Go(View::Episodes), "its episodes of dirty logging";
+    [char('4')] Command::Go(View::Map), "its guest frames";
+    [char('5')] Command::Go(View::Events), "the latest events";
+    [char('6')] Command::Go(View::Findings), "what is worth a look";
+    [char('7')] Command::Go(View::Probes), "hooks, and what is not seen";
+    [key(KeyCode::Tab)] Command::Next, "next view; next tab of a VM";
+    [key(KeyCode::BackTab)] Command::Previous, "the one before";
+    [key(KeyCode::Up), char('k')] Command::Up, "up";
+    [key(KeyCode::Down), char('j')] Command::Down, "down";
+    [key(KeyCode::PageUp), ctrl('b')] Command::PageUp, "a page up";
+    [key(KeyCode::PageDown), ctrl('f')] Command::PageDown, "a page down";
+    [key(KeyCode::Home), char('g')] Command::First, "first";
+    [key(KeyCode::End), char('G')] Command::Last, "last";
+    [key(KeyCode::Enter)] Command::Open, "open";
+    [key(KeyCode::Esc), key(KeyCode::Backspace)] Command::Back, "back; no filter; no help";
+    [key(KeyCode::Left), char('h')] Command::Left, "back in time; left on the map";
+    [key(KeyCode::Right), char('l')] Command::Right, "forward in time; right on the map";
+    [char('n'), char('0')] Command::Now, "now";
+    [char(' '), char('p')] Command::Pause, "freeze the view; data goes on";
+    [char('+'), char('=')] Command::ZoomIn, "zoom in: less time, fewer frames";
+    [char('-'), char('_')] Command::ZoomOut, "zoom out";
+    [char('s')] Command::Sort, "sort by the next column";
+    [char('S'), char('r')] Command::Reverse, "sort the other way round";
+    [char('/')] Command::Filter, "filter by name; events by text";
+    [char('a')] Command::All, "events of all VMs, or of one";
+    [char('<')] Command::Faster, "refresh more often";
+    [char('>')] Command::Slower, "refresh less often";
+    [char('t')] Command::Palette, "colours for a dark or light background";
+    [char('?'), key(KeyCode::F(1))] Command::Help, "this help";
+    [ctrl('z')] Command::Suspend, "suspend";
+    [char('q'), ctrl('c')] Command::Quit, "quit";
+}
+
+/// What a key asks for.
+pub fn command(event: KeyEvent) -> Option<Command> {
+    let held = event.modifiers.contains(KeyModifiers::CONTROL);
+    let mine = |(code, ctrl): &(KeyCode, bool)| *code == event.code && *ctrl == held;
+    BINDINGS.iter().find(|binding| binding.keys.iter().any(mine)).map(|binding| binding.command)
+}
+
+/// A binding's keys, as the help tells them.
+pub fn shown(binding: &Binding) -> String {
+    let name = |(code, ctrl): &(KeyCode, bool)| match (code, ctrl) {
+        (KeyCode::Char(char), true) => format!("Ctrl-{}", char.to_ascii_uppercase()),
+        (KeyCode::Char(' '), _) => "space".to_owned(),
+        (KeyCode::Char(char), _) => char.to_string(),
+        (KeyCode::Up, _) => "↑".to_owned(),
+        (KeyCode::Down, _) => "↓".to_owned(),
+        (KeyCode::Left, _) => "←".to_owned(),
+        (KeyCode::Right, _) => "→".to_owned(),
+        (KeyCode::BackTab, _) => "Shift-Tab".to_owned(),
+        (code, _) => code.to_string(),
+    };
+    binding.keys.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_key_asks_for_two_things() {
+        let keys: Vec<_> = BINDINGS.iter().flat_map(|binding| binding.keys).collect();
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+    }
+
+    #[test]
+    fn every_view_has_a_key() {
+        for (view, digit) in View::ALL.into_iter().zip('1'..) {
+            let event = KeyEvent::new(KeyCode::Char(digit), KeyModifiers::NONE);
+            assert_eq!(command(event), Some(Command::Go(view)));
+        }
+        let quit = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        assert_eq!(command(quit), Some(Command::Quit));
+        assert_eq!(command(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::NONE)), None);
+    }
+}

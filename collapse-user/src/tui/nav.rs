@@ -1,0 +1,59 @@
+//! What the user chose to look at.
+
+use collapse_common::abi::VmKey;
+
+use super::{
+    keys::View,
+    views::{map, overview::Column, vm::Tab},
+};
+
+/// What the user chose to look at.
+#[derive(Clone, Debug)]
+pub struct Nav {
+    /// The view.
+    pub view: View,
+    /// The VM.
+    pub vm: Option<VmKey>,
+    /// The column that VMs are sorted by.
+    pub sort: Column,
+    /// Whether the other way round than is usual for it.
+    pub reversed: bool,
+    /// What names or events have to contain.
+    pub filter: String,
+    /// Whether keys go into `filter`.
+    pub typing: bool,
+    /// How long before the last reading the time shown is, ns.
+    pub back: u64,
+    /// Length of the time that charts show, ns.
+    pub span: u64,
+    /// The tab of the VM view.
+    pub tab: Tab,
+    /// The selected line of episodes, events, findings or probes.
+    pub line: usize,
+    /// Where on the map.
+    pub map: map::Place,
+    /// Whether events of all VMs are listed.
+    pub all: bool,
+    /// The first line of the help, if it is shown.
+    pub help: Option<usize>,
+}
+
+impl Default for Nav {
+    fn default() -> Self {
+        Self {
+            view: View::default(),
+            vm: None,
+            sort: Column::State,
+            reversed: false,
+            filter: String::new(),
+            typing: false,
+            back: 0,
+            span: 120_000_000_000,
+            tab: Tab::Charts,
+            line: 0,
+            map: map::Place::default(),
+            all: false,
+            help: None,
+        }
+    }
+}

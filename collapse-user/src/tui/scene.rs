@@ -1,0 +1,172 @@
+//! What a frame shows: the model at one time, and how to look at it.
+
+use super::theme::{Role, Theme};
+use crate::{
+    model::{Episode, Model, Outcome, Phase, Vm},
+    plan::Coverage,
+};
+
+/// The machine, as the first line tells it.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// `uname -r`.
+    pub kernel: String,
+    /// What the user calls it.
+    pub title: Option<String>,
+}
+
+/// What a frame shows.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// Everything known, or everything that was when the view was frozen.
+    pub model: &'a Model,
+    /// What is seen.
+    pub coverage: &'a Coverage,
+    /// The machine.
+    pub facts: &'a Facts,
+    /// The time shown, `CLOCK_MONOTONIC` ns: that of the last reading, or one before.
+    pub at: u64,
+    /// Time between refreshes, ns.
+    pub step: u64,
+    /// Length of the time that charts show, ns.
+    pub span: u64,
+    /// What the terminal can show.
+    pub theme: Theme,
+}
+
+impl Scene<'_> {
+    /// The time that charts of so many columns show, ns: whole columns since boot, so that nothing
+    /// flickers as time goes on.
+    pub fn time(&self, columns: usize) -> (u64, u64) {
+        let part = (self.span / columns.max(1) as u64).max(1);
+        let to = self.at - self.at % part;
+        (to.saturating_sub(part * columns as u64), to)
+    }
+
+    /// How long ago something was, ns.
+    pub fn ago(&self, at: u64) -> u64 {
+        self.at.saturating_sub(at)
+    }
+
+    /// Whether it shows another time than the last reading.
+    pub fn is_past(&self) -> bool {
+        self.at < self.model.now
+    }
+}
+
+/// What a VM goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Nothing.
+    Steady,
+    /// It went away.
+    Ended,
+    /// Regions that it lost are coming back.
+    Recovering,
+    /// Dirty logging went off, and the collapse routine is yet to finish.
+    Collapsing,
+    /// Dirty logging is on.
+    Logging,
+    /// Regions stay mapped small although dirty logging is off.
+    Stuck,
+}
+
+/// Without a recovery for so long, regions that are mapped small are stuck, ns.
+const STUCK_AFTER: u64 = 10_000_000_000;
+
+impl State {
+    /// That of a VM at the time shown.
+    pub fn of(vm: &Vm, scene: &Scene) -> Self {
+        if scene.is_past() {
+            return match vm.history.until(scene.at) {
+                Some(sample) if sample.logging => Self::Logging,
+                Some(sample) if sample.outstanding > 0 => Self::Recovering,
+                _ => Self::Steady,
+            };
+        }
+        if vm.gone {
+            return Self::Ended;
+        }
+        match vm.episodes.kept().next_back() {
+            Some(episode) if episode.phase == Phase::Logging => Self::Logging,
+            Some(episode) if episode.phase == Phase::Collapsing => Self::Collapsing,
+            Some(episode) if episode.phase == Phase::Recovering => {
+                if is_stuck(episode, scene.at) {
+                    Self::Stuck
+                } else {
+                    Self::Recovering
+                }
+            }
+            _ => Self::Steady,
+        }
+    }
+
+    /// In words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Ended => "ended",
+            Self::Recovering => "recovering",
+            Self::Collapsing => "collapsing",
+            Self::Logging => "dirty logging",
+            Self::Stuck => "stuck",
+        }
+    }
+
+    /// A glyph.
+    pub fn glyph(self) -> &'static str {
+        match self {
+            Self::Steady => "·",
+            Self::Ended => "○",
+            Self::Recovering => "▲",
+            Self::Collapsing => "▼",
+            Self::Logging => "●",
+            Self::Stuck => "✗",
+        }
+    }
+
+    /// Its colour.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Steady | Self::Ended => Role::Dim,
+            Self::Recovering => Role::Good,
+            Self::Collapsing => Role::Zap,
+            Self::Logging => Role::Split,
+            Self::Stuck => Role::Bad,
+        }
+    }
+}
+
+fn is_stuck(episode: &Episode, now: u64) -> bool {
+    let last = episode.last_recovery.max(episode.log_off).unwrap_or(episode.start);
+    let small = episode.regions.refaulted_small + episode.regions.still_split;
+    small > 0 && now.saturating_sub(last) > STUCK_AFTER
+}
+
+/// A VM's name, as far as it is known.
+pub fn name(vm: &Vm) -> &str {
+    vm.process.as_ref().map_or("VM of unknown process", |process| &process.name.text)
+}
+
+/// How far an episode is, in words, and its colour.
+pub fn phase(phase: Phase) -> (&'static str, Role) {
+    match phase {
+        Phase::Logging => ("logging", Role::Split),
+        Phase::Collapsing => ("collapsing", Role::Zap),
+        Phase::Recovering => ("recovering", Role::Good),
+        Phase::Ended => ("ended", Role::Dim),
+    }
+}
+
+/// What an episode came to, in words, and its colour.
+pub fn outcome(outcome: Outcome) -> (&'static str, Role) {
+    match outcome {
+        Outcome::Running => ("running", Role::Text),
+        Outcome::NothingLost => ("nothing lost", Role::Good),
+        Outcome::Recovered => ("recovered", Role::Good),
+        Outcome::Partly => ("partly", Role::Warn),
+        Outcome::NotRecovered => ("not recovered", Role::Bad),
+        Outcome::Untouched => ("untouched", Role::Dim),
+        Outcome::Gone => ("gone", Role::Dim),
+    }
+}

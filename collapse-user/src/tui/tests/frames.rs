@@ -1,0 +1,130 @@
+//! Frames as they were when somebody looked at them: text, and below it the style of every cell.
+//!
+//! `UPDATE_FRAMES=1 cargo test` writes them anew.
+
+use std::{env, fs, path::PathBuf};
+
+use ratatui::{
+    buffer::{Buffer, Cell},
+    crossterm::event::KeyCode,
+    style::{Color, Modifier},
+};
+
+use super::{Stage, fixture, lines};
+use crate::{
+    model::Model,
+    tui::{Background, Depth, Theme},
+};
+
+const SIZES: [(u16, u16); 4] = [(80, 24), (120, 40), (40, 10), (20, 5)];
+
+/// A letter for a cell's style: upper case if reversed, `.` if plain.
+fn style(cell: &Cell) -> char {
+    let letter = match cell.fg {
+        Color::Reset if cell.modifier.contains(Modifier::BOLD) => 'w',
+        Color::Reset if cell.modifier.contains(Modifier::REVERSED) => 'x',
+        Color::Reset => '.',
+        Color::DarkGray => 'd',
+        Color::Cyan => 'c',
+        Color::Magenta => 'm',
+        Color::Blue => 'b',
+        Color::Yellow => 'y',
+        Color::Red => 'r',
+        Color::Green => 'g',
+        _ => '?',
+    };
+    if cell.modifier.contains(Modifier::REVERSED) { letter.to_ascii_uppercase() } else { letter }
+}
+
+fn shown(buf: &Buffer) -> String {
+    let width = usize::from(buf.area.width);
+    let styles = buf.content.chunks(width).map(|row| row.iter().map(style).collect::<String>());
+    let styles: Vec<_> = styles.map(|row| row.trim_end_matches('.').to_owned()).collect();
+    format!("{}\n{}\n{}\n", lines(buf).join("\n"), "=".repeat(width), styles.join("\n"))
+}
+
+fn check(name: &str, buf: &Buffer) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/tui/tests/frames");
+    let path = folder.join(format!("{name}.txt"));
+    let shown = shown(buf);
+    if env::var_os("UPDATE_FRAMES").is_some() {
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(&path, shown).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(shown == expected, "{name} is not as in {}:\n{shown}", path.display());
+}
+
+#[test]
+fn every_view_at_every_size() {
+    let mut stage = Stage::busy();
+    let views = ["overview", "vm", "episodes", "map", "events", "findings", "probes"];
+    // The VM whose migration failed twice.
+    stage.type_in("s/web");
+    stage.press(KeyCode::Enter);
+    stage.press(KeyCode::Enter);
+    stage.press(KeyCode::Esc);
+    stage.press(KeyCode::Esc);
+    for (view, key) in views.into_iter().zip('1'..) {
+        stage.type_in(&key.to_string());
+        for (columns, rows) in SIZES {
+            check(&format!("{view}-{columns}x{rows}"), &stage.frame(columns, rows));
+        }
+    }
+    stage.type_in("1?");
+    check("help-80x24", &stage.frame(80, 24));
+    check("help-120x40", &stage.frame(120, 40));
+}
+
+#[test]
+fn every_tab_of_a_vm() {
+    let mut stage = Stage::busy();
+    stage.type_in("/web");
+    stage.press(KeyCode::Enter);
+    stage.press(KeyCode::Enter);
+    for tab in ["charts", "causes", "slots", "collapse", "latency"] {
+        check(&format!("vm-{tab}-80x24"), &stage.frame(80, 24));
+        stage.press(KeyCode::Tab);
+    }
+}
+
+#[test]
+fn nothing_known_yet() {
+    let mut stage = Stage::new(Model::default(), fixture::coverage(&["faults", "gauges"]));
+    for (view, key) in
+        ["overview", "vm", "events", "findings"].into_iter().zip(['1', '2', '5', '6'])
+    {
+        stage.type_in(&key.to_string());
+        check(&format!("nothing-{view}-80x24"), &stage.frame(80, 24));
+    }
+}
+
+#[test]
+fn every_palette() {
+    let mut stage = Stage::busy();
+    let depths = [Depth::None, Depth::Ansi16, Depth::Ansi256, Depth::True];
+    let texts = depths.map(|depth| {
+        stage.app.theme = Theme { depth, background: Background::Light, ascii: false };
+        stage.text(120, 40)
+    });
+    // Textures take the place of colours, in charts only.
+    assert!(texts[1..].windows(2).all(|pair| pair[0] == pair[1]));
+    assert_ne!(texts[0], texts[1]);
+    assert_eq!(texts[0].replace(['░', '▓'], "█"), texts[1]);
+}
+
+#[test]
+fn ascii_says_the_same() {
+    let mut stage = Stage::busy();
+    stage.app.theme.ascii = true;
+    check("overview-ascii-80x24", &stage.frame(80, 24));
+}
+
+#[test]
+fn a_small_terminal_says_so_and_recovers() {
+    let stage = Stage::busy();
+    assert_eq!(stage.text(10, 3), "too small:\n needs 20x\n5");
+    assert_eq!(stage.text(1, 1), "t");
+    assert!(stage.text(20, 5).contains("lost 0"));
+}

@@ -1,0 +1,149 @@
+//! The dashboard driven by keys.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::{Reply, Stage, fixture::S};
+
+#[test]
+fn every_view_is_reached() {
+    let mut stage = Stage::busy();
+    let shows = [
+        ('1', "RECOVERED"),
+        ('2', "counts against KVM's gauges"),
+        ('3', "phase by phase"),
+        ('4', "cell = "),
+        ('5', "latest events"),
+        ('6', "regions stay small"),
+        ('7', "raw_tp:kvmmmu:kvm_tdp_mmu_spte_changed"),
+    ];
+    for (key, text) in shows {
+        stage.type_in(&key.to_string());
+        let frame = stage.text(120, 40);
+        assert!(frame.contains(text), "{key}: no {text:?} in\n{frame}");
+    }
+}
+
+#[test]
+fn a_vm_is_chosen_and_opened() {
+    let mut stage = Stage::busy();
+    stage.type_in("/data");
+    assert!(stage.text(80, 24).contains("/data"));
+    stage.press(KeyCode::Enter);
+    let frame = stage.text(120, 40);
+    assert!(frame.contains("database") && !frame.contains("web-frontend"), "{frame}");
+    stage.press(KeyCode::Enter);
+    assert!(stage.text(120, 40).contains("database  pid 254, fd 12  ● dirty logging"));
+    stage.press(KeyCode::Esc);
+    stage.press(KeyCode::Esc);
+    assert!(stage.text(120, 40).contains("web-frontend"));
+}
+
+#[test]
+fn the_selection_moves_over_rows() {
+    let mut stage = Stage::busy();
+    stage.press(KeyCode::End);
+    stage.press(KeyCode::Enter);
+    let last = stage.text(80, 24);
+    stage.press(KeyCode::Esc);
+    stage.press(KeyCode::Home);
+    stage.press(KeyCode::Enter);
+    assert_ne!(stage.text(80, 24), last);
+}
+
+#[test]
+fn sorting_goes_through_the_columns_and_back() {
+    let mut stage = Stage::busy();
+    let first = |stage: &Stage| {
+        let text = stage.text(120, 20);
+        let rows = text.lines().skip_while(|line| !line.contains("RECOVERED")).skip(1);
+        rows.map(str::to_owned).next().unwrap()
+    };
+    // By state: what is stuck comes first.
+    assert!(first(&stage).contains("build-runner"));
+    stage.type_in("S");
+    assert!(first(&stage).contains("漢字"));
+    stage.type_in("Sssssssss");
+    assert!(first(&stage).contains("build-runner"), "by name: {}", first(&stage));
+}
+
+#[test]
+fn a_frozen_view_stays_while_data_goes_on() {
+    let mut stage = Stage::busy();
+    stage.type_in(" ");
+    let before = stage.text(120, 40);
+    assert!(before.contains("PAUSED"));
+    super::fixture::read(&mut stage.model, &mut [], 300 * S);
+    assert_eq!(stage.text(120, 40), before);
+    stage.type_in(" ");
+    let after = stage.text(120, 40);
+    assert!(!after.contains("PAUSED") && after.contains("4m59s"), "{after}");
+}
+
+#[test]
+fn time_goes_back_and_comes_back() {
+    let mut stage = Stage::busy();
+    let now = stage.text(120, 40);
+    stage.press(KeyCode::Left);
+    stage.press(KeyCode::Left);
+    let then = stage.text(120, 40);
+    assert!(then.contains("−24.0s"), "{then}");
+    stage.press(KeyCode::Right);
+    stage.press(KeyCode::Right);
+    assert_eq!(stage.text(120, 40), now);
+    for _ in 0..50 {
+        stage.press(KeyCode::Left);
+    }
+    assert!(stage.text(120, 40).contains("−1m28s"));
+    stage.type_in("n");
+    assert_eq!(stage.text(120, 40), now);
+}
+
+#[test]
+fn help_lists_every_key_and_goes_away() {
+    let mut stage = Stage::busy();
+    stage.type_in("?");
+    let help = stage.text(120, 40);
+    for binding in super::super::keys::BINDINGS {
+        assert!(help.contains(binding.does), "{} is not in\n{help}", binding.does);
+    }
+    stage.press(KeyCode::Esc);
+    assert!(!stage.text(120, 40).contains("help: ? closes"));
+}
+
+#[test]
+fn quitting_and_suspending_are_the_callers() {
+    let mut stage = Stage::busy();
+    let ctrl = |char| KeyEvent::new(KeyCode::Char(char), KeyModifiers::CONTROL);
+    assert_eq!(stage.press(KeyCode::Char('q')), Reply::Quit);
+    assert_eq!(stage.hit(ctrl('c')), Reply::Quit);
+    assert_eq!(stage.hit(ctrl('z')), Reply::Suspend);
+    // In a filter, q is a letter, and Ctrl-C is not.
+    stage.type_in("/");
+    assert_eq!(stage.press(KeyCode::Char('q')), Reply::Draw);
+    assert_eq!(stage.hit(ctrl('c')), Reply::Quit);
+}
+
+#[test]
+fn refreshes_come_as_often_as_asked() {
+    let mut stage = Stage::busy();
+    stage.type_in("<<");
+    assert_eq!(stage.app.interval().as_millis(), 250);
+    stage.type_in(">>>");
+    assert_eq!(stage.app.interval().as_millis(), 2_000);
+}
+
+#[test]
+fn the_map_tells_what_happened_to_a_region() {
+    let mut stage = Stage::busy();
+    stage.type_in("/build");
+    stage.press(KeyCode::Enter);
+    stage.type_in("4");
+    for _ in 0..40 {
+        stage.press(KeyCode::Right);
+    }
+    let map = stage.text(120, 30);
+    assert!(map.contains("huge SPTE split: dirty logging on: eager split, episode 1"), "{map}");
+    assert!(map.contains("touched, and mapped small"), "{map}");
+    stage.press(KeyCode::Left);
+    assert!(stage.text(120, 30).contains("not lost, or huge again"));
+}

@@ -1,0 +1,84 @@
+//! The dashboard, frame by frame and key by key.
+
+mod fixture;
+mod frames;
+mod keys;
+mod sizes;
+
+use std::time::Duration;
+
+use ratatui::{
+    buffer::Buffer,
+    crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
+    layout::Rect,
+};
+
+use super::{App, Background, Depth, Facts, Live, Reply, Theme};
+use crate::{model::Model, plan::Coverage};
+
+/// A dashboard with what it shows.
+struct Stage {
+    app: App,
+    model: Model,
+    coverage: Coverage,
+    facts: Facts,
+}
+
+impl Stage {
+    fn new(model: Model, coverage: Coverage) -> Self {
+        let theme = Theme { depth: Depth::Ansi16, background: Background::Dark, ascii: false };
+        let facts = Facts { kernel: "6.12.117".to_owned(), title: Some("lab".to_owned()) };
+        Self { app: App::new(theme, Duration::from_secs(1)), model, coverage, facts }
+    }
+
+    fn busy() -> Self {
+        Self::new(fixture::busy(), fixture::coverage(&[]))
+    }
+
+    fn live(&self) -> Live<'_> {
+        Live { model: &self.model, coverage: &self.coverage, facts: &self.facts }
+    }
+
+    fn press(&mut self, code: KeyCode) -> Reply {
+        self.hit(KeyEvent::new(code, KeyModifiers::NONE))
+    }
+
+    fn hit(&mut self, key: KeyEvent) -> Reply {
+        let live = Live { model: &self.model, coverage: &self.coverage, facts: &self.facts };
+        self.app.handle(key, &live)
+    }
+
+    fn type_in(&mut self, text: &str) {
+        for char in text.chars() {
+            self.press(KeyCode::Char(char));
+        }
+    }
+
+    fn frame(&self, columns: u16, rows: u16) -> Buffer {
+        let area = Rect::new(0, 0, columns, rows);
+        let mut buf = Buffer::empty(area);
+        self.app.draw(&mut buf, area, &self.live());
+        buf
+    }
+
+    fn text(&self, columns: u16, rows: u16) -> String {
+        lines(&self.frame(columns, rows)).join("\n")
+    }
+}
+
+/// The text of a frame: wide characters as a terminal shows them.
+fn lines(buf: &Buffer) -> Vec<String> {
+    use unicode_width::UnicodeWidthStr as _;
+    let rows = buf.area.top()..buf.area.bottom();
+    let line = |y| {
+        let mut line = String::new();
+        let mut x = buf.area.left();
+        while x < buf.area.right() {
+            let symbol = buf[(x, y)].symbol();
+            line.push_str(symbol);
+            x += symbol.width().max(1) as u16;
+        }
+        line.trim_end().to_owned()
+    };
+    rows.map(line).collect()
+}

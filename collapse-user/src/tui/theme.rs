@@ -1,0 +1,220 @@
+//! Colours. The background is the terminal's own, and no meaning is told by colour alone.
+
+use ratatui::style::{Color, Modifier, Style};
+
+/// How many colours the terminal has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// None, or `NO_COLOR` is set.
+    None,
+    /// The 16 of its own palette.
+    Ansi16,
+    /// 256.
+    Ansi256,
+    /// All.
+    True,
+}
+
+/// How bright the terminal's background is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// Dark.
+    Dark,
+    /// Light.
+    Light,
+}
+
+/// What the terminal can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Theme {
+    /// Its colours.
+    pub depth: Depth,
+    /// Its background.
+    pub background: Background,
+    /// Whether to use ASCII only.
+    pub ascii: bool,
+}
+
+/// What something is, to be told by its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Text.
+    Text,
+    /// Less important text, lines.
+    Dim,
+    /// Titles and what is in focus.
+    Title,
+    /// Keys to press.
+    Key,
+    /// 1 GiB mappings.
+    Giant,
+    /// 2 MiB mappings, regions not lost, recoveries.
+    Huge,
+    /// 4 KiB mappings, regions mapped small.
+    Small,
+    /// Splits, regions that are still split, dirty logging.
+    Split,
+    /// Zaps, the collapse routine.
+    Zap,
+    /// Guest faults and the time they take.
+    Fault,
+    /// Good news.
+    Good,
+    /// To be looked at.
+    Warn,
+    /// Something is wrong.
+    Bad,
+}
+
+/// An RGB colour for dark backgrounds, one for light ones, and one of the 16.
+type Shades = ([u8; 3], [u8; 3], Color);
+
+impl Role {
+    /// Hues of Okabe and Ito, which people tell apart whatever their colour vision.
+    const fn shades(self) -> Option<Shades> {
+        Some(match self {
+            Self::Text => return None,
+            Self::Dim => ([0x8a, 0x8f, 0x98], [0x6a, 0x6f, 0x78], Color::DarkGray),
+            Self::Title => ([0xff, 0xff, 0xff], [0x10, 0x10, 0x10], Color::Reset),
+            Self::Key => ([0x56, 0xb4, 0xe9], [0x00, 0x5a, 0x8e], Color::Cyan),
+            Self::Giant | Self::Fault => ([0xcc, 0x79, 0xa7], [0x9c, 0x3f, 0x75], Color::Magenta),
+            Self::Huge => ([0x56, 0xb4, 0xe9], [0x00, 0x72, 0xb2], Color::Blue),
+            Self::Small | Self::Warn => ([0xe6, 0x9f, 0x00], [0xa8, 0x6a, 0x00], Color::Yellow),
+            Self::Split => ([0xf0, 0xe4, 0x42], [0x80, 0x74, 0x00], Color::Yellow),
+            Self::Zap | Self::Bad => ([0xe8, 0x6a, 0x17], [0xb8, 0x45, 0x00], Color::Red),
+            Self::Good => ([0x2f, 0xb8, 0x8f], [0x00, 0x75, 0x56], Color::Green),
+        })
+    }
+}
+
+impl Theme {
+    /// Follows the usual environment variables.
+    pub fn detect(var: impl Fn(&str) -> Option<String>) -> Self {
+        let var = |name| var(name).filter(|value| !value.is_empty());
+        let term = var("TERM").unwrap_or_default();
+        let truecolor = |value: String| value == "truecolor" || value == "24bit";
+        let depth = if var("NO_COLOR").is_some() {
+            Depth::None
+        } else if var("COLORTERM").is_some_and(truecolor) || term.contains("direct") {
+            Depth::True
+        } else if term.contains("256") {
+            Depth::Ansi256
+        } else {
+            Depth::Ansi16
+        };
+        // `foreground;background`, as rxvt, Konsole and others set it.
+        let colours = var("COLORFGBG").unwrap_or_default();
+        let light = matches!(colours.rsplit(';').next(), Some("7" | "15"));
+        let background = if light { Background::Light } else { Background::Dark };
+        let locale = var("LC_ALL").or_else(|| var("LC_CTYPE")).or_else(|| var("LANG"));
+        let utf8 = locale.is_some_and(|locale| {
+            let locale = locale.to_ascii_lowercase();
+            locale.contains("utf-8") || locale.contains("utf8")
+        });
+        // The font of the Linux console has few block characters.
+        Self { depth, background, ascii: !utf8 || term == "linux" }
+    }
+
+    /// The same for the other background.
+    #[must_use]
+    pub fn toggled(self) -> Self {
+        let background = match self.background {
+            Background::Dark => Background::Light,
+            Background::Light => Background::Dark,
+        };
+        Self { background, ..self }
+    }
+
+    /// The style of a role.
+    pub fn style(self, role: Role) -> Style {
+        let style = match role {
+            Role::Title | Role::Bad | Role::Warn | Role::Key => {
+                Style::new().add_modifier(Modifier::BOLD)
+            }
+            Role::Dim if self.depth == Depth::None => Style::new().add_modifier(Modifier::DIM),
+            _ => Style::new(),
+        };
+        match self.color(role) {
+            Some(color) => style.fg(color),
+            None => style,
+        }
+    }
+
+    /// The style of the selected line.
+    pub fn selected(self) -> Style {
+        Style::new().add_modifier(Modifier::REVERSED)
+    }
+
+    fn color(self, role: Role) -> Option<Color> {
+        let (dark, light, ansi) = role.shades()?;
+        let [r, g, b] = if self.background == Background::Dark { dark } else { light };
+        match self.depth {
+            Depth::None => None,
+            Depth::Ansi16 => Some(ansi),
+            Depth::Ansi256 => Some(Color::Indexed(nearest(r, g, b))),
+            Depth::True => Some(Color::Rgb(r, g, b)),
+        }
+    }
+}
+
+/// The nearest colour of the 6×6×6 cube that terminals with 256 colours have, or of its greys.
+fn nearest(r: u8, g: u8, b: u8) -> u8 {
+    const STEPS: [u8; 6] = [0, 95, 135, 175, 215, 255];
+    if r.abs_diff(g) < 16 && g.abs_diff(b) < 16 {
+        let grey = (u16::from(r) + u16::from(g) + u16::from(b)) / 3;
+        return 232 + (grey.saturating_sub(3) / 10).min(23) as u8;
+    }
+    let place = |value: u8| {
+        let distance = |at: &u8| STEPS[usize::from(*at)].abs_diff(value);
+        (0..6u8).min_by_key(distance).unwrap_or_default()
+    };
+    16 + 36 * place(r) + 6 * place(g) + place(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detect(vars: &[(&str, &str)]) -> Theme {
+        let find = |name: &str| vars.iter().find(|(key, _)| *key == name);
+        Theme::detect(|name| find(name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn colours_follow_the_environment() {
+        let depth = |vars| detect(vars).depth;
+        assert_eq!(depth(&[("TERM", "xterm")]), Depth::Ansi16);
+        assert_eq!(depth(&[("TERM", "tmux-256color")]), Depth::Ansi256);
+        assert_eq!(depth(&[("TERM", "xterm"), ("COLORTERM", "truecolor")]), Depth::True);
+        assert_eq!(depth(&[("NO_COLOR", "1"), ("COLORTERM", "truecolor")]), Depth::None);
+        assert_eq!(depth(&[("NO_COLOR", ""), ("COLORTERM", "24bit")]), Depth::True);
+    }
+
+    #[test]
+    fn only_utf8_gets_more_than_ascii() {
+        assert!(detect(&[]).ascii && detect(&[("LANG", "C")]).ascii);
+        assert!(!detect(&[("LANG", "en_GB.UTF-8")]).ascii);
+        assert!(detect(&[("LC_ALL", "C"), ("LANG", "en_GB.UTF-8")]).ascii);
+        assert!(detect(&[("TERM", "linux"), ("LANG", "C.utf8")]).ascii);
+    }
+
+    #[test]
+    fn a_light_background_is_seen() {
+        assert_eq!(detect(&[("COLORFGBG", "0;15")]).background, Background::Light);
+        assert_eq!(detect(&[("COLORFGBG", "15;default;0")]).background, Background::Dark);
+    }
+
+    #[test]
+    fn no_colour_is_no_colour() {
+        let theme = detect(&[("NO_COLOR", "1")]);
+        for role in [Role::Text, Role::Dim, Role::Huge, Role::Small, Role::Bad] {
+            assert_eq!(theme.style(role).fg, None);
+        }
+    }
+
+    #[test]
+    fn the_cube_is_met() {
+        assert_eq!((nearest(0, 0, 0), nearest(255, 255, 255)), (232, 255));
+        assert_eq!(nearest(0x56, 0xb4, 0xe9), 74);
+    }
+}

@@ -1,0 +1,250 @@
+//! Episodes of dirty logging of one VM: a list, and the selected one side by side with those before.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use super::caption;
+use crate::{
+    model::{Episode, EpisodeCost, FaultCost, Vm},
+    tui::{
+        format,
+        nav::Nav,
+        scene::{Scene, outcome, phase},
+        theme::Role,
+        widgets,
+    },
+};
+
+/// Columns of an episode in the comparison.
+const WIDTH: usize = 16;
+
+/// Columns of the comparison's labels.
+const LABELS: usize = 24;
+
+/// Draws it.
+pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
+    let at = widgets::paragraph(buf, at, &[caption(scene, vm)]);
+    let dim = scene.theme.style(Role::Dim);
+    let episodes: Vec<_> = vm.episodes.kept().rev().collect();
+    if episodes.is_empty() {
+        let text = if scene.coverage.sees("dirty_logging") {
+            " No episode yet: one begins when dirty logging goes on for the VM."
+        } else {
+            " – Dirty logging is not seen on this kernel."
+        };
+        widgets::paragraph(buf, at, &[Line::styled(text, dim)]);
+        return;
+    }
+    let chosen = nav.line.min(episodes.len() - 1);
+    let rows = (usize::from(at.height) / 3).clamp(1, episodes.len() + 1) as u16;
+    let list = Rect { height: rows.min(at.height), ..at };
+    let room = usize::from(list.height).saturating_sub(1).max(1);
+    let first = widgets::first_shown(chosen, episodes.len(), room);
+    let mut lines = vec![Line::styled(
+        format!(
+            " {:>4} {:>7} {:<10} {:<13} {:>7} {:>6} {:>6} {:>5} {:>7}",
+            "#", "AGO", "PHASE", "OUTCOME", "LOGGED", "LOST", "RECOV", "SMALL", "BACK IN"
+        ),
+        dim,
+    )];
+    if list.height == 1 {
+        lines.clear();
+    }
+    let head = lines.len() as u16;
+    lines.extend(episodes.iter().skip(first).take(room).map(|episode| row(scene, episode)));
+    widgets::paragraph(buf, list, &lines);
+    let y = list.y + head + (chosen - first) as u16;
+    if y < list.bottom() {
+        buf.set_style(Rect { y, height: 1, ..list }, scene.theme.selected());
+    }
+    let below = Rect { y: list.bottom(), height: at.bottom() - list.bottom(), ..at };
+    compare(buf, below, scene, &episodes[chosen..]);
+}
+
+fn row(scene: &Scene, episode: &Episode) -> Line<'static> {
+    let (phase, phase_role) = phase(episode.phase);
+    let (outcome, outcome_role) = outcome(episode.outcome());
+    let regions = &episode.regions;
+    let theme = scene.theme;
+    Line::from(vec![
+        Span::raw(format!(
+            " {:>4} {:>7} ",
+            episode.number,
+            format::duration(scene.ago(episode.start))
+        )),
+        Span::styled(format::left(phase, 11), theme.style(phase_role)),
+        Span::styled(format::left(outcome, 14), theme.style(outcome_role)),
+        Span::raw(format!(
+            "{:>7} {:>6} {:>6} {:>5} {:>7}",
+            logged(scene, episode),
+            format::count(regions.lost),
+            format::count(regions.recovered),
+            format::count(regions.refaulted_small + regions.still_split),
+            format::known(episode.recovery_duration(), format::duration),
+        )),
+    ])
+}
+
+/// How long dirty logging was on, or has been so far.
+fn logged(scene: &Scene, episode: &Episode) -> String {
+    let sign = if episode.began_before { ">" } else { "" };
+    let until = episode.log_off.unwrap_or(scene.at);
+    format!("{sign}{}", format::duration(until.saturating_sub(episode.start)))
+}
+
+/// A line of the comparison: what it tells, and of an episode.
+type Fact = (&'static str, fn(&Scene, &Episode) -> (String, Role));
+
+/// A heading, or a fact.
+enum Entry {
+    Phase(&'static str),
+    Fact(Fact),
+}
+
+const fn fact(name: &'static str, tell: fn(&Scene, &Episode) -> (String, Role)) -> Entry {
+    Entry::Fact((name, tell))
+}
+
+fn plain(text: String) -> (String, Role) {
+    (text, Role::Text)
+}
+
+fn number(n: u64, role: Role) -> (String, Role) {
+    (format::count(n), if n == 0 { Role::Dim } else { role })
+}
+
+fn cost(
+    episode: &Episode,
+    part: fn(&EpisodeCost) -> FaultCost,
+    tell: fn(FaultCost) -> String,
+) -> (String, Role) {
+    plain(format::known(episode.cost.ok(), |cost| tell(part(&cost))))
+}
+
+const ENTRIES: &[Entry] = &[
+    fact("began", |scene, episode| {
+        let before = if episode.began_before { " or before" } else { "" };
+        plain(format!("−{}{before}", format::duration(scene.ago(episode.start))))
+    }),
+    fact("phase", |_, episode| {
+        let (text, role) = phase(episode.phase);
+        (text.to_owned(), role)
+    }),
+    fact("outcome", |_, episode| {
+        let (text, role) = outcome(episode.outcome());
+        (text.to_owned(), role)
+    }),
+    Entry::Phase("dirty logging"),
+    fact("on for", |scene, episode| plain(logged(scene, episode))),
+    fact("slots, memory", |_, episode| {
+        let pages: u64 = episode.slots.values().sum();
+        let bytes = format::bytes(pages.saturating_mul(4096));
+        plain(format!("{}, {bytes}", episode.slots.len()))
+    }),
+    fact("guest faults", |scene, episode| {
+        if scene.coverage.sees("faults") {
+            cost(episode, |cost| cost.logging, |cost| format::count(cost.faults))
+        } else {
+            plain(format::UNKNOWN.to_owned())
+        }
+    }),
+    fact("by the fast path", |scene, episode| {
+        if scene.coverage.sees("fast_faults") {
+            cost(episode, |cost| cost.logging, |cost| format::share(cost.fast, cost.faults))
+        } else {
+            plain(format::UNKNOWN.to_owned())
+        }
+    }),
+    fact("vCPU time lost", |scene, episode| {
+        if scene.coverage.sees("fault_latency") {
+            cost(episode, |cost| cost.logging, |cost| format::duration(cost.stall_ns))
+        } else {
+            plain(format::UNKNOWN.to_owned())
+        }
+    }),
+    Entry::Phase("split"),
+    fact("splits", |_, episode| number(episode.splits, Role::Split)),
+    fact("took", |_, episode| {
+        let took = episode.split.map(|(first, last)| last - first);
+        plain(format::known(took, format::duration))
+    }),
+    Entry::Phase("collapse"),
+    fact("runs", |scene, episode| {
+        let runs = scene.coverage.sees("collapse").then_some(episode.collapse.runs);
+        plain(format::known(runs, format::count))
+    }),
+    fact("took", |scene, episode| {
+        let took = scene.coverage.sees("collapse").then_some(episode.collapse.duration);
+        plain(format::known(took, format::duration))
+    }),
+    fact("zapped × 4K", |_, episode| number(episode.collapse.work.zapped_4k, Role::Zap)),
+    fact("recovered in place", |_, episode| number(episode.collapse.work.recovered, Role::Huge)),
+    fact("of them read-only", |_, episode| {
+        number(episode.collapse.work.recovered_read_only, Role::Warn)
+    }),
+    fact("raced 2M / 4K", |_, episode| {
+        let raced = format::known(episode.collapse.race, |race| {
+            format!("{} / {}", format::count(race.installs_2m), format::count(race.installs_4k))
+        });
+        plain(raced)
+    }),
+    fact("yields", |_, episode| plain(format::known(episode.collapse.yields, format::count))),
+    fact("vCPU time lost", |scene, episode| {
+        if scene.coverage.sees("fault_latency") {
+            cost(episode, |cost| cost.collapsing, |cost| format::duration(cost.stall_ns))
+        } else {
+            plain(format::UNKNOWN.to_owned())
+        }
+    }),
+    Entry::Phase("recovery"),
+    fact("lost", |_, episode| number(episode.regions.lost, Role::Text)),
+    fact("recovered", |_, episode| number(episode.regions.recovered, Role::Good)),
+    fact("small again", |_, episode| number(episode.regions.refaulted_small, Role::Bad)),
+    fact("still split", |_, episode| number(episode.regions.still_split, Role::Warn)),
+    fact("not touched since", |_, episode| {
+        number(episode.regions.untouched - episode.regions.still_split, Role::Text)
+    }),
+    fact("gone", |_, episode| number(episode.regions.gone, Role::Text)),
+    fact("back after log-off", |_, episode| {
+        plain(format::known(episode.recovery_duration(), format::duration))
+    }),
+];
+
+/// The first of these episodes and as many others as there is room for.
+fn compare(buf: &mut Buffer, at: Rect, scene: &Scene, episodes: &[&Episode]) {
+    let theme = scene.theme;
+    let dim = theme.style(Role::Dim);
+    let at = widgets::title(buf, at, theme, " phase by phase, against those before");
+    let fits = usize::from(at.width).saturating_sub(LABELS) / WIDTH;
+    let episodes = &episodes[..episodes.len().min(fits.max(1))];
+    let mut head = vec![Span::raw(" ".repeat(LABELS))];
+    for (place, episode) in episodes.iter().enumerate() {
+        let role = if place == 0 { Role::Title } else { Role::Dim };
+        let text = format::right(&format!("#{}", episode.number), WIDTH);
+        head.push(Span::styled(text, theme.style(role)));
+    }
+    let mut lines = vec![Line::from(head)];
+    // Where there is no room for headings, facts go before them.
+    let headings = ENTRIES.len() < usize::from(at.height);
+    for entry in ENTRIES {
+        match entry {
+            Entry::Phase(name) if headings => {
+                lines.push(Line::styled(format!(" {name}"), theme.style(Role::Title)));
+            }
+            Entry::Phase(_) => {}
+            Entry::Fact((name, tell)) => {
+                let mut spans =
+                    vec![Span::styled(format::left(&format!("   {name}"), LABELS), dim)];
+                for episode in episodes {
+                    let (text, role) = tell(scene, episode);
+                    spans.push(Span::styled(format::right(&text, WIDTH), theme.style(role)));
+                }
+                lines.push(Line::from(spans));
+            }
+        }
+    }
+    widgets::paragraph(buf, at, &lines);
+}

@@ -1,0 +1,84 @@
+//! What is worth a look: diagnoses of all VMs, with evidence and the knob to turn.
+
+use collapse_common::abi::VmKey;
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use crate::{
+    findings::{Finding, Thresholds, findings},
+    model::Vm,
+    tui::{
+        format,
+        nav::Nav,
+        scene::{Scene, name},
+        theme::Role,
+        widgets,
+    },
+};
+
+/// Findings of every VM that is there.
+pub fn found<'a>(scene: &Scene<'a>) -> Vec<(&'a Vm, Finding)> {
+    let vms = scene.model.vms.values().filter(|vm| !vm.gone);
+    let of = |vm: &'a Vm| {
+        let found = findings(vm, scene.coverage.mmu, scene.model.now, &Thresholds::default());
+        found.into_iter().map(move |finding| (vm, finding))
+    };
+    vms.flat_map(of).collect()
+}
+
+/// The VM of the selected finding.
+pub fn selected(scene: &Scene, nav: &Nav) -> Option<VmKey> {
+    found(scene).get(nav.line).map(|(vm, _)| vm.key)
+}
+
+/// Draws it.
+pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
+    let theme = scene.theme;
+    let dim = theme.style(Role::Dim);
+    let found = found(scene);
+    if found.is_empty() {
+        let lines = [
+            Line::styled(" ✓ Nothing to report.", theme.style(Role::Good)),
+            Line::styled(
+                "   Findings appear here when dirty logging stays on, regions stay small, and the like.",
+                dim,
+            ),
+        ];
+        widgets::paragraph(buf, at, &lines);
+        return;
+    }
+    let chosen = nav.line.min(found.len() - 1);
+    let texts: Vec<_> = found
+        .iter()
+        .enumerate()
+        .map(|(index, (vm, finding))| told(scene, vm, finding, index == chosen, at.width))
+        .collect();
+    let all: usize = texts.iter().map(Vec::len).sum();
+    let skipped = if all > usize::from(at.height) { chosen } else { 0 };
+    let lines: Vec<_> = texts.into_iter().skip(skipped).flatten().collect();
+    widgets::paragraph(buf, at, &lines);
+}
+
+fn told(scene: &Scene, vm: &Vm, finding: &Finding, chosen: bool, width: u16) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let mut lines = vec![Line::from(vec![
+        Span::styled(if chosen { " ▸ " } else { "   " }, theme.style(Role::Key)),
+        Span::styled(finding.title, theme.style(Role::Warn)),
+        Span::raw(format!("  {}", name(vm))),
+        Span::styled(format!("  {}", finding.name), theme.style(Role::Dim)),
+    ])];
+    let columns = usize::from(width).saturating_sub(8);
+    let evidence = format::wrapped(&finding.evidence, columns);
+    lines.extend(evidence.into_iter().map(|line| Line::from(format!("     {line}"))));
+    for (index, line) in format::wrapped(finding.knob, columns).into_iter().enumerate() {
+        lines.push(Line::from(vec![
+            Span::styled(if index == 0 { "     → " } else { "       " }, theme.style(Role::Key)),
+            Span::raw(line),
+        ]));
+    }
+    lines.push(Line::default());
+    lines
+}

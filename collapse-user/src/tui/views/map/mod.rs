@@ -1,0 +1,175 @@
+//! A VM's guest frames: which regions have their huge SPTE, and what became of the others.
+
+mod place;
+mod region;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use super::caption;
+use crate::{
+    model::{Mapping, Vm},
+    tui::{format, nav::Nav, scene::Scene, theme::Role, widgets},
+};
+
+use place::{CELLS, Chart, Row};
+pub use place::{Place, Way, moved};
+
+/// How the regions of a cell are mapped; the worst of them counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cell {
+    /// None was lost, or all are huge again.
+    NotLost,
+    /// Nothing is mapped: the next touch tells.
+    Nothing,
+    /// By the page table of a split.
+    StillSplit,
+    /// By small leaves installed since.
+    Small,
+}
+
+impl Cell {
+    const ALL: [Self; 4] = [Self::NotLost, Self::StillSplit, Self::Small, Self::Nothing];
+
+    fn of(mapping: Mapping) -> Self {
+        match mapping {
+            Mapping::None => Self::Nothing,
+            Mapping::StillSplit => Self::StillSplit,
+            Mapping::Small => Self::Small,
+        }
+    }
+
+    fn look(self) -> (&'static str, Role, &'static str) {
+        match self {
+            Self::NotLost => ("▆", Role::Huge, "not lost"),
+            Self::StillSplit => ("▄", Role::Split, "still split"),
+            Self::Small => ("▂", Role::Small, "small again"),
+            Self::Nothing => ("·", Role::Zap, "not touched since"),
+        }
+    }
+}
+
+/// From so many columns on, what happened is told beside the map.
+const WIDE: u16 = 140;
+
+/// Columns of a row's address.
+const ADDRESS: u16 = 12;
+
+/// Draws it.
+pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
+    let chart = Chart::of(vm, &nav.map);
+    let at = widgets::paragraph(buf, at, &[caption(scene, vm), legend(scene, vm, &chart)]);
+    if chart.rows.is_empty() {
+        let dim = scene.theme.style(Role::Dim);
+        let text = " No slot known yet: slots are learnt as they change, regions as they are lost.";
+        widgets::paragraph(buf, at, &[Line::styled(text, dim)]);
+        return;
+    }
+    let (map, detail) = if at.width >= WIDE {
+        let left = ADDRESS + CELLS as u16 + 3;
+        let right = Rect { x: at.x + left, width: at.width - left, ..at };
+        (Rect { width: left, ..at }, widgets::rule(buf, right, scene.theme))
+    } else {
+        let below = (at.height / 2).min(8);
+        let detail = Rect { y: at.bottom() - below, height: below, ..at };
+        (Rect { height: at.height - below, ..at }, detail)
+    };
+    cells(buf, map, scene, vm, &chart);
+    region::draw(buf, detail, scene, vm, &chart);
+}
+
+fn legend(scene: &Scene, vm: &Vm, chart: &Chart) -> Line<'static> {
+    let counts = vm.regions.counts();
+    let mut spans = vec![Span::raw(" ")];
+    for cell in Cell::ALL {
+        let (glyph, role, what) = cell.look();
+        let n = match cell {
+            Cell::NotLost => None,
+            Cell::StillSplit => Some(counts.still_split),
+            Cell::Small => Some(counts.refaulted_small),
+            Cell::Nothing => Some(counts.untouched - counts.still_split),
+        };
+        let n = n.map_or(String::new(), |n| format!(" {}", format::count(n)));
+        spans.push(Span::styled(glyph, scene.theme.style(role)));
+        spans.push(Span::raw(format!(" {what}{n}  ")));
+    }
+    let cell = format!("cell = {}", format::bytes(chart.scale << 21));
+    spans.push(Span::styled(cell, scene.theme.style(Role::Dim)));
+    Line::from(spans)
+}
+
+/// The rows around the cursor.
+fn cells(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &Chart) {
+    let (line, cursor) = chart.cursor();
+    // A slot's first row comes after a line that names it.
+    let lines: Vec<(usize, bool)> = chart
+        .rows
+        .iter()
+        .enumerate()
+        .flat_map(|(index, row)| {
+            row.title.is_some().then_some((index, true)).into_iter().chain([(index, false)])
+        })
+        .collect();
+    let selected = lines.iter().position(|found| *found == (line, false)).unwrap_or_default();
+    let room = usize::from(at.height);
+    let first = widgets::first_shown(selected, lines.len(), room);
+    let shown = &lines[first..lines.len().min(first + room)];
+    let Some(((from, _), (to, _))) = shown.first().zip(shown.last()) else { return };
+    let states = states(vm, chart, *from, *to);
+    let columns = usize::from(at.width.saturating_sub(ADDRESS));
+    let skipped = widgets::first_shown(cursor, CELLS, columns);
+    for ((index, is_title), y) in shown.iter().zip(at.top()..) {
+        let row = &chart.rows[*index];
+        if *is_title {
+            let text = format!(" {}", row.title.as_deref().unwrap_or_default());
+            buf.set_line(at.x, y, &Line::styled(text, scene.theme.style(Role::Title)), at.width);
+            continue;
+        }
+        buf.set_line(
+            at.x,
+            y,
+            &cells_of(scene, row, &states[index - from], skipped, columns),
+            at.width,
+        );
+        if *index == line && cursor >= skipped {
+            let x = at.x + ADDRESS + (cursor - skipped) as u16;
+            if x < at.right() {
+                buf.set_style(Rect { x, y, width: 1, height: 1 }, scene.theme.selected());
+            }
+        }
+    }
+}
+
+fn cells_of(
+    scene: &Scene,
+    row: &Row,
+    states: &[Cell; CELLS],
+    skipped: usize,
+    columns: usize,
+) -> Line<'static> {
+    let address = format::right(&format!("{:#x}", row.gfn), usize::from(ADDRESS) - 1) + " ";
+    let mut spans = vec![Span::styled(address, scene.theme.style(Role::Dim))];
+    let states = &states[..row.cells];
+    for state in states.iter().skip(skipped).take(columns) {
+        let (glyph, role, _) = state.look();
+        spans.push(Span::styled(glyph, scene.theme.style(role)));
+    }
+    Line::from(spans)
+}
+
+/// The cells of some rows. Work follows regions outstanding, not guest size.
+fn states(vm: &Vm, chart: &Chart, from: usize, to: usize) -> Vec<[Cell; CELLS]> {
+    let mut states = vec![[Cell::NotLost; CELLS]; to + 1 - from];
+    for (region, lost) in vm.regions.outstanding().filter(|(region, _)| region.as_id() == 0) {
+        if let Some((row, cell)) = chart.find(region.gfn())
+            && (from..=to).contains(&row)
+        {
+            let state = &mut states[row - from][cell];
+            *state = (*state).max(Cell::of(lost.mapping()));
+        }
+    }
+    states
+}

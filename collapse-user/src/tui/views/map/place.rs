@@ -1,0 +1,216 @@
+//! Where guest frames are on the map.
+
+use collapse_common::spte::frames;
+
+use crate::{model::Vm, source::Slot, tui::format};
+
+/// Cells of a row.
+pub const CELLS: usize = 64;
+
+/// Unless zoomed in, all of the guest takes so many cells at most.
+const ALL_CELLS: u64 = 1024;
+
+/// Where the cursor is, and how close one looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// A guest frame in the cell of the cursor.
+    pub gfn: u64,
+    /// How often the regions per cell were halved.
+    zoom: u32,
+}
+
+impl Place {
+    /// Closer, or farther.
+    #[must_use]
+    pub fn zoomed(self, closer: bool) -> Self {
+        let zoom = if closer { (self.zoom + 1).min(40) } else { self.zoom.saturating_sub(1) };
+        Self { zoom, ..self }
+    }
+}
+
+/// A move of the cursor.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// By rows.
+    Lines(isize),
+    /// By cells.
+    Cells(isize),
+}
+
+/// A row of the map.
+#[derive(Debug)]
+pub struct Row {
+    /// The slot that begins with this row.
+    pub title: Option<String>,
+    /// First guest frame.
+    pub gfn: u64,
+    /// Cells, up to [`CELLS`].
+    pub cells: usize,
+}
+
+/// The map, without what is on it.
+#[derive(Debug)]
+pub struct Chart {
+    /// Rows by guest frame.
+    pub rows: Vec<Row>,
+    /// Regions per cell, a power of two.
+    pub scale: u64,
+    /// Where the cursor is.
+    pub place: Place,
+}
+
+/// Regions next to each other: the first guest frame, their number, what they are.
+type Extent = (u64, u64, String);
+
+impl Chart {
+    /// The map of a VM: by slot, or, where none is known, by what it lost.
+    pub fn of(vm: &Vm, place: &Place) -> Self {
+        let extents = extents(vm);
+        let regions: u64 = extents.iter().map(|(_, regions, _)| regions).sum();
+        let fits = regions.div_ceil(ALL_CELLS).max(1).next_power_of_two();
+        // Zooming in any further than to one region changes nothing.
+        let place = Place { zoom: place.zoom.min(fits.ilog2()), ..*place };
+        let scale = fits >> place.zoom;
+        let mut rows = Vec::new();
+        for (first, regions, title) in extents {
+            let mut title = Some(title);
+            let mut cells = regions.div_ceil(scale);
+            let mut gfn = first;
+            while cells > 0 {
+                let here = cells.min(CELLS as u64);
+                rows.push(Row { title: title.take(), gfn, cells: here as usize });
+                gfn += here * scale * frames(2);
+                cells -= here;
+            }
+        }
+        Self { rows, scale, place }
+    }
+
+    /// Guest frames per cell.
+    pub fn step(&self) -> u64 {
+        self.scale * frames(2)
+    }
+
+    /// Row and cell of a guest frame.
+    pub fn find(&self, gfn: u64) -> Option<(usize, usize)> {
+        let row = self.rows.partition_point(|row| row.gfn <= gfn).checked_sub(1)?;
+        let cell = ((gfn - self.rows[row].gfn) / self.step()) as usize;
+        (cell < self.rows[row].cells).then_some((row, cell))
+    }
+
+    /// Row and cell of the cursor: the first of all if it is nowhere else.
+    pub fn cursor(&self) -> (usize, usize) {
+        self.find(self.place.gfn).unwrap_or_default()
+    }
+
+    /// First guest frame of the cursor's cell.
+    pub fn selected(&self) -> u64 {
+        let (row, cell) = self.cursor();
+        self.rows.get(row).map_or(0, |row| row.gfn + cell as u64 * self.step())
+    }
+}
+
+/// Where the cursor gets to.
+pub fn moved(vm: &Vm, place: &Place, way: Way) -> Place {
+    let chart = Chart::of(vm, place);
+    let last = chart.rows.len().saturating_sub(1);
+    let (row, cell) = chart.cursor();
+    let (row, cell) = match way {
+        Way::Lines(by) => (row.saturating_add_signed(by).min(last), cell),
+        Way::Cells(by) => match cell.checked_add_signed(by) {
+            Some(cell) if cell < chart.rows.get(row).map_or(0, |row| row.cells) => (row, cell),
+            Some(_) if row < last => (row + 1, 0),
+            None if row > 0 => (row - 1, CELLS),
+            _ => (row, cell),
+        },
+    };
+    let Some(found) = chart.rows.get(row) else { return *place };
+    let gfn = found.gfn + cell.min(found.cells - 1) as u64 * chart.step();
+    Place { gfn, ..chart.place }
+}
+
+fn extents(vm: &Vm) -> Vec<Extent> {
+    let mut slots: Vec<&Slot> =
+        vm.slots.values().filter(|slot| slot.as_id == 0 && slot.npages > 0).collect();
+    slots.sort_by_key(|slot| slot.base_gfn);
+    let mut extents = Vec::new();
+    for slot in slots {
+        let (first, regions) = covered(slot.base_gfn, slot.base_gfn.saturating_add(slot.npages));
+        let bytes = format::bytes(slot.npages.saturating_mul(4096));
+        let logging = slot.flags & collapse_common::abi::LOG_DIRTY_PAGES != 0;
+        let logging = if logging { ", dirty logging" } else { "" };
+        let title = format!("slot {}: {bytes} at gfn {:#x}{logging}", slot.id, slot.base_gfn);
+        extents.push((first, regions, title));
+    }
+    if extents.is_empty() {
+        let gfns = vm.regions.outstanding().map(|(region, _)| region).filter(|r| r.as_id() == 0);
+        let bounds = gfns.fold(None, |bounds: Option<(u64, u64)>, region| {
+            let (low, high) = bounds.unwrap_or((region.gfn(), region.gfn()));
+            Some((low.min(region.gfn()), high.max(region.gfn())))
+        });
+        if let Some((low, high)) = bounds {
+            let (first, regions) = covered(low, high + 1);
+            extents.push((first, regions, "regions lost (slots are not known)".to_owned()));
+        }
+    }
+    extents
+}
+
+/// The regions that guest frames are in: the first frame and how many.
+fn covered(from: u64, to: u64) -> (u64, u64) {
+    let size = frames(2);
+    let first = from / size * size;
+    (first, (to - first).div_ceil(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use collapse_common::abi::VmKey;
+
+    use super::*;
+
+    fn vm(slots: &[(u16, u64, u64)]) -> Vm {
+        let mut vm = Vm::new(VmKey { kvm: 1, born: 1 });
+        for (id, base_gfn, npages) in slots {
+            let slot = Slot { id: *id, as_id: 0, base_gfn: *base_gfn, npages: *npages, flags: 0 };
+            vm.slots.insert((0, *id), slot);
+        }
+        vm
+    }
+
+    #[test]
+    fn rows_follow_slots() {
+        let vm = vm(&[(0, 0, 160), (1, 0x4_0000, 16384 * 3)]);
+        let chart = Chart::of(&vm, &Place::default());
+        assert_eq!(chart.scale, 1);
+        let rows: Vec<_> = chart.rows.iter().map(|row| (row.gfn, row.cells)).collect();
+        assert_eq!(rows, [(0, 1), (0x4_0000, 64), (0x4_8000, 32)]);
+        assert_eq!(chart.find(0x4_8200), Some((2, 1)));
+        assert_eq!((chart.find(0x200), chart.find(0x10_0000)), (None, None));
+    }
+
+    #[test]
+    fn a_large_guest_fits_until_it_is_zoomed() {
+        let vm = vm(&[(0, 0, 1 << 28)]);
+        let far = Chart::of(&vm, &Place::default());
+        assert_eq!((far.scale, far.rows.len()), (512, 16));
+        let mut place = Place::default();
+        for _ in 0..50 {
+            place = place.zoomed(true);
+        }
+        assert_eq!(Chart::of(&vm, &place).scale, 1);
+        // It takes no more steps back than there were to go.
+        let near = moved(&vm, &place, Way::Cells(1));
+        assert_eq!(Chart::of(&vm, &near.zoomed(false)).scale, 2);
+    }
+
+    #[test]
+    fn the_cursor_stays_on_the_map() {
+        let vm = vm(&[(0, 0, 160), (1, 0x4_0000, 16384)]);
+        let place = moved(&vm, &Place::default(), Way::Cells(1));
+        assert_eq!(place.gfn, 0x4_0000);
+        assert_eq!(moved(&vm, &place, Way::Lines(isize::MAX)).gfn, 0x4_0000);
+        assert_eq!(moved(&vm, &place, Way::Cells(-1)).gfn, 0);
+        assert_eq!(moved(&vm, &Place::default(), Way::Cells(-1)).gfn, 0);
+    }
+}

@@ -1,0 +1,459 @@
+//! A row per VM, and all of them together on top.
+
+use std::cmp::Ordering;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::{
+    model::Vm,
+    tui::{
+        format,
+        metric::{FAULTS, METRICS, Metric, RECOVERIES, SPLITS, STALL, ZAPS},
+        nav::Nav,
+        scene::{Scene, State, name},
+        theme::Role,
+        widgets,
+    },
+};
+
+/// A column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// Name of the VM.
+    Name,
+    /// Process id of the VMM.
+    Pid,
+    /// What it goes through.
+    State,
+    /// Mapped memory.
+    Mapped,
+    /// Splits.
+    Splits,
+    /// Zaps.
+    Zaps,
+    /// Recoveries.
+    Recoveries,
+    /// Recovered of lost regions.
+    Back,
+    /// Guest faults.
+    Faults,
+    /// Time that they take from vCPUs.
+    Stall,
+}
+
+impl Column {
+    const ALL: [Self; 10] = [
+        Self::Name,
+        Self::Pid,
+        Self::State,
+        Self::Mapped,
+        Self::Splits,
+        Self::Zaps,
+        Self::Recoveries,
+        Self::Back,
+        Self::Faults,
+        Self::Stall,
+    ];
+
+    /// The columns by what matters most: the others go first where there is no room.
+    const BY_WEIGHT: [Self; 10] = [
+        Self::Name,
+        Self::State,
+        Self::Mapped,
+        Self::Back,
+        Self::Splits,
+        Self::Recoveries,
+        Self::Faults,
+        Self::Zaps,
+        Self::Pid,
+        Self::Stall,
+    ];
+
+    /// The column after it.
+    pub fn next(self) -> Self {
+        let place = Self::ALL.iter().position(|column| *column == self).unwrap_or_default();
+        Self::ALL[(place + 1) % Self::ALL.len()]
+    }
+
+    fn metric(self) -> Option<&'static Metric> {
+        Some(match self {
+            Self::Splits => &SPLITS,
+            Self::Zaps => &ZAPS,
+            Self::Recoveries => &RECOVERIES,
+            Self::Faults => &FAULTS,
+            Self::Stall => &STALL,
+            _ => return None,
+        })
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Name => "VM",
+            Self::Pid => "PID",
+            Self::State => "STATE",
+            Self::Mapped => "MAPPED",
+            Self::Back => "RECOVERED",
+            _ => self.metric().map_or("", |metric| metric.title),
+        }
+    }
+
+    /// Its least width.
+    fn width(self) -> usize {
+        match self {
+            Self::Name => 9,
+            Self::Pid => 7,
+            Self::State => 15,
+            Self::Mapped => 14,
+            Self::Back => 12,
+            _ => self.metric().map_or(0, |metric| metric.width),
+        }
+    }
+
+    fn is_text(self) -> bool {
+        matches!(self, Self::Name | Self::State | Self::Mapped)
+    }
+}
+
+/// What rows are sorted by; unknown comes last.
+#[derive(PartialEq)]
+enum Rank {
+    Text(String),
+    Number(f64),
+}
+
+impl Rank {
+    fn of(column: Column, scene: &Scene, vm: &Vm) -> Self {
+        let number = |n: Option<f64>| Self::Number(n.unwrap_or(-1.0));
+        match column {
+            Column::Name => Self::Text(name(vm).to_lowercase()),
+            Column::Pid => number(vm.process.as_ref().map(|process| f64::from(process.pid))),
+            Column::State => Self::Number(f64::from(State::of(vm, scene) as u8)),
+            Column::Mapped => {
+                number(pages(scene, vm).map(|pages| {
+                    widgets::mapped_bytes(pages).iter().map(|bytes| *bytes as f64).sum()
+                }))
+            }
+            Column::Back => {
+                let counts = vm.regions.counts();
+                Self::Number(counts.lost as f64)
+            }
+            _ => number(column.metric().and_then(|metric| metric.now(scene, &vm.history))),
+        }
+    }
+
+    /// Names from A to Z, numbers from the greatest on.
+    fn compare(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Number(a), Self::Number(b)) => b.total_cmp(a),
+            (Self::Text(_), Self::Number(_)) => Ordering::Less,
+            (Self::Number(_), Self::Text(_)) => Ordering::Greater,
+        }
+    }
+}
+
+/// VMs in the order shown.
+pub fn rows<'a>(scene: &Scene<'a>, nav: &Nav) -> impl Iterator<Item = &'a Vm> + use<'a> {
+    let wanted = nav.filter.to_lowercase();
+    let is_wanted = |vm: &&Vm| {
+        let pid = vm.process.as_ref().map(|process| process.pid.to_string());
+        name(vm).to_lowercase().contains(&wanted) || pid.is_some_and(|pid| pid == wanted)
+    };
+    let vms = scene.model.vms.values().filter(|vm| !vm.gone || nav.vm == Some(vm.key));
+    let mut rows: Vec<_> =
+        vms.filter(is_wanted).map(|vm| (Rank::of(nav.sort, scene, vm), vm)).collect();
+    rows.sort_by(|(a, vm), (b, other)| {
+        let order = a.compare(b);
+        let order = if nav.reversed { order.reverse() } else { order };
+        order.then(vm.key.born.cmp(&other.key.born)).then(vm.key.cmp(&other.key))
+    });
+    rows.into_iter().map(|(_, vm)| vm)
+}
+
+/// The VM that the user chose, or the first.
+pub fn selected<'a>(scene: &Scene<'a>, nav: &Nav) -> Option<&'a Vm> {
+    let chosen = nav.vm.and_then(|key| scene.model.vms.get(&key));
+    chosen.or_else(|| rows(scene, nav).next())
+}
+
+/// Mappings at the time shown.
+pub fn pages(scene: &Scene, vm: &Vm) -> Option<[u64; 3]> {
+    if scene.is_past() {
+        vm.history.until(scene.at).and_then(|sample| sample.pages)
+    } else {
+        vm.pages()
+    }
+}
+
+/// Lines that the charts of the selected VM need, where the list of VMs leaves so many.
+const PREVIEW: u16 = 12;
+
+/// Draws it.
+pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
+    let at = match at.height {
+        0..8 => at,
+        8..24 => totals(buf, at, scene),
+        _ => charts(buf, at, scene),
+    };
+    let vms = rows(scene, nav).count() as u16;
+    let room = at.height.saturating_sub(vms + 2);
+    match selected(scene, nav).filter(|_| room >= PREVIEW && vms > 0) {
+        None => table(buf, at, scene, nav),
+        Some(vm) => {
+            let height = room.min(PREVIEW + 8);
+            table(buf, Rect { height: at.height - height, ..at }, scene, nav);
+            let below = Rect { y: at.bottom() - height, height, ..at };
+            let below = widgets::title(buf, below, scene.theme, &format!(" {}", name(vm)));
+            let below = Rect { x: below.x + 1, width: below.width - 2, ..below };
+            super::vm::charts::draw(buf, below, scene, vm);
+        }
+    }
+}
+
+/// The host in two lines.
+fn totals(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
+    let mut mapped = vec![Span::raw(" ")];
+    mapped.extend(mapped_spans(scene, 20));
+    let mut flows = vec![Span::raw(" ")];
+    for metric in METRICS {
+        flows.push(Span::styled(format!("{} ", metric.name), scene.theme.style(Role::Dim)));
+        flows.push(Span::raw(metric.shown(metric.now(scene, &scene.model.history))));
+        flows.push(Span::raw("  "));
+    }
+    let left = widgets::paragraph(buf, at, &[Line::from(mapped), Line::from(flows)]);
+    Rect { y: left.y + 1, height: left.height - 1, ..left }
+}
+
+/// Mapped memory of all VMs, as text and bar.
+fn mapped_spans(scene: &Scene, columns: usize) -> Vec<Span<'static>> {
+    let dim = scene.theme.style(Role::Dim);
+    let sample = scene.model.history.until(scene.at);
+    let pages = sample.and_then(|sample| sample.pages);
+    let sum = pages.map(|pages| widgets::mapped_bytes(pages).iter().sum());
+    let mut spans = vec![
+        Span::styled("mapped ", dim),
+        Span::styled(format::known(sum, format::bytes), scene.theme.style(Role::Title)),
+        Span::raw(" "),
+    ];
+    spans.extend(widgets::bar(pages, columns, scene.theme));
+    for (size, (name, _, glyph, role)) in widgets::SIZES.into_iter().enumerate().rev() {
+        spans.push(Span::styled(format!("  {glyph} "), scene.theme.style(role)));
+        spans.push(Span::styled(format!("{name} "), dim));
+        spans.push(Span::raw(format::known(pages.map(|pages| pages[size]), format::count)));
+    }
+    spans
+}
+
+/// The host as a chart of mapped memory and a line per rate.
+fn charts(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
+    let height = METRICS.len() as u16 + 2;
+    let top = Rect { height, ..at };
+    let half = (top.width / 2).saturating_sub(1);
+    let left = Rect { x: top.x + 1, width: half.saturating_sub(1), ..top };
+    let right = Rect { x: top.x + half + 2, width: top.width - half - 3, ..top };
+    let mut head = mapped_spans(scene, 0);
+    head.insert(0, Span::styled("all VMs: ", scene.theme.style(Role::Title)));
+    buf.set_line(left.x, left.y, &Line::from(head), left.width);
+    let chart = Rect { y: left.y + 1, height: height - 2, ..left };
+    widgets::stacked(buf, chart, scene, &scene.model.history);
+    widgets::time_axis(buf, Rect { y: top.y + height - 1, height: 1, ..left }, scene);
+    for (row, metric) in (right.y + 1..).zip(METRICS) {
+        let room = usize::from(right.width).saturating_sub(23);
+        let values = metric.charted(scene, &scene.model.history, room);
+        let line = Line::from(vec![
+            Span::styled(format::left(metric.name, 15), scene.theme.style(Role::Dim)),
+            Span::raw(format::right(&metric.shown(metric.now(scene, &scene.model.history)), 6)),
+            Span::raw("  "),
+            Span::styled(widgets::sparkline(&values), scene.theme.style(metric.role)),
+        ]);
+        buf.set_line(right.x, row, &line, right.width);
+    }
+    let regions = scene.model.vms.values().map(|vm| vm.regions.counts());
+    let (lost, recovered, outstanding) = regions.fold((0, 0, 0), |sum, counts| {
+        (sum.0 + counts.lost, sum.1 + counts.recovered, sum.2 + counts.outstanding)
+    });
+    let line = Line::from(vec![
+        Span::styled("regions        ", scene.theme.style(Role::Dim)),
+        Span::raw(format!(
+            "{} lost, {} recovered, {} outstanding",
+            format::count(lost),
+            format::count(recovered),
+            format::count(outstanding)
+        )),
+    ]);
+    buf.set_line(right.x, right.y, &line, right.width);
+    Rect { y: at.y + height + 1, height: at.height - height - 1, ..at }
+}
+
+fn table(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
+    if at.height == 0 {
+        return;
+    }
+    let columns = fit(usize::from(at.width));
+    buf.set_line(at.x, at.y, &heads(&columns, scene, nav), at.width);
+    let body = Rect { y: at.y + 1, height: at.height - 1, ..at };
+    let rows: Vec<_> = rows(scene, nav).collect();
+    if rows.is_empty() {
+        let text = match (scene.model.vms.is_empty(), nav.filter.is_empty()) {
+            (_, false) => " No VM has such a name. Esc shows all.",
+            (true, true) => " No VM yet: start one, and it appears here.",
+            (false, true) => " No VM any more.",
+        };
+        let dim = scene.theme.style(Role::Dim);
+        widgets::paragraph(buf, body, &[Line::styled(text, dim)]);
+        return;
+    }
+    let chosen = selected(scene, nav).map(|vm| vm.key);
+    let place = rows.iter().position(|vm| Some(vm.key) == chosen).unwrap_or_default();
+    let room = usize::from(body.height);
+    let first = widgets::first_shown(place, rows.len(), room);
+    for ((index, vm), y) in rows.iter().enumerate().skip(first).take(room).zip(body.top()..) {
+        let mut spans = vec![Span::raw(" ")];
+        for layout in &columns {
+            spans.extend(cell(layout, scene, vm));
+            spans.push(Span::raw(" "));
+        }
+        buf.set_line(body.x, y, &Line::from(spans), body.width);
+        if index == place {
+            buf.set_style(Rect { y, height: 1, ..body }, scene.theme.selected());
+        }
+    }
+}
+
+/// A column's place on the screen.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    column: Column,
+    width: usize,
+    /// Of `width`: for a sparkline.
+    spark: usize,
+}
+
+/// Columns of a sparkline.
+const SPARK: usize = 7;
+
+/// What fits into so many columns.
+fn fit(columns: usize) -> Vec<Layout> {
+    let mut room = columns.saturating_sub(1);
+    let mut layout = Vec::new();
+    for column in Column::BY_WEIGHT {
+        // Where there is little room, a state is its glyph.
+        let narrow = column == Column::State && columns < 27;
+        let width = if narrow { 1 } else { column.width() } + 1;
+        if width <= room || layout.is_empty() {
+            room = room.saturating_sub(width);
+            layout.push(Layout { column, width: width - 1, spark: 0 });
+        }
+    }
+    layout.sort_by_key(|layout| Column::ALL.iter().position(|column| *column == layout.column));
+    let mut give = |column, most: usize, spark: bool| {
+        if let Some(layout) = layout.iter_mut().find(|layout| layout.column == column) {
+            let more = most.min(room);
+            if !spark || more == most {
+                layout.width += more;
+                layout.spark += if spark { more } else { 0 };
+                room -= more;
+            }
+        }
+    };
+    give(Column::Name, 3, false);
+    for column in [Column::Recoveries, Column::Splits, Column::Faults, Column::Zaps, Column::Stall]
+    {
+        give(column, SPARK + 1, true);
+    }
+    give(Column::Mapped, 20, false);
+    give(Column::Name, 24, false);
+    give(Column::Mapped, 20, false);
+    layout
+}
+
+fn heads(columns: &[Layout], scene: &Scene, nav: &Nav) -> Line<'static> {
+    let mut spans = vec![Span::raw(" ")];
+    for layout in columns {
+        let sorted = layout.column == nav.sort;
+        let arrow = match (sorted, nav.reversed == (layout.column == Column::Name)) {
+            (false, _) => "",
+            (true, true) => "▼",
+            (true, false) => "▲",
+        };
+        let width = layout.width - layout.spark;
+        let room = width.saturating_sub(arrow.width());
+        let title = format::cut(layout.column.title(), room) + arrow;
+        let title = if layout.column.is_text() {
+            format::left(&title, width)
+        } else {
+            format::right(&title, width)
+        };
+        let role = if sorted { Role::Key } else { Role::Dim };
+        spans.push(Span::styled(title, scene.theme.style(role)));
+        spans.push(Span::raw(" ".repeat(layout.spark + 1)));
+    }
+    Line::from(spans)
+}
+
+fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
+    let theme = scene.theme;
+    let width = layout.width;
+    match layout.column {
+        Column::Name => vec![Span::raw(format::left(name(vm), width))],
+        Column::Pid => {
+            let pid = format::known(vm.process.as_ref(), |process| process.pid.to_string());
+            vec![Span::styled(format::right(&pid, width), theme.style(Role::Dim))]
+        }
+        Column::State => {
+            let state = State::of(vm, scene);
+            let text = if width == 1 { String::new() } else { format!(" {}", state.label()) };
+            let text = state.glyph().to_owned() + &text;
+            vec![Span::styled(format::left(&text, width), theme.style(state.role()))]
+        }
+        Column::Mapped => {
+            let pages = pages(scene, vm);
+            let sum = pages.map(|pages| widgets::mapped_bytes(pages).iter().sum());
+            let sum = format::right(&format::known(sum, format::bytes), 5) + " ";
+            let mut spans = vec![Span::raw(sum)];
+            spans.extend(widgets::bar(pages, width.saturating_sub(6), theme));
+            spans
+        }
+        Column::Back => back(scene, vm, width),
+        _ => rate(layout, scene, vm),
+    }
+}
+
+/// Recovered of lost regions, and how long it takes until the others are back at the present rate.
+fn back(scene: &Scene, vm: &Vm, width: usize) -> Vec<Span<'static>> {
+    let counts = vm.regions.counts();
+    let (text, role) = if counts.lost == 0 {
+        ("none lost".to_owned(), Role::Dim)
+    } else if counts.outstanding == 0 {
+        let share = format::share(counts.recovered, counts.lost);
+        (format!("{share} of {}", format::count(counts.lost)), Role::Good)
+    } else {
+        let share = format::share(counts.recovered, counts.lost);
+        let rate = RECOVERIES.now(scene, &vm.history).filter(|rate| *rate > 0.0);
+        let left = rate.map(|rate| counts.outstanding as f64 / rate * 1e9);
+        match left {
+            Some(ns) => (format!("{share} {}", format::duration(ns as u64)), Role::Warn),
+            None => (format!("{share} of {}", format::count(counts.lost)), Role::Warn),
+        }
+    };
+    vec![Span::styled(format::right(&text, width), scene.theme.style(role))]
+}
+
+fn rate(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
+    let Some(metric) = layout.column.metric() else { return Vec::new() };
+    let now = metric.now(scene, &vm.history);
+    let role = if now.is_some_and(|rate| rate > 0.0) { Role::Text } else { Role::Dim };
+    let shown = format::right(&metric.shown(now), layout.width - layout.spark);
+    let mut spans = vec![Span::styled(shown, scene.theme.style(role))];
+    if layout.spark > 0 {
+        let values = metric.charted(scene, &vm.history, layout.spark - 1);
+        spans.push(Span::raw(" "));
+        spans.push(Span::styled(widgets::sparkline(&values), scene.theme.style(metric.role)));
+    }
+    spans
+}

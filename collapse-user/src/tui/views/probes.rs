@@ -1,0 +1,77 @@
+//! What is seen and by which hooks, what is not and why, and what was lost.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use crate::{
+    plan::SignalStatus,
+    tui::{format, nav::Nav, scene::Scene, theme::Role, widgets},
+};
+
+/// Draws it.
+pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
+    // What is cut in the list is told in full below.
+    let below = if at.height >= 12 { 4 } else { 0 };
+    let detail = Rect { y: at.bottom() - below, height: below, ..at };
+    let at = Rect { height: at.height - below, ..at };
+    let lines = lines(scene);
+    let room = usize::from(at.height);
+    let line = nav.line.min(lines.len().saturating_sub(1));
+    let first = widgets::first_shown(line, lines.len(), room);
+    widgets::paragraph(buf, at, &lines[first..]);
+    if !lines.is_empty() && at.height > 0 {
+        let y = at.y + (line - first) as u16;
+        buf.set_style(Rect { y, height: 1, ..at }, scene.theme.selected());
+    }
+    if let Some(status) = scene.coverage.signals.get(line) {
+        let inside = widgets::title(buf, detail, scene.theme, &format!(" {}", status.signal.name));
+        let text = format::wrapped(&told(status), usize::from(inside.width).saturating_sub(2));
+        let text = text.into_iter().map(|line| Line::from(format!(" {line}")));
+        widgets::paragraph(buf, inside, &text.collect::<Vec<_>>());
+    }
+}
+
+/// The hooks of a signal, or what is not known without it.
+fn told(status: &SignalStatus) -> String {
+    match status.way {
+        Some(way) => way.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        None => format!(
+            "blind to: {} ({})",
+            status.signal.loses,
+            status.reason.as_deref().unwrap_or("unknown")
+        ),
+    }
+}
+
+/// Every line.
+pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let dim = theme.style(Role::Dim);
+    let mut lines = Vec::new();
+    for status in &scene.coverage.signals {
+        let seen = status.way.is_some();
+        let (mark, role) = if seen { ("✓", Role::Good) } else { ("✗", Role::Bad) };
+        lines.push(Line::from(vec![
+            Span::styled(format!(" {mark} "), theme.style(role)),
+            Span::raw(format::left(status.signal.name, 19)),
+            Span::styled(told(status), if seen { dim } else { theme.style(Role::Warn) }),
+        ]));
+    }
+    lines.push(Line::default());
+    let losses = &scene.model.losses;
+    if losses.is_empty() {
+        lines.push(Line::styled(" – losses are not known yet", dim));
+    }
+    for (way, n) in losses {
+        let (mark, role) = if *n == 0 { ("✓", Role::Good) } else { ("✗", Role::Bad) };
+        lines.push(Line::from(vec![
+            Span::styled(format!(" {mark} "), theme.style(role)),
+            Span::raw(format::left(&format!("lost: {way}"), 25)),
+            Span::styled(format::count(*n), if *n == 0 { dim } else { theme.style(Role::Bad) }),
+        ]));
+    }
+    lines
+}

@@ -1,0 +1,79 @@
+//! Mapped memory by size of mapping: the taller, the larger.
+
+use collapse_common::abi::Pages;
+use ratatui::text::Span;
+
+use crate::tui::theme::{Role, Theme};
+
+/// Sizes of mappings, smallest first: name, bytes, glyph and colour.
+pub const SIZES: [(&str, u64, &str, Role); 3] = [
+    ("4K", 4 << 10, "▁", Role::Small),
+    ("2M", 2 << 20, "▅", Role::Huge),
+    ("1G", 1 << 30, "█", Role::Giant),
+];
+
+/// Memory that is mapped by each size of mapping.
+pub fn mapped_bytes(pages: Pages) -> [u64; 3] {
+    std::array::from_fn(|size| pages[size].saturating_mul(SIZES[size].1))
+}
+
+/// So many columns, shared among the sizes by the memory they map; what maps anything has one at
+/// least, if there is room.
+pub fn bar(pages: Option<Pages>, columns: usize, theme: Theme) -> Vec<Span<'static>> {
+    let bytes = pages.map(mapped_bytes).unwrap_or_default();
+    let mut spans = Vec::new();
+    let mut used = 0;
+    for (size, cells) in shares(bytes, columns).into_iter().enumerate().rev() {
+        let (_, _, glyph, role) = SIZES[size];
+        if cells > 0 {
+            spans.push(Span::styled(glyph.repeat(cells), theme.style(role)));
+            used += cells;
+        }
+    }
+    spans.push(Span::raw(" ".repeat(columns - used)));
+    spans
+}
+
+fn shares(bytes: [u64; 3], columns: usize) -> [usize; 3] {
+    let sum: u128 = bytes.iter().map(|bytes| u128::from(*bytes)).sum();
+    if sum == 0 {
+        return [0; 3];
+    }
+    let mut cells = bytes.map(|bytes| {
+        let cells = (u128::from(bytes) * columns as u128 / sum) as usize;
+        cells.max(usize::from(bytes > 0))
+    });
+    // What rounding left over or took too much goes to the largest, whose share it changes least.
+    let largest = (0..3).max_by_key(|size| bytes[*size]).unwrap_or_default();
+    let others: usize = (0..3).filter(|size| *size != largest).map(|size| cells[size]).sum();
+    if others > columns {
+        cells = [0; 3];
+        cells[largest] = columns;
+    } else {
+        cells[largest] = columns - others;
+    }
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_little_is_not_nothing() {
+        assert_eq!(shares([4096, 64 << 20, 0], 10), [1, 9, 0]);
+        assert_eq!(shares([64 << 20, 0, 0], 10), [10, 0, 0]);
+        assert_eq!(shares([0, 0, 0], 10), [0; 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bar_fills_its_columns(pages: [u64; 3], columns in 0usize..50) {
+            let cells = shares(mapped_bytes(pages), columns);
+            let filled = cells.iter().sum::<usize>();
+            prop_assert!(filled == columns || pages == [0; 3]);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Parts that views share.
+
+mod bar;
+mod chart;
+mod list;
+mod spread;
+
+pub use bar::{SIZES, bar, mapped_bytes};
+pub use chart::{area, episodes, sparkline, stacked, time_axis};
+pub use list::{first_shown, paragraph, rule, title};
+pub use spread::spread;

@@ -1,0 +1,90 @@
+//! `collapse selftest`: what it says where all is well is judged with the failed migrations; here it
+//! is told to measure with dead kprobes, and without KVM's device.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::observed::same;
+use crate::{lab::Outcome, test::lab::Case};
+
+/// Prints the status of each run. The kprobes die as soon as the first of them is attached.
+const SCRIPT: &str = "
+    cd /out
+    kprobes=/sys/kernel/debug/kprobes
+    collapse selftest >failed.txt 2>failed.err &
+    until grep -q . $kprobes/list; do :; done
+    echo 0 >$kprobes/enabled
+    wait $!
+    echo $?
+    echo 1 >$kprobes/enabled
+    collapse selftest --format json --bundle bundle.json >selftest.json
+    echo $?
+    mv /dev/kvm /dev/kvm-away
+    collapse selftest 2>no_kvm.err
+    echo $?";
+
+/// All in one boot.
+pub fn cases() -> Vec<Case> {
+    vec![Case {
+        cpus: 1,
+        ..Case::new("selftest tells right from wrong", "6.12", &["sh", "-c", SCRIPT], check)
+    }]
+}
+
+fn check(outcome: &Outcome) -> Result<()> {
+    let files = outcome.files.as_deref().context("no files came back")?;
+    let statuses = String::from_utf8_lossy(&outcome.stdout);
+    same("statuses", statuses.split_whitespace().collect(), vec!["119", "0", "121"])?;
+    judge(files)?;
+
+    let read = |name| fs::read_to_string(files.join(name)).with_context(|| format!("no {name}"));
+    let text = read("failed.txt")?;
+    for line in ["FAIL  log_on", "FAIL  collapse_runs", " failed, 0 skipped\n"] {
+        ensure!(text.contains(line), "no {line:?} in {text}");
+    }
+    let says = read("failed.err")?;
+    same("stderr", says.as_str(), "collapse: for a bug report: collapse-selftest.json\n")?;
+    let wrong: Value = serde_json::from_str(&read("collapse-selftest.json")?)?;
+    ensure!(wrong["selftest"]["failed"].as_u64() > Some(0), "no failure in the bundle");
+    let files_of_host = &wrong["host_files"]["/sys/kernel/debug/kprobes/enabled"];
+    same("kprobes in the bundle", files_of_host.as_str(), Some("0"))?;
+
+    let right: Value = serde_json::from_str(&read("bundle.json")?)?;
+    same("guest in the bundle", &right["guest"]["pid"], &right["report"]["vms"][0]["pid"])?;
+    let symbols = right["inspected"]["symbols"]["Ok"].as_object().context("no symbols")?;
+    let secret = symbols.values().all(|symbol| symbol["address"].as_u64() <= Some(1));
+    ensure!(secret, "the bundle tells the kernel's addresses");
+
+    let says = read("no_kvm.err")?;
+    let line = "collapse: the test guest cannot be run: there is no /dev/kvm: load kvm_amd or \
+                kvm_intel\n";
+    same("stderr", says.as_str(), line)
+}
+
+/// All that could be checked is right, and all could be checked that this kernel lets us check.
+pub fn judge(files: &Path) -> Result<()> {
+    let text = fs::read_to_string(files.join("selftest.json")).context("no selftest.json")?;
+    let verdict: Value = serde_json::from_str(&text).context("selftest.json is no JSON")?;
+    let of_status = |status: &'static str| {
+        let checks = verdict["checks"].as_array().into_iter().flatten();
+        checks.filter(move |check| check["status"] == status)
+    };
+    if let Some(wrong) = of_status("fail").next() {
+        anyhow::bail!("selftest: {wrong}");
+    }
+    ensure!(of_status("ok").count() > 30, "selftest checked too little: {text}");
+    let kernel = verdict["host"]["kernel"].as_str().unwrap_or_default();
+    let skippable: &[&str] = match kernel.split_once('.') {
+        Some(("5", _)) => &["residual"],
+        // Programs can be skipped there, which is counted.
+        Some(("7", _)) => &["residual", "missed"],
+        _ => &[],
+    };
+    for skipped in of_status("skip") {
+        let known = skippable.iter().any(|name| skipped["name"] == *name);
+        ensure!(known, "selftest skipped {skipped}");
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! When things happened and how long they took, against the workload's own phase times.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::observed::{Run, count, same};
+
+/// At least as many CPUs as a case has.
+const FEW_CPUS: u64 = 4;
+
+/// A span of time, ns.
+type Span = (u64, u64);
+
+/// The episode, the recoveries and the faults of a VM that went through one failed migration fit the
+/// phases of the workload.
+pub fn timeline(run: &Run, vm: &Value, regions: u64) -> Result<()> {
+    let phase = |name: &str| -> Result<Span> {
+        let phase = run.phase(name)?;
+        let time = |key| count(phase, key).with_context(|| format!("{name} has no {key}"));
+        Ok((time("/t_start_ns")?, time("/t_end_ns")?))
+    };
+    let (on, off, destroy) = (phase("log-on")?, phase("log-off")?, phase("destroy")?);
+    let episode = &vm["episodes"][0];
+    let at = |key: &str| count(episode, key).with_context(|| format!("no {key}: {episode}"));
+    same("episodes", count(vm, "/episode_count"), Some(1))?;
+    same("outcome", &episode["outcome"], &Value::from("recovered"))?;
+    same("regions lost in the episode", at("/regions/lost")?, regions)?;
+    same("splits in the episode", at("/splits")?, regions)?;
+    within("log on", at("/start_ns")?, on)?;
+    within("log off", at("/log_off_ns")?, off)?;
+    within("first split", at("/first_split_ns")?, (on.0, off.0))?;
+    within("last recovery", at("/last_recovery_ns")?, (off.0, destroy.0))?;
+    let logging = at("/logging_duration_ns")?;
+    within("time of logging", logging, (off.0 - on.1, off.1 - on.0))?;
+
+    let recovered = &vm["time_to_recover"];
+    same("times to recover", count(recovered, "/count"), Some(regions))?;
+    let longest = count(recovered, "/max_ns").context("no time to recover")?;
+    within("time to recover", longest, (0, destroy.0 - on.0))?;
+
+    let faults = count(vm, "/faults/while_logging").context("no faults")?;
+    same("faults in the episode", at("/cost/logging/faults")?, faults)?;
+    let one_in = count_of(vm, "/latency/timed_one_in")?;
+    // One in so many on each CPU.
+    let of = |faults: u64| {
+        let few = FEW_CPUS + run.skipped();
+        ((faults / one_in).saturating_sub(few), faults / one_in + few)
+    };
+    within(
+        "faults timed",
+        count_of(vm, "/latency/total/count")?,
+        of(count_of(vm, "/faults/total")?),
+    )?;
+    let fast = count(vm, "/latency/by_outcome/fast/count").unwrap_or(0);
+    within("fast faults timed", fast, of(count_of(vm, "/faults/fast")?))?;
+
+    // One vCPU: what faults took of its time cannot be more than it had.
+    let touches = run.phases.iter().filter(|phase| phase["phase"] == "touch");
+    let spans =
+        touches.filter_map(|phase| Some(count(phase, "/t_end_ns")? - count(phase, "/t_start_ns")?));
+    within("time lost to faults", count_of(vm, "/stall/total_ns")?, (1, spans.sum()))
+}
+
+fn count_of(vm: &Value, path: &str) -> Result<u64> {
+    count(vm, path).with_context(|| format!("{path} is unknown"))
+}
+
+fn within(what: &str, got: u64, (first, last): Span) -> Result<()> {
+    ensure!((first..=last).contains(&got), "{what}: {got}, not within {first} to {last}");
+    Ok(())
+}
