@@ -37,7 +37,7 @@ run killed collapse report -f json --from /out/killed.rec
 mkdir -p /tmp/tiny
 mount -t tmpfs -o size=64k tmpfs /tmp/tiny
 dd if=/dev/zero of=/tmp/tiny/filler bs=1k count=60 2>/dev/null
-run full collapse record -o /tmp/tiny/r.rec -- workload race --size 16M --quiet
+run full collapse record -o /tmp/tiny/r.rec -- sh -c 'for n in 1 2 3 4 5 6; do workload failed-migration --size 4M --quiet; done'
 run rest collapse report -f json --from /tmp/tiny/r.rec
 umount /tmp/tiny
 
