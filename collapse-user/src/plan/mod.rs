@@ -18,7 +18,7 @@ pub use signals::{Hook, Layout, SIGNALS, Signal};
 use crate::kernel::inspect::{Inspected, Wanted};
 
 /// One in so many guest faults is timed, a power of two.
-pub const TIMED_FAULTS: u32 = 8;
+pub const TIMED_FAULTS: u32 = 64;
 
 /// What to load and attach, and with which facts.
 #[derive(Debug)]
@@ -113,6 +113,9 @@ impl Plan {
             coverage.timed_faults = TIMED_FAULTS;
         }
         facts.time_faults = coverage.timed_faults;
+        if !coverage.has_kvm_count_faults() {
+            (facts.vcpu_taken, facts.vcpu_fast) = (Kernel::UNKNOWN, Kernel::UNKNOWN);
+        }
         Self { kernel: facts, coverage }
     }
 
@@ -126,6 +129,13 @@ impl Coverage {
     /// Whether the signal called `name` is seen.
     pub fn sees(&self, name: &str) -> bool {
         self.signals.iter().any(|status| status.signal.name == name && status.way.is_some())
+    }
+
+    /// Whether KVM's own counts of guest faults are taken over.
+    pub fn has_kvm_count_faults(&self) -> bool {
+        let way = |status: &SignalStatus| status.way.filter(|_| status.signal.name == "faults");
+        let mut hooks = self.signals.iter().filter_map(way).flatten();
+        hooks.any(|hook| matches!(hook, Hook::Read { .. }))
     }
 
     /// The same where nothing is seen at all, and `why`.
@@ -214,6 +224,9 @@ fn missing(hook: &Hook, kernel: &Inspected) -> Option<String> {
                 Some(_) => format!("{function} cannot be probed"),
             })
         }
+        Hook::Read { field, .. } => {
+            facts::offset(kernel, field).err().map(|why| format!("{field}: {why}"))
+        }
         Hook::Run { variable, .. } => match (&kernel.symbols, kernel.symbol(variable)) {
             (Err(why), _) => Some(format!("the address of {variable} is not known: {why}")),
             (Ok(_), None) => Some(format!("no variable {variable}")),
@@ -232,7 +245,7 @@ fn symbols() -> Vec<&'static str> {
         .filter_map(|hook| match *hook {
             Hook::Entry { function, .. } | Hook::Pair { function, .. } => Some(function),
             Hook::Run { variable, .. } => Some(variable),
-            Hook::Raw { .. } => None,
+            Hook::Raw { .. } | Hook::Read { .. } => None,
         })
         .chain(facts::VARIABLES.iter().copied())
         .collect();

@@ -111,10 +111,16 @@ nx_recovery
   6.12  nx_recovery, leave at kprobe+kretprobe:kvm_nx_huge_page_recovery_worker
 faults
   5.10  mmu_page_fault at kprobe:kvm_mmu_page_fault
-  6.1   page_fault, page_fault_again at raw_tp:kvm:kvm_page_fault
+  6.1   vcpu_destroyed at kprobe:kvm_arch_vcpu_destroy
+        pending_faults at read:kvm_vcpu.stat.pf_taken
+        pending_faults at read:kvm_vcpu.stat.pf_fast
+        page_fault, page_fault_again at raw_tp:kvm:kvm_page_fault
 fast_faults
   5.10  fast_page_fault_of_6 at raw_tp:kvmmmu:fast_page_fault
-  6.1   fast_page_fault, fast_page_fault_again at raw_tp:kvmmmu:fast_page_fault
+  6.1   vcpu_destroyed at kprobe:kvm_arch_vcpu_destroy
+        pending_faults at read:kvm_vcpu.stat.pf_taken
+        pending_faults at read:kvm_vcpu.stat.pf_fast
+        page_fault, page_fault_again at raw_tp:kvm:kvm_page_fault
 fault_latency
   5.10  entry at raw_tp:kvm:kvm_entry
 tdp_changes
@@ -180,7 +186,9 @@ fn status<'a>(plan: &'a Plan, signal: &str) -> &'a SignalStatus {
 fn programs(hook: &Hook) -> Vec<&'static str> {
     match *hook {
         Hook::Raw { program, again, .. } => [Some(program), again].into_iter().flatten().collect(),
-        Hook::Entry { program, .. } | Hook::Run { program, .. } => vec![program],
+        Hook::Entry { program, .. } | Hook::Run { program, .. } | Hook::Read { program, .. } => {
+            vec![program]
+        }
         Hook::Pair { program, exit, .. } => vec![program, exit],
     }
 }
@@ -190,8 +198,10 @@ fn facts_of_every_kernel() {
     type Get = fn(&Kernel) -> u32;
     const NONE: u32 = Kernel::UNKNOWN;
     // On 6.12.117, the later fields of `struct kvm` are elsewhere than on 6.12.107.
-    let expected: [(&str, Get, [u32; 5]); 24] = [
+    let expected: [(&str, Get, [u32; 5]); 26] = [
         ("kvm_vcpu.kvm", |k| k.vcpu_kvm, [0; 5]),
+        ("kvm_vcpu.stat.pf_taken", |k| k.vcpu_taken, [NONE, 6184, 6112, 6264, 6088]),
+        ("kvm_vcpu.stat.pf_fast", |k| k.vcpu_fast, [NONE, 6216, 6144, 6296, 6120]),
         ("kvm.mmu_notifier", |k| k.kvm_mmu_notifier, [86784, 39496, 6800, 6808, 6736]),
         ("kvm.vm_list", |k| k.kvm_vm_list, [2384, 4472, 4472, 4472, 4456]),
         ("kvm.userspace_pid", |k| k.kvm_userspace_pid, [187_576, 40408, 6976, 6984, 6936]),
@@ -211,7 +221,7 @@ fn facts_of_every_kernel() {
         ("kvm_mmu_page.shadowed_translation", |k| k.sp_translation, [72, 56, 56, 56, 56]),
         ("bits below a translation's frame", |k| k.translation_shift, [0, 12, 12, 12, 12]),
         ("argument `old` of commit", |k| k.commit_old_arg, [2, 1, 1, 1, 1]),
-        ("RET_PF_FIXED", |k| k.ret_pf_fixed, [3, 4, 5, 5, 5]),
+        ("RET_PF_INVALID", |k| k.ret_pf_invalid, [2, 3, 4, 4, 4]),
         ("mmu_spte_clear_track_bits takes kvm", |k| k.clear_takes_kvm, [0, 1, 1, 1, 1]),
         ("SPTE present", |k| k.spte.present as u32, [0, 1 << 11, 1 << 11, 1 << 11, 1 << 11]),
         ("SPTE dirty", |k| k.spte.dirty as u32, [1 << 6; 5]),
@@ -367,13 +377,33 @@ fn tracepoints_are_tried_where_tracefs_cannot_be_read() {
 }
 
 #[test]
+fn faults_that_kvm_does_not_count_are_counted_here() {
+    let mut kernel = kernel("6.12");
+    kernel.offsets.remove("kvm_vcpu.stat.pf_fast");
+    let plan = Plan::new(&kernel);
+    assert_eq!(seen_by(&plan, "faults"), ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]);
+    assert_eq!(
+        seen_by(&plan, "fast_faults"),
+        ["fast_page_fault at raw_tp:kvmmmu:fast_page_fault"]
+    );
+    // Or they would be counted twice.
+    assert_eq!(plan.kernel.vcpu_taken, Kernel::UNKNOWN);
+    assert_eq!(Plan::new(&self::kernel("6.12")).kernel.vcpu_taken, 6112);
+}
+
+#[test]
 fn a_tracepoint_with_other_arguments_is_left_alone() {
     let mut kernel = kernel("6.12");
+    kernel.offsets.remove("kvm_vcpu.stat.pf_fast");
     let args = &mut kernel.tracepoints.get_mut("kvmmmu:fast_page_fault").unwrap().raw_args;
     args.as_mut().unwrap().pop();
     assert_eq!(
         seen_by(&Plan::new(&kernel), "fast_faults"),
-        ["missing: tracepoint kvmmmu:fast_page_fault has 4 arguments"; 2]
+        [
+            "missing: kvm_vcpu.stat.pf_fast: not looked up",
+            "missing: tracepoint kvmmmu:fast_page_fault has 4 arguments",
+            "missing: tracepoint kvmmmu:fast_page_fault has 4 arguments",
+        ]
     );
 }
 
