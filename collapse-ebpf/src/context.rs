@@ -12,8 +12,8 @@ use aya_log_ebpf::{debug, warn};
 use collapse_common::{
     Cause, Counter,
     abi::{
-        Cpu, DEPTH, Kernel, Loss, Mark, MarkKind, Pages, PendingFaults, RECORD_MARK, RowOwner, Slot,
-        Span, Thread, UNKNOWN_ROW, VcpuFaults, Vm, VmKey, WATCHED,
+        Cpu, DEPTH, Kernel, Loss, Mark, MarkKind, Pages, PendingFaults, RECORD_MARK, RowOwner,
+        Slot, Span, Thread, UNKNOWN_ROW, VcpuFaults, Vm, VmKey, WATCHED,
     },
     cause::CAUSES,
 };

@@ -88,10 +88,7 @@ pub fn vcpu_kvm(vcpu: u64) -> u64 {
 /// What KVM has counted of a vCPU.
 #[inline(always)]
 pub fn vcpu_faults(vcpu: u64) -> VcpuFaults {
-    VcpuFaults {
-        taken: read(vcpu, fact!(vcpu_taken)).unwrap_or(0),
-        fast: vcpu_fast_faults(vcpu),
-    }
+    VcpuFaults { taken: read(vcpu, fact!(vcpu_taken)).unwrap_or(0), fast: vcpu_fast_faults(vcpu) }
 }
 
 /// What KVM has counted of a vCPU's fast faults; 0 where it does not.

@@ -197,7 +197,6 @@ pub fn counters(position: u32) -> Option<*mut Row> {
     ROWS.get_ptr_mut(position)
 }
 
-
 /// A CPU's counters of `row`.
 #[inline(always)]
 pub fn row(cpu: &Cpu, row: u32) -> Option<*mut Row> {

@@ -124,9 +124,7 @@ impl SpteBits for WithPresentBit {
 fn changed_as_hinted(change: &Change, transition: Transition) -> bool {
     let hint = maps::hint();
     let id = bpf_get_current_pid_tgid();
-    if hint.thread != id
-        || (fault::may_tell(transition, change.level) && hint.row == hint.base)
-    {
+    if hint.thread != id || (fault::may_tell(transition, change.level) && hint.row == hint.base) {
         return false;
     }
     let counter = index(transition, change.level);

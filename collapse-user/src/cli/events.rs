@@ -18,6 +18,7 @@ use super::{
     window,
 };
 use crate::{
+    cli::Setup,
     events::{EventWriter, Filter, Host, KINDS, Sample},
     exit::{Exit, Failure, OrExit as _},
     model::Model,
@@ -115,7 +116,7 @@ impl Sink for EventSink {
     }
 }
 
-pub(super) fn run(args: EventsArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let out = open(&args)?;
     let keeps_stdout = args.output.is_some();
     let EventsArgs { vm: vms, kind: kinds, cause: causes, slot, sample, limit, .. } = args;
@@ -130,7 +131,7 @@ pub(super) fn run(args: EventsArgs, ebpf_log: bool) -> Result<Exit, Failure> {
     let sink: MakeSink = Box::new(move |host, coverage| {
         Ok(Box::new(EventSink::new(out, Clocks::now(), release(host), coverage, filter)?))
     });
-    let window = window::run(args.duration, &args.command, keeps_stdout, ebpf_log, sink);
+    let window = window::run(args.duration, &args.command, keeps_stdout, setup, sink);
     window::runtime()?.block_on(window)
 }
 

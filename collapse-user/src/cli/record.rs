@@ -16,6 +16,7 @@ use super::{
     window,
 };
 use crate::{
+    cli::Setup,
     exit::{Exit, Failure, OrExit as _},
     model::Model,
     plan::Coverage,
@@ -98,10 +99,10 @@ impl Sink for RecordingSink {
     }
 }
 
-pub(super) fn run(args: RecordArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: RecordArgs, setup: Setup) -> Result<Exit, Failure> {
     let RecordArgs { output, duration, max_size, keep_last, command } = args;
     let sink = RecordingSink::maker(Some(output), Limits { max_size, keep_last })?;
-    window::runtime()?.block_on(window::run(duration, &command, true, ebpf_log, sink))
+    window::runtime()?.block_on(window::run(duration, &command, true, setup, sink))
 }
 
 /// A number of bytes with a unit: `k`, `M`, `G` (powers of 1024), or none.

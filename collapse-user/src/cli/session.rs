@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use aya_log::EbpfLogger;
 
 use crate::{
+    cli::Setup,
     clock::monotonic_ns,
     exit::{Exit, Failure, OrExit as _},
     kernel::{Inspected, Instance},
@@ -62,7 +63,7 @@ pub struct Session {
     /// The KVM that programs are attached to, or that they could not be attached to.
     kvm: Option<Instance>,
     sink: Box<dyn Sink>,
-    ebpf_log: bool,
+    setup: Setup,
 }
 
 struct Attached {
@@ -72,17 +73,17 @@ struct Attached {
 
 impl Session {
     /// Attaches everything and takes the first reading.
-    pub fn start(ebpf_log: bool) -> Result<Self, Failure> {
-        Self::start_with(ebpf_log, Box::new(|_, _| Ok(Box::new(()))))
+    pub fn start(setup: Setup) -> Result<Self, Failure> {
+        Self::start_with(setup, Box::new(|_, _| Ok(Box::new(()))))
     }
 
     /// The same, with a sink.
-    pub fn start_with(ebpf_log: bool, sink: MakeSink) -> Result<Self, Failure> {
-        if ebpf_log {
+    pub fn start_with(setup: Setup, sink: MakeSink) -> Result<Self, Failure> {
+        if setup.ebpf_log {
             let _ = env_logger::builder().filter_level(log::LevelFilter::Debug).try_init();
         }
         let kvm = loaded_kvm();
-        let (attached, host) = attach(ebpf_log)?;
+        let (attached, host) = attach(setup)?;
         let coverage = attached.live.coverage().clone();
         let mut session = Self {
             sink: sink(&host, &coverage)?,
@@ -91,7 +92,7 @@ impl Session {
             coverage,
             attached: Some(attached),
             kvm,
-            ebpf_log,
+            setup,
         };
         session.read(false);
         Ok(session)
@@ -165,7 +166,7 @@ impl Session {
     }
 
     fn reattach(&mut self) {
-        match attach(self.ebpf_log) {
+        match attach(self.setup) {
             Ok((attached, host)) => {
                 self.host = host;
                 self.coverage = attached.live.coverage().clone();
@@ -185,13 +186,14 @@ fn loaded_kvm() -> Option<Instance> {
     Instance::loaded(Path::new("/"))
 }
 
-fn attach(ebpf_log: bool) -> Result<(Attached, Inspected), Failure> {
-    let (plan, host) = Plan::for_running_kernel();
+fn attach(setup: Setup) -> Result<(Attached, Inspected), Failure> {
+    let (plan, host) = Plan::for_running_kernel(setup.fault_latency);
     if let Some(obstacle) = obstacles(&host).into_iter().find(|obstacle| obstacle.fatal) {
         return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle.to_string()) });
     }
-    let mut probe = Probe::load(&plan, Limits::default(), ebpf_log).or_exit(Exit::CannotMeasure)?;
-    let log = if ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
+    let mut probe =
+        Probe::load(&plan, Limits::default(), setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
+    let log = if setup.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
     let live = Live::new(probe, plan.kernel.kvm_vm_list).or_exit(Exit::CannotMeasure)?;
     Ok((Attached { live, log }, host))
 }

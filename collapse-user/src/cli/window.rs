@@ -18,6 +18,7 @@ use tokio::{
 
 use super::session::{DRAIN_INTERVAL, MakeSink, Session};
 use crate::{
+    cli::Setup,
     exit::{Exit, Failure, OrExit as _},
     source::recording,
 };
@@ -38,10 +39,10 @@ pub async fn run(
     duration: Option<Duration>,
     argv: &[OsString],
     keeps_stdout: bool,
-    ebpf_log: bool,
+    setup: Setup,
     sink: MakeSink,
 ) -> Result<Exit, Failure> {
-    let mut session = Session::start_with(ebpf_log, sink)?;
+    let mut session = Session::start_with(setup, sink)?;
     let command = watch(&mut session, duration, argv, keeps_stdout).await?;
     let finished = session.finish(command.as_ref());
     let exit = command.map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal));

@@ -318,10 +318,7 @@ pub const SIGNALS: &[Signal] = &[
     Signal {
         name: "faults",
         loses: "guest faults are not counted, and changes in them have neither VM nor cause",
-        ways: &[
-            FAULTS_OF_KVM,
-            &[entry("mmu_page_fault", "kvm_mmu_page_fault")],
-        ],
+        ways: &[FAULTS_OF_KVM, &[entry("mmu_page_fault", "kvm_mmu_page_fault")]],
         fields: &["kvm_vcpu.kvm"],
         only: None,
     },

@@ -15,8 +15,8 @@ use aya::{
 use collapse_common::{
     Cause,
     abi::{
-        Block, Cpu, Loss, Mark, PendingFaults, RECORD_BLOCK, RECORD_MARK, Row, RowOwner, RunList, Thread,
-        UNKNOWN_ROW, VcpuFaults, VmGauges, VmKey, WRITERS,
+        Block, Cpu, Loss, Mark, PendingFaults, RECORD_BLOCK, RECORD_MARK, Row, RowOwner, RunList,
+        Thread, UNKNOWN_ROW, VcpuFaults, VmGauges, VmKey, WRITERS,
     },
     counter::{COUNTERS, Counter},
     latency::{BUCKETS, Latencies, OUTCOMES},
