@@ -241,10 +241,12 @@ pub enum Loss {
     Returns = 6,
     /// SPTE changes by a thread that is in no known operation of any VM.
     Context = 7,
+    /// SPTE changes counted but not recorded, to keep to the budget.
+    LeftOut = 8,
 }
 
 /// Places in [`Cpu::loss`].
-pub const LOSSES: usize = 8;
+pub const LOSSES: usize = 9;
 
 impl Loss {
     /// Every way, by position.
@@ -257,6 +259,7 @@ impl Loss {
         Self::Depth,
         Self::Returns,
         Self::Context,
+        Self::LeftOut,
     ];
 
     /// Its key in JSON and metrics.
@@ -270,6 +273,7 @@ impl Loss {
             Self::Depth => "nesting_too_deep",
             Self::Returns => "return_not_seen",
             Self::Context => "context_unknown",
+            Self::LeftOut => "left_out_for_budget",
         }
     }
 }
@@ -668,7 +672,7 @@ layouts! {
     Run = 32,
     Block = 1040,
     RunList = 1104,
-    Cpu = 5616,
+    Cpu = 5624,
     Span = 72,
     VcpuFaults = 16,
     PendingFaults = 40,

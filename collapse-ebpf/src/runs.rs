@@ -6,6 +6,7 @@ use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
 use collapse_common::{
     abi::{Block, Cpu, Loss, Mark, RECORD_MARK, RunKey, RunList, WRITERS, Writer},
     counter::COUNTERS,
+    spte::frames,
 };
 
 use crate::{kernel::fact, maps};
@@ -68,6 +69,11 @@ pub fn shared_add(word: &mut u64, n: u64) {
 /// Records one change, see [`RunList::record`].
 #[inline(always)]
 pub fn record(cpu: &mut Cpu, writer: Writer, key: RunKey, tid: u32, gfn: u64, step: u64) {
+    let left_out = maps::LEFT_OUT.get();
+    if left_out != 0 && (gfn / frames(2) | 1 << 63) & left_out != 0 {
+        lose(cpu, Loss::LeftOut, 1);
+        return;
+    }
     let runs = &mut cpu.runs[writer as usize];
     if fact!(preemptible) != 0 && cpu.writer != writer as u32 {
         // Order is kept within a list only: a run that went on across what another writer recorded

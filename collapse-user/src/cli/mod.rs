@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     exit::{Exit, Failure},
     plan::FaultLatency,
+    source::cost::Limit,
 };
 
 /// See KVM's huge pages being split, zapped and recovered.
@@ -88,6 +89,11 @@ struct Setup {
     /// that is seen of them.
     #[arg(long, global = true, value_name = "HOW MANY", default_value_t)]
     fault_latency: FaultLatency,
+    /// The most that the probes may cost, in percent of one core, or off. If they cost more, less is
+    /// seen: first no fault is timed, then one region in 16 followed, then none. It comes back when
+    /// there is room.
+    #[arg(long, global = true, value_name = "PERCENT", default_value_t)]
+    budget_overhead: Limit,
 }
 
 #[derive(Debug, Args)]

@@ -194,7 +194,8 @@ fn attach(setup: Setup) -> Result<(Attached, Inspected), Failure> {
     let mut probe =
         Probe::load(&plan, Limits::default(), setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
     let log = if setup.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
-    let live = Live::new(probe, plan.kernel.kvm_vm_list).or_exit(Exit::CannotMeasure)?;
+    let live = Live::new(probe, plan.kernel.kvm_vm_list, setup.budget_overhead.percent())
+        .or_exit(Exit::CannotMeasure)?;
     Ok((Attached { live, log }, host))
 }
 

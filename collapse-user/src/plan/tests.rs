@@ -343,7 +343,10 @@ fn without_a_tracepoint() {
     let absent = || Err(Unknown::Absent("format".into()));
     let mut kernel = kernel("6.12");
     kernel.tracepoints.get_mut("kvm:kvm_page_fault").unwrap().fields = absent();
-    assert_eq!(seen_by(&planned(&kernel), "faults"), ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]);
+    assert_eq!(
+        seen_by(&planned(&kernel), "faults"),
+        ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]
+    );
     kernel.tracepoints.get_mut("kvmmmu:kvm_tdp_mmu_spte_changed").unwrap().fields = absent();
     assert_eq!(
         seen_by(&planned(&kernel), "tdp_changes"),

@@ -52,7 +52,7 @@ use crate::{
     kernel::inspect::Inspected,
     model::{Model, Vm},
     plan::{Coverage, Mmu},
-    source::recording,
+    source::{cost::Overhead, recording},
 };
 
 /// Name and version of the JSON format. Keys are added, never renamed.
@@ -79,6 +79,10 @@ pub struct Report {
     /// is what it is now.
     #[serde(default)]
     pub reloads: u64,
+    /// What the programs cost, when that was last measured; `None` in windows of less than two seconds,
+    /// and of recordings.
+    #[serde(default)]
+    pub overhead: Option<Overhead>,
     /// Known losses by way, zero included.
     pub losses: BTreeMap<Name, u64>,
     /// Whether nothing changed while the last counts were read. Only then must residuals be zero.
@@ -237,6 +241,7 @@ impl Report {
             window_ns: model.window(),
             command,
             coverage: now.signals.iter().map(SignalReport::new).collect(),
+            overhead: model.overhead.clone(),
             losses: model.losses.iter().map(|(way, n)| ((*way).into(), *n)).collect(),
             reloads: model.reloads,
             settled: model.settled,

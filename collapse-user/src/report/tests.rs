@@ -142,6 +142,7 @@ fn failed_migration() -> Model {
         latencies,
         events,
         losses: vec![("ring_full_changes", 0)],
+        overhead: None,
     });
     model
 }

@@ -78,6 +78,7 @@ impl Decoder {
             at: self.later(record.at),
             settled: record.settled,
             events: std::mem::take(&mut self.events),
+            overhead: record.overhead,
             ..Batch::default()
         };
         for reading in record.readings {

@@ -147,6 +147,7 @@ impl Encoder {
         let mut record = BatchRecord {
             at: self.since_batch(batch.at),
             settled: batch.settled,
+            overhead: batch.overhead.clone(),
             ..BatchRecord::default()
         };
         for reading in &batch.vms {

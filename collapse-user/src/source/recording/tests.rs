@@ -14,7 +14,10 @@ use crate::{
     identity::{VmProcess, name_from},
     model::Model,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
-    source::{Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, Update, VmReading},
+    source::{
+        Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, Update, VmReading,
+        cost::{Degraded, Overhead, Step},
+    },
 };
 
 fn coverage() -> Coverage {
@@ -123,9 +126,9 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
         prop::collection::vec(reading, 0..3),
         prop::collection::vec(row, 0..3),
         prop::collection::vec(latency, 0..2),
-        any::<[u64; 3]>(),
+        (any::<[u64; 3]>(), any::<Option<(f64, u64)>>()),
     )
-        .prop_map(|((at, settled), events, vms, rows, latencies, losses)| Batch {
+        .prop_map(|((at, settled), events, vms, rows, latencies, (losses, cost))| Batch {
             at,
             settled,
             vms,
@@ -133,6 +136,12 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
             latencies,
             events,
             losses: Loss::ALL.iter().map(|loss| loss.name()).chain(["odd"]).zip(losses).collect(),
+            overhead: cost.map(|(percent, ns)| Overhead {
+                percent,
+                step: Step::ALL[ns as usize % Step::ALL.len()],
+                degraded: Degraded { no_latency_ns: ns, ..Degraded::default() },
+                ..Overhead::default()
+            }),
         });
     prop::collection::vec(batch, 1..6)
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::VmProcess,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
-    source::{Slot, SlotChange, VmReading},
+    source::{Slot, SlotChange, VmReading, cost::Overhead},
 };
 
 /// What is seen and what is not.
@@ -155,6 +155,7 @@ pub struct BatchRecord {
     pub ways: Vec<String>,
     /// Place of the loss, and by how much it changed.
     pub losses: Vec<(u32, u64)>,
+    pub overhead: Option<Overhead>,
 }
 
 /// Whether anything is seen. Times are since the batch before, ns.
