@@ -1,32 +1,35 @@
 //! The terminal: taken, and given back as it was, however the program ends.
 
 use std::{
+    future::poll_fn,
     io::{self, Write as _},
     panic,
+    pin::Pin,
     sync::Once,
-    thread,
 };
+
+use futures_core::Stream as _;
 
 use ratatui::{
     Frame, Terminal,
     backend::CrosstermBackend,
     crossterm::{
         cursor::Show,
-        event::{self, Event},
+        event::{DisableMouseCapture, EnableMouseCapture, Event},
         execute,
         terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
 };
-use tokio::sync::mpsc;
 
 /// The terminal on standard output, in raw mode and on its alternate screen until dropped.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
+    mouse: bool,
 }
 
 impl Screen {
-    /// Takes the terminal. A panic gives it back before it is reported.
-    pub fn open() -> io::Result<Self> {
+    /// Takes the terminal, and the mouse if asked to. A panic gives it back before it is reported.
+    pub fn open(mouse: bool) -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
             let report = panic::take_hook();
@@ -36,8 +39,8 @@ impl Screen {
             }));
         });
         // From here on, dropping gives it back, also if taking it fails half way.
-        let screen = Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))? };
-        enter()?;
+        let screen = Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))?, mouse };
+        enter(mouse)?;
         Ok(screen)
     }
 
@@ -51,7 +54,7 @@ impl Screen {
     pub fn suspend(&mut self) -> io::Result<()> {
         leave();
         stop()?;
-        enter()?;
+        enter(self.mouse)?;
         self.terminal.clear()
     }
 }
@@ -62,15 +65,16 @@ impl Drop for Screen {
     }
 }
 
-fn enter() -> io::Result<()> {
+fn enter(mouse: bool) -> io::Result<()> {
     enable_raw_mode()?;
-    execute!(io::stdout(), EnterAlternateScreen)
+    execute!(io::stdout(), EnterAlternateScreen)?;
+    if mouse { execute!(io::stdout(), EnableMouseCapture) } else { Ok(()) }
 }
 
 /// Does what it can: there is nobody left to tell of a failure.
 fn leave() {
     let mut out = io::stdout();
-    let _ = execute!(out, LeaveAlternateScreen, Show);
+    let _ = execute!(out, DisableMouseCapture, LeaveAlternateScreen, Show);
     let _ = out.flush();
     let _ = disable_raw_mode();
 }
@@ -84,16 +88,16 @@ pub fn stop() -> io::Result<()> {
     }
 }
 
-/// Keys and changes of size as they come, read by a thread of their own. The channel ends when the
-/// terminal goes away.
-pub fn events() -> io::Result<mpsc::UnboundedReceiver<Event>> {
-    let (send, receive) = mpsc::unbounded_channel();
-    thread::Builder::new().name("keys".to_owned()).spawn(move || {
-        while let Ok(event) = event::read() {
-            if send.send(event).is_err() {
-                break;
-            }
-        }
-    })?;
-    Ok(receive)
+/// Keys, the mouse and changes of size as they come. What is typed after this was dropped is left
+/// for others.
+#[derive(Debug, Default)]
+pub struct Input {
+    events: crossterm::event::EventStream,
+}
+
+impl Input {
+    /// Waits for the next event; `None` when the terminal is gone.
+    pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|context| Pin::new(&mut self.events).poll_next(context)).await?.ok()
+    }
 }

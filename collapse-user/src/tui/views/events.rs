@@ -31,10 +31,16 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
         Some(vm) if !nav.all => format!("of {}; a: of all VMs", name(vm)),
         _ => "of all VMs".to_owned(),
     };
-    let head = format!(" {count} latest events {of}; / filters by text");
-    let mut lines = vec![Line::styled(head, dim)];
+    let seen = format::count(scene.model.recent.seen());
+    let head = format!(
+        " {count} of the latest events {of}; / filters by text; {seen} so far, and showing them costs \
+         nothing more: regions are followed by the same records"
+    );
+    let mut lines = vec![Line::styled(format::cut(&head, usize::from(at.width)), dim)];
     lines.extend(listed(scene, nav).skip(first).take(room).map(|event| row(scene, nav, event)));
     widgets::paragraph(buf, at, &lines);
+    let rows = Rect { y: at.y + at.height.min(1), height: at.height.saturating_sub(1), ..at };
+    scene.spots.lines(rows, first, count);
     let y = at.y + 1 + (line - first) as u16;
     if count > 0 && y < at.bottom() {
         buf.set_style(Rect { y, height: 1, ..at }, scene.theme.selected());

@@ -1,5 +1,6 @@
 //! What is tested in the lab.
 
+mod dashboard;
 mod failed_migration;
 mod hardship;
 mod life;
@@ -26,5 +27,6 @@ pub fn all() -> Vec<Case> {
     cases.extend(reload::cases());
     cases.extend(readme::cases());
     cases.extend(reports::cases());
+    cases.extend(dashboard::cases());
     cases
 }
