@@ -5,7 +5,10 @@ use std::{
     io::{self, Write as _},
     panic,
     pin::Pin,
-    sync::Once,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_core::Stream as _;
@@ -65,7 +68,11 @@ impl Drop for Screen {
     }
 }
 
+/// Whether the terminal is taken. Leaving it twice would put the cursor back over what was told since.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
 fn enter(mouse: bool) -> io::Result<()> {
+    TAKEN.store(true, Ordering::Relaxed);
     enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen)?;
     if mouse { execute!(io::stdout(), EnableMouseCapture) } else { Ok(()) }
@@ -73,6 +80,9 @@ fn enter(mouse: bool) -> io::Result<()> {
 
 /// Does what it can: there is nobody left to tell of a failure.
 fn leave() {
+    if !TAKEN.swap(false, Ordering::Relaxed) {
+        return;
+    }
     let mut out = io::stdout();
     let _ = execute!(out, DisableMouseCapture, LeaveAlternateScreen, Show);
     let _ = out.flush();

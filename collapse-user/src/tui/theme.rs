@@ -70,6 +70,24 @@ pub enum Role {
 type Shades = ([u8; 3], [u8; 3], Color);
 
 impl Role {
+    /// All.
+    #[cfg(test)]
+    pub const ALL: [Self; 13] = [
+        Self::Text,
+        Self::Dim,
+        Self::Title,
+        Self::Key,
+        Self::Giant,
+        Self::Huge,
+        Self::Small,
+        Self::Split,
+        Self::Zap,
+        Self::Fault,
+        Self::Good,
+        Self::Warn,
+        Self::Bad,
+    ];
+
     /// Hues of Okabe and Ito, which people tell apart whatever their colour vision.
     const fn shades(self) -> Option<Shades> {
         Some(match self {

@@ -15,7 +15,7 @@ use pty::{Frame, frame, svg};
 use super::{Stage, fixture, lines};
 use crate::{
     model::Model,
-    tui::{Background, Depth, Theme},
+    tui::{Background, Depth, Theme, theme::Role},
 };
 
 const VIEWS: [&str; 7] = ["overview", "vm", "episodes", "map", "events", "findings", "probes"];
@@ -161,6 +161,38 @@ fn every_palette() {
         blank.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(charts(&texts[0]), charts(&texts[1]));
+}
+
+/// Whether a cell is of a role that has this colour among the 16.
+fn means(theme: Theme, cell: &Cell, color: Color) -> bool {
+    let ansi = Theme { depth: Depth::Ansi16, ..theme };
+    let mut roles = Role::ALL.into_iter().filter(|role| theme.style(*role).fg == Some(cell.fg));
+    roles.any(|role| ansi.style(role).fg == Some(color))
+}
+
+#[test]
+fn every_palette_means_the_same() {
+    for (view, key) in VIEWS.into_iter().zip('1'..) {
+        for background in [Background::Dark, Background::Light] {
+            let frames = [Depth::Ansi16, Depth::Ansi256, Depth::True].map(|depth| {
+                let mut stage = Stage::busy();
+                stage.type_in(&key.to_string());
+                stage.app.theme = Theme { depth, background, ascii: false };
+                (stage.app.theme, stage.frame(120, 40))
+            });
+            let [(_, first), others @ ..] = &frames;
+            for (theme, frame) in others {
+                for (cell, other) in first.content.iter().zip(&frame.content) {
+                    assert_eq!(cell.symbol(), other.symbol(), "{view}");
+                    // The selected line and the current view have a look of their own.
+                    if cell.modifier.contains(Modifier::REVERSED) || cell.fg == Color::Reset {
+                        continue;
+                    }
+                    assert!(means(*theme, other, cell.fg), "{view}: {theme:?}: {cell:?} {other:?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use ratatui::crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEven
 use super::{Live, Reply, Stage, lines};
 
 impl Stage {
-    fn mouse(&mut self, kind: MouseEventKind, column: u16, row: u16) -> Option<Reply> {
+    pub fn mouse(&mut self, kind: MouseEventKind, column: u16, row: u16) -> Option<Reply> {
         let live = Live { model: &self.model, coverage: &self.coverage, facts: &self.facts };
         let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
         self.app.mouse(event, &live)

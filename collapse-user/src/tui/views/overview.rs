@@ -113,6 +113,9 @@ fn fate(scene: &Scene, vm: &Vm) -> Option<Fate> {
 /// Lines that the charts of the selected VM need, where the list of VMs leaves so many.
 const PREVIEW: u16 = 12;
 
+/// More of them would only stretch them.
+const TALLEST: u16 = 36;
+
 /// Draws it.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let at = match at.height {
@@ -125,7 +128,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     match selected(scene, nav).filter(|_| room >= PREVIEW && vms > 0) {
         None => table(buf, at, scene, nav),
         Some(vm) => {
-            let height = room.min(PREVIEW + 8);
+            let height = room.min(TALLEST);
             table(buf, Rect { height: at.height - height, ..at }, scene, nav);
             let below = Rect { y: at.bottom() - height, height, ..at };
             let below = widgets::title(buf, below, scene.theme, &format!(" {}", name(vm)));
