@@ -13,6 +13,7 @@ use crate::{
 
 /// Options of `cargo xtask vm`.
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Options {
     /// A Debian kernel series (5.10, 6.1, 6.12, 6.18, 7.3), or a kernel image with --modules
     #[arg(long, default_value = "6.12")]

@@ -143,10 +143,13 @@ impl Terminal {
     pub fn wait(&mut self, what: &str, wanted: impl Fn(&Screen) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !wanted(self.screen()) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.output.recv_timeout(left) {
+            match self.output.recv_timeout(PERIOD) {
                 Ok(bytes) => self.parser.process(&bytes),
-                Err(RecvTimeoutError::Timeout) => return Err(self.never(what)),
+                // Of a program that has ended nothing more will come.
+                Err(RecvTimeoutError::Timeout) if Instant::now() > deadline || self.is_over() => {
+                    return Err(self.never(what));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => bail!("the terminal is gone"),
             }
         }
@@ -222,6 +225,10 @@ impl Terminal {
         // What was shown last may still be on its way.
         self.watch(PERIOD);
         Ok(())
+    }
+
+    fn is_over(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     fn never(&self, what: &str) -> Error {

@@ -67,7 +67,7 @@ fn views(stage: &Stage) -> Result<()> {
     // Keys, and what must be shown then.
     let shows: [(&str, &str); 20] = [
         ("2", "counts against KVM's gauges"),
-        ("\t", "collapse routine"),
+        ("\t", "CAUSE"),
         ("\t", "OUTSTANDING"),
         ("\t", "RACED 2M/4K"),
         ("\t", "lost until huge again"),

@@ -21,8 +21,12 @@ use crate::{
 
 const CHARTED: [&Metric; 5] = [&SPLITS, &ZAPS, &RECOVERIES, &FAULTS, &STALL];
 
-/// Columns left of charts where there is room: the name of what is charted, and its axis.
+/// Columns left of charts where there is room: the name of what is charted, its value below it, and
+/// its axis.
 const GUTTER: u16 = 24;
+
+/// The same with the value beside the name.
+const WIDE_GUTTER: u16 = 30;
 
 /// Mappings and rates over time, with the phases of episodes below.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
@@ -31,11 +35,15 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let lines = CHARTED.len() as u16;
     // With little room, a line of text above each chart, or sparklines.
     let wide = at.width >= 56;
-    let gutter = if wide { GUTTER } else { widgets::LABEL };
     let least = if wide { 1 } else { 2 };
+    let share = (charts.height / (lines + 2)).max(least);
+    let gutter = match (wide, share) {
+        (false, _) => widgets::LABEL,
+        (true, 1) => WIDE_GUTTER,
+        (true, _) => GUTTER,
+    };
     if charts.height >= lines * least + 4 {
         // The mappings get twice the room of a rate.
-        let share = (charts.height / (lines + 2)).max(least);
         let first = charts.height - share * lines;
         mappings(buf, Rect { height: first, ..charts }, gutter, scene, vm);
         for (place, metric) in (0..).zip(CHARTED) {
@@ -96,7 +104,7 @@ fn rate(buf: &mut Buffer, at: Rect, gutter: u16, scene: &Scene, vm: &Vm, metric:
             buf.set_line(at.x, at.y + 1, &value, room);
         } else {
             let width = (value.width() as u16).min(room);
-            buf.set_line(at.x + room - width, at.y, &value, width);
+            buf.set_line(at.x + room - width - 1, at.y, &value, width);
         }
         widgets::plot(at, gutter)
     };
