@@ -1,7 +1,10 @@
 //! The terminal is given back on ways of ending that a user cannot ask for. Those that a user can
 //! are driven with the program itself, on a guest.
 
-use std::{env, io};
+use std::{
+    env,
+    io::{self, Read as _},
+};
 
 use anyhow::{Result, ensure};
 use collapse::tui::terminal::Screen;
@@ -25,17 +28,25 @@ fn child() {
         })?;
         match &*way {
             "panic" => panic!("as told"),
-            _ => Err(io::Error::other("as told")),
+            "error" => return Err(io::Error::other("as told")),
+            _ => screen.suspend()?,
         }
+        screen.draw(|frame| {
+            frame.buffer_mut().set_string(0, 0, "back again", ratatui::style::Style::new());
+        })?;
+        io::stdin().read_exact(&mut [0])
     };
     draw().unwrap();
 }
 
-fn ends(way: &str, says: &str) -> Result<()> {
+fn start(way: &str) -> Result<Terminal> {
     let program = env::current_exe()?.to_string_lossy().into_owned();
     let words = [&program, "--exact", "child", "--nocapture"].map(str::to_owned);
-    let mut terminal =
-        Terminal::run(&words, &[(WAY, way), ("TERM", "xterm"), ("RUST_BACKTRACE", "0")], SIZE)?;
+    Terminal::run(&words, &[(WAY, way), ("TERM", "xterm"), ("RUST_BACKTRACE", "0")], SIZE)
+}
+
+fn ends(way: &str, says: &str) -> Result<()> {
+    let mut terminal = start(way)?;
     let status = terminal.ended()?;
     ensure!(status != 0, "it did not fail");
     terminal.restored()?;
@@ -54,4 +65,17 @@ fn a_panic_gives_the_terminal_back_and_is_told_there() {
 #[test]
 fn an_error_gives_the_terminal_back() {
     ends("error", "as told").unwrap();
+}
+
+#[test]
+fn a_stop_gives_the_terminal_back_until_it_goes_on() {
+    let mut terminal = start("stop").unwrap();
+    terminal.stopped().unwrap();
+    terminal.restored().unwrap();
+    terminal.signal(libc::SIGCONT).unwrap();
+    terminal.wait_for("back again").unwrap();
+    assert!(terminal.screen().alternate_screen());
+    terminal.keys("x").unwrap();
+    assert_eq!(terminal.ended().unwrap(), 0);
+    terminal.restored().unwrap();
 }

@@ -22,6 +22,7 @@ use ratatui::{
         execute,
         terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
+    layout::{Position, Rect},
 };
 
 /// The terminal on standard output, in raw mode and on its alternate screen until dropped.
@@ -58,7 +59,9 @@ impl Screen {
         leave();
         stop()?;
         enter(self.mouse)?;
-        self.terminal.clear()
+        // Clears it all; `clear` would ask where the cursor is, and the answer goes to whoever reads the
+        // input.
+        self.terminal.resize(Rect::from((Position::ORIGIN, self.terminal.size()?)))
     }
 }
 
@@ -91,8 +94,9 @@ fn leave() {
 
 /// Stops the process until it is told to go on.
 pub fn stop() -> io::Result<()> {
+    // To this thread: sent to the process, another may take it, and this one run on for a while.
     // SAFETY: no memory is involved.
-    match unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) } {
+    match unsafe { libc::raise(libc::SIGSTOP) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
