@@ -20,7 +20,7 @@ use crate::{
 
 const VIEWS: [&str; 7] = ["overview", "vm", "episodes", "map", "events", "findings", "probes"];
 
-const SIZES: [(u16, u16); 4] = [(80, 24), (120, 40), (40, 10), (20, 5)];
+const SIZES: [(u16, u16); 5] = [(80, 24), (120, 40), (200, 60), (40, 10), (20, 5)];
 
 /// A letter for a cell's style: upper case if reversed, `.` if plain.
 fn style(cell: &Cell) -> char {
