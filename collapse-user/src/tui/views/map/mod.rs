@@ -51,9 +51,9 @@ impl Cell {
         match self {
             Self::NotLost => ("▆", Role::Huge, "not lost"),
             Self::Returned => ("▇", Role::Good, "huge again"),
-            Self::StillSplit => ("▄", Role::Split, "still split"),
-            Self::Small => ("▂", Role::Small, "small again"),
-            Self::Nothing => ("·", Role::Zap, "not touched since"),
+            Self::StillSplit => ("▄", Role::Split, "split"),
+            Self::Small => ("▂", Role::Small, "small"),
+            Self::Nothing => ("·", Role::Zap, "untouched"),
         }
     }
 }
