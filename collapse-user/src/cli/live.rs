@@ -121,10 +121,11 @@ enum Output {
 }
 
 struct Dashboard {
+    /// Dropped first: nothing that is typed once the terminal is back is taken.
+    input: Input,
+    screen: Screen,
     app: App,
     facts: Facts,
-    screen: Screen,
-    input: Input,
     load: Load,
 }
 
@@ -138,7 +139,7 @@ impl Output {
         let screen = Screen::open(settings.mouse.0)?;
         let app = App::with(settings.theme(), settings.options.clone());
         let (input, load) = (Input::default(), Load::default());
-        Ok(Self::Dashboard(Box::new(Dashboard { app, facts, screen, input, load })))
+        Ok(Self::Dashboard(Box::new(Dashboard { input, screen, app, facts, load })))
     }
 
     /// Looks at what all this costs.

@@ -12,14 +12,14 @@ use std::{
 };
 
 use futures_core::Stream as _;
-
 use ratatui::{
     Frame, Terminal,
     backend::CrosstermBackend,
     crossterm::{
         cursor::Show,
-        event::{DisableMouseCapture, EnableMouseCapture, Event},
+        event::Event,
         execute,
+        style::Print,
         terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
     layout::{Position, Rect},
@@ -71,6 +71,11 @@ impl Drop for Screen {
     }
 }
 
+/// Reports buttons and the wheel, in SGR's form. Moves are not asked for: they would keep a slow
+/// connection busy.
+const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
+const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
+
 /// Whether the terminal is taken. Leaving it twice would put the cursor back over what was told since.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
@@ -78,7 +83,7 @@ fn enter(mouse: bool) -> io::Result<()> {
     TAKEN.store(true, Ordering::Relaxed);
     enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen)?;
-    if mouse { execute!(io::stdout(), EnableMouseCapture) } else { Ok(()) }
+    if mouse { execute!(io::stdout(), Print(MOUSE_ON)) } else { Ok(()) }
 }
 
 /// Does what it can: there is nobody left to tell of a failure.
@@ -87,7 +92,7 @@ fn leave() {
         return;
     }
     let mut out = io::stdout();
-    let _ = execute!(out, DisableMouseCapture, LeaveAlternateScreen, Show);
+    let _ = execute!(out, Print(MOUSE_OFF), LeaveAlternateScreen, Show);
     let _ = out.flush();
     let _ = disable_raw_mode();
 }
