@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use crate::process::CommandExt;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const BINARIES: [&str; 2] = ["collapse", "workload"];
+const BINARIES: [&str; 3] = ["collapse", "workload", "drive"];
 
 /// The root of the workspace.
 pub fn workspace() -> PathBuf {
@@ -38,7 +38,7 @@ pub fn static_binaries() -> Result<Vec<PathBuf>> {
     // other's dependencies.
     cargo()
         .args(["build", "--quiet", "--release", "--target", TARGET])
-        .args(["-p", "collapse-user", "-p", "workload"])
+        .args(["-p", "collapse-user", "-p", "workload", "-p", "pty"])
         .arg("--target-dir")
         .arg(lab_dir())
         .arg("--config")

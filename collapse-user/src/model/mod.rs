@@ -13,7 +13,10 @@ mod span;
 mod totals;
 mod vm;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use collapse_common::abi::VmKey;
 
@@ -27,7 +30,8 @@ pub use latency::FaultLatencies;
 pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{
-    Lost, Mapping, Recovery, Refaults, Region, RegionCounts, Regions, Step, regions_of,
+    Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Refaults, Region, RegionCounts, Regions,
+    Returned, ReturnedRegions, Step, regions_of,
 };
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
@@ -59,6 +63,8 @@ pub struct Model {
     pub forgotten: u64,
     /// All VMs together over time.
     pub history: History,
+    /// For how long history is kept; `None` for as long as there is room.
+    pub keep: Option<Duration>,
     /// The latest events.
     pub recent: Recent,
     /// Times that KVM was loaded again and watched from then on.
@@ -123,12 +129,20 @@ impl Model {
             let new = known.binary_search(&reading.vm).is_err();
             self.vm(reading.vm).reading(reading, first || new);
         }
+        for (key, bytes) in batch.hugetlb {
+            if let Some(vm) = self.vms.get_mut(&key) {
+                vm.hugetlb = Some(bytes);
+            }
+        }
         let mut all = Sample {
             at: batch.at,
             pages: Some([0; 3]),
             flows: self.history.last().map(|last| last.flows).unwrap_or_default(),
             ..Sample::default()
         };
+        let oldest = self.keep.map_or(0, |keep| {
+            batch.at.saturating_sub(keep.as_nanos().try_into().unwrap_or(u64::MAX))
+        });
         for vm in self.vms.values_mut() {
             if let Some((sample, more)) = vm.close(batch.at, batch.settled) {
                 all.pages = all.pages.zip(sample.pages).map(|(all, pages)| {
@@ -138,8 +152,10 @@ impl Model {
                 all.outstanding += sample.outstanding;
                 all.logging |= sample.logging;
             }
+            vm.history.forget(oldest);
         }
         self.history.push(all);
+        self.history.forget(oldest);
         self.losses.extend(self.earlier.with(batch.losses));
         // Those that ended with this batch may still be counted in the next.
         self.forget(gone_before);

@@ -138,6 +138,7 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
             at,
             settled,
             vms,
+            hugetlb: Vec::new(),
             rows,
             latencies,
             events,
