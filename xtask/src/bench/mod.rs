@@ -32,7 +32,7 @@ use render::Ran;
 /// Kernels, and whether all tools are run on them.
 const KERNELS: [(&str, bool); 3] = [("6.12", true), ("6.1", false), ("7.3", false)];
 /// A boot with all cases.
-const TIMEOUT: Duration = Duration::from_mins(60);
+const TIMEOUT: Duration = Duration::from_hours(1);
 /// The part of the document with these tables.
 const PART: &str = "guest";
 
@@ -159,7 +159,7 @@ fn boot(
 fn script(cases: &[&Case]) -> String {
     let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let calls = cases.iter().map(|case| {
-        let words = [&folder(case), case.run, case.after].map(|word| quote(word));
+        let words = [&folder(case), case.run, case.after].map(quote);
         format!("run {}\n", words.join(" "))
     });
     let calls: String = calls.collect();
