@@ -3,6 +3,7 @@
 mod cases;
 mod document;
 mod figures;
+mod host;
 mod peers;
 mod render;
 mod scenario;
@@ -33,8 +34,8 @@ use render::Ran;
 const KERNELS: [(&str, bool); 3] = [("6.12", true), ("6.1", false), ("7.3", false)];
 /// A boot with all cases.
 const TIMEOUT: Duration = Duration::from_hours(1);
-/// The part of the document with these tables.
-const PART: &str = "guest";
+/// The parts of the document with what the machine pays, and with what user space takes.
+const PARTS: [&str; 2] = ["lab", "host"];
 
 /// Options of `cargo xtask bench`.
 #[derive(Args)]
@@ -45,6 +46,9 @@ pub struct Options {
     /// Only cases with this in their names, besides the runs without tracing; may be repeated
     #[arg(long, value_name = "PART OF A NAME")]
     only: Vec<String>,
+    /// Measure user space on this machine instead, without a kernel
+    #[arg(long, conflicts_with_all = ["kernel", "only", "no_build"])]
+    host: bool,
     /// Put the tables into docs/cost.md, too
     #[arg(long, conflicts_with_all = ["kernel", "only"])]
     write: bool,
@@ -56,6 +60,17 @@ pub struct Options {
 /// Measures, prints the tables and returns the exit code.
 pub fn run(options: &Options) -> Result<i32> {
     setup::ensure_ready()?;
+    let (part, text) =
+        if options.host { (PARTS[1], host::run()?) } else { (PARTS[0], in_lab(options)?) };
+    print!("{text}");
+    if options.write {
+        document::write(part, &text)?;
+    }
+    Ok(0)
+}
+
+/// All kernels' tables.
+fn in_lab(options: &Options) -> Result<String> {
     let mut binaries =
         if options.no_build { build::existing_binaries() } else { build::static_binaries() }?;
     binaries.push(build::static_binary("meter")?);
@@ -98,11 +113,7 @@ pub fn run(options: &Options) -> Result<i32> {
             );
         }
     }
-    print!("{text}");
-    if options.write {
-        document::write(PART, &text)?;
-    }
-    Ok(0)
+    Ok(text)
 }
 
 fn wanted(case: &Case, in_full: bool, options: &Options) -> bool {
@@ -168,7 +179,7 @@ fn script(cases: &[&Case]) -> String {
          run() {{\n\
          \x20   echo \"bench: $1\" >&2\n\
          \x20   mkdir \"/out/$1\" && cd \"/out/$1\" || exit 1\n\
-         \x20   meter cost tool.json sh -c \"$2\" >stdout 2>stderr\n\
+         \x20   meter cost tool.json timeout -s KILL 60 sh -c \"$2\" >stdout 2>stderr\n\
          \x20   echo $? >status\n\
          \x20   eval \"$3\" >>stdout 2>>stderr\n\
          }}\n{calls}exit 0\n"
