@@ -9,6 +9,8 @@ pub enum Exit {
     Ok,
     /// Wrong usage.
     Usage,
+    /// A recording could not be read, or not to its end.
+    Recording,
     /// Less is seen than was demanded.
     Coverage,
     /// A budget was not kept, or something got worse than the baseline.
@@ -30,11 +32,18 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// That of a command that ended with this status, or by this signal.
+    pub fn of_command(status: Option<i32>, signal: Option<i32>) -> Self {
+        let killed = || signal.map_or(1, |signal| 128 + signal);
+        Self::Command(status.unwrap_or_else(killed) as u8)
+    }
+
     /// The code.
     pub fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
             Self::Usage => 2,
+            Self::Recording => 116,
             Self::Coverage => 117,
             Self::Budget => 118,
             Self::Failed => 119,
@@ -52,6 +61,7 @@ impl Exit {
 Exit status:
   0    success
   2    wrong usage
+  116  the recording could not be read to its end: missing, damaged, of a newer version
   117  report: less is seen than --require demands
   118  report: a budget was not kept, or something got worse than the baseline
   119  selftest: a signal is wrong
@@ -61,7 +71,7 @@ Exit status:
   126  the command could not be executed
   127  the command was not found
   With -- COMMAND, its own status; 128+N if signal N ended it.
-  If several apply, the command's failure comes first, then 120, 118 and 117.";
+  If several apply, the command's failure comes first, then 116, 120, 118 and 117.";
 }
 
 impl From<Exit> for ExitCode {

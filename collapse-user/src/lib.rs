@@ -2,12 +2,13 @@
 //!
 //! Data flows one way: [`probe`] attaches the eBPF programs that [`plan`] chose for the running
 //! [`kernel`]; [`source`] turns what they counted and recorded into batches; [`model`] makes VMs,
-//! regions and spans of them; [`findings`] judges them; [`report`] and [`tui`] show them.
+//! regions and spans of them; [`findings`] judges them; [`report`], [`events`] and [`tui`] show them.
 
 pub mod baseline;
 pub mod budget;
 pub mod cli;
 pub mod clock;
+pub mod events;
 pub mod exit;
 pub mod findings;
 pub mod identity;

@@ -1,12 +1,16 @@
 //! The command line.
 
 mod doctor;
+mod events;
 mod live;
 mod output;
+mod record;
+mod replay;
 mod report;
 mod schema;
 mod selftest;
 mod session;
+mod window;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -38,6 +42,18 @@ enum Command {
     /// Ctrl-C ends the window.
     #[command(after_help = Exit::HELP)]
     Report(report::ReportArgs),
+    /// Keep everything in a file, for report --from and the like.
+    ///
+    /// The file is valid up to its last complete block whatever happens. Without --duration and
+    /// COMMAND, Ctrl-C ends the recording.
+    #[command(after_help = Exit::HELP)]
+    Record(record::RecordArgs),
+    /// Print every event as a line of JSON.
+    ///
+    /// Consecutive changes of one kind by one thread are one line. Filters run in this program, not
+    /// in the kernel, so they make the output smaller but not the measurement cheaper.
+    #[command(after_help = Exit::HELP)]
+    Events(events::EventsArgs),
     /// Tell what can be seen on this kernel, and by which hooks, and try them.
     ///
     /// All programs are loaded and attached for a second, and detached again.
@@ -131,6 +147,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match command.unwrap_or(Command::Live(LiveArgs::default())) {
         Command::Live(args) => live::run(&args, ebpf_log),
         Command::Report(args) => report::run(&args, ebpf_log),
+        Command::Record(args) => record::run(args, ebpf_log),
+        Command::Events(args) => events::run(args, ebpf_log),
         Command::Doctor(args) => doctor::run(&args, ebpf_log),
         Command::Schema { document } => schema::run(document),
         Command::Selftest(args) => selftest::run(&args, ebpf_log),

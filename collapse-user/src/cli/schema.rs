@@ -4,6 +4,7 @@ use clap::ValueEnum;
 
 use super::output::Output;
 use crate::{
+    events,
     exit::{Exit, Failure, OrExit as _},
     report,
 };
@@ -13,13 +14,17 @@ use crate::{
 pub(super) enum Document {
     /// The report.
     Report,
+    /// The lines of events.
+    Events,
 }
 
 pub(super) fn run(document: Document) -> Result<Exit, Failure> {
-    let schema = match document {
-        Document::Report => report::schema(),
+    let text = match document {
+        Document::Report => {
+            serde_json::to_string_pretty(&report::schema()).or_exit(Exit::Output)? + "\n"
+        }
+        Document::Events => events::schema::EVENTS.to_owned(),
     };
-    let text = serde_json::to_string_pretty(&schema).or_exit(Exit::Output)? + "\n";
     Output::open(None)?.write(&text)?;
     Ok(Exit::Ok)
 }

@@ -1,7 +1,7 @@
 //! Getting to attached programs, or to one clear line that says what is in the way; and following KVM
 //! when it is unloaded and loaded again.
 
-use std::{path::Path, time::Duration};
+use std::{mem, path::Path, time::Duration};
 
 use anyhow::anyhow;
 use aya_log::EbpfLogger;
@@ -13,11 +13,41 @@ use crate::{
     model::Model,
     plan::{Coverage, NO_KVM, Plan, obstacles},
     probe::{Limits, Probe},
-    source::live::Live,
+    source::{Update, live::Live, recording::Command},
 };
 
 /// Time between readings of the ring, so that it does not fill up.
 pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What takes what a source tells beside the model. It keeps its errors for the end.
+pub trait Sink {
+    /// Takes an update and passes it on to the model.
+    fn update(&mut self, update: Update, coverage: &Coverage, model: &mut Model);
+
+    /// Whether it wants no more.
+    fn is_done(&self) -> bool;
+
+    /// Takes the end of the window, in which this command ran, if any.
+    fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure>;
+}
+
+/// Makes a sink once the programs are attached and it is known what they see.
+pub type MakeSink = Box<dyn FnOnce(&Inspected, &Coverage) -> Result<Box<dyn Sink>, Failure>>;
+
+/// No more than the model.
+impl Sink for () {
+    fn update(&mut self, update: Update, _: &Coverage, model: &mut Model) {
+        model.update(update);
+    }
+
+    fn is_done(&self) -> bool {
+        false
+    }
+
+    fn finish(&mut self, _: Option<&Command>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
 
 /// Attached programs, and the model of what they saw.
 pub struct Session {
@@ -31,6 +61,7 @@ pub struct Session {
     coverage: Coverage,
     /// The KVM that programs are attached to, or that they could not be attached to.
     kvm: Option<Instance>,
+    sink: Box<dyn Sink>,
     ebpf_log: bool,
 }
 
@@ -42,15 +73,22 @@ struct Attached {
 impl Session {
     /// Attaches everything and takes the first reading.
     pub fn start(ebpf_log: bool) -> Result<Self, Failure> {
+        Self::start_with(ebpf_log, Box::new(|_, _| Ok(Box::new(()))))
+    }
+
+    /// The same, with a sink.
+    pub fn start_with(ebpf_log: bool, sink: MakeSink) -> Result<Self, Failure> {
         if ebpf_log {
             let _ = env_logger::builder().filter_level(log::LevelFilter::Debug).try_init();
         }
         let kvm = loaded_kvm();
         let (attached, host) = attach(ebpf_log)?;
+        let coverage = attached.live.coverage().clone();
         let mut session = Self {
+            sink: sink(&host, &coverage)?,
             host,
             model: Model::default(),
-            coverage: attached.live.coverage().clone(),
+            coverage,
             attached: Some(attached),
             kvm,
             ebpf_log,
@@ -83,11 +121,28 @@ impl Session {
         self.read(last);
     }
 
+    /// Whether the sink wants no more.
+    pub fn is_done(&self) -> bool {
+        self.sink.is_done()
+    }
+
+    /// Brings the model up to date for the last time; the window in which this command ran, if any, is
+    /// over.
+    pub fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure> {
+        self.poll(true);
+        mem::replace(&mut self.sink, Box::new(())).finish(command)
+    }
+
     fn read(&mut self, last: bool) {
-        match &mut self.attached {
-            Some(attached) => self.model.apply(attached.live.poll(last)),
-            None => self.model.now = monotonic_ns(),
-        }
+        let update = match &mut self.attached {
+            Some(attached) => Update::Batch(attached.live.poll(last)),
+            None => Update::Blind { at: monotonic_ns() },
+        };
+        self.tell(update);
+    }
+
+    fn tell(&mut self, update: Update) {
+        self.sink.update(update, &self.coverage, &mut self.model);
     }
 
     /// Kprobes die with the module that they are in, silently and for good, and raw tracepoints keep
@@ -103,7 +158,7 @@ impl Session {
         if let Some(attached) = self.attached.take() {
             attached.live.detach();
         }
-        self.model.detached(monotonic_ns(), NO_KVM.to_owned());
+        self.tell(Update::Detached { at: monotonic_ns(), why: NO_KVM.to_owned() });
         if kvm.is_some() {
             self.reattach();
         }
@@ -115,11 +170,13 @@ impl Session {
                 self.host = host;
                 self.coverage = attached.live.coverage().clone();
                 self.attached = Some(attached);
-                self.model.reattached();
+                self.tell(Update::Attached { at: monotonic_ns() });
                 self.read(false);
             }
             // What was measured before is worth the rest of the window.
-            Err(failure) => self.model.detached(monotonic_ns(), failure.to_string()),
+            Err(failure) => {
+                self.tell(Update::Detached { at: monotonic_ns(), why: failure.to_string() });
+            }
         }
     }
 }

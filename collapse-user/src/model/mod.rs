@@ -33,7 +33,7 @@ pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};
 
-use crate::source::{Batch, Event};
+use crate::source::{Batch, Event, Update};
 
 use reload::Earlier;
 
@@ -76,6 +76,16 @@ pub struct Model {
 }
 
 impl Model {
+    /// Takes what a source tells.
+    pub fn update(&mut self, update: Update) {
+        match update {
+            Update::Batch(batch) => self.apply(batch),
+            Update::Detached { at, why } => self.detached(at, why),
+            Update::Blind { at } => self.now = self.now.max(at),
+            Update::Attached { .. } => self.reattached(),
+        }
+    }
+
     /// Takes a batch.
     pub fn apply(&mut self, batch: Batch) {
         let first = self.attached.is_none();
@@ -90,10 +100,9 @@ impl Model {
         for event in &batch.events {
             self.event(event, attached);
         }
-        self.unattributed = self.earlier.unattributed.clone();
         for (key, cause, row) in batch.rows {
             if key == VmKey::default() {
-                self.unattributed.add(cause, &row);
+                self.unattributed.set(cause, self.earlier.unattributed.plus(cause, row));
             } else {
                 self.vm(key).now.totals.set(cause, row);
             }

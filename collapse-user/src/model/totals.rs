@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use collapse_common::{
     Cause, Counter, Transition,
     abi::Row,
-    counter::{COUNTERS, index, transition_at},
+    counter::{index, transition_at},
 };
 
 /// Exact counts of one VM since attaching.
@@ -20,12 +20,15 @@ impl Totals {
         self.rows.insert(cause, row);
     }
 
-    /// Adds counts to those of one cause.
-    pub fn add(&mut self, cause: Cause, row: &Row) {
-        let sum = self.rows.entry(cause).or_insert_with(|| Box::new([0; COUNTERS]));
-        for (sum, n) in sum.iter_mut().zip(row) {
-            *sum += n;
+    /// The counts of one cause and `more`.
+    #[must_use]
+    pub fn plus(&self, cause: Cause, mut more: Box<Row>) -> Box<Row> {
+        for (sum, n) in
+            more.iter_mut().zip(self.rows.get(&cause).into_iter().flat_map(|row| row.iter()))
+        {
+            *sum = sum.wrapping_add(*n);
         }
+        more
     }
 
     /// These counts minus `earlier` ones.
@@ -101,6 +104,8 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    use collapse_common::counter::COUNTERS;
+
     use super::*;
 
     fn totals(cause: Cause, counts: &[(Transition, u32, u64)]) -> Totals {

@@ -52,6 +52,7 @@ use crate::{
     kernel::inspect::Inspected,
     model::{Changes, Model, Vm},
     plan::{Coverage, Mmu},
+    source::recording,
 };
 
 /// Name and version of the JSON format. Keys are added, never renamed.
@@ -127,6 +128,13 @@ pub struct CommandReport {
     pub signal: Option<i32>,
 }
 
+impl From<recording::Command> for CommandReport {
+    fn from(command: recording::Command) -> Self {
+        let recording::Command { argv, status, signal } = command;
+        Self { argv, status, signal }
+    }
+}
+
 impl CommandReport {
     /// How it ended, in words.
     pub fn ending(&self) -> String {
@@ -180,7 +188,17 @@ impl Report {
         host: &Inspected,
         command: Option<CommandReport>,
     ) -> Self {
-        let mut report = Self::of(model, coverage, release(host), command, |_| true);
+        Self::of_recording(model, coverage, release(host), command)
+    }
+
+    /// Sums up a model of what happened on `kernel`.
+    pub fn of_recording(
+        model: &Model,
+        coverage: &Coverage,
+        kernel: String,
+        command: Option<CommandReport>,
+    ) -> Self {
+        let mut report = Self::of(model, coverage, kernel, command, |_| true);
         report.add_detail(model, coverage);
         report
     }

@@ -171,6 +171,7 @@ pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Running => "still running",
         Outcome::NothingLost => "nothing lost",
+        Outcome::Unknown => "unknown, as it began before",
         Outcome::Recovered => "recovered",
         Outcome::Partly => "partly recovered",
         Outcome::NotRecovered => "NOT recovered",

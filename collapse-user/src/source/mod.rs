@@ -4,6 +4,7 @@
 mod decode;
 pub mod live;
 mod mapped;
+pub mod recording;
 
 use collapse_common::{
     Cause, Transition,
@@ -13,8 +14,32 @@ use collapse_common::{
 
 use crate::identity::VmProcess;
 
+/// What a source tells, one after the other.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// What attached programs counted and recorded.
+    Batch(Batch),
+    /// The programs were detached: KVM was unloaded, or the next could not be attached.
+    Detached {
+        /// `CLOCK_MONOTONIC` ns.
+        at: u64,
+        /// Why nothing is seen from now on.
+        why: String,
+    },
+    /// Nothing is seen, and it is so late.
+    Blind {
+        /// `CLOCK_MONOTONIC` ns.
+        at: u64,
+    },
+    /// Other programs were attached to a KVM that was loaded anew. They count from zero.
+    Attached {
+        /// `CLOCK_MONOTONIC` ns.
+        at: u64,
+    },
+}
+
 /// What happened since the batch before, and where the totals stand.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// `CLOCK_MONOTONIC` ns at which the totals were read.
     pub at: u64,
@@ -23,15 +48,16 @@ pub struct Batch {
     pub settled: bool,
     /// VMs alive now.
     pub vms: Vec<VmReading>,
-    /// Totals since attaching of every (VM, cause) row in use, summed over CPUs. A VM key of zero
-    /// is the unknown VM.
+    /// Totals since attaching of every (VM, cause) row in use, summed over CPUs; those that have not
+    /// changed may be left out. A VM key of zero is the unknown VM.
     pub rows: Vec<(VmKey, Cause, Box<Row>)>,
     /// Histograms since attaching of how long guest faults took, of every (VM, cause) row that has
-    /// any.
+    /// any; those that have not changed may be left out.
     pub latencies: Vec<(VmKey, Cause, Box<Latencies>)>,
     /// Changes and marks, oldest first.
     pub events: Vec<Event>,
-    /// Everything known to be lost since attaching: key and count, zero included.
+    /// Everything known to be lost since attaching: key and count, zero included; those that have
+    /// not changed may be left out.
     pub losses: Vec<(&'static str, u64)>,
 }
 
@@ -139,7 +165,8 @@ pub struct Slot {
 }
 
 /// How a memslot changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SlotChange {
     /// Created.
     Created,

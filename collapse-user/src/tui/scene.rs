@@ -163,6 +163,7 @@ pub fn outcome(outcome: Outcome) -> (&'static str, Role) {
     match outcome {
         Outcome::Running => ("running", Role::Text),
         Outcome::NothingLost => ("nothing lost", Role::Good),
+        Outcome::Unknown => ("unknown", Role::Dim),
         Outcome::Recovered => ("recovered", Role::Good),
         Outcome::Partly => ("partly", Role::Warn),
         Outcome::NotRecovered => ("not recovered", Role::Bad),

@@ -45,6 +45,12 @@ pub(in crate::cli) struct ReportArgs {
     /// How much must be seen.
     #[arg(long, value_enum)]
     pub require: Option<Required>,
+    /// Report on a recording instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command", "record"])]
+    pub from: Option<PathBuf>,
+    /// Keep a recording of the window too.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// Command to run and report on.
     #[arg(last = true)]
     pub command: Vec<OsString>,

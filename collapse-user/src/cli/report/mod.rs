@@ -3,42 +3,37 @@
 mod args;
 mod demands;
 mod outputs;
-mod window;
 
 pub(super) use args::ReportArgs;
 
-use super::session::Session;
+use super::{
+    record::RecordingSink,
+    replay::{Replayed, replay},
+    session::Session,
+    window,
+};
 use crate::{
-    exit::{Exit, Failure, OrExit as _},
+    exit::{Exit, Failure},
     report::{CheckKind, CommandReport, Report, State, checks},
+    source::recording::Limits,
 };
 use demands::Demands;
 use outputs::Outputs;
 
 pub(super) fn run(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .or_exit(Exit::CannotMeasure)?;
-    runtime.block_on(report(args, ebpf_log))
-}
-
-async fn report(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
     let demands = Demands::read(args)?;
     let mut outputs = Outputs::open(&args.format, &args.output)?;
-    let mut session = Session::start(ebpf_log)?;
-    let command = if args.command.is_empty() {
-        window::watch(&mut session, args.duration).await?;
-        None
-    } else {
-        let keeps_stdout = outputs.spare_stdout();
-        Some(window::watch_command(&mut session, &args.command, keeps_stdout).await?)
+    let (mut report, exit, recorded) = match &args.from {
+        Some(path) => {
+            let Replayed { kernel, model, coverage, command, exit } = replay(path, &mut ())?;
+            let command = command.map(CommandReport::from);
+            (Report::of_recording(&model, &coverage, kernel, command), exit, Ok(()))
+        }
+        None => window::runtime()?.block_on(live(args, ebpf_log, &outputs))?,
     };
-    session.poll(true);
-    let mut report = Report::new(&session.model, session.coverage(), &session.host, command);
     report.select(&args.vm);
     demands.check(&mut report)?;
-    let written = outputs.write(&report);
+    let written = outputs.write(&report).and(recorded);
     if !outputs.show_text() {
         for check in checks(&report).iter().filter(|check| check.state == State::Failed) {
             // The command speaks for itself.
@@ -47,12 +42,30 @@ async fn report(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
             }
         }
     }
-    verdict(&report, written)
+    verdict(exit, &report, written)
+}
+
+/// What is happening now, how the command ended, and whether it could be recorded.
+async fn live(
+    args: &ReportArgs,
+    ebpf_log: bool,
+    outputs: &Outputs,
+) -> Result<(Report, Exit, Result<(), Failure>), Failure> {
+    let sink = RecordingSink::maker(args.record.clone(), Limits::default())?;
+    let mut session = Session::start_with(ebpf_log, sink)?;
+    let keeps_stdout = outputs.spare_stdout();
+    let command = window::watch(&mut session, args.duration, &args.command, keeps_stdout).await?;
+    let recorded = session.finish(command.as_ref());
+    let exit = command
+        .as_ref()
+        .map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal));
+    let command = command.map(CommandReport::from);
+    let report = Report::new(&session.model, session.coverage(), &session.host, command);
+    Ok((report, exit, recorded))
 }
 
 /// How to end: the command's failure comes first, as if it had been run without us.
-fn verdict(report: &Report, written: Result<(), Failure>) -> Result<Exit, Failure> {
-    let exit = report.command.as_ref().map_or(Exit::Ok, command_exit);
+fn verdict(exit: Exit, report: &Report, written: Result<(), Failure>) -> Result<Exit, Failure> {
     let failed = exit.code() != Exit::Ok.code();
     match written {
         Err(failure) if failed => {
@@ -65,11 +78,6 @@ fn verdict(report: &Report, written: Result<(), Failure>) -> Result<Exit, Failur
         Ok(()) if !report.is_covered() => Ok(Exit::Coverage),
         Ok(()) => Ok(exit),
     }
-}
-
-fn command_exit(command: &CommandReport) -> Exit {
-    let killed = || command.signal.map_or(1, |signal| 128 + signal);
-    Exit::Command(command.status.unwrap_or_else(killed) as u8)
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ fn report(status: Option<i32>, over_budget: bool, uncovered: bool) -> Report {
 fn code(report: &Report, written: bool) -> u8 {
     let failure = || Failure { exit: Exit::Output, error: anyhow::anyhow!("disk full") };
     let written = if written { Ok(()) } else { Err(failure()) };
-    verdict(report, written).unwrap_or_else(|failure| failure.exit).code()
+    let command = report.command.as_ref().unwrap();
+    let exit = Exit::of_command(command.status, command.signal);
+    verdict(exit, report, written).unwrap_or_else(|failure| failure.exit).code()
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub enum Outcome {
     Running,
     /// No region lost its huge leaf.
     NothingLost,
+    /// No region lost its huge leaf while we watched; those lost before are not known.
+    Unknown,
     /// Every region is huge again.
     Recovered,
     /// Some regions are huge again; others are mapped small, or went away before.
@@ -139,6 +141,7 @@ impl Episode {
         let small = regions.refaulted_small + regions.still_split + regions.gone_refaulted_small;
         match self.phase {
             Phase::Logging | Phase::Collapsing => Outcome::Running,
+            _ if regions.lost == 0 && self.began_before => Outcome::Unknown,
             _ if regions.lost == 0 => Outcome::NothingLost,
             _ if regions.recovered == regions.lost => Outcome::Recovered,
             // Small leaves are as it should be while dirty logging is on.

@@ -197,6 +197,7 @@ fn a_log_off_alone_tells_of_an_episode_before() {
     assert!(episode.began_before);
     assert_eq!((episode.start, episode.log_off), (5 * MS, Some(30 * MS)));
     assert_eq!((episode.logging_duration(), episode.collapse.runs), (None, 2));
+    assert_eq!((episode.regions.lost, episode.outcome()), (0, Outcome::Unknown));
     assert_eq!(episode.cost, Err(NoCost::BeganBefore));
 }
 

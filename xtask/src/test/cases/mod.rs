@@ -6,6 +6,7 @@ mod life;
 mod observed;
 mod oracle;
 mod readme;
+mod recordings;
 mod reload;
 mod reports;
 mod scenarios;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(scenarios::cases());
     cases.extend(hardship::cases());
     cases.extend(life::cases());
+    cases.extend(recordings::cases());
     cases.extend(selftest::cases());
     cases.extend(reload::cases());
     cases.extend(readme::cases());

@@ -11,14 +11,15 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     process::{Child, Command},
+    runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
+use super::session::{DRAIN_INTERVAL, MakeSink, Session};
 use crate::{
-    cli::session::{DRAIN_INTERVAL, Session},
     exit::{Exit, Failure, OrExit as _},
-    report::CommandReport,
+    source::recording,
 };
 
 /// Drains between two updates of the model, which bounds what is held in between. At first, for what
@@ -27,26 +28,52 @@ const fn drains_per_poll(drains: u32) -> u32 {
     if drains < 600 { 2 } else { 10 }
 }
 
-/// Watches for a time, until a signal if none is given.
-pub async fn watch(session: &mut Session, duration: Option<Duration>) -> Result<(), Failure> {
-    let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
-    wait(session, &mut signals, duration, None).await.map(drop)
+/// Where windows run.
+pub fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().build().or_exit(Exit::CannotMeasure)
 }
 
-/// Watches a command from start to end.
-pub async fn watch_command(
-    session: &mut Session,
+/// A whole session: attaches, watches, and ends as the command did, if one is given.
+pub async fn run(
+    duration: Option<Duration>,
     argv: &[OsString],
     keeps_stdout: bool,
-) -> Result<CommandReport, Failure> {
+    ebpf_log: bool,
+    sink: MakeSink,
+) -> Result<Exit, Failure> {
+    let mut session = Session::start_with(ebpf_log, sink)?;
+    let command = watch(&mut session, duration, argv, keeps_stdout).await?;
+    let finished = session.finish(command.as_ref());
+    let exit = command.map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal));
+    match finished {
+        Err(failure) if exit.code() != Exit::Ok.code() => {
+            eprintln!("collapse: {failure}");
+            Ok(exit)
+        }
+        finished => finished.map(|()| exit),
+    }
+}
+
+/// Watches a command from start to end, if one is given; else for a time, until a signal if none is
+/// given.
+pub async fn watch(
+    session: &mut Session,
+    duration: Option<Duration>,
+    argv: &[OsString],
+    keeps_stdout: bool,
+) -> Result<Option<recording::Command>, Failure> {
     let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
+    if argv.is_empty() {
+        wait(session, &mut signals, duration, None).await?;
+        return Ok(None);
+    }
     let mut child = spawn(argv, keeps_stdout)?;
     let status = wait(session, &mut signals, None, Some(&mut child)).await?;
-    Ok(CommandReport {
+    Ok(Some(recording::Command {
         argv: argv.iter().map(printable).collect(),
         status: status.and_then(|status| status.code()),
         signal: status.and_then(|status| status.signal()),
-    })
+    }))
 }
 
 /// Signals that end the window, or are the command's.
@@ -85,6 +112,9 @@ async fn wait(
                     session.poll(false);
                 } else {
                     session.drain();
+                }
+                if child.is_none() && session.is_done() {
+                    return Ok(None);
                 }
             }
             () = sleep_until(end) => return Ok(None),

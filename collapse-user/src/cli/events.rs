@@ -1,0 +1,155 @@
+//! `collapse events`
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::{Args, builder::PossibleValuesParser};
+use collapse_common::Cause;
+
+use super::{
+    parse_duration, replay,
+    session::{MakeSink, Sink},
+    window,
+};
+use crate::{
+    events::{EventWriter, Filter, Host, KINDS, Sample},
+    exit::{Exit, Failure, OrExit as _},
+    model::Model,
+    plan::Coverage,
+    report::{VmSelect, release},
+    source::{
+        Update,
+        recording::{Clocks, Command},
+    },
+};
+
+#[derive(Debug, Args)]
+pub(super) struct EventsArgs {
+    /// Only events of these VMs: process id, name (with * and ?) or debugfs name (TID-FD); repeated, of
+    /// all that any of them selects.
+    #[arg(long, value_name = "SELECT")]
+    vm: Vec<VmSelect>,
+    /// Only events of these kinds.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(KINDS))]
+    kind: Vec<String>,
+    /// Only changes of these causes.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(causes()))]
+    cause: Vec<String>,
+    /// Only events of the slot with this id.
+    #[arg(long, value_name = "N")]
+    slot: Option<u16>,
+    /// Only changes in one region of N, always the same ones.
+    #[arg(long, value_name = "1/N", value_parser = parse_sample)]
+    sample: Option<Sample>,
+    /// End after so many events.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Write to a file.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Length of the window, such as 10s, 500ms or 2m.
+    #[arg(long, short, value_parser = parse_duration, conflicts_with = "command")]
+    duration: Option<Duration>,
+    /// Events of a recording instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command"])]
+    from: Option<PathBuf>,
+    /// Command to run meanwhile.
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+/// Writes the events of every batch.
+struct EventSink {
+    name: String,
+    writer: EventWriter<Box<dyn Write>>,
+    failed: Option<io::Error>,
+}
+
+impl EventSink {
+    fn new(
+        (name, out): (String, Box<dyn Write>),
+        clocks: Clocks,
+        kernel: String,
+        coverage: &Coverage,
+        filter: Filter,
+    ) -> Result<Self, Failure> {
+        let host = Host { kernel, mmu: coverage.mmu };
+        let writer = EventWriter::new(out, clocks, host, filter);
+        let writer =
+            writer.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)?;
+        Ok(Self { name, writer, failed: None })
+    }
+}
+
+impl Sink for EventSink {
+    fn update(&mut self, update: Update, _: &Coverage, model: &mut Model) {
+        let told = update.clone();
+        model.update(update);
+        if self.failed.is_none() {
+            self.failed = self.writer.update(&told, model).err();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.failed.is_some() || self.writer.is_done()
+    }
+
+    fn finish(&mut self, _: Option<&Command>) -> Result<(), Failure> {
+        let written = match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.writer.finish(),
+        };
+        match written {
+            // A reader that has seen enough is no error.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => {
+                written.with_context(|| format!("cannot write {}", self.name)).or_exit(Exit::Output)
+            }
+        }
+    }
+}
+
+pub(super) fn run(args: EventsArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+    let out = open(&args)?;
+    let keeps_stdout = args.output.is_some();
+    let EventsArgs { vm: vms, kind: kinds, cause: causes, slot, sample, limit, .. } = args;
+    let filter = Filter { vms, kinds, causes, slot, sample, limit };
+    if let Some(path) = &args.from {
+        let recording = replay::open(path)?;
+        let header = recording.header();
+        let kernel = header.kernel.clone();
+        let mut sink = EventSink::new(out, header.clocks, kernel, recording.coverage(), filter)?;
+        return Ok(replay::replay(path, &mut sink)?.exit);
+    }
+    let sink: MakeSink = Box::new(move |host, coverage| {
+        Ok(Box::new(EventSink::new(out, Clocks::now(), release(host), coverage, filter)?))
+    });
+    let window = window::run(args.duration, &args.command, keeps_stdout, ebpf_log, sink);
+    window::runtime()?.block_on(window)
+}
+
+/// Where the lines go, and its name.
+fn open(args: &EventsArgs) -> Result<(String, Box<dyn Write>), Failure> {
+    let Some(path) = &args.output else {
+        return Ok(("standard output".to_owned(), Box::new(BufWriter::new(io::stdout()))));
+    };
+    let name = path.display().to_string();
+    let file = File::create(path).with_context(|| format!("cannot write {name}"));
+    Ok((name, Box::new(BufWriter::new(file.or_exit(Exit::Output)?))))
+}
+
+fn causes() -> impl Iterator<Item = &'static str> {
+    Cause::ALL.iter().map(|cause| cause.name())
+}
+
+/// `1/N`.
+fn parse_sample(text: &str) -> Result<Sample, String> {
+    let n = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+    n.map(Sample).ok_or_else(|| "expected 1/N, such as 1/100".to_owned())
+}

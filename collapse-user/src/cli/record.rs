@@ -1,0 +1,133 @@
+//! `collapse record`
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{
+    parse_duration,
+    session::{MakeSink, Sink},
+    window,
+};
+use crate::{
+    exit::{Exit, Failure, OrExit as _},
+    model::Model,
+    plan::Coverage,
+    report::release,
+    source::{
+        Update,
+        recording::{self, Command, Limits, Recorder},
+    },
+};
+
+#[derive(Debug, Args)]
+pub(super) struct RecordArgs {
+    /// Write the recording to this file.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// How long to record, such as 10s, 500ms or 2m.
+    #[arg(long, short, value_parser = parse_duration, conflicts_with = "command")]
+    duration: Option<Duration>,
+    /// Greatest size, such as 500k, 64M or 1G. Recording ends there; with --keep-last, less is kept.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// Keep only the latest: at least so much, at most twice that.
+    ///
+    /// The older half is in FILE.old until the end. Should the recorder be killed, `cat FILE.old
+    /// FILE` is the recording.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    keep_last: Option<Duration>,
+    /// Command to run and record.
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+/// Writes every update to a recording.
+pub(super) struct RecordingSink {
+    path: PathBuf,
+    recorder: Recorder,
+    failed: Option<io::Error>,
+}
+
+impl RecordingSink {
+    /// Opens `path`, if there is one, and makes a sink that records to it once the programs are
+    /// attached.
+    pub fn maker(path: Option<PathBuf>, limits: Limits) -> Result<MakeSink, Failure> {
+        let Some(path) = path else { return Ok(Box::new(|_, _| Ok(Box::new(())))) };
+        let file = write(&path, recording::create(&path))?;
+        Ok(Box::new(move |host, coverage| {
+            let recorder = Recorder::new(file, &path, release(host), coverage, limits);
+            let recorder = write(&path, recorder)?;
+            Ok(Box::new(Self { path, recorder, failed: None }))
+        }))
+    }
+}
+
+fn write<T>(path: &Path, written: io::Result<T>) -> Result<T, Failure> {
+    written.with_context(|| format!("cannot write {}", path.display())).or_exit(Exit::Output)
+}
+
+impl Sink for RecordingSink {
+    fn update(&mut self, update: Update, coverage: &Coverage, model: &mut Model) {
+        if self.failed.is_none() {
+            self.failed = self.recorder.update(&update, coverage).err();
+        }
+        model.update(update);
+    }
+
+    fn is_done(&self) -> bool {
+        self.failed.is_some() || self.recorder.is_full()
+    }
+
+    fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure> {
+        let written = match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.recorder.finish(command),
+        };
+        write(&self.path, written)?;
+        if self.recorder.is_full() {
+            eprintln!("collapse: {} is full: the recording ends early", self.path.display());
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn run(args: RecordArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+    let RecordArgs { output, duration, max_size, keep_last, command } = args;
+    let sink = RecordingSink::maker(Some(output), Limits { max_size, keep_last })?;
+    window::runtime()?.block_on(window::run(duration, &command, true, ebpf_log, sink))
+}
+
+/// A number of bytes with a unit: `k`, `M`, `G` (powers of 1024), or none.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return Err(format!("unknown unit '{unit}': use k, M or G")),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a number such as 64M".to_owned())?;
+    number.checked_mul(scale).filter(|size| *size > 0).ok_or_else(|| "out of range".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("64M"), Ok(64 << 20));
+        assert_eq!(parse_size("500"), Ok(500));
+        assert!(parse_size("0").is_err() && parse_size("M").is_err() && parse_size("9T").is_err());
+        assert!(parse_size("99999999999G").is_err());
+    }
+}

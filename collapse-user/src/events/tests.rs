@@ -1,0 +1,132 @@
+use collapse_common::{Cause, Transition, abi::VmKey};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    plan::Mmu,
+    source::{Batch, Collapse, Slot},
+};
+
+const VM: VmKey = VmKey { kvm: 1, born: 5 };
+const SLOT: Slot = Slot { id: 3, as_id: 0, base_gfn: 0x1000, npages: 4096, flags: 1 };
+
+fn zap(gfn: u64, count: u32) -> Change {
+    let (cause, transition) = (Cause::Collapse, Transition::Zap);
+    Change { cause, transition, level: 1, as_id: 0, gfn, count, read_only: false }
+}
+
+fn event(ts: u64, kind: EventKind) -> Event {
+    Event { ts, vm: VM, tid: 9, kind }
+}
+
+/// A life in short.
+fn events() -> Vec<Event> {
+    let slot = |change| EventKind::SlotChanged { slot: SLOT, change, logging: true };
+    let collapse = Collapse {
+        slot: SLOT,
+        start: 130,
+        pages_before: Some([4096, 0, 0]),
+        pages_after: Some([0; 3]),
+        yields: None,
+    };
+    vec![
+        event(110, EventKind::VmSeen),
+        event(111, slot(SlotChange::LogOn)),
+        event(120, slot(SlotChange::LogOff)),
+        event(140, EventKind::Change(zap(0x1000, 4096))),
+        event(150, EventKind::Collapse(collapse)),
+        event(160, EventKind::VmDestroyed { pages: None }),
+        event(170, EventKind::VmFreed),
+    ]
+}
+
+/// The lines of that life, each valid by the published schema.
+fn lines(filter: Filter) -> Vec<Value> {
+    let mut model = Model::default();
+    model.apply(Batch { at: 100, ..Batch::default() });
+    let (events, losses) = (events(), vec![("ring_full_changes", 7)]);
+    let batch = Batch { at: 200, events, ..Batch::default() };
+    model.apply(batch.clone());
+    let clocks = Clocks { monotonic: 100, wall: 1_000_000_000 };
+    let host = Host { kernel: "6.12".to_owned(), mmu: Mmu::Tdp };
+    let mut out = Vec::new();
+    let mut writer = EventWriter::new(&mut out, clocks, host, filter).unwrap();
+    writer.update(&Update::Batch(Batch { losses, ..batch }), &model).unwrap();
+    writer.finish().unwrap();
+    let lines: Vec<Value> = String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let schema = serde_json::from_str(schema::EVENTS).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for line in &lines {
+        assert!(validator.is_valid(line), "{line}");
+    }
+    lines
+}
+
+fn kinds(filter: Filter) -> Vec<String> {
+    let kind = |line: &Value| line["kind"].as_str().unwrap_or("header").to_owned();
+    lines(filter).iter().map(kind).collect()
+}
+
+#[test]
+fn a_life_in_lines() {
+    let expected = [
+        "header",
+        "vm_seen",
+        "log_on",
+        "log_off",
+        "zap",
+        "collapse_span",
+        "vm_destroyed",
+        "vm_freed",
+        "lost",
+        "end",
+    ];
+    assert_eq!(kinds(Filter::default()), expected);
+    let lines = lines(Filter::default());
+    let zap = &lines[4];
+    assert_eq!((zap["gfn"].as_u64(), zap["count"].as_u64()), (Some(0x1000), Some(4096)));
+    assert_eq!((&zap["cause"], &zap["slot"]["id"]), (&"collapse".into(), &3.into()));
+    assert_eq!((&zap["episode"], &zap["span"]), (&1.into(), &1.into()));
+    assert_eq!(zap["time"], "1970-01-01T00:00:01.000000040Z");
+    assert_eq!((lines[8]["count"].as_u64(), lines[8]["since_ns"].is_null()), (Some(7), true));
+}
+
+#[test]
+fn filters() {
+    let only = |kind: &str| Filter { kinds: vec![kind.to_owned()], ..Filter::default() };
+    assert_eq!(kinds(only("zap")), ["header", "zap", "lost", "end"]);
+    let causes = vec!["collapse".to_owned()];
+    assert_eq!(kinds(Filter { causes, ..Filter::default() }), ["header", "zap", "lost", "end"]);
+    let slot = Filter { slot: Some(4), ..Filter::default() };
+    assert_eq!(lines(slot)[2]["filtered"], 7);
+    let limit = Filter { limit: Some(2), ..Filter::default() };
+    assert_eq!(kinds(limit), ["header", "vm_seen", "log_on", "lost", "end"]);
+    let sampled = lines(Filter { sample: Some(Sample(4)), ..only("zap") });
+    let kept: u64 = sampled.iter().filter_map(|line| line["count"].as_u64()).sum::<u64>() - 7;
+    assert_eq!(sampled.last().unwrap()["sampled_out"], 4096 - kept);
+}
+
+#[test]
+fn every_kind_is_in_the_schema() {
+    let schema: Value = serde_json::from_str(schema::EVENTS).unwrap();
+    let text = schema.to_string();
+    for kind in KINDS {
+        assert!(text.contains(&format!("\"{kind}\"")), "{kind}");
+    }
+}
+
+proptest! {
+    /// A sample of everything is everything, cut at regions.
+    #[test]
+    fn samples_add_up(gfn in 0..1u64 << 40, count in 1..5000u32, level in 1..=3u32) {
+        let gfn = gfn - gfn % collapse_common::spte::frames(level);
+        let change = Change { level, ..zap(gfn, count) };
+        let parts = Sample(1).parts(VM, &change);
+        prop_assert_eq!(parts.map(|part| part.count).sum::<u32>(), count);
+    }
+}

@@ -1,0 +1,230 @@
+//! From payloads to batches. Nothing here trusts the payload.
+
+use collapse_common::{
+    Cause,
+    abi::{Loss, VmKey},
+    counter::COUNTERS,
+    latency::{BUCKETS, OUTCOMES},
+    spte::frames,
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Malformed,
+    wire::{
+        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, KindRecord,
+        ReadingRecord, SightRecord, SlotRecord, State, transition, vm_key,
+    },
+};
+use crate::source::{Batch, Change, Collapse, Event, EventKind, Slot, Update, VmReading};
+
+/// Most events of a batch: more than a second of them, and no reason to run out of memory.
+const MAX_EVENTS: usize = 1 << 23;
+
+/// Most ways to lose something, and most bytes in the name of one.
+const MAX_WAYS: usize = 64;
+const MAX_WAY: usize = 64;
+
+/// Beyond any guest frame: addresses have 64 bits.
+const MAX_GFN: u64 = 1 << 53;
+const TOO_LONG: Malformed = "a range of guest frames is too long";
+
+const NO_VM: Malformed = "an unknown VM";
+
+/// Turns the blocks of one segment into batches.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    state: State,
+    vms: Vec<VmKey>,
+    threads: Vec<(VmKey, u32)>,
+    changes: Vec<Change>,
+    losses: Vec<(&'static str, u64)>,
+    /// Events of the batch that is not complete yet.
+    events: Vec<Event>,
+}
+
+/// The value of a payload.
+pub fn value<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Malformed> {
+    match postcard::take_from_bytes(payload) {
+        Ok((value, [])) => Ok(value),
+        _ => Err("a block's encoding is broken"),
+    }
+}
+
+impl Decoder {
+    /// Takes a part of a batch's events.
+    pub fn events(&mut self, record: EventsRecord) -> Result<(), Malformed> {
+        self.vms.extend(record.vms.into_iter().map(vm_key));
+        for (vm, tid) in record.threads {
+            self.threads.push((self.vm(vm)?, tid));
+        }
+        for kind in record.changes {
+            self.changes.push(change(kind)?);
+        }
+        if self.events.len() + record.events.len() > MAX_EVENTS {
+            return Err("a batch is too long");
+        }
+        for event in record.events {
+            let event = self.event(event)?;
+            self.events.push(event);
+        }
+        Ok(())
+    }
+
+    /// Completes a batch.
+    pub fn batch(&mut self, record: BatchRecord) -> Result<Batch, Malformed> {
+        self.vms.extend(record.vms.into_iter().map(vm_key));
+        let mut batch = Batch {
+            at: self.later(record.at),
+            settled: record.settled,
+            events: std::mem::take(&mut self.events),
+            ..Batch::default()
+        };
+        for reading in record.readings {
+            batch.vms.push(self.reading(reading)?);
+        }
+        for CellsRecord { vm, cause, cells } in record.rows {
+            let (key, cause) = (self.vm(vm)?, known_cause(cause)?);
+            let row = self.state.rows.entry((vm, cause));
+            let row = row.or_insert_with(|| Box::new([0; COUNTERS]));
+            add(row.as_mut_slice(), &cells)?;
+            batch.rows.push((key, cause, row.clone()));
+        }
+        for CellsRecord { vm, cause, cells } in record.latencies {
+            let (key, cause) = (self.vm(vm)?, known_cause(cause)?);
+            let latencies = self.state.latencies.entry((vm, cause));
+            let latencies = latencies.or_insert_with(|| Box::new([[0; BUCKETS]; OUTCOMES]));
+            add(latencies.as_flattened_mut(), &cells)?;
+            batch.latencies.push((key, cause, latencies.clone()));
+        }
+        for way in record.ways {
+            if self.losses.len() >= MAX_WAYS || way.len() > MAX_WAY {
+                return Err("too many ways to lose something");
+            }
+            self.losses.push((way_name(way), 0));
+        }
+        for (place, n) in record.losses {
+            let loss = self.losses.get_mut(place as usize).ok_or("an unknown loss")?;
+            loss.1 = loss.1.wrapping_add(n);
+            batch.losses.push(*loss);
+        }
+        let freed = |event: &&Event| matches!(event.kind, EventKind::VmFreed);
+        for event in batch.events.iter().filter(freed) {
+            if let Some(place) = self.vms.iter().position(|vm| *vm == event.vm) {
+                self.state.forget(place as u32);
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Whether anything is seen.
+    pub fn sight(&mut self, record: SightRecord) -> Update {
+        match record {
+            SightRecord::Lost(since, why) => Update::Detached { at: self.later(since), why },
+            SightRecord::None(since) => Update::Blind { at: self.later(since) },
+            SightRecord::Back(since) => {
+                self.state.start_over();
+                for (_, n) in &mut self.losses {
+                    *n = 0;
+                }
+                Update::Attached { at: self.later(since) }
+            }
+        }
+    }
+
+    fn later(&mut self, since: i64) -> u64 {
+        self.state.at = self.state.at.wrapping_add_signed(since);
+        self.state.at
+    }
+
+    fn vm(&self, place: u32) -> Result<VmKey, Malformed> {
+        self.vms.get(place as usize).copied().ok_or(NO_VM)
+    }
+
+    fn event(&mut self, record: EventRecord) -> Result<Event, Malformed> {
+        let (vm, tid) = *self.threads.get(record.thread as usize).ok_or("an unknown thread")?;
+        let ts = self.state.ts.wrapping_add_signed(record.ts);
+        self.state.ts = ts;
+        let kind = match record.kind {
+            KindRecord::Change(place, since, count) => {
+                let kind = self.changes.get(place as usize).ok_or("an unknown kind of change")?;
+                let gfn = self.state.gfn.wrapping_add_signed(since);
+                let end = u64::from(count)
+                    .checked_mul(frames(kind.level))
+                    .and_then(|frames| frames.checked_add(gfn))
+                    .filter(|end| *end <= MAX_GFN)
+                    .ok_or(TOO_LONG)?;
+                self.state.gfn = end;
+                EventKind::Change(Change { gfn, count, ..*kind })
+            }
+            KindRecord::VmCreated(pages, process) => EventKind::VmCreated { pages, process },
+            KindRecord::VmSeen => EventKind::VmSeen,
+            KindRecord::VmDestroyed(pages) => EventKind::VmDestroyed { pages },
+            KindRecord::VmFlushed(pages) => EventKind::VmFlushed { pages },
+            KindRecord::VmFreed => EventKind::VmFreed,
+            KindRecord::SlotChanged(slot, change, logging) => {
+                EventKind::SlotChanged { slot: checked(slot)?, change, logging }
+            }
+            KindRecord::Collapse(slot, duration, pages_before, pages_after, yields) => {
+                let start = ts.wrapping_sub(duration as u64);
+                let slot = checked(slot)?;
+                EventKind::Collapse(Collapse { slot, start, pages_before, pages_after, yields })
+            }
+        };
+        Ok(Event { ts, vm, tid, kind })
+    }
+
+    fn reading(&mut self, record: ReadingRecord) -> Result<VmReading, Malformed> {
+        let vm = self.vm(record.vm)?;
+        let nothing = VmReading { vm, pages: None, process: None, fd: None };
+        let reading = self.state.readings.entry(record.vm).or_insert(nothing);
+        if let Changed::To(pages) = record.pages {
+            let before = reading.pages.unwrap_or_default();
+            reading.pages = pages.map(|change| {
+                std::array::from_fn(|size| before[size].wrapping_add_signed(change[size]))
+            });
+        }
+        if let Changed::To(process) = record.process {
+            reading.process = process;
+        }
+        if let Changed::To(fd) = record.fd {
+            reading.fd = fd;
+        }
+        Ok(reading.clone())
+    }
+}
+
+fn checked(slot: SlotRecord) -> Result<Slot, Malformed> {
+    let slot = Slot::from(slot);
+    let end = slot.base_gfn.checked_add(slot.npages);
+    if end.is_some_and(|end| end <= MAX_GFN) { Ok(slot) } else { Err(TOO_LONG) }
+}
+
+fn change(kind: ChangeKind) -> Result<Change, Malformed> {
+    let ChangeKind { cause, transition: number, level, as_id, read_only } = kind;
+    if !(1..=5).contains(&level) {
+        return Err("an unknown level");
+    }
+    let transition = transition(number).ok_or("an unknown transition")?;
+    let cause = known_cause(cause)?;
+    Ok(Change { cause, transition, level, as_id, gfn: 0, count: 0, read_only })
+}
+
+fn known_cause(number: u8) -> Result<Cause, Malformed> {
+    Cause::from_number(number).ok_or("an unknown cause")
+}
+
+fn add(counts: &mut [u64], cells: &[(u16, u64)]) -> Result<(), Malformed> {
+    for (at, n) in cells {
+        let count = counts.get_mut(usize::from(*at)).ok_or("an unknown count")?;
+        *count = count.wrapping_add(*n);
+    }
+    Ok(())
+}
+
+/// Names of losses live as long as the program. Few and short, so that those which only another build
+/// knows may stay.
+fn way_name(way: String) -> &'static str {
+    let known = Loss::ALL.iter().map(|loss| loss.name()).find(|name| *name == way);
+    known.unwrap_or_else(|| way.leak())
+}

@@ -1,0 +1,48 @@
+//! What still holds of what was told.
+
+use std::collections::BTreeMap;
+
+use collapse_common::abi::VmKey;
+
+use crate::source::{Event, EventKind, SlotChange};
+
+/// Events that told what still holds: what a segment that is read without those before it needs.
+#[derive(Default)]
+pub struct Standing {
+    created: BTreeMap<VmKey, Event>,
+    slots: BTreeMap<(VmKey, u16, u16), Event>,
+}
+
+impl Standing {
+    /// Takes what happened.
+    pub fn apply(&mut self, events: &[Event]) {
+        for event in events {
+            match &event.kind {
+                EventKind::VmCreated { .. } => {
+                    self.created.insert(event.vm, event.clone());
+                }
+                EventKind::VmDestroyed { .. } => {
+                    self.created.remove(&event.vm);
+                    self.slots.retain(|(vm, ..), _| *vm != event.vm);
+                }
+                EventKind::SlotChanged { slot, change, .. } => {
+                    let place = (event.vm, slot.as_id, slot.id);
+                    if *change == SlotChange::Deleted {
+                        self.slots.remove(&place);
+                    } else {
+                        self.slots.insert(place, event.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What still holds, oldest first.
+    pub fn events(&self) -> Vec<Event> {
+        let mut events: Vec<_> =
+            self.created.values().chain(self.slots.values()).cloned().collect();
+        events.sort_by_key(|event| event.ts);
+        events
+    }
+}

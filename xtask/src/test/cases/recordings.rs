@@ -1,0 +1,102 @@
+//! Recordings of real runs: replayed they tell the same, and whatever ends them leaves what was before.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::observed::same;
+use crate::{
+    lab::{ImageFile, Outcome},
+    test::lab::Case,
+};
+
+/// Run and its exit code.
+const EXPECTED: [(&str, i32); 16] = [
+    ("live", 0),
+    ("replayed", 0),
+    ("recorded", 0),
+    ("migration", 0),
+    ("events", 0),
+    ("pipe", 0),
+    ("killed", 0),
+    ("full", 120),
+    ("rest", 0),
+    ("missing", 116),
+    ("foreign", 116),
+    ("newer", 116),
+    ("damaged", 116),
+    ("unwritable", 120),
+    ("latest", 0),
+    ("latest_report", 0),
+];
+
+/// All in one boot.
+pub fn cases() -> Vec<Case> {
+    let script = ImageFile {
+        path: "/bin/recordings.sh".to_owned(),
+        permissions: 0o755,
+        content: include_bytes!("recordings.sh").to_vec(),
+    };
+    let command = ["sh", "/bin/recordings.sh"];
+    let case = |kernel| Case {
+        files: vec![script.clone()],
+        ..Case::new("a recording tells the same again", kernel, &command, check)
+    };
+    ["6.1", "6.12", "7.3"].map(case).into()
+}
+
+fn check(outcome: &Outcome) -> Result<()> {
+    let files = outcome.files.as_deref().context("no files came back")?;
+    let read = |name: &str| {
+        fs::read_to_string(files.join(name)).with_context(|| format!("reading {name}"))
+    };
+    let json = |name: &str| -> Result<Value> {
+        serde_json::from_str(&read(name)?).with_context(|| format!("{name} is no JSON"))
+    };
+    let statuses = String::from_utf8_lossy(&outcome.stdout);
+    for (name, code) in EXPECTED {
+        let line = format!("{name} {code}");
+        ensure!(statuses.lines().any(|status| status == line), "no {line}: {}", read(name)?);
+    }
+    same("the report of the recording", json("replayed.json")?, json("live.json")?)?;
+
+    let migration = json("migration.stdout")?;
+    let count = |key: &str| migration.pointer(&format!("/vms/0/{key}/total"))?.as_u64();
+    let changes = ["installs", "splits", "zaps", "recoveries"].map(count);
+    let changes = changes.iter().map(|n| n.unwrap_or(0)).sum::<u64>();
+    let size = fs::metadata(files.join("migration.rec"))?.len();
+    ensure!(changes > 16_000 && size <= changes, "{size} bytes for {changes} changes");
+
+    let events = read("events.stdout")?;
+    let mut zapped = 0;
+    for line in events.lines() {
+        let event: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+        if event["kind"] == "zap" && event["cause"] == "collapse" {
+            zapped += event["count"].as_u64().context("a zap without a count")?;
+        }
+    }
+    let report = migration.pointer("/vms/0/zaps/by_cause/collapse").and_then(Value::as_u64);
+    same("SPTEs zapped by the collapse routine", Some(zapped), report)?;
+
+    ensure!(read("killed")?.contains("is cut short at byte"), "killed: {}", read("killed")?);
+    ensure!(read("full")?.contains("No space left on device"), "full: {}", read("full")?);
+    ensure!(read("rest")?.contains("is cut short at byte"), "rest: {}", read("rest")?);
+    let complaints = [
+        ("missing", "No such file"),
+        ("foreign", "no recording of collapse"),
+        ("newer", "has version 65535"),
+        ("damaged", "is damaged at byte"),
+        ("unwritable", "cannot write /out/no/r.rec"),
+    ];
+    for (name, complaint) in complaints {
+        ensure!(read(name)?.contains(complaint), "{name}: {}", read(name)?);
+    }
+    ensure!(!statuses.contains("latest.rec.old"), "the older half was left");
+    let kept = json("latest_report.stdout")?["window_ns"].as_u64().context("no window")?;
+    ensure!((1_000_000_000..4_000_000_000).contains(&kept), "kept {kept} ns");
+    for name in ["killed.stdout", "rest.stdout", "damaged.stdout", "latest_report.stdout"] {
+        same(name, &json(name)?["schema"], &"collapse.report/1".into())?;
+    }
+    Ok(())
+}
