@@ -79,7 +79,7 @@ const TRACE_CMD_AFTER: &str =
     "trace-cmd dump --options -i /tmp/trace.dat >options.txt; rm -f /tmp/trace.dat*";
 
 /// All of them, in the order in which they are run.
-pub const CASES: [Case; 17] = [
+pub const CASES: [Case; 19] = [
     Case { part: Part::WarmUp, everywhere: true, ..cost("warm-up", Tool::None, "", "cycle") },
     Case {
         part: Part::Base,
@@ -145,6 +145,18 @@ pub const CASES: [Case; 17] = [
         "VM, cause, kind, level, gfn, time, regions, episodes; faults and their time",
         "collapse report --format json -o report.json -- cycle",
     ),
+    Case {
+        tool: Tool::Events,
+        ..collapse(
+            "collapse events, to a file",
+            "the same, a line each",
+            "collapse events -o events.jsonl -- cycle",
+        )
+    },
+    Case {
+        after: "collapse report --from /tmp/r --format json -o report.json; rm /tmp/r",
+        ..collapse("collapse record", "the same, in a file", "collapse record -o /tmp/r -- cycle")
+    },
     Case {
         starts_work: false,
         ..collapse(

@@ -19,6 +19,8 @@ pub enum Tool {
     Bpftrace,
     /// A report in `report.json`, if the mode makes one.
     Collapse,
+    /// `collapse events` in `events.jsonl`.
+    Events,
 }
 
 /// Counts; `None` is not told.
@@ -58,6 +60,7 @@ impl Tool {
             Self::TraceCmd => trace_cmd(&read("options.txt")),
             Self::Bpftrace => bpftrace(&read("bpftrace.txt"), &read("stderr")),
             Self::Collapse => collapse(&read("report.json")),
+            Self::Events => events(&read("events.jsonl")),
         }
     }
 }
@@ -129,6 +132,24 @@ fn collapse(report: &str) -> Seen {
     }
 }
 
+#[derive(Deserialize)]
+struct Event {
+    kind: String,
+    #[serde(default)]
+    count: u64,
+}
+
+/// Changes in the life of a mapping, and losses. A whole stream ends with a line that says so.
+fn events(lines: &str) -> Seen {
+    let events = lines.lines().map(serde_json::from_str::<Event>);
+    let Ok(events) = events.collect::<Result<Vec<_>, _>>() else { return Seen::default() };
+    if events.last().is_none_or(|last| last.kind != "end") {
+        return Seen::default();
+    }
+    let lost = events.iter().filter(|event| event.kind == "lost").map(|event| event.count).sum();
+    Seen { lost: Some(lost), ..Seen::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,11 +171,16 @@ mod tests {
         let report = r#"{"changes":{"counted":9,"recorded":8},"losses":{"a":1,"b":0}}"#;
         let expected = Seen { changes: Some(9), recorded: Some(8), lost: Some(1) };
         assert_eq!(collapse(report), expected);
+        let lines = "{\"kind\":\"install\",\"count\":5}\n{\"kind\":\"lost\",\"count\":2}\n\
+                     {\"kind\":\"end\"}\n";
+        assert_eq!(events(lines).lost, Some(2));
     }
 
     #[test]
     fn silence_is_not_zero() {
-        for seen in [perf(""), hist(""), trace_cmd(""), bpftrace("", ""), collapse("")] {
+        for seen in
+            [perf(""), hist(""), trace_cmd(""), bpftrace("", ""), collapse(""), events("{}")]
+        {
             assert_eq!(seen, Seen::default());
         }
     }
