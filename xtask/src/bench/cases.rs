@@ -33,6 +33,8 @@ pub enum Part {
     Cost,
     /// Whether two agree that watch the same run.
     Check,
+    /// Cost by number of VMs.
+    Scale,
 }
 
 const fn cost(name: &'static str, tool: Tool, tells: &'static str, run: &'static str) -> Case {
@@ -68,6 +70,21 @@ macro_rules! beside {
     };
 }
 
+/// So many VMs that have touched their memory and do nothing more; ten seconds of watching them, a
+/// screen each second.
+macro_rules! idle_vms {
+    ($vms:literal) => {
+        concat!(
+            "workload run --quiet --vms ",
+            $vms,
+            " --size 4M 'touch; hold 600000' & guests=$!; sleep 30\n",
+            "collapse live >shown & sleep 5\n",
+            "METER_OF=$(pidof collapse) meter cost work.json sleep 10\n",
+            "kill $(pidof collapse); wait $!; kill -9 $guests"
+        )
+    };
+}
+
 const HIST: &str = "\
     on=/sys/kernel/tracing/events/kvmmmu/kvm_tdp_mmu_spte_changed
     echo hist:keys=common_pid,level >$on/trigger; cycle; cat $on/hist >hist.txt
@@ -78,8 +95,12 @@ const TRACE_CMD: &str = "\
 const TRACE_CMD_AFTER: &str =
     "trace-cmd dump --options -i /tmp/trace.dat >options.txt; rm -f /tmp/trace.dat*";
 
+const fn idle(name: &'static str, run: &'static str) -> Case {
+    Case { part: Part::Scale, starts_work: false, ..cost(name, Tool::Collapse, "", run) }
+}
+
 /// All of them, in the order in which they are run.
-pub const CASES: [Case; 19] = [
+pub const CASES: [Case; 22] = [
     Case { part: Part::WarmUp, everywhere: true, ..cost("warm-up", Tool::None, "", "cycle") },
     Case {
         part: Part::Base,
@@ -200,4 +221,7 @@ pub const CASES: [Case; 19] = [
             ),
         )
     },
+    idle("1 VM", idle_vms!("1")),
+    idle("10 VMs", idle_vms!("10")),
+    idle("100 VMs", idle_vms!("100")),
 ];

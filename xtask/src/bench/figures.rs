@@ -10,6 +10,10 @@ use super::{
 /// What `meter cost` writes. Times are instructions, as guest time is.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Cost {
+    /// Before the command was started.
+    pub start_ns: u64,
+    /// After it had ended.
+    pub end_ns: u64,
     /// Time that the machine was busy before the command was started.
     pub busy_start_ns: u64,
     /// And when it had ended.
@@ -85,6 +89,11 @@ impl Measured {
     /// Instructions of the whole machine from the workload's end to the tool's.
     pub fn stop(&self) -> u64 {
         self.tool.busy_end_ns.saturating_sub(self.work.busy_end_ns)
+    }
+
+    /// CPU time of the tool in each second that the workload ran, in instructions.
+    pub fn cpu_per_second(&self) -> f64 {
+        self.cpu() as f64 * 1e9 / self.work.end_ns.saturating_sub(self.work.start_ns) as f64
     }
 
     /// CPU time of the tool while the workload ran, in instructions.

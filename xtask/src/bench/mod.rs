@@ -197,11 +197,10 @@ fn read(case: &Case, folder: &Path) -> Result<Measured> {
         eprintln!("bench: {} ended with {}: {stderr}", case.name, status.trim());
         anyhow::bail!("ended with status {}", status.trim());
     }
-    let phases = text("phases.jsonl")?;
     Ok(Measured {
         tool: json(&text("tool.json")?)?,
         work: json(&text("work.json")?)?,
-        phases: scenario::parse(&phases).ok(),
+        phases: text("phases.jsonl").and_then(|phases| scenario::parse(&phases)).ok(),
         seen: case.tool.seen(folder),
         perf: text("perf.csv").ok().and_then(|csv| seen::perf(&csv).changes),
     })

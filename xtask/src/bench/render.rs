@@ -37,6 +37,13 @@ const USE: [&str; 8] = [
 ];
 const CHECKS: [&str; 5] =
     ["in the same run", "perf stat", "collapse: totals", "collapse: records + open blocks", "lost"];
+const SCALE: [&str; 5] = [
+    "collapse live beside idle VMs",
+    "its CPU per second, M",
+    "share of a core at 3 GHz and 1 instruction a cycle",
+    "resident, MiB",
+    "eBPF in the kernel, MiB",
+];
 
 /// All tables.
 pub fn tables(runs: &[Ran]) -> String {
@@ -47,7 +54,8 @@ pub fn tables(runs: &[Ran]) -> String {
     let uses = of(Part::Cost).filter(|ran| ran.case.tool.is_any() && ran.outcome.is_ok());
     let uses: Vec<_> = uses.map(usage).collect();
     let checks: Vec<_> = of(Part::Check).map(check).collect();
-    let parts = [(&COST[..], costs), (&USE[..], uses), (&CHECKS[..], checks)];
+    let scale: Vec<_> = of(Part::Scale).map(scale).collect();
+    let parts = [(&COST[..], costs), (&USE[..], uses), (&CHECKS[..], checks), (&SCALE[..], scale)];
     let tables = parts.iter().filter(|(_, rows)| !rows.is_empty());
     tables.map(|(head, rows)| table(head, rows)).collect::<Vec<_>>().join("\n")
 }
@@ -79,6 +87,10 @@ fn cost(ran: &Ran, base: Option<&Phases>) -> Vec<String> {
     row
 }
 
+fn mib(bytes: Option<u64>) -> String {
+    or_dash(bytes.map(|bytes| rounded(bytes as f64 / f64::from(1 << 20), 1)))
+}
+
 /// A number with so many digits after the point, and no minus before a zero.
 fn rounded(number: f64, digits: usize) -> String {
     let text = format!("{number:.digits$}");
@@ -90,9 +102,6 @@ fn usage(ran: &Ran) -> Vec<String> {
     let measured = ran.outcome.as_ref().ok();
     let millions = |pick: fn(&Measured) -> u64| {
         or_dash(measured.map(|measured| format!("{:.1}", pick(measured) as f64 / 1e6)))
-    };
-    let mib = |bytes: Option<u64>| {
-        or_dash(bytes.map(|bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20))))
     };
     let is_process = ran.case.tool.is_process();
     let only = |wanted: bool, text: String| if wanted { text } else { or_dash(None::<u8>) };
@@ -109,18 +118,34 @@ fn usage(ran: &Ran) -> Vec<String> {
 }
 
 fn check(ran: &Ran) -> Vec<String> {
-    let name = match &ran.outcome {
-        Ok(_) => ran.case.name.to_owned(),
-        Err(reason) => format!("{}: {reason}", ran.case.name),
-    };
     let measured = ran.outcome.as_ref().ok();
     vec![
-        name,
+        name(ran),
         or_dash(measured.and_then(|measured| measured.perf)),
         or_dash(measured.and_then(|measured| measured.seen.changes)),
         or_dash(measured.and_then(|measured| measured.seen.recorded)),
         or_dash(measured.and_then(|measured| measured.seen.lost)),
     ]
+}
+
+fn scale(ran: &Ran) -> Vec<String> {
+    let measured = ran.outcome.as_ref().ok();
+    let cpu = measured.map(Measured::cpu_per_second);
+    vec![
+        name(ran),
+        or_dash(cpu.map(|cpu| rounded(cpu / 1e6, 2))),
+        or_dash(cpu.map(|cpu| rounded(cpu / 3e9 * 100.0, 2) + " %")),
+        mib(measured.and_then(|measured| measured.work.resident)),
+        mib(measured.map(|measured| measured.work.bpf)),
+    ]
+}
+
+/// What it is called, and why there is nothing more to say, if so.
+fn name(ran: &Ran) -> String {
+    match &ran.outcome {
+        Ok(_) => ran.case.name.to_owned(),
+        Err(reason) => format!("{}: {reason}", ran.case.name),
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +155,8 @@ mod tests {
 
     fn measured(getlog: u64) -> Measured {
         let tool = Cost {
+            start_ns: 0,
+            end_ns: 500_000_000,
             busy_start_ns: 1_000_000,
             busy_end_ns: 400_000_000,
             cpu_before_ns: 0,
@@ -174,6 +201,7 @@ mod tests {
             ["| perf stat, 1 event | not here | – | – | – | – | – | – |"]
         );
         assert_eq!(row("| both, 64 MiB |"), ["| both, 64 MiB | 7 | 7 | 7 | 0 |"]);
+        assert_eq!(row("| 10 VMs |"), ["| 10 VMs | 5.00 | 0.17 % | 3.0 | 0.5 |"]);
         assert!(row("| warm-up").is_empty());
     }
 
