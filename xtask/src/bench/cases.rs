@@ -100,7 +100,7 @@ const fn idle(name: &'static str, run: &'static str) -> Case {
 }
 
 /// All of them, in the order in which they are run.
-pub const CASES: [Case; 22] = [
+pub const CASES: [Case; 23] = [
     Case { part: Part::WarmUp, everywhere: true, ..cost("warm-up", Tool::None, "", "cycle") },
     Case {
         part: Part::Base,
@@ -135,6 +135,12 @@ pub const CASES: [Case; 22] = [
         bpftrace!(
             "tracepoint:kvmmmu:kvm_tdp_mmu_spte_changed { @spte[pid, args.level] = count(); }"
         ),
+    ),
+    cost(
+        "bpftrace, raw tracepoint, empty",
+        Tool::Bpftrace,
+        "nothing: the floor",
+        bpftrace!("rawtracepoint:kvm_tdp_mmu_spte_changed { }"),
     ),
     cost(
         "bpftrace, raw tracepoint",
