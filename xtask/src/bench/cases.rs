@@ -52,9 +52,10 @@ macro_rules! perf {
     };
 }
 
+/// It starts nothing but ELF programs.
 macro_rules! bpftrace {
     ($program:literal) => {
-        concat!("bpftrace -o bpftrace.txt -c /bin/cycle -e '", $program, "'")
+        concat!("bpftrace -o bpftrace.txt -c '/bin/busybox sh /bin/cycle' -e '", $program, "'")
     };
 }
 

@@ -35,8 +35,14 @@ const USE: [&str; 8] = [
     "SPTE changes told",
     "events lost",
 ];
-const CHECKS: [&str; 5] =
-    ["in the same run", "perf stat", "collapse: totals", "collapse: records + open blocks", "lost"];
+const CHECKS: [&str; 6] = [
+    "in the same run",
+    "perf stat",
+    "collapse: totals",
+    "of these, in the life of a mapping",
+    "records + open blocks",
+    "lost",
+];
 const SCALE: [&str; 5] = [
     "collapse live beside idle VMs",
     "its CPU per second, M",
@@ -123,6 +129,7 @@ fn check(ran: &Ran) -> Vec<String> {
         name(ran),
         or_dash(measured.and_then(|measured| measured.perf)),
         or_dash(measured.and_then(|measured| measured.seen.changes)),
+        or_dash(measured.and_then(|measured| measured.seen.of_life)),
         or_dash(measured.and_then(|measured| measured.seen.recorded)),
         or_dash(measured.and_then(|measured| measured.seen.lost)),
     ]
@@ -173,7 +180,7 @@ mod tests {
             ..tool
         };
         let phases = [("getlog", getlog * PAGES), ("dirty", 1000 * PAGES)];
-        let seen = Seen { changes: Some(7), recorded: Some(7), lost: Some(0) };
+        let seen = Seen { changes: Some(7), of_life: Some(6), recorded: Some(5), lost: Some(0) };
         Measured { tool, work, phases: Some(phases.into()), seen, perf: Some(7) }
     }
 
@@ -200,7 +207,7 @@ mod tests {
             row("| perf stat, 1 event |"),
             ["| perf stat, 1 event | not here | – | – | – | – | – | – |"]
         );
-        assert_eq!(row("| both, 64 MiB |"), ["| both, 64 MiB | 7 | 7 | 7 | 0 |"]);
+        assert_eq!(row("| both, 64 MiB |"), ["| both, 64 MiB | 7 | 7 | 6 | 5 | 0 |"]);
         assert_eq!(row("| 10 VMs |"), ["| 10 VMs | 5.00 | 0.17 % | 3.0 | 0.5 |"]);
         assert!(row("| warm-up").is_empty());
     }

@@ -17,10 +17,13 @@ pub const PHASES: [(&str, &str); 10] = [
     ("dirty2", "touch"),
     ("dirty_off", "log-off"),
     ("refault", "touch"),
-    ("add4k", "slot-add slot=2 size=64M backing=4k"),
+    (FRESH_MEMORY, "slot-add slot=2 size=64M backing=4k"),
     ("pop4k", "touch slot=2"),
     ("zap4k", "mprotect none slot=2"),
 ];
+
+/// The phase in which the host finds memory for the guest.
+pub const FRESH_MEMORY: &str = "add4k";
 
 /// The phases of one cycle of dirty logging.
 pub const CYCLE: [&str; 5] = ["dirty_on", "dirty", "getlog", "dirty2", "dirty_off"];

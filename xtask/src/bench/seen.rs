@@ -28,7 +28,9 @@ pub enum Tool {
 pub struct Seen {
     /// SPTE changes, of all kinds and levels.
     pub changes: Option<u64>,
-    /// The same according to what was recorded of each, if that is another count.
+    /// Of those: in the life of a mapping, of which there are records.
+    pub of_life: Option<u64>,
+    /// The same by these records.
     pub recorded: Option<u64>,
     /// Events that it knows it lost.
     pub lost: Option<u64>,
@@ -120,6 +122,7 @@ struct Report {
 #[derive(Deserialize)]
 struct Changes {
     counted: u64,
+    of_life: u64,
     recorded: u64,
 }
 
@@ -127,6 +130,7 @@ fn collapse(report: &str) -> Seen {
     let Ok(report) = serde_json::from_str::<Report>(report) else { return Seen::default() };
     Seen {
         changes: report.changes.as_ref().map(|changes| changes.counted),
+        of_life: report.changes.as_ref().map(|changes| changes.of_life),
         recorded: report.changes.as_ref().map(|changes| changes.recorded),
         lost: Some(report.losses.values().sum()),
     }
@@ -134,6 +138,8 @@ fn collapse(report: &str) -> Seen {
 
 #[derive(Deserialize)]
 struct Event {
+    /// The first line is about the whole and has none.
+    #[serde(default)]
     kind: String,
     #[serde(default)]
     count: u64,
@@ -155,7 +161,7 @@ mod tests {
     use super::*;
 
     fn seen(changes: u64, lost: u64) -> Seen {
-        Seen { changes: Some(changes), recorded: None, lost: Some(lost) }
+        Seen { changes: Some(changes), lost: Some(lost), ..Seen::default() }
     }
 
     #[test]
@@ -168,10 +174,11 @@ mod tests {
         assert_eq!(hist(text), seen(82166, 3));
         assert_eq!(bpftrace("@spte[1, 2]: 5\n@spte[1, 1]: 7\n@fast[1]: 3\n", ""), seen(12, 0));
         assert_eq!(bpftrace("@fast[1]: 3\n", "Lost 4 events\n").lost, Some(4));
-        let report = r#"{"changes":{"counted":9,"recorded":8},"losses":{"a":1,"b":0}}"#;
-        let expected = Seen { changes: Some(9), recorded: Some(8), lost: Some(1) };
+        let report = r#"{"changes":{"counted":9,"of_life":8,"recorded":7},"losses":{"a":1,"b":0}}"#;
+        let expected =
+            Seen { changes: Some(9), of_life: Some(8), recorded: Some(7), lost: Some(1) };
         assert_eq!(collapse(report), expected);
-        let lines = "{\"kind\":\"install\",\"count\":5}\n{\"kind\":\"lost\",\"count\":2}\n\
+        let lines = "{\"schema\":\"x\"}\n{\"kind\":\"install\",\"count\":5}\n{\"kind\":\"lost\",\"count\":2}\n\
                      {\"kind\":\"end\"}\n";
         assert_eq!(events(lines).lost, Some(2));
     }
