@@ -1,5 +1,6 @@
 //! Project tasks: `cargo xtask <task>`.
 
+mod bench;
 mod build;
 mod cache;
 mod capture;
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what observing costs, beside other tools, in executed instructions
+    Bench(bench::Options),
     /// Find or install what the other tasks need
     Setup,
     /// Show huge pages being split, zapped and recovered: on this machine, or else in the lab
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<i32> {
     match task {
+        Task::Bench(options) => bench::run(&options),
         Task::Setup => setup::run(),
         Task::Demo(options) => demo::run(options),
         Task::Capture(options) => capture::run(&options),

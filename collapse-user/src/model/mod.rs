@@ -1,6 +1,7 @@
 //! What the batches add up to: VMs, their totals, regions and spans. Pure: it neither reads the
 //! kernel nor renders.
 
+mod changes;
 mod episode;
 mod histogram;
 mod history;
@@ -20,6 +21,7 @@ use std::{
 
 use collapse_common::abi::VmKey;
 
+pub use changes::Changes;
 pub use episode::{
     CollapseSums, EPISODES_KEPT, Episode, EpisodeCost, Episodes, FaultCost, NoCost, Outcome, Phase,
     Slots,
@@ -71,6 +73,8 @@ pub struct Model {
     pub reloads: u64,
     /// Why nothing is counted at present.
     pub blind: Option<String>,
+    /// Changes recorded, and counted for VMs that are forgotten.
+    earlier_changes: Changes,
     /// VMs that went away and are in `vms`, oldest first.
     gone: VecDeque<VmKey>,
     /// When the first batch of the programs now attached was read, `CLOCK_MONOTONIC` ns.
@@ -109,6 +113,7 @@ impl Model {
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();
         self.recent.extend(&batch.events);
+        self.earlier_changes.record(&batch.events);
         for event in &batch.events {
             self.event(event, attached);
             see(event, self.vms.get(&event.vm));
@@ -192,7 +197,9 @@ impl Model {
     fn forget(&mut self, among: usize) {
         for _ in 0..among.min(self.gone.len().saturating_sub(GONE_KEPT)) {
             if let Some(oldest) = self.gone.pop_front() {
-                self.vms.remove(&oldest);
+                if let Some(vm) = self.vms.remove(&oldest) {
+                    self.earlier_changes.count(&vm.now.totals);
+                }
                 self.forgotten += 1;
             }
         }
