@@ -9,7 +9,7 @@ use collapse_common::{
     SpteLayout, Transition,
     abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Watched, Writer, zapped},
     counter::index,
-    spte::{SpteBits, classify, frames},
+    spte::{SpteBits, classify},
 };
 
 use crate::{
@@ -129,7 +129,7 @@ fn changed_as_hinted(change: &Change, transition: Transition) -> bool {
     }
     let counter = index(transition, change.level);
     runs::count_unshared(hint.counters, counter);
-    if transition.is_recorded()
+    if runs::records(transition)
         && let Some(cpu) = maps::cpu()
     {
         record(cpu, Writer::Tdp, hint.row, id as u32, change, transition);
@@ -149,7 +149,7 @@ fn changed(
     let &Change { gfn, level, .. } = change;
     let Some(thread) = thread else {
         runs::count(cpu, UNKNOWN_ROW, index(transition, level));
-        if transition.is_recorded() {
+        if runs::records(transition) {
             runs::lose(cpu, Loss::Context, 1);
         }
         return;
@@ -163,7 +163,7 @@ fn changed(
         context::update(cpu, thread);
     }
     runs::count(cpu, thread.row, index(transition, level));
-    if transition.is_recorded() {
+    if runs::records(transition) {
         record(cpu, writer, thread.row, thread.id as u32, change, transition);
     }
 }
@@ -177,11 +177,11 @@ fn record(
     change: &Change,
     transition: Transition,
 ) {
-    let &Change { as_id, gfn, level, new, .. } = change;
+    let &Change { as_id, gfn, level, old, new } = change;
     let read_only = transition == Transition::Install && new & SpteLayout::NPT.writable == 0;
     let counter = index(transition, level);
     let key = RunKey::new(row, counter, as_id, read_only, maps::EPOCH.get() as u32);
-    runs::record(cpu, writer, key, tid, gfn, frames(level));
+    runs::record(cpu, writer, &runs::Change { key, tid, gfn, level, old, new });
 }
 
 /// A fault that splits a huge page does so in two steps on 5.10 and 6.1: zap, then link of a page

@@ -1,8 +1,10 @@
 //! The command line.
 
+mod config;
 mod doctor;
 mod events;
 mod live;
+mod load;
 mod output;
 mod record;
 mod replay;
@@ -53,10 +55,16 @@ enum Command {
     Record(record::RecordArgs),
     /// Print every event as a line of JSON.
     ///
-    /// Consecutive changes of one kind by one thread are one line. Filters run in this program, not
-    /// in the kernel, so they make the output smaller but not the measurement cheaper.
+    /// Consecutive changes of one kind by one thread are one line, unless --each is given. Filters run
+    /// in the kernel, except --slot: what is not wanted is counted there, but not recorded.
     #[command(after_help = Exit::HELP)]
     Events(events::EventsArgs),
+    /// Print the settings in effect, as a file that would set them.
+    ///
+    /// A file overrides the defaults, and flags override the file, which is the first that there is of
+    /// `$XDG_CONFIG_HOME/collapse/config.toml`, by default in `~/.config`, and of
+    /// `collapse/config.toml` in `$XDG_CONFIG_DIRS`, by default `/etc/xdg`.
+    Config(config::Flags),
     /// Tell what can be seen on this kernel, and by which hooks, and try them.
     ///
     /// All programs are loaded and attached for a second, and detached again.
@@ -94,22 +102,27 @@ struct Setup {
     /// there is room.
     #[arg(long, global = true, value_name = "PERCENT", default_value_t)]
     budget_overhead: Limit,
+    /// Ring buffer between the programs and user space, such as 4M; a power of two from 4k to 1G.
+    /// What finds it full is counted as lost; totals are not in it.
+    #[arg(long, global = true, value_name = "SIZE", value_parser = ring_size)]
+    ring_size: Option<u32>,
 }
 
-#[derive(Debug, Args)]
+/// The kernel wants a power of two, and whole pages.
+fn ring_size(text: &str) -> Result<u32, String> {
+    let size = record::parse_size(text)?;
+    let size = u32::try_from(size).ok().filter(|size| (1 << 12..=1 << 30).contains(size));
+    size.filter(|size| size.is_power_of_two())
+        .ok_or_else(|| "expected a power of two from 4k to 1G".to_owned())
+}
+
+#[derive(Debug, Default, Args)]
 struct LiveArgs {
-    /// Time between refreshes, such as 1s or 500ms.
-    #[arg(long, short, default_value = "1s", value_parser = parse_duration)]
-    interval: Duration,
+    #[command(flatten)]
+    settings: config::Flags,
     /// Text for the first line, such as the name of the machine.
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
-}
-
-impl Default for LiveArgs {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(1), title: None }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -167,6 +180,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let Cli { command, setup } = cli;
     match command.unwrap_or(Command::Live(LiveArgs::default())) {
         Command::Live(args) => live::run(&args, setup),
+        Command::Config(flags) => config::run(&flags),
         Command::Report(args) => report::run(&args, setup),
         Command::Record(args) => record::run(args, setup),
         Command::Events(args) => events::run(args, setup),
@@ -202,6 +216,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ring_sizes() {
+        assert_eq!(
+            [ring_size("4k"), ring_size("16M"), ring_size("1G")],
+            [Ok(1 << 12), Ok(1 << 24), Ok(1 << 30)]
+        );
+        for wrong in ["", "0", "2k", "3M", "2G", "4 apples"] {
+            assert!(ring_size(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

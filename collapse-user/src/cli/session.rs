@@ -5,6 +5,7 @@ use std::{mem, path::Path, time::Duration};
 
 use anyhow::anyhow;
 use aya_log::EbpfLogger;
+use collapse_common::Selection;
 
 use crate::{
     cli::Setup,
@@ -14,7 +15,11 @@ use crate::{
     model::Model,
     plan::{Coverage, NO_KVM, Plan, obstacles},
     probe::{Limits, Probe},
-    source::{Update, live::Live, recording::Command},
+    source::{
+        Update,
+        live::{Live, RowFilter},
+        recording::Command,
+    },
 };
 
 /// Time between readings of the ring, so that it does not fill up.
@@ -50,6 +55,21 @@ impl Sink for () {
     }
 }
 
+/// What is asked of the programs.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// How they are loaded and attached.
+    pub setup: Setup,
+    /// What they record.
+    pub selection: Selection,
+    /// Rows whose changes they record, if not all.
+    pub rows: Option<RowFilter>,
+}
+
+/// Ring buffer where each change is a record, bytes: dirty logging of 1 GiB that goes on or off is a
+/// quarter of a million, in one system call that nobody can read meanwhile.
+const RING_FOR_EACH: u32 = 1 << 24;
+
 /// Attached programs, and the model of what they saw.
 pub struct Session {
     /// The running kernel.
@@ -63,7 +83,7 @@ pub struct Session {
     /// The KVM that programs are attached to, or that they could not be attached to.
     kvm: Option<Instance>,
     sink: Box<dyn Sink>,
-    setup: Setup,
+    settings: Settings,
 }
 
 struct Attached {
@@ -74,16 +94,17 @@ struct Attached {
 impl Session {
     /// Attaches everything and takes the first reading.
     pub fn start(setup: Setup) -> Result<Self, Failure> {
-        Self::start_with(setup, Box::new(|_, _| Ok(Box::new(()))))
+        let settings = Settings { setup, ..Settings::default() };
+        Self::start_with(settings, Box::new(|_, _| Ok(Box::new(()))))
     }
 
     /// The same, with a sink.
-    pub fn start_with(setup: Setup, sink: MakeSink) -> Result<Self, Failure> {
-        if setup.ebpf_log {
+    pub fn start_with(settings: Settings, sink: MakeSink) -> Result<Self, Failure> {
+        if settings.setup.ebpf_log {
             let _ = env_logger::builder().filter_level(log::LevelFilter::Debug).try_init();
         }
         let kvm = loaded_kvm();
-        let (attached, host) = attach(setup)?;
+        let (attached, host) = attach(&settings)?;
         let coverage = attached.live.coverage().clone();
         let mut session = Self {
             sink: sink(&host, &coverage)?,
@@ -92,7 +113,7 @@ impl Session {
             coverage,
             attached: Some(attached),
             kvm,
-            setup,
+            settings,
         };
         session.read(false);
         Ok(session)
@@ -166,7 +187,7 @@ impl Session {
     }
 
     fn reattach(&mut self) {
-        match attach(self.setup) {
+        match attach(&self.settings) {
             Ok((attached, host)) => {
                 self.host = host;
                 self.coverage = attached.live.coverage().clone();
@@ -186,15 +207,22 @@ fn loaded_kvm() -> Option<Instance> {
     Instance::loaded(Path::new("/"))
 }
 
-fn attach(setup: Setup) -> Result<(Attached, Inspected), Failure> {
-    let (plan, host) = Plan::for_running_kernel(setup.fault_latency);
+fn attach(settings: &Settings) -> Result<(Attached, Inspected), Failure> {
+    let setup = settings.setup;
+    let (mut plan, host) = Plan::for_running_kernel(setup.fault_latency);
+    plan.selection = settings.selection;
     if let Some(obstacle) = obstacles(&host).into_iter().find(|obstacle| obstacle.fatal) {
         return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle.to_string()) });
     }
-    let mut probe =
-        Probe::load(&plan, Limits::default(), setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
+    let mut limits = Limits::default();
+    if settings.selection.each != 0 {
+        limits.ring = RING_FOR_EACH;
+    }
+    limits.ring = setup.ring_size.unwrap_or(limits.ring);
+    let mut probe = Probe::load(&plan, limits, setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
     let log = if setup.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
-    let live = Live::new(probe, plan.kernel.kvm_vm_list, setup.budget_overhead.percent())
+    let budget = setup.budget_overhead.percent();
+    let live = Live::new(probe, plan.kernel.kvm_vm_list, settings.rows.clone(), budget)
         .or_exit(Exit::CannotMeasure)?;
     Ok((Attached { live, log }, host))
 }

@@ -1,6 +1,7 @@
 //! What the batches add up to: VMs, their totals, regions and spans. Pure: it neither reads the
 //! kernel nor renders.
 
+mod changes;
 mod episode;
 mod histogram;
 mod history;
@@ -13,10 +14,14 @@ mod span;
 mod totals;
 mod vm;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use collapse_common::abi::VmKey;
 
+pub use changes::Changes;
 pub use episode::{
     CollapseSums, EPISODES_KEPT, Episode, EpisodeCost, Episodes, FaultCost, NoCost, Outcome, Phase,
     Slots,
@@ -26,7 +31,10 @@ pub use history::{Flows, History, KEPT, MERGED, Sample};
 pub use latency::FaultLatencies;
 pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
-pub use regions::{Lost, Mapping, Recovery, Refaults, Region, RegionCounts, Regions, Step};
+pub use regions::{
+    Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Refaults, Region, RegionCounts, Regions,
+    Returned, ReturnedRegions, Step, regions_of,
+};
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};
@@ -57,6 +65,8 @@ pub struct Model {
     pub forgotten: u64,
     /// All VMs together over time.
     pub history: History,
+    /// For how long history is kept; `None` for as long as there is room.
+    pub keep: Option<Duration>,
     /// The latest events.
     pub recent: Recent,
     /// What the programs cost, if that was measured.
@@ -65,6 +75,8 @@ pub struct Model {
     pub reloads: u64,
     /// Why nothing is counted at present.
     pub blind: Option<String>,
+    /// Changes recorded, and counted for VMs that are forgotten.
+    earlier_changes: Changes,
     /// VMs that went away and are in `vms`, oldest first.
     gone: VecDeque<VmKey>,
     /// When the first batch of the programs now attached was read, `CLOCK_MONOTONIC` ns.
@@ -76,8 +88,13 @@ pub struct Model {
 impl Model {
     /// Takes what a source tells.
     pub fn update(&mut self, update: Update) {
+        self.update_seen(update, &mut |_, _| ());
+    }
+
+    /// The same; `see` gets each event, and the VM as the event leaves it.
+    pub fn update_seen(&mut self, update: Update, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
         match update {
-            Update::Batch(batch) => self.apply(batch),
+            Update::Batch(batch) => self.apply_seen(batch, see),
             Update::Detached { at, why } => self.detached(at, why),
             Update::Blind { at } => self.now = self.now.max(at),
             Update::Attached { .. } => self.reattached(),
@@ -86,6 +103,10 @@ impl Model {
 
     /// Takes a batch.
     pub fn apply(&mut self, batch: Batch) {
+        self.apply_seen(batch, &mut |_, _| ());
+    }
+
+    fn apply_seen(&mut self, batch: Batch, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
         let first = self.attached.is_none();
         let attached = *self.attached.get_or_insert(batch.at);
         self.started.get_or_insert(batch.at);
@@ -95,8 +116,10 @@ impl Model {
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();
         self.recent.extend(&batch.events);
+        self.earlier_changes.record(&batch.events);
         for event in &batch.events {
             self.event(event, attached);
+            see(event, self.vms.get(&event.vm));
         }
         for (key, cause, row) in batch.rows {
             if key == VmKey::default() {
@@ -114,12 +137,20 @@ impl Model {
             let new = known.binary_search(&reading.vm).is_err();
             self.vm(reading.vm).reading(reading, first || new);
         }
+        for (key, bytes) in batch.hugetlb {
+            if let Some(vm) = self.vms.get_mut(&key) {
+                vm.hugetlb = Some(bytes);
+            }
+        }
         let mut all = Sample {
             at: batch.at,
             pages: Some([0; 3]),
             flows: self.history.last().map(|last| last.flows).unwrap_or_default(),
             ..Sample::default()
         };
+        let oldest = self.keep.map_or(0, |keep| {
+            batch.at.saturating_sub(keep.as_nanos().try_into().unwrap_or(u64::MAX))
+        });
         for vm in self.vms.values_mut() {
             if let Some((sample, more)) = vm.close(batch.at, batch.settled) {
                 all.pages = all.pages.zip(sample.pages).map(|(all, pages)| {
@@ -129,8 +160,10 @@ impl Model {
                 all.outstanding += sample.outstanding;
                 all.logging |= sample.logging;
             }
+            vm.history.forget(oldest);
         }
         self.history.push(all);
+        self.history.forget(oldest);
         self.losses.extend(self.earlier.with(batch.losses));
         // Those that ended with this batch may still be counted in the next.
         self.forget(gone_before);
@@ -167,7 +200,9 @@ impl Model {
     fn forget(&mut self, among: usize) {
         for _ in 0..among.min(self.gone.len().saturating_sub(GONE_KEPT)) {
             if let Some(oldest) = self.gone.pop_front() {
-                self.vms.remove(&oldest);
+                if let Some(vm) = self.vms.remove(&oldest) {
+                    self.earlier_changes.count(&vm.now.totals);
+                }
                 self.forgotten += 1;
             }
         }

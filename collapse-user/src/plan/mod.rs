@@ -11,7 +11,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use collapse_common::abi::Kernel;
+use collapse_common::{Selection, SpteLayout, abi::Kernel};
 
 pub use latency::FaultLatency;
 pub use obstacles::{NO_KVM, Obstacle, obstacles};
@@ -24,6 +24,8 @@ use crate::kernel::inspect::{Inspected, Wanted};
 pub struct Plan {
     /// Facts for the eBPF side.
     pub kernel: Kernel,
+    /// Which changes the eBPF side records.
+    pub selection: Selection,
     coverage: Coverage,
 }
 
@@ -36,6 +38,8 @@ pub struct Coverage {
     pub signals: Vec<SignalStatus>,
     /// One in how many guest faults is timed; 0 for none.
     pub timed_faults: u32,
+    /// Where the bits of an SPTE are.
+    pub spte: SpteLayout,
 }
 
 /// How one signal is seen, or why not.
@@ -107,7 +111,7 @@ impl Plan {
         let mmu = Mmu::of(kernel);
         let needed = SIGNALS.iter().filter(|signal| signal.only.is_none_or(|only| only == mmu));
         let signals = needed.map(|signal| SignalStatus::plan(signal, kernel)).collect();
-        let mut coverage = Coverage { mmu, signals, timed_faults: 0 };
+        let mut coverage = Coverage { mmu, signals, timed_faults: 0, spte: facts.spte };
         if latency == FaultLatency::OFF {
             coverage.leave_out("fault_latency", "switched off (--fault-latency off)");
         }
@@ -118,7 +122,7 @@ impl Plan {
         if !coverage.has_kvm_count_faults() {
             (facts.vcpu_taken, facts.vcpu_fast) = (Kernel::UNKNOWN, Kernel::UNKNOWN);
         }
-        Self { kernel: facts, coverage }
+        Self { kernel: facts, selection: Selection::DEFAULT, coverage }
     }
 
     /// What will be seen if everything attaches.
@@ -157,7 +161,7 @@ impl Coverage {
             ..status.clone()
         };
         let signals = self.signals.iter().map(blind).collect();
-        Self { mmu: Mmu::Unknown, signals, timed_faults: 0 }
+        Self { mmu: Mmu::Unknown, signals, timed_faults: 0, spte: self.spte }
     }
 
     /// Signals that are not seen.

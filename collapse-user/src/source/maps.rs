@@ -107,7 +107,7 @@ impl Maps {
             self.rows.write(self.counters(cpu, row), &[0; COUNTERS]);
         }
         self.latencies.write(row as usize, &[[0; BUCKETS]; OUTCOMES]);
-        let nobody = RowOwner { vm: VmKey::default(), cause: 0, pad: 0 };
+        let nobody = RowOwner { vm: VmKey::default(), cause: 0, muted: 0 };
         self.owners.write(row as usize, &nobody);
     }
 }
