@@ -214,27 +214,30 @@ pub fn classify(bits: &impl SpteBits, level: u32, old: u64, new: u64) -> Transit
 
 #[inline(always)]
 fn in_place(bits: &impl SpteBits, level: u32, old: u64, new: u64) -> Transition {
-    match (bits.is_leaf(level, old), bits.is_leaf(level, new)) {
+    // Nearly all are of this level; asked first, it saves a dozen instructions.
+    if level == 1 {
+        return of_leaf(bits, old, new);
+    }
+    match (old & LARGE != 0, new & LARGE != 0) {
+        (true, true) => of_leaf(bits, old, new),
         (true, false) => Transition::Split,
         (false, true) if bits.is_writable(new) => Transition::Recover,
         (false, true) => Transition::RecoverReadOnly,
         (false, false) => Transition::Update,
-        (true, true) => {
-            let changed = old ^ new;
-            if changed & bits.writable() != 0 {
-                if bits.is_writable(new) {
-                    Transition::MakeWritable
-                } else {
-                    Transition::WriteProtect
-                }
-            } else if changed & old & bits.dirty() != 0 {
-                Transition::ClearDirty
-            } else if changed & old & bits.accessed() != 0 {
-                Transition::Age
-            } else {
-                Transition::Update
-            }
-        }
+    }
+}
+
+#[inline(always)]
+fn of_leaf(bits: &impl SpteBits, old: u64, new: u64) -> Transition {
+    let changed = old ^ new;
+    if changed & bits.writable() != 0 {
+        if bits.is_writable(new) { Transition::MakeWritable } else { Transition::WriteProtect }
+    } else if changed & old & bits.dirty() != 0 {
+        Transition::ClearDirty
+    } else if changed & old & bits.accessed() != 0 {
+        Transition::Age
+    } else {
+        Transition::Update
     }
 }
 

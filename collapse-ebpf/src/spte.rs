@@ -33,7 +33,8 @@ impl Change {
         Self {
             as_id: ctx.arg(0),
             gfn: ctx.arg(1),
-            level: ctx.arg(2),
+            // 1 to 5; that the rest of the register is empty saves clearing it three times.
+            level: runs::bounded::<7>(ctx.arg(2)) as u32,
             old: ctx.arg(3),
             new: ctx.arg(4),
         }

@@ -33,11 +33,14 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     plan::Mmu,
     report::Report,
+    source::cost::Limit,
 };
 
 pub(super) fn run(args: &SelftestArgs, setup: Setup) -> Result<Exit, Failure> {
     let wanted = args.bundle.as_deref().or(args.keep.then_some(Path::new(bundle::DEFAULT)));
     let bundle = wanted.map(|path| Output::open(Some(path))).transpose()?;
+    // What it is to check must be seen, whatever that costs for a moment.
+    let setup = Setup { budget_overhead: Limit::OFF, ..setup };
     let mut session = Session::start(setup)?;
     if session.coverage().mmu == Mmu::Unknown {
         let error = anyhow!("the parameters of KVM cannot be read: it is not known what is right");

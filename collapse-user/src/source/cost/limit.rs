@@ -7,16 +7,19 @@ use std::{fmt, str::FromStr};
 pub struct Limit(Option<f64>);
 
 impl Limit {
+    /// No limit.
+    pub const OFF: Self = Self(None);
+
     /// Percent of one core; `None` for no limit.
     pub fn percent(self) -> Option<f64> {
         self.0
     }
 }
 
-/// Some two million SPTE changes a second.
+/// Some five million SPTE changes a second.
 impl Default for Limit {
     fn default() -> Self {
-        Self(Some(10.0))
+        Self(Some(25.0))
     }
 }
 
@@ -25,7 +28,7 @@ impl FromStr for Limit {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "off" {
-            return Ok(Self(None));
+            return Ok(Self::OFF);
         }
         let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
         let percent = number.filter(|percent: &f64| percent.is_finite() && *percent > 0.0);
@@ -54,6 +57,6 @@ mod tests {
         for wrong in ["", "0", "-1", "nan", "inf", "1 %", "%", "one"] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
-        assert_eq!(Limit::default().to_string(), "10%");
+        assert_eq!(Limit::default().to_string(), "25%");
     }
 }
