@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use crate::process::CommandExt;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const BINARIES: [&str; 2] = ["collapse", "workload"];
+const BINARIES: [&str; 3] = ["collapse", "workload", "drive"];
 
 /// The root of the workspace.
 pub fn workspace() -> PathBuf {
@@ -34,7 +34,7 @@ pub fn cargo() -> Command {
 /// Builds `collapse` and `workload` as static binaries and returns their paths.
 pub fn static_binaries() -> Result<Vec<PathBuf>> {
     eprintln!("lab: building collapse and workload (minutes the first time)");
-    build_static(&["collapse-user", "workload"])?;
+    build_static(&["collapse-user", "workload", "pty"])?;
     existing_binaries()
 }
 

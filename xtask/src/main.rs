@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod cache;
+mod capture;
 mod demo;
 mod lab;
 mod process;
@@ -30,6 +31,8 @@ enum Task {
     Setup,
     /// Show huge pages being split, zapped and recovered: on this machine, or else in the lab
     Demo(demo::Options),
+    /// Draw the dashboard as a picture for the README, while it watches guests in the lab
+    Capture(capture::Options),
     /// Run the tests: the host's, then the lab's on every kernel
     Test(test::Options),
     /// Run a command, or a shell, on a real kernel with KVM inside an emulated machine
@@ -54,6 +57,7 @@ fn run(task: Task) -> Result<i32> {
         Task::Bench(options) => bench::run(&options),
         Task::Setup => setup::run(),
         Task::Demo(options) => demo::run(options),
+        Task::Capture(options) => capture::run(&options),
         Task::Test(options) => test::run(options),
         Task::Vm(options) => vm::run(options),
     }

@@ -9,10 +9,11 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
+use collapse_common::Selection;
 
 use super::{
     parse_duration,
-    session::{MakeSink, Sink},
+    session::{MakeSink, Settings, Sink},
     window,
 };
 use crate::{
@@ -43,6 +44,10 @@ pub(super) struct RecordArgs {
     /// FILE` is the recording.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     keep_last: Option<Duration>,
+    /// Keep each change on its own, with its time and its SPTE before and after, rather than runs of
+    /// them. Dearer: a ring record per change, and some 16 bytes in the file.
+    #[arg(long)]
+    each: bool,
     /// Command to run and record.
     #[arg(last = true)]
     command: Vec<OsString>,
@@ -99,9 +104,11 @@ impl Sink for RecordingSink {
 }
 
 pub(super) fn run(args: RecordArgs, ebpf_log: bool) -> Result<Exit, Failure> {
-    let RecordArgs { output, duration, max_size, keep_last, command } = args;
+    let RecordArgs { output, duration, max_size, keep_last, each, command } = args;
+    let selection = Selection { each: each.into(), ..Selection::DEFAULT };
+    let settings = Settings { ebpf_log, selection, rows: None };
     let sink = RecordingSink::maker(Some(output), Limits { max_size, keep_last })?;
-    window::runtime()?.block_on(window::run(duration, &command, true, ebpf_log, sink))
+    window::runtime()?.block_on(window::run(duration, &command, true, settings, sink))
 }
 
 /// A number of bytes with a unit: `k`, `M`, `G` (powers of 1024), or none.

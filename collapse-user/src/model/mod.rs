@@ -14,7 +14,10 @@ mod span;
 mod totals;
 mod vm;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use collapse_common::abi::VmKey;
 
@@ -28,7 +31,10 @@ pub use history::{Flows, History, KEPT, MERGED, Sample};
 pub use latency::FaultLatencies;
 pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
-pub use regions::{Lost, Mapping, Recovery, Refaults, Region, RegionCounts, Regions, Step};
+pub use regions::{
+    Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Refaults, Region, RegionCounts, Regions,
+    Returned, ReturnedRegions, Step, regions_of,
+};
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};
@@ -59,6 +65,8 @@ pub struct Model {
     pub forgotten: u64,
     /// All VMs together over time.
     pub history: History,
+    /// For how long history is kept; `None` for as long as there is room.
+    pub keep: Option<Duration>,
     /// The latest events.
     pub recent: Recent,
     /// Times that KVM was loaded again and watched from then on.
@@ -78,8 +86,13 @@ pub struct Model {
 impl Model {
     /// Takes what a source tells.
     pub fn update(&mut self, update: Update) {
+        self.update_seen(update, &mut |_, _| ());
+    }
+
+    /// The same; `see` gets each event, and the VM as the event leaves it.
+    pub fn update_seen(&mut self, update: Update, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
         match update {
-            Update::Batch(batch) => self.apply(batch),
+            Update::Batch(batch) => self.apply_seen(batch, see),
             Update::Detached { at, why } => self.detached(at, why),
             Update::Blind { at } => self.now = self.now.max(at),
             Update::Attached { .. } => self.reattached(),
@@ -88,6 +101,10 @@ impl Model {
 
     /// Takes a batch.
     pub fn apply(&mut self, batch: Batch) {
+        self.apply_seen(batch, &mut |_, _| ());
+    }
+
+    fn apply_seen(&mut self, batch: Batch, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
         let first = self.attached.is_none();
         let attached = *self.attached.get_or_insert(batch.at);
         self.started.get_or_insert(batch.at);
@@ -99,6 +116,7 @@ impl Model {
         self.earlier_changes.record(&batch.events);
         for event in &batch.events {
             self.event(event, attached);
+            see(event, self.vms.get(&event.vm));
         }
         for (key, cause, row) in batch.rows {
             if key == VmKey::default() {
@@ -116,12 +134,20 @@ impl Model {
             let new = known.binary_search(&reading.vm).is_err();
             self.vm(reading.vm).reading(reading, first || new);
         }
+        for (key, bytes) in batch.hugetlb {
+            if let Some(vm) = self.vms.get_mut(&key) {
+                vm.hugetlb = Some(bytes);
+            }
+        }
         let mut all = Sample {
             at: batch.at,
             pages: Some([0; 3]),
             flows: self.history.last().map(|last| last.flows).unwrap_or_default(),
             ..Sample::default()
         };
+        let oldest = self.keep.map_or(0, |keep| {
+            batch.at.saturating_sub(keep.as_nanos().try_into().unwrap_or(u64::MAX))
+        });
         for vm in self.vms.values_mut() {
             if let Some((sample, more)) = vm.close(batch.at, batch.settled) {
                 all.pages = all.pages.zip(sample.pages).map(|(all, pages)| {
@@ -131,8 +157,10 @@ impl Model {
                 all.outstanding += sample.outstanding;
                 all.logging |= sample.logging;
             }
+            vm.history.forget(oldest);
         }
         self.history.push(all);
+        self.history.forget(oldest);
         self.losses.extend(self.earlier.with(batch.losses));
         // Those that ended with this batch may still be counted in the next.
         self.forget(gone_before);

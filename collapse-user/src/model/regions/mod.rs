@@ -2,7 +2,9 @@
 
 mod counts;
 mod lost;
+mod nx;
 mod refaults;
+mod returned;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +17,9 @@ use collapse_common::{Cause, Transition, spte::frames};
 
 pub use counts::{Mapping, Recovery, RegionCounts, Step};
 pub use lost::{Lost, Region};
+pub use nx::NxRecovery;
 pub use refaults::Refaults;
+pub use returned::{RETURNED_KEPT, Returned, ReturnedRegions};
 
 use super::histogram::Histogram;
 use crate::source::{Change, Slot};
@@ -28,6 +32,8 @@ pub struct Regions {
     counts: RegionCounts,
     lost_by_cause: BTreeMap<Cause, u64>,
     refaults: Refaults,
+    nx: NxRecovery,
+    returned: ReturnedRegions,
     time_to_refault: Histogram,
     time_to_recover: Histogram,
 }
@@ -67,6 +73,9 @@ impl Regions {
             _ => {}
         }
         self.refaults.end_of_change();
+        if matches!(change.cause, Cause::NxRecovery | Cause::GuestFault) && change.level <= 2 {
+            each(at, change, |touch| self.nx.apply(&touch));
+        }
     }
 
     /// A slot was deleted, or moved away from where it is told to be: its regions are gone.
@@ -101,9 +110,25 @@ impl Regions {
         self.outstanding.iter().map(|(region, lost)| (*region, lost))
     }
 
+    /// How a region that has not got its huge leaf back is mapped; `None` if it never lost it, or has
+    /// it again.
+    pub fn mapping(&self, region: Region) -> Option<Mapping> {
+        self.outstanding.get(&region).map(Lost::mapping)
+    }
+
     /// Leaves installed in regions that had lost their huge leaf.
     pub fn refaults(&self) -> &Refaults {
         &self.refaults
+    }
+
+    /// Regions that got their huge leaf back.
+    pub fn returned(&self) -> &ReturnedRegions {
+        &self.returned
+    }
+
+    /// What became of regions that the NX recovery worker gave back.
+    pub fn nx_recovery(&self) -> &NxRecovery {
+        &self.nx
     }
 
     /// How long regions that had lost their huge leaf had nothing mapped, until the next leaf of any
@@ -131,6 +156,7 @@ impl Regions {
             }
             Entry::Occupied(_) => {}
             Entry::Vacant(place) => {
+                self.returned.remove(touch.region);
                 let lost = place.insert(Lost {
                     at: touch.at,
                     zapped: (transition == Transition::Zap)
@@ -172,6 +198,8 @@ impl Regions {
         }
         self.time_to_recover.add(touch.at.saturating_sub(lost.at));
         let read_only = transition == Transition::RecoverReadOnly;
+        let returned = Returned { lost, at: touch.at, cause, how, read_only };
+        self.returned.insert(touch.region, returned);
         let step = Step::Recovered { from: lost.mapping(), how, read_only };
         self.counts.step(step);
         tell(lost.episode, step);
@@ -199,12 +227,23 @@ impl Regions {
         tell: &mut impl FnMut(Option<NonZeroU32>, Step),
         which: impl Fn(Region) -> bool,
     ) {
+        self.returned.retain(|region| !which(region));
         for (_, lost) in self.outstanding.extract_if(|region, _| which(*region)) {
             let step = Step::Gone(lost.mapping());
             self.counts.step(step);
             tell(lost.episode, step);
         }
     }
+}
+
+/// Regions that a run of changes touches.
+pub fn regions_of(change: &Change) -> impl Iterator<Item = Region> {
+    let step = frames(change.level);
+    let start = change.gfn & !(step - 1);
+    let end = start.saturating_add(u64::from(change.count).max(1).saturating_mul(step));
+    let as_id = change.as_id;
+    (start / frames(2)..end.div_ceil(frames(2)))
+        .map(move |index| Region::of(as_id, index * frames(2)))
 }
 
 /// Visits every region that a run of changes touches.

@@ -14,7 +14,9 @@ use crate::{
     identity::{VmProcess, name_from},
     model::Model,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
-    source::{Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, Update, VmReading},
+    source::{
+        Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes, Update, VmReading,
+    },
 };
 
 fn coverage() -> Coverage {
@@ -23,7 +25,12 @@ fn coverage() -> Coverage {
         way: (at % 3 > 0).then(|| signal.ways[0]),
         reason: (at % 3 == 0).then(|| format!("reason {at}")),
     });
-    Coverage { mmu: Mmu::Rmap, signals: signals.collect(), timed_faults: 8 }
+    Coverage {
+        mmu: Mmu::Rmap,
+        signals: signals.collect(),
+        timed_faults: 8,
+        spte: collapse_common::SpteLayout::NPT,
+    }
 }
 
 fn key(number: u64) -> VmKey {
@@ -56,15 +63,17 @@ fn kinds() -> impl Strategy<Value = EventKind> {
         0..1u64 << 52,
         1..999u32,
         any::<bool>(),
+        any::<Option<(u64, u64)>>(),
     )
-        .prop_map(|(cause, transition, level, as_id, gfn, count, read_only)| Change {
+        .prop_map(|(cause, transition, level, as_id, gfn, count, read_only, sptes)| Change {
             cause: Cause::ALL[cause],
             transition: Transition::ALL[transition],
             level,
             as_id,
             gfn: gfn - gfn % frames(level),
-            count,
+            count: if sptes.is_some() { 1 } else { count },
             read_only,
+            sptes: sptes.map(|(old, new)| Sptes { old, new }),
         });
     prop_oneof![
         8 => change.prop_map(EventKind::Change),
@@ -129,6 +138,7 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
             at,
             settled,
             vms,
+            hugetlb: Vec::new(),
             rows,
             latencies,
             events,
@@ -183,6 +193,7 @@ fn change(ts: u64, gfn: u64, count: u32) -> Event {
         gfn,
         count,
         read_only: false,
+        sptes: None,
     };
     Event { ts, vm: key(1), tid: 7, kind: EventKind::Change(change) }
 }
@@ -219,7 +230,12 @@ fn header_coverage_and_command_come_back() {
 fn coverage_that_changes_comes_with_its_batch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("recording");
-    let less = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0 };
+    let less = Coverage {
+        mmu: Mmu::Tdp,
+        signals: Vec::new(),
+        timed_faults: 0,
+        spte: collapse_common::SpteLayout::NPT,
+    };
     let mut recorder = recorder(&path, &coverage(), Limits::default());
     let batch = Update::Batch(Batch::default());
     recorder.update(&batch, &coverage()).unwrap();

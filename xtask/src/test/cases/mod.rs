@@ -1,5 +1,7 @@
 //! What is tested in the lab.
 
+mod dashboard;
+mod each;
 mod failed_migration;
 mod hardship;
 mod life;
@@ -24,9 +26,11 @@ pub fn all() -> Vec<Case> {
     cases.extend(hardship::cases());
     cases.extend(life::cases());
     cases.extend(recordings::cases());
+    cases.extend(each::cases());
     cases.extend(selftest::cases());
     cases.extend(reload::cases());
     cases.extend(readme::cases());
     cases.extend(reports::cases());
+    cases.extend(dashboard::cases());
     cases
 }
