@@ -154,6 +154,7 @@ impl Fleet {
             at: self.second * S,
             settled: true,
             vms: guests.clone().map(reading).collect(),
+            hugetlb: Vec::new(),
             rows: guests.clone().flat_map(rows).collect(),
             latencies: guests.flat_map(latencies).collect(),
             events,
@@ -231,7 +232,16 @@ impl Teller<'_> {
             self.guest.pages[level as usize - 2] += 512 * count;
         }
         let (gfn, count) = (region * REGION, count as u32);
-        let change = Change { cause, transition, level, as_id: 0, gfn, count, read_only: false };
+        let change = Change {
+            cause,
+            transition,
+            level,
+            as_id: 0,
+            gfn,
+            count,
+            read_only: false,
+            sptes: None,
+        };
         self.tell(EventKind::Change(change));
     }
 

@@ -87,6 +87,7 @@ mod tests {
                 gfn: 0,
                 count: 2,
                 read_only: false,
+                sptes: None,
             };
             let kinds = [EventKind::Change(install), EventKind::VmDestroyed { pages: None }];
             let events = kinds.map(|kind| Event { ts: number, vm, tid: 1, kind }).into();
