@@ -183,6 +183,10 @@ pub struct RunList {
     pub begun: u64,
 }
 
+/// Most CPUs that the kernel may have. Distribution kernels can have twice as many, x86-64 machines do
+/// not.
+pub const CPUS: usize = 4096;
+
 /// Who records runs. Each has a list of its own on every CPU: from 7.x on a tracepoint's program can
 /// be preempted, and others then run in the middle of it.
 #[repr(u8)]
@@ -203,30 +207,11 @@ pub enum Writer {
 /// Number of [`Writer`]s.
 pub const WRITERS: usize = 5;
 
-/// One CPU's working state. Only programs on that CPU write it, but for what is said of `thread`.
-/// One value, as each lookup of another costs a hot program 15 instructions.
+/// One CPU's working state. Only programs on that CPU write it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Cpu {
-    /// `bpf_get_current_pid_tgid` of the thread that `row` and `base` are of; 0 if none. A thread is
-    /// known to one CPU at most: the next that knows it takes it away from this one.
-    pub thread: u64,
-    /// [`Thread::row`].
-    pub row: u32,
-    /// [`Thread::base`].
-    pub base: u32,
-    /// [`Thread::vcpu`].
-    pub vcpu: u64,
-    /// [`Thread::generation`].
-    pub generation: u32,
-    /// 1 while its fault is timed or may be half through a split: what it does then is told to its
-    /// place in the table.
-    pub unsettled: u32,
-    /// Guest faults, to time one in so many.
-    pub faults: u32,
-    /// Padding.
-    pub pad: u32,
-    /// Its position in the thread table.
+    /// Position in the thread table of the thread that ran here last.
     pub place: u32,
     /// This CPU's number, set by user space.
     pub id: u32,
@@ -249,16 +234,12 @@ pub struct Cpu {
 pub enum Watched {
     /// `kvm_tdp_mmu_spte_changed`
     SpteChanged = 0,
-    /// `kvm_page_fault`
-    PageFault = 1,
-    /// `fast_page_fault`
-    FastPageFault = 2,
     /// `kvm_mmu_set_spte`
-    SetSpte = 3,
+    SetSpte = 1,
 }
 
 /// Number of [`Watched`] tracepoints.
-pub const WATCHED: usize = 4;
+pub const WATCHED: usize = 2;
 
 /// Ways to lose something in the kernel, positions in [`Cpu::loss`].
 #[repr(u8)]
@@ -326,15 +307,17 @@ pub struct Thread {
     pub row: u32,
     /// Row outside any operation: the VM whose vCPU this thread last ran, cause guest fault.
     pub base: u32,
-    /// Operations it is in.
-    pub depth: u32,
     /// VM generation counter at which `vcpu` was looked up.
-    pub generation: u32,
+    pub generation: u64,
     /// Rows to go back to as the operations end, 16 bits each, the innermost lowest. A word because
     /// the verifier cannot follow an index through the compiler's range analysis.
     pub stack: u64,
     /// The vCPU behind `base`; 0 if this thread never ran one.
     pub vcpu: u64,
+    /// What KVM had counted of `vcpu` when that was last added to `base`.
+    pub counted: VcpuFaults,
+    /// What KVM had counted as [`VcpuFaults::fast`] when the fault that is timed began.
+    pub fast_before: u64,
     /// Region and level of the huge leaf that this thread zapped last in the current guest fault,
     /// see [`zapped`]; 0 if none.
     pub zapped: u64,
@@ -346,13 +329,13 @@ pub struct Thread {
     pub fault_at: u64,
     /// What the fault came to so far, a [`crate::latency::Outcome`].
     pub outcome: u32,
-    /// The CPU that knows it, see [`Cpu::thread`].
+    /// The CPU that has a hint of it.
     pub cpu: u32,
     /// [`crate::Cause`] of notifiers that this thread calls: what it does to host memory, if that is
     /// known. 0 if not.
     pub host_cause: u32,
-    /// Padding.
-    pub pad: u32,
+    /// Operations it is in.
+    pub depth: u32,
     /// The VM whose memslot it changes; 0 if none.
     pub slot_kvm: u64,
     /// Times it gave up `mmu_lock` in this span.
@@ -363,6 +346,55 @@ pub struct Thread {
     pub second: [u32; WATCHED],
     /// The collapse routine or teardown that this thread is in.
     pub span: Span,
+}
+
+/// What KVM counts of a vCPU itself, since its creation.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VcpuFaults {
+    /// `pf_taken`: guest faults, but for accesses to emulated devices.
+    pub taken: u64,
+    /// `pf_fast`: of them, those that the lockless fast path resolved, or found resolved.
+    pub fast: u64,
+}
+
+impl VcpuFaults {
+    /// What was counted since `earlier`: all of it if somebody cleared KVM's statistics meanwhile.
+    #[inline(always)]
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        if self.taken < earlier.taken || self.fast < earlier.fast {
+            return self;
+        }
+        Self { taken: self.taken - earlier.taken, fast: self.fast - earlier.fast }
+    }
+}
+
+/// What KVM has counted of a vCPU and is in no row yet, read on request of user space.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingFaults {
+    /// The row that it belongs to; [`Self::NOBODY`] if the place is of no vCPU.
+    pub row: u32,
+    /// Padding.
+    pub pad: u32,
+    /// [`Thread::counted`].
+    pub counted: VcpuFaults,
+    /// What has been counted since.
+    pub pending: VcpuFaults,
+}
+
+impl PendingFaults {
+    /// No row.
+    pub const NOBODY: u32 = u32::MAX;
+
+    /// Nothing.
+    pub const NONE: Self = Self {
+        row: Self::NOBODY,
+        pad: 0,
+        counted: VcpuFaults { taken: 0, fast: 0 },
+        pending: VcpuFaults { taken: 0, fast: 0 },
+    };
 }
 
 /// Names a zapped huge leaf in [`Thread::zapped`]: never 0, as the level of a huge leaf is not.
@@ -507,6 +539,14 @@ pub struct Kernel {
     pub spte: crate::SpteLayout,
     /// `kvm_vcpu.kvm`.
     pub vcpu_kvm: u32,
+    /// `kvm_vcpu.stat.pf_taken`, 5.19 and later.
+    pub vcpu_taken: u32,
+    /// `kvm_vcpu.stat.pf_fast`, 5.19 and later.
+    pub vcpu_fast: u32,
+    /// `kvm_vcpu.mutex`, whose first field is the owner.
+    pub vcpu_mutex: u32,
+    /// Padding.
+    pub pad: u32,
     /// `kvm.mmu_notifier`.
     pub kvm_mmu_notifier: u32,
     /// `kvm.vm_list`.
@@ -550,8 +590,8 @@ pub struct Kernel {
     /// Position of `old` and `new` in the arguments of `kvm_arch_commit_memory_region`: (2, 3) on
     /// 5.10, (1, 2) from 6.1 on; `change` follows.
     pub commit_old_arg: u32,
-    /// Value of `RET_PF_FIXED`.
-    pub ret_pf_fixed: u32,
+    /// Value of `RET_PF_INVALID`.
+    pub ret_pf_invalid: u32,
     /// Whether `mmu_spte_clear_track_bits` takes the VM as its first argument (6.1 and later).
     pub clear_takes_kvm: u32,
     /// Whether tracepoint programs can be preempted (7.x, where tracepoints are protected by SRCU).
@@ -574,6 +614,10 @@ impl Kernel {
     pub const NOTHING: Self = Self {
         spte: crate::SpteLayout::NPT,
         vcpu_kvm: Self::UNKNOWN,
+        vcpu_taken: Self::UNKNOWN,
+        vcpu_fast: Self::UNKNOWN,
+        vcpu_mutex: Self::UNKNOWN,
+        pad: 0,
         kvm_mmu_notifier: Self::UNKNOWN,
         kvm_vm_list: Self::UNKNOWN,
         kvm_userspace_pid: Self::UNKNOWN,
@@ -595,7 +639,7 @@ impl Kernel {
         sp_gfn: Self::UNKNOWN,
         sp_role: Self::UNKNOWN,
         commit_old_arg: 1,
-        ret_pf_fixed: 5,
+        ret_pf_invalid: 3,
         clear_takes_kvm: 1,
         preemptible: 0,
         time_faults: 0,
@@ -647,12 +691,14 @@ layouts! {
     Block = 1040,
     Single = 48,
     RunList = 1104,
-    Cpu = 5672,
+    Cpu = 5616,
     Span = 72,
-    Thread = 200,
+    VcpuFaults = 16,
+    PendingFaults = 40,
+    Thread = 208,
     Slot = 24,
     Mark = 152,
-    Kernel = 160,
+    Kernel = 176,
     crate::Selection = 16,
     VmGauges = 80,
 }

@@ -30,19 +30,16 @@ pub fn transition_at(index: usize) -> Option<(Transition, u32)> {
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// Guest faults taken: `kvm_page_fault`, or `kvm_mmu_page_fault` where the tracepoint names
-    /// no vCPU (5.10).
+    /// Guest faults taken, as KVM's `pf_taken` counts them: accesses to emulated devices left out.
     Fault = 56,
-    /// Guest faults resolved by the lockless fast path without an SPTE event.
+    /// Of them, those that the lockless fast path resolved, or found resolved, without an SPTE event:
+    /// KVM's `pf_fast`.
     FastFault = 57,
-    /// Fast-path tries that were left to the slow path or found nothing to do.
-    FastFaultOther = 58,
     /// Calls of `drop_spte`: only fault-time replacement and shadow-page zapping pass through it.
     DropSpte = 59,
     /// Calls of the operation that the row's cause names.
     Operation = 60,
-    /// Of `FastFault`: on a huge leaf. Outside dirty logging that is what a region that was
-    /// recovered read-only costs at its next write.
+    /// Of `FastFault`: on a huge leaf. Only where KVM does not count them itself.
     FastFaultHuge = 61,
     /// Times the operation that the row's cause names gave up `mmu_lock` to others.
     Yield = 62,

@@ -25,11 +25,8 @@ impl RunList {
         now: impl FnOnce() -> u64,
         send: impl FnOnce(&mut Self),
     ) {
-        if self.open.key == key
-            && self.next_gfn == gfn
-            && self.open.tid == tid
-            && self.open.count != 0
-        {
+        // A key is never 0, and so equals that of no run.
+        if self.open.key == key && self.next_gfn == gfn && self.open.tid == tid {
             self.open.count += 1;
             self.next_gfn = gfn + step;
             return;

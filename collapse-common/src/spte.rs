@@ -20,6 +20,61 @@ pub struct SpteLayout {
     pub dirty: u64,
 }
 
+/// How to read an SPTE: a [`SpteLayout`], or what stands for one without loading all of it.
+pub trait SpteBits {
+    /// [`SpteLayout::present`]
+    fn present(&self) -> u64;
+
+    /// [`SpteLayout::writable`]
+    fn writable(&self) -> u64;
+
+    /// [`SpteLayout::accessed`]
+    fn accessed(&self) -> u64;
+
+    /// [`SpteLayout::dirty`]
+    fn dirty(&self) -> u64;
+
+    /// Whether `spte` is present for the MMU: a leaf or a page table, neither empty nor frozen nor
+    /// MMIO. Mirrors `is_shadow_present_pte`.
+    #[inline(always)]
+    fn is_present(&self, spte: u64) -> bool {
+        if self.present() == 0 {
+            // 5.10: `spte != 0 && !is_mmio_spte(spte)`; the MMIO type is 3 in bits 52-53.
+            spte != 0 && (spte >> 52) & 3 != 3
+        } else {
+            spte & self.present() != 0
+        }
+    }
+
+    /// Whether `spte` lets the guest write.
+    #[inline(always)]
+    fn is_writable(&self, spte: u64) -> bool {
+        spte & self.writable() != 0
+    }
+}
+
+impl SpteBits for SpteLayout {
+    #[inline(always)]
+    fn present(&self) -> u64 {
+        self.present
+    }
+
+    #[inline(always)]
+    fn writable(&self) -> u64 {
+        self.writable
+    }
+
+    #[inline(always)]
+    fn accessed(&self) -> u64 {
+        self.accessed
+    }
+
+    #[inline(always)]
+    fn dirty(&self) -> u64 {
+        self.dirty
+    }
+}
+
 impl SpteLayout {
     /// NPT or shadow paging with the MMU-present bit (6.1 and later).
     pub const NPT: Self =
@@ -34,30 +89,12 @@ impl SpteLayout {
     pub const fn without_present_bit(self) -> Self {
         Self { present: 0, ..self }
     }
+}
 
-    /// Whether `spte` is present for the MMU: a leaf or a page table, neither empty nor frozen nor
-    /// MMIO. Mirrors `is_shadow_present_pte`.
-    #[inline(always)]
-    pub const fn is_present(self, spte: u64) -> bool {
-        if self.present == 0 {
-            // 5.10: `spte != 0 && !is_mmio_spte(spte)`; the MMIO type is 3 in bits 52-53.
-            spte != 0 && (spte >> 52) & 3 != 3
-        } else {
-            spte & self.present != 0
-        }
-    }
-
-    /// Whether a *present* `spte` at `level` maps guest memory itself. Mirrors `is_last_spte`.
-    #[inline(always)]
-    pub const fn is_leaf(self, level: u32, spte: u64) -> bool {
-        level == 1 || spte & LARGE != 0
-    }
-
-    /// Whether `spte` lets the guest write.
-    #[inline(always)]
-    pub const fn is_writable(self, spte: u64) -> bool {
-        spte & self.writable != 0
-    }
+/// Whether a *present* `spte` at `level` maps guest memory itself. Mirrors `is_last_spte`.
+#[inline(always)]
+pub const fn is_leaf(level: u32, spte: u64) -> bool {
+    level == 1 || spte & LARGE != 0
 }
 
 /// What one SPTE change means.
@@ -164,35 +201,35 @@ impl Transition {
 
 /// Decides what changing the SPTE at `level` (1 = 4 KiB) from `old` to `new` means.
 #[inline(always)]
-pub const fn classify(layout: SpteLayout, level: u32, old: u64, new: u64) -> Transition {
-    match (layout.is_present(old), layout.is_present(new)) {
+pub fn classify(bits: &impl SpteBits, level: u32, old: u64, new: u64) -> Transition {
+    match (bits.is_present(old), bits.is_present(new)) {
         (false, false) => Transition::Noise,
-        (false, true) if layout.is_leaf(level, new) => Transition::Install,
+        (false, true) if is_leaf(level, new) => Transition::Install,
         (false, true) => Transition::Link,
-        (true, false) if layout.is_leaf(level, old) => Transition::Zap,
+        (true, false) if is_leaf(level, old) => Transition::Zap,
         (true, false) => Transition::Unlink,
-        (true, true) => in_place(layout, level, old, new),
+        (true, true) => in_place(bits, level, old, new),
     }
 }
 
 #[inline(always)]
-const fn in_place(layout: SpteLayout, level: u32, old: u64, new: u64) -> Transition {
-    match (layout.is_leaf(level, old), layout.is_leaf(level, new)) {
+fn in_place(bits: &impl SpteBits, level: u32, old: u64, new: u64) -> Transition {
+    match (is_leaf(level, old), is_leaf(level, new)) {
         (true, false) => Transition::Split,
-        (false, true) if layout.is_writable(new) => Transition::Recover,
+        (false, true) if bits.is_writable(new) => Transition::Recover,
         (false, true) => Transition::RecoverReadOnly,
         (false, false) => Transition::Update,
         (true, true) => {
             let changed = old ^ new;
-            if changed & layout.writable != 0 {
-                if layout.is_writable(new) {
+            if changed & bits.writable() != 0 {
+                if bits.is_writable(new) {
                     Transition::MakeWritable
                 } else {
                     Transition::WriteProtect
                 }
-            } else if changed & old & layout.dirty != 0 {
+            } else if changed & old & bits.dirty() != 0 {
                 Transition::ClearDirty
-            } else if changed & old & layout.accessed != 0 {
+            } else if changed & old & bits.accessed() != 0 {
                 Transition::Age
             } else {
                 Transition::Update
@@ -204,7 +241,7 @@ const fn in_place(layout: SpteLayout, level: u32, old: u64, new: u64) -> Transit
 /// Number of 4 KiB frames that one SPTE at `level` (1 to 5) covers.
 #[inline(always)]
 pub const fn frames(level: u32) -> u64 {
-    1 << (9 * ((level as u64).saturating_sub(1) & 7))
+    1 << (9 * ((level as u64).wrapping_sub(1) & 7))
 }
 
 #[cfg(test)]
@@ -225,40 +262,40 @@ mod tests {
 
     #[test]
     fn life_of_a_region() {
-        assert_eq!(classify(NPT, 2, EMPTY, LEAF_2M), Transition::Install);
-        assert_eq!(classify(NPT, 2, LEAF_2M, TABLE), Transition::Split);
-        assert_eq!(classify(NPT, 1, LEAF_4K, LEAF_4K & !2), Transition::WriteProtect);
-        assert_eq!(classify(NPT, 1, LEAF_4K & !2, LEAF_4K), Transition::MakeWritable);
-        assert_eq!(classify(NPT, 2, TABLE, EMPTY), Transition::Unlink);
-        assert_eq!(classify(NPT, 1, LEAF_4K, FROZEN_6_12), Transition::Zap);
-        assert_eq!(classify(NPT, 2, TABLE, LEAF_2M), Transition::Recover);
-        assert_eq!(classify(NPT, 2, TABLE, LEAF_2M & !2), Transition::RecoverReadOnly);
+        assert_eq!(classify(&NPT, 2, EMPTY, LEAF_2M), Transition::Install);
+        assert_eq!(classify(&NPT, 2, LEAF_2M, TABLE), Transition::Split);
+        assert_eq!(classify(&NPT, 1, LEAF_4K, LEAF_4K & !2), Transition::WriteProtect);
+        assert_eq!(classify(&NPT, 1, LEAF_4K & !2, LEAF_4K), Transition::MakeWritable);
+        assert_eq!(classify(&NPT, 2, TABLE, EMPTY), Transition::Unlink);
+        assert_eq!(classify(&NPT, 1, LEAF_4K, FROZEN_6_12), Transition::Zap);
+        assert_eq!(classify(&NPT, 2, TABLE, LEAF_2M), Transition::Recover);
+        assert_eq!(classify(&NPT, 2, TABLE, LEAF_2M & !2), Transition::RecoverReadOnly);
     }
 
     #[test]
     fn frozen_and_empty_are_not_present() {
         for gone in [0, EMPTY, FROZEN_6_1, FROZEN_6_12, FROZEN_7_3] {
-            assert_eq!(classify(NPT, 2, LEAF_2M, gone), Transition::Zap, "{gone:#x}");
-            assert_eq!(classify(NPT, 2, gone, TABLE), Transition::Link, "{gone:#x}");
-            assert_eq!(classify(NPT, 1, gone, EMPTY), Transition::Noise, "{gone:#x}");
+            assert_eq!(classify(&NPT, 2, LEAF_2M, gone), Transition::Zap, "{gone:#x}");
+            assert_eq!(classify(&NPT, 2, gone, TABLE), Transition::Link, "{gone:#x}");
+            assert_eq!(classify(&NPT, 1, gone, EMPTY), Transition::Noise, "{gone:#x}");
         }
     }
 
     #[test]
     fn accessed_and_dirty_only_changes() {
-        assert_eq!(classify(NPT, 1, LEAF_4K, LEAF_4K & !(1 << 5)), Transition::Age);
-        assert_eq!(classify(NPT, 1, LEAF_4K, LEAF_4K & !(1 << 6)), Transition::ClearDirty);
-        assert_eq!(classify(NPT, 1, LEAF_4K & !(1 << 5), LEAF_4K), Transition::Update);
+        assert_eq!(classify(&NPT, 1, LEAF_4K, LEAF_4K & !(1 << 5)), Transition::Age);
+        assert_eq!(classify(&NPT, 1, LEAF_4K, LEAF_4K & !(1 << 6)), Transition::ClearDirty);
+        assert_eq!(classify(&NPT, 1, LEAF_4K & !(1 << 5), LEAF_4K), Transition::Update);
     }
 
     #[test]
     fn without_the_present_bit() {
         let old = NPT.without_present_bit();
-        assert_eq!(classify(old, 1, 0, 0x1234_5c67), Transition::Install);
-        assert_eq!(classify(old, 2, 0x1220_0ce7, 0), Transition::Zap);
-        assert_eq!(classify(old, 2, 0, 0x1234_5027), Transition::Link);
+        assert_eq!(classify(&old, 1, 0, 0x1234_5c67), Transition::Install);
+        assert_eq!(classify(&old, 2, 0x1220_0ce7, 0), Transition::Zap);
+        assert_eq!(classify(&old, 2, 0, 0x1234_5027), Transition::Link);
         // MMIO: type 3 in bits 52-53.
-        assert_eq!(classify(old, 1, 0, 3 << 52 | 0x1000), Transition::Noise);
+        assert_eq!(classify(&old, 1, 0, 3 << 52 | 0x1000), Transition::Noise);
     }
 
     #[test]
@@ -272,14 +309,14 @@ mod tests {
         fn gauge_effect_is_leaf_difference(level in 1u32..=5, old: u64, new: u64, ept: bool, old_kernel: bool) {
             let layout = if ept { SpteLayout::EPT } else { NPT };
             let layout = if old_kernel { layout.without_present_bit() } else { layout };
-            let leaf = |spte| i64::from(layout.is_present(spte) && layout.is_leaf(level, spte));
-            prop_assert_eq!(classify(layout, level, old, new).gauge(), leaf(new) - leaf(old));
+            let leaf = |spte| i64::from(layout.is_present(spte) && is_leaf(level, spte));
+            prop_assert_eq!(classify(&layout, level, old, new).gauge(), leaf(new) - leaf(old));
         }
 
         /// An unchanged SPTE never counts as an event of the life cycle.
         #[test]
         fn no_change_no_event(level in 1u32..=5, spte: u64) {
-            prop_assert!(!classify(NPT, level, spte, spte).is_recorded());
+            prop_assert!(!classify(&NPT, level, spte, spte).is_recorded());
         }
     }
 }

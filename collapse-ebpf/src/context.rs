@@ -12,42 +12,20 @@ use aya_log_ebpf::{debug, warn};
 use collapse_common::{
     Cause, Counter,
     abi::{
-        Cpu, DEPTH, Loss, Mark, MarkKind, Pages, RECORD_MARK, RowOwner, Slot, Span, Thread,
-        UNKNOWN_ROW, Vm, VmKey, WATCHED,
+        Cpu, DEPTH, Kernel, Loss, Mark, MarkKind, Pages, PendingFaults, RECORD_MARK, RowOwner,
+        Slot, Span, Thread, UNKNOWN_ROW, VcpuFaults, Vm, VmKey, WATCHED,
     },
     cause::CAUSES,
 };
 
 use crate::{
     kernel::{self, fact},
-    maps, runs,
+    maps::{self, Hint},
+    runs,
 };
 
 /// `BPF_NOEXIST`: fail rather than replace.
 const NO_EXIST: u64 = 1;
-
-/// Where changes by the current thread count now.
-pub struct Row {
-    /// The row.
-    pub row: u32,
-    /// Whether the thread is in no operation.
-    pub is_base: bool,
-    /// Thread id.
-    pub tid: u32,
-}
-
-/// Where changes by the current thread count now; `None` if it is not known.
-#[inline(always)]
-pub fn row(cpu: &mut Cpu) -> Option<Row> {
-    let id = bpf_get_current_pid_tgid();
-    let tid = id as u32;
-    // A program that is preempted while it learns a thread leaves halves of two.
-    if fact!(preemptible) == 0 && cpu.thread == id {
-        return Some(Row { row: cpu.row, is_base: cpu.row == cpu.base, tid });
-    }
-    let thread = current(cpu)?;
-    Some(Row { row: thread.row, is_base: thread.row == thread.base, tid })
-}
 
 /// The current thread's place, if it has one.
 #[inline(always)]
@@ -55,7 +33,7 @@ pub fn current(cpu: &mut Cpu) -> Option<&'static mut Thread> {
     let id = bpf_get_current_pid_tgid();
     match place(cpu.place) {
         Some(thread) if thread.id == id => {
-            if cpu.thread != id {
+            if fact!(preemptible) == 0 && maps::hint().thread != id {
                 learn(cpu, thread, cpu.place);
             }
             Some(thread)
@@ -73,51 +51,145 @@ fn find(cpu: &mut Cpu, id: u64) -> Option<&'static mut Thread> {
     Some(thread)
 }
 
-/// Makes this CPU the one that knows the current thread.
+/// Makes this CPU the one with a hint of the current thread.
 #[inline(always)]
 fn learn(cpu: &mut Cpu, thread: &mut Thread, position: u32) {
+    cpu.place = position;
     if thread.cpu != cpu.id {
         forgotten_by(thread.cpu, thread.id);
         thread.cpu = cpu.id;
     }
-    cpu.place = position;
     update(cpu, thread);
-    cpu.thread = thread.id;
 }
 
-/// Makes a CPU know a thread no more. What it learns at the same time may be forgotten with it, and
+/// Takes the hint of a thread from a CPU. What that learns at the same time may be lost with it, and
 /// then is looked up again.
 #[inline(always)]
 fn forgotten_by(cpu: u32, id: u64) {
-    if let Some(cpu) = maps::cpu_of(cpu)
-        && cpu.thread == id
-    {
-        cpu.thread = 0;
+    let hint = maps::hint_of(cpu);
+    if hint.thread == id {
+        hint.thread = 0;
+        hint.vcpu = 0;
     }
 }
 
-/// Tells this CPU what changed of the current thread.
+/// Brings this CPU's hint of the current thread up to date.
 #[inline(always)]
-pub fn update(cpu: &mut Cpu, thread: &Thread) {
-    cpu.row = thread.row;
-    cpu.base = thread.base;
-    cpu.vcpu = thread.vcpu;
-    cpu.generation = thread.generation;
-    cpu.unsettled = u32::from(thread.fault_at | thread.zapped != 0);
+pub fn update(cpu: &Cpu, thread: &Thread) {
+    if fact!(preemptible) != 0 {
+        return;
+    }
+    let hint = maps::hint();
+    hint.thread = thread.id;
+    hint.row = thread.row;
+    hint.base = thread.base;
+    hint.counters = cpu.first_row + thread.row;
+    let idle = thread.row == thread.base && thread.fault_at | thread.zapped == 0;
+    hint.vcpu = if idle { thread.vcpu } else { 0 };
+    hint.generation = thread.generation;
 }
 
-/// Whether the current thread is known to this CPU, and there is nothing to tell of it.
+/// Whether a fault of `vcpu` on the current thread changes nothing of what is known.
+///
+/// Does not ask whether the thread is the one that ran the vCPU before, which takes 15 instructions:
+/// where it is not, its first SPTE change finds out.
 #[inline(always)]
-pub fn is_settled(cpu: &Cpu) -> bool {
-    // A program that is preempted while it learns a thread leaves halves of two.
-    fact!(preemptible) == 0 && cpu.unsettled == 0 && cpu.thread == bpf_get_current_pid_tgid()
+pub fn is_settled_vcpu(hint: &Hint, vcpu: u64) -> bool {
+    hint.vcpu == vcpu && hint.generation == maps::GENERATION.get()
 }
 
-/// The row of the current thread if it is settled, in no operation, and runs `vcpu` as before.
+/// The same where there are no hints.
 #[inline(always)]
-pub fn settled_vcpu(cpu: &Cpu, vcpu: u64) -> Option<u32> {
-    let same = cpu.vcpu == vcpu && cpu.generation == maps::GENERATION.get() as u32;
-    (same && cpu.row == cpu.base && is_settled(cpu)).then_some(cpu.row)
+pub fn is_idle_vcpu(cpu: &mut Cpu, vcpu: u64) -> bool {
+    let Some(thread) = current(cpu) else { return false };
+    runs_vcpu(thread, vcpu) && thread.row == thread.base && thread.fault_at | thread.zapped == 0
+}
+
+/// Whether the current thread is known to run `vcpu`.
+#[inline(always)]
+pub fn is_known_vcpu(cpu: &mut Cpu, vcpu: u64) -> bool {
+    let Some(thread) = current(cpu) else { return false };
+    runs_vcpu(thread, vcpu)
+}
+
+#[inline(always)]
+fn runs_vcpu(thread: &Thread, vcpu: u64) -> bool {
+    thread.vcpu == vcpu && thread.generation == maps::GENERATION.get()
+}
+
+/// The guest fault of the thread is timed from `now` on; with 0, no more.
+#[inline(always)]
+pub fn set_fault_at(thread: &mut Thread, now: u64) {
+    if (thread.fault_at == 0) != (now == 0) {
+        maps::TIMED.add(if now == 0 { u64::MAX } else { 1 });
+    }
+    thread.fault_at = now;
+}
+
+/// Adds to the thread's row what KVM has counted of its vCPU since the last time.
+#[inline(always)]
+fn settle(cpu: &mut Cpu, thread: &mut Thread) {
+    let Some(counted) = counted(thread) else { return };
+    let new = counted.since(thread.counted);
+    thread.counted = counted;
+    runs::add(cpu, thread.base, Counter::Fault as usize, new.taken);
+    runs::add(cpu, thread.base, Counter::FastFault as usize, new.fast);
+}
+
+/// Whether the thread's vCPU is still there, should its end have been missed.
+#[inline(always)]
+fn has_vcpu(thread: &Thread) -> bool {
+    thread.vcpu != 0 && maps::vms().get_ptr(kernel::vcpu_kvm(thread.vcpu)).is_some()
+}
+
+/// What KVM has counted of the thread's vCPU; `None` if it does not, or if there is none.
+#[inline(always)]
+fn counted(thread: &Thread) -> Option<VcpuFaults> {
+    let vcpu = thread.vcpu;
+    if fact!(vcpu_taken) == Kernel::UNKNOWN || vcpu == 0 {
+        return None;
+    }
+    Some(kernel::vcpu_faults(vcpu))
+}
+
+/// What is counted of the vCPU of the thread at `position`, and is in no row yet.
+#[inline(always)]
+pub fn pending(position: u32) -> Option<PendingFaults> {
+    let thread = place(position)?;
+    if !has_vcpu(thread) {
+        return None;
+    }
+    let pending = counted(thread)?.since(thread.counted);
+    Some(PendingFaults { row: thread.base, pad: 0, counted: thread.counted, pending })
+}
+
+/// The current thread runs `vcpu` from now on: what another thread had to do with it is done.
+#[inline(always)]
+fn take_vcpu(cpu: &mut Cpu, vcpu: u64) {
+    let position = cpu.place;
+    leave_vcpu(cpu, vcpu);
+    let _ = maps::vcpus().insert(vcpu, position, 0);
+}
+
+/// KVM frees a vCPU.
+#[inline(always)]
+pub fn vcpu_gone(cpu: &mut Cpu, vcpu: u64) {
+    leave_vcpu(cpu, vcpu);
+    let _ = maps::vcpus().remove(vcpu);
+}
+
+/// The thread that ran a vCPU last runs it no more.
+#[inline(always)]
+fn leave_vcpu(cpu: &mut Cpu, vcpu: u64) {
+    // SAFETY: a copy of a value that changes only with the thread that runs the vCPU.
+    let Some(position) = (unsafe { maps::vcpus().get(vcpu) }).copied() else { return };
+    let Some(thread) = place(position) else { return };
+    if thread.vcpu == vcpu {
+        settle(cpu, thread);
+        thread.vcpu = 0;
+        set_fault_at(thread, 0);
+        forgotten_by(thread.cpu, thread.id);
+    }
 }
 
 #[inline(always)]
@@ -151,13 +223,14 @@ fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         generation: 0,
         stack: 0,
         vcpu: 0,
+        counted: VcpuFaults { taken: 0, fast: 0 },
+        fast_before: 0,
         zapped: 0,
         installed: 0,
         fault_at: 0,
         outcome: 0,
         cpu: cpu.id,
         host_cause: 0,
-        pad: 0,
         slot_kvm: 0,
         yields: 0,
         first: [0; WATCHED],
@@ -176,8 +249,15 @@ pub fn vcpu_thread<C: EbpfContext>(
     vcpu: u64,
 ) -> Option<&'static mut Thread> {
     let thread = current_or_new(cpu)?;
-    let generation = maps::GENERATION.get() as u32;
+    let generation = maps::GENERATION.get();
     if thread.vcpu != vcpu || thread.generation != generation {
+        if thread.vcpu == vcpu || has_vcpu(thread) {
+            settle(cpu, thread);
+        }
+        if thread.vcpu != vcpu {
+            take_vcpu(cpu, vcpu);
+            thread.counted = kernel::vcpu_faults(vcpu);
+        }
         let kvm = kernel::vcpu_kvm(vcpu);
         let cause = fault_cause(cpu, kvm);
         thread.base = row_of(ctx, cpu, kvm, cause);
@@ -194,7 +274,7 @@ pub fn vcpu_thread<C: EbpfContext>(
         thread.row = thread.base;
     }
     thread.zapped = 0;
-    thread.fault_at = 0;
+    set_fault_at(thread, 0);
     update(cpu, thread);
     Some(thread)
 }
@@ -268,7 +348,7 @@ fn free_if_idle(cpu: &mut Cpu, thread: &mut Thread) {
     if thread.depth == 0 && thread.vcpu == 0 && thread.host_cause == 0 {
         let id = thread.id;
         thread.id = 0;
-        cpu.thread = 0;
+        forgotten_by(thread.cpu, id);
         let position = cpu.place;
         let _ = maps::thread_index().remove(id);
         let _ = maps::free_threads().push(position, 0);
@@ -277,13 +357,18 @@ fn free_if_idle(cpu: &mut Cpu, thread: &mut Thread) {
 
 /// Gives the place of a thread back that is gone.
 #[inline(always)]
-pub fn forget(id: u64) {
+pub fn forget(cpu: &mut Cpu, id: u64) {
     // SAFETY: a copy of a map value that nobody changes any more.
     let Some(position) = (unsafe { maps::thread_index().get(id) }).copied() else { return };
     if maps::thread_index().remove(id).is_ok() {
         if let Some(thread) = place(position) {
+            if has_vcpu(thread) {
+                settle(cpu, thread);
+            }
+            set_fault_at(thread, 0);
             forgotten_by(thread.cpu, id);
             thread.id = 0;
+            thread.vcpu = 0;
         }
         let _ = maps::free_threads().push(position, 0);
     }

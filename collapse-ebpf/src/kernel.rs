@@ -5,7 +5,7 @@ use core::ptr;
 use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::ProbeContext};
 use collapse_common::{
     Selection, SpteLayout,
-    abi::{Kernel, Pages, Slot, UNKNOWN_PAGES},
+    abi::{Kernel, Pages, Slot, UNKNOWN_PAGES, VcpuFaults},
 };
 
 /// Set by user space before load and frozen, so the verifier folds every use.
@@ -95,4 +95,16 @@ pub fn slot(slot: u64) -> Slot {
 #[inline(always)]
 pub fn vcpu_kvm(vcpu: u64) -> u64 {
     read(vcpu, fact!(vcpu_kvm)).unwrap_or(0)
+}
+
+/// What KVM has counted of a vCPU.
+#[inline(always)]
+pub fn vcpu_faults(vcpu: u64) -> VcpuFaults {
+    VcpuFaults { taken: read(vcpu, fact!(vcpu_taken)).unwrap_or(0), fast: vcpu_fast_faults(vcpu) }
+}
+
+/// What KVM has counted of a vCPU's fast faults; 0 where it does not.
+#[inline(always)]
+pub fn vcpu_fast_faults(vcpu: u64) -> u64 {
+    read(vcpu, fact!(vcpu_fast)).unwrap_or(0)
 }

@@ -46,7 +46,7 @@ fn cause(cpu: &mut Cpu, event: u32) -> u32 {
         if thread.host_cause != NOBODY {
             return thread.host_cause;
         }
-        if thread.fault_at != 0 && event == MMU_NOTIFY_CLEAR {
+        if event == MMU_NOTIFY_CLEAR && thread.depth == 0 && is_running(thread.vcpu) {
             return Cause::NotifierCow as u32;
         }
     }
@@ -117,6 +117,15 @@ fn by_thread() -> u32 {
         _ if word & SIX_BYTES == KSWAPD => Cause::NotifierReclaim as u32,
         _ => NOBODY,
     }
+}
+
+/// Whether the current thread is in `KVM_RUN` of a vCPU, and so in a guest fault if it touches memory:
+/// it then holds the vCPU's mutex, whose lowest bits are flags.
+#[inline(always)]
+fn is_running(vcpu: u64) -> bool {
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task() };
+    kernel::read::<u64>(vcpu, fact!(vcpu_mutex)).is_some_and(|owner| owner & !7 == task)
 }
 
 /// `PF_KTHREAD`

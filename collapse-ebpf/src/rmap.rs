@@ -9,7 +9,7 @@ use collapse_common::{
     Cause, Counter, Transition,
     abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Watched, Writer, zapped},
     counter::index,
-    spte::{classify, frames},
+    spte::{SpteBits as _, classify, frames},
 };
 
 use crate::{
@@ -49,18 +49,24 @@ pub fn drop_spte(_: ProbeContext) -> u32 {
 /// install in an indirect shadow page, which is not in the page yet. Only attached in shadow paging.
 #[raw_tracepoint(tracepoint = "kvm_mmu_set_spte")]
 pub fn set_spte(ctx: RawTracePointContext) -> u32 {
-    watch::first(Watched::SetSpte, |cpu| frame_told(cpu, Writer::Shadow, &ctx))
+    watch::first(Watched::SetSpte, |cpu, thread| {
+        if let Some(thread) = thread {
+            frame_told(cpu, Writer::Shadow, thread, &ctx);
+        }
+    });
+    0
 }
 
 /// The second look at it.
 #[raw_tracepoint(tracepoint = "kvm_mmu_set_spte")]
 pub fn set_spte_again(ctx: RawTracePointContext) -> u32 {
-    watch::second(Watched::SetSpte, false, |cpu| frame_told(cpu, Writer::ShadowAgain, &ctx))
+    watch::second(Watched::SetSpte, |cpu, thread| {
+        frame_told(cpu, Writer::ShadowAgain, thread, &ctx);
+    })
 }
 
 #[inline(always)]
-fn frame_told(cpu: &mut Cpu, writer: Writer, ctx: &RawTracePointContext) {
-    let Some(thread) = context::current(cpu) else { return };
+fn frame_told(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, ctx: &RawTracePointContext) {
     let sptep: u64 = ctx.arg(2);
     if sptep == 0 || thread.installed != sptep {
         return;
@@ -76,7 +82,7 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     let Some(old) = kernel::read::<u64>(sptep, 0) else { return 0 };
     let Some(place) = Place::of(sptep) else { return 0 };
-    let transition = classify(kernel::spte_layout(), place.level, old, new);
+    let transition = classify(&kernel::spte_layout(), place.level, old, new);
     let Some(thread) = context::current(cpu) else {
         // In no known operation, but some hooks name the VM.
         let row = context::row_of(ctx, cpu, kvm, Cause::Unknown as u32);

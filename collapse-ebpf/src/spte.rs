@@ -1,17 +1,22 @@
 //! SPTE changes of the TDP MMU.
 
 use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
 };
 use collapse_common::{
-    Transition,
+    SpteLayout, Transition,
     abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Watched, Writer, zapped},
     counter::index,
-    spte::classify,
+    spte::{SpteBits, classify},
 };
 
-use crate::{context, fault, kernel, maps, runs, watch};
+use crate::{
+    context, fault,
+    kernel::{self, fact},
+    maps, runs, watch,
+};
 
 /// One change of an SPTE, as a hook saw it.
 struct Change {
@@ -33,6 +38,11 @@ impl Change {
             new: ctx.arg(4),
         }
     }
+
+    #[inline(always)]
+    fn transition(&self, layout: &impl SpteBits) -> Transition {
+        classify(layout, self.level, self.old, self.new)
+    }
 }
 
 /// `kvm_tdp_mmu_spte_changed(as_id, gfn, level, old, new)`, 6.1 and later. An empty program here
@@ -40,14 +50,23 @@ impl Change {
 #[raw_tracepoint(tracepoint = "kvm_tdp_mmu_spte_changed")]
 pub fn spte_changed(ctx: RawTracePointContext) -> u32 {
     let change = Change::of(&ctx);
-    watch::first(Watched::SpteChanged, |cpu| changed(cpu, Writer::Tdp, &change))
+    let transition = change.transition(&WithPresentBit);
+    if !changed_as_hinted(&change, transition) {
+        watch::first(Watched::SpteChanged, |cpu, thread| {
+            changed(cpu, thread, Writer::Tdp, &change, transition);
+        });
+    }
+    0
 }
 
 /// The second look at it.
 #[raw_tracepoint(tracepoint = "kvm_tdp_mmu_spte_changed")]
 pub fn spte_changed_again(ctx: RawTracePointContext) -> u32 {
     let change = Change::of(&ctx);
-    watch::second(Watched::SpteChanged, false, |cpu| changed(cpu, Writer::TdpAgain, &change))
+    let transition = change.transition(&WithPresentBit);
+    watch::second(Watched::SpteChanged, |cpu, thread| {
+        changed(cpu, Some(thread), Writer::TdpAgain, &change, transition);
+    })
 }
 
 /// `__handle_changed_spte(kvm, as_id, gfn, old, new, level)` of 5.10, which has no tracepoint for
@@ -62,19 +81,73 @@ pub fn handle_changed_spte(ctx: ProbeContext) -> u32 {
         old: arg(3),
         new: arg(4),
     };
-    if let Some(cpu) = maps::cpu() {
-        changed(cpu, Writer::Tdp, &change);
+    let transition = change.transition(&kernel::spte_layout());
+    if !changed_as_hinted(&change, transition)
+        && let Some(cpu) = maps::cpu()
+    {
+        let thread = context::current(cpu);
+        changed(cpu, thread, Writer::Tdp, &change, transition);
     }
     0
 }
 
+/// The layout where that tracepoint exists. Two masks are the same everywhere, which saves loading
+/// them, and the others are loaded where they are asked for: 12 instructions.
+struct WithPresentBit;
+
+impl SpteBits for WithPresentBit {
+    #[inline(always)]
+    fn present(&self) -> u64 {
+        SpteLayout::NPT.present
+    }
+
+    #[inline(always)]
+    fn writable(&self) -> u64 {
+        SpteLayout::NPT.writable
+    }
+
+    #[inline(always)]
+    fn accessed(&self) -> u64 {
+        fact!(spte.accessed)
+    }
+
+    #[inline(always)]
+    fn dirty(&self) -> u64 {
+        fact!(spte.dirty)
+    }
+}
+
+/// Counts a change by this CPU's hint, and records it if it tells of the life of a mapping; `false`
+/// if that does not tell enough. Most changes take this way: by a thread that is known, in an
+/// operation or in place.
+#[inline(always)]
+fn changed_as_hinted(change: &Change, transition: Transition) -> bool {
+    let hint = maps::hint();
+    let id = bpf_get_current_pid_tgid();
+    if hint.thread != id || (fault::may_tell(transition, change.level) && hint.row == hint.base) {
+        return false;
+    }
+    let counter = index(transition, change.level);
+    runs::count_unshared(hint.counters, counter);
+    if runs::records(transition)
+        && let Some(cpu) = maps::cpu()
+    {
+        record(cpu, Writer::Tdp, hint.row, id as u32, change, transition);
+    }
+    true
+}
+
 /// Counts a change where it belongs, and records it if it tells of the life of a mapping.
 #[inline(always)]
-fn changed(cpu: &mut Cpu, writer: Writer, change: &Change) {
-    let &Change { as_id, gfn, level, old, new } = change;
-    let layout = kernel::spte_layout();
-    let mut transition = classify(layout, level, old, new);
-    let Some(context::Row { row, is_base, tid }) = context::row(cpu) else {
+fn changed(
+    cpu: &mut Cpu,
+    thread: Option<&mut Thread>,
+    writer: Writer,
+    change: &Change,
+    mut transition: Transition,
+) {
+    let &Change { gfn, level, .. } = change;
+    let Some(thread) = thread else {
         runs::count(cpu, UNKNOWN_ROW, index(transition, level));
         if runs::records(transition) {
             runs::lose(cpu, Loss::Context, 1);
@@ -82,23 +155,33 @@ fn changed(cpu: &mut Cpu, writer: Writer, change: &Change) {
         return;
     };
     // Most changes tell a fault nothing: those in place, and all outside faults.
-    if is_base
-        && fault::may_tell(transition, level)
-        && let Some(thread) = context::current(cpu)
-    {
+    if thread.row == thread.base && fault::may_tell(transition, level) {
         if level > 1 {
             transition = split_in_two_steps(thread, transition, level, gfn);
         }
         fault::changes(thread, transition, level);
         context::update(cpu, thread);
     }
-    let counter = index(transition, level);
-    runs::count(cpu, row, counter);
+    runs::count(cpu, thread.row, index(transition, level));
     if runs::records(transition) {
-        let read_only = transition == Transition::Install && !layout.is_writable(new);
-        let key = RunKey::new(row, counter, as_id, read_only, maps::EPOCH.get() as u32);
-        runs::record(cpu, writer, &runs::Change { key, tid, gfn, level, old, new });
+        record(cpu, writer, thread.row, thread.id as u32, change, transition);
     }
+}
+
+#[inline(always)]
+fn record(
+    cpu: &mut Cpu,
+    writer: Writer,
+    row: u32,
+    tid: u32,
+    change: &Change,
+    transition: Transition,
+) {
+    let &Change { as_id, gfn, level, old, new } = change;
+    let read_only = transition == Transition::Install && new & SpteLayout::NPT.writable == 0;
+    let counter = index(transition, level);
+    let key = RunKey::new(row, counter, as_id, read_only, maps::EPOCH.get() as u32);
+    runs::record(cpu, writer, &runs::Change { key, tid, gfn, level, old, new });
 }
 
 /// A fault that splits a huge page does so in two steps on 5.10 and 6.1: zap, then link of a page

@@ -97,8 +97,10 @@ pub fn give_back(ctx: RawTracePointContext) -> u32 {
         let _ = maps::free_rows().push(row, 0);
     }
     let thread: u64 = ctx.arg(1);
-    if thread != 0 {
-        context::forget(thread);
+    if thread != 0
+        && let Some(cpu) = maps::cpu()
+    {
+        context::forget(cpu, thread);
     }
     0
 }

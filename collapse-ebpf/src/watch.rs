@@ -7,40 +7,34 @@
 //! 150 instructions an event; without it totals would be off by a percent in such storms. What is
 //! skipped by both is counted by the kernel, and reported as lost.
 
-use collapse_common::abi::{Cpu, Watched};
+use collapse_common::abi::{Cpu, Thread, Watched};
 
 use crate::{context, kernel::fact, maps, runs};
 
-/// Runs the first program of a tracepoint.
+/// Runs the first program of a tracepoint, for the current thread if that is known.
 #[inline(always)]
-pub fn first(tracepoint: Watched, body: impl FnOnce(&mut Cpu)) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    body(cpu);
+pub fn first(tracepoint: Watched, body: impl FnOnce(&mut Cpu, Option<&mut Thread>)) {
+    let Some(cpu) = maps::cpu() else { return };
+    let mut thread = context::current(cpu);
+    body(cpu, thread.as_deref_mut());
     if fact!(preemptible) != 0
-        && let Some(thread) = context::current(cpu)
+        && let Some(thread) = thread
     {
         thread.first[tracepoint as usize] += 1;
     }
-    0
 }
 
 /// Runs the second program of a tracepoint: only if the first was skipped for this thread's event.
-/// `strangers` says whether a thread that is not known was not seen by the first either.
 #[inline(always)]
-pub fn second(tracepoint: Watched, strangers: bool, body: impl FnOnce(&mut Cpu)) -> u32 {
+pub fn second(tracepoint: Watched, body: impl FnOnce(&mut Cpu, &mut Thread)) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
-    match context::current(cpu) {
-        Some(thread) => {
-            let first = thread.first[tracepoint as usize];
-            if thread.second[tracepoint as usize] != first {
-                thread.second[tracepoint as usize] = first;
-                return 0;
-            }
-        }
-        None if strangers => {}
-        None => return 0,
+    let Some(thread) = context::current(cpu) else { return 0 };
+    let first = thread.first[tracepoint as usize];
+    if thread.second[tracepoint as usize] != first {
+        thread.second[tracepoint as usize] = first;
+        return 0;
     }
     runs::own_add(&mut cpu.again[tracepoint as usize], 1);
-    body(cpu);
+    body(cpu, thread);
     0
 }

@@ -11,6 +11,8 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
+use collapse_common::abi::CPUS;
+
 use crate::plan::{Coverage, Hook, Plan, SignalStatus};
 
 /// Size of the kernel-side tables. Memory: rows take 512 bytes each per CPU and 2.5 KiB besides,
@@ -55,7 +57,7 @@ pub enum ProbeError {
         source: MapError,
     },
     /// The number of CPUs is not to be had.
-    #[error("cannot tell the number of CPUs")]
+    #[error("cannot go by the number of CPUs")]
     Cpus(#[source] io::Error),
     /// The object lacks a map that this build of user space needs.
     #[error("the eBPF object has no map {0}")]
@@ -132,6 +134,7 @@ impl Probe {
             .map_max_entries("THREADS", limits.threads)
             .map_max_entries("THREAD_INDEX", limits.threads)
             .map_max_entries("FREE_THREADS", limits.threads)
+            .map_max_entries("VCPUS", limits.threads)
             .map_max_entries("RING", limits.ring)
             .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/collapse-ebpf")))
             .map_err(|error| {
@@ -156,7 +159,12 @@ impl Probe {
         for signal in &mut self.coverage.signals {
             let Some(way) = signal.way else { continue };
             for &hook in way {
-                let refused = attach(&mut self.ebpf, &hook, self.preemptible).err();
+                // Two signals may share a hook.
+                let tried = self.hooks.iter().find(|tried| tried.hook == hook);
+                let refused = match tried {
+                    Some(tried) => tried.refused.clone(),
+                    None => attach(&mut self.ebpf, &hook, self.preemptible).err(),
+                };
                 self.hooks.push(HookStatus {
                     signal: signal.signal.name,
                     hook,
@@ -214,17 +222,23 @@ impl Probe {
         }
     }
 
-    /// Times that a program should have run and did not, those that look again left out.
+    /// Times that a program should have run and did not. Left out are those that look again, and that
+    /// at the begin of guest faults, which KVM counts itself.
     pub fn skipped(&self) -> u64 {
-        let first = self.ebpf.programs().filter(|(name, _)| !name.ends_with("_again"));
-        first.filter_map(|(_, program)| skipped(program)).sum()
+        let counts = |name: &str| !name.ends_with("_again") && name != "page_fault";
+        let counting = self.ebpf.programs().filter(|(name, _)| counts(name));
+        counting.filter_map(|(_, program)| skipped(program)).sum()
     }
 }
 
 /// CPUs that the kernel may ever have.
 fn cpus() -> Result<u32, ProbeError> {
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProbeError::Cpus(error))?;
-    u32::try_from(cpus).map_err(|error| ProbeError::Cpus(io::Error::other(error)))
+    let most = format!("more than {CPUS}");
+    u32::try_from(cpus.min(CPUS + 1))
+        .ok()
+        .filter(|cpus| *cpus as usize <= CPUS)
+        .ok_or_else(|| ProbeError::Cpus(io::Error::other(most)))
 }
 
 /// What `/proc/self/fdinfo` says of a program that the kernel skipped because it, or anything that
@@ -259,7 +273,7 @@ fn attach(ebpf: &mut Ebpf, hook: &Hook, preemptible: bool) -> Result<(), String>
             probe(ebpf, exit, function)?;
             probe(ebpf, program, function)
         }
-        Hook::Run { program, .. } => with(ebpf, program, |_| Ok(())),
+        Hook::Run { program, .. } | Hook::Read { program, .. } => with(ebpf, program, |_| Ok(())),
     }
 }
 

@@ -15,10 +15,11 @@ use collapse_common::Cause;
 
 use super::{
     parse_duration, replay,
-    session::{MakeSink, Settings, Sink},
+    session::{MakeSink, Sink, Wanted},
     window,
 };
 use crate::{
+    cli::Setup,
     events::{EventWriter, Filter, KINDS, Sample},
     exit::{Exit, Failure, OrExit as _},
     model::Model,
@@ -121,7 +122,7 @@ impl Sink for EventSink {
     }
 }
 
-pub(super) fn run(args: EventsArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let out = open(&args)?;
     let keeps_stdout = args.output.is_some();
     let each = args.each;
@@ -135,14 +136,14 @@ pub(super) fn run(args: EventsArgs, ebpf_log: bool) -> Result<Exit, Failure> {
         return Ok(replay::replay(path, &mut sink)?.exit);
     }
     let selection = filter.selection(each);
-    let wanted = filter.clone();
-    let rows: RowFilter = Rc::new(move |process, fd, cause| wanted.takes_row(process, fd, cause));
+    let rows = filter.clone();
+    let rows: RowFilter = Rc::new(move |process, fd, cause| rows.takes_row(process, fd, cause));
     let rows = (selection.by_row != 0).then_some(rows);
-    let settings = Settings { ebpf_log, selection, rows };
+    let wanted = Wanted { setup, selection, rows };
     let sink: MakeSink = Box::new(move |host, coverage| {
         Ok(Box::new(EventSink::new(out, Clocks::now(), release(host), coverage, filter)?))
     });
-    let window = window::run(args.duration, &args.command, keeps_stdout, settings, sink);
+    let window = window::run(args.duration, &args.command, keeps_stdout, wanted, sink);
     window::runtime()?.block_on(window)
 }
 

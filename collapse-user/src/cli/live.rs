@@ -19,6 +19,7 @@ use super::{
     session::{DRAIN_INTERVAL, Session},
 };
 use crate::{
+    cli::Setup,
     exit::{Exit, Failure, OrExit as _},
     report::{Report, live_lines, release},
     tui::{
@@ -27,17 +28,17 @@ use crate::{
     },
 };
 
-pub(super) fn run(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: &LiveArgs, setup: Setup) -> Result<Exit, Failure> {
     let settings = Settings::load(&args.settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .or_exit(Exit::CannotMeasure)?;
-    runtime.block_on(live(args, &settings, ebpf_log))
+    runtime.block_on(live(args, &settings, setup))
 }
 
-async fn live(args: &LiveArgs, settings: &Settings, ebpf_log: bool) -> Result<Exit, Failure> {
-    let mut session = Session::start(ebpf_log)?;
+async fn live(args: &LiveArgs, settings: &Settings, setup: Setup) -> Result<Exit, Failure> {
+    let mut session = Session::start(setup)?;
     session.model.keep = settings.history;
     let mut ends = Ends::new().or_exit(Exit::CannotMeasure)?;
     let mut drains = every(DRAIN_INTERVAL, Instant::now() + DRAIN_INTERVAL);

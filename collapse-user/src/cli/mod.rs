@@ -18,7 +18,10 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    plan::FaultLatency,
+};
 
 /// See KVM's huge pages being split, zapped and recovered.
 ///
@@ -28,9 +31,8 @@ use crate::exit::{Exit, Failure};
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Let the eBPF programs' own diagnostics through, on stderr.
-    #[arg(long, global = true)]
-    ebpf_log: bool,
+    #[command(flatten)]
+    setup: Setup,
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,6 +83,19 @@ enum Command {
     /// The process with the guest.
     #[command(name = selftest::guest::COMMAND, hide = true)]
     SelftestGuest,
+}
+
+/// How programs are loaded and attached.
+#[derive(Clone, Copy, Debug, Default, Args)]
+#[command(next_help_heading = "Measuring")]
+struct Setup {
+    /// Let the eBPF programs' own diagnostics through, on stderr.
+    #[arg(long, global = true)]
+    ebpf_log: bool,
+    /// How many guest faults are timed: off, 1/N, or all. Seeing them end costs as much as all else
+    /// that is seen of them.
+    #[arg(long, global = true, value_name = "HOW MANY", default_value_t)]
+    fault_latency: FaultLatency,
 }
 
 #[derive(Debug, Default, Args)]
@@ -144,16 +159,16 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
-    let Cli { command, ebpf_log } = cli;
+    let Cli { command, setup } = cli;
     match command.unwrap_or(Command::Live(LiveArgs::default())) {
-        Command::Live(args) => live::run(&args, ebpf_log),
+        Command::Live(args) => live::run(&args, setup),
         Command::Config(flags) => config::run(&flags),
-        Command::Report(args) => report::run(&args, ebpf_log),
-        Command::Record(args) => record::run(args, ebpf_log),
-        Command::Events(args) => events::run(args, ebpf_log),
-        Command::Doctor(args) => doctor::run(&args, ebpf_log),
+        Command::Report(args) => report::run(&args, setup),
+        Command::Record(args) => record::run(args, setup),
+        Command::Events(args) => events::run(args, setup),
+        Command::Doctor(args) => doctor::run(&args, setup),
         Command::Schema { document } => schema::run(document),
-        Command::Selftest(args) => selftest::run(&args, ebpf_log),
+        Command::Selftest(args) => selftest::run(&args, setup),
         Command::SelftestGuest => selftest::guest::run(),
     }
 }

@@ -13,10 +13,11 @@ use collapse_common::Selection;
 
 use super::{
     parse_duration,
-    session::{MakeSink, Settings, Sink},
+    session::{MakeSink, Sink, Wanted},
     window,
 };
 use crate::{
+    cli::Setup,
     exit::{Exit, Failure, OrExit as _},
     model::Model,
     plan::Coverage,
@@ -103,12 +104,12 @@ impl Sink for RecordingSink {
     }
 }
 
-pub(super) fn run(args: RecordArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: RecordArgs, setup: Setup) -> Result<Exit, Failure> {
     let RecordArgs { output, duration, max_size, keep_last, each, command } = args;
     let selection = Selection { each: each.into(), ..Selection::DEFAULT };
-    let settings = Settings { ebpf_log, selection, rows: None };
+    let wanted = Wanted { setup, selection, rows: None };
     let sink = RecordingSink::maker(Some(output), Limits { max_size, keep_last })?;
-    window::runtime()?.block_on(window::run(duration, &command, true, settings, sink))
+    window::runtime()?.block_on(window::run(duration, &command, true, wanted, sink))
 }
 
 /// A number of bytes with a unit: `k`, `M`, `G` (powers of 1024), or none.

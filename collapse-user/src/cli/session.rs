@@ -8,6 +8,7 @@ use aya_log::EbpfLogger;
 use collapse_common::Selection;
 
 use crate::{
+    cli::Setup,
     clock::monotonic_ns,
     exit::{Exit, Failure, OrExit as _},
     kernel::{Inspected, Instance},
@@ -56,13 +57,19 @@ impl Sink for () {
 
 /// What is asked of the programs.
 #[derive(Clone, Default)]
-pub struct Settings {
-    /// Whether their own diagnostics are let through.
-    pub ebpf_log: bool,
+pub struct Wanted {
+    /// How they are loaded and attached.
+    pub setup: Setup,
     /// What they record.
     pub selection: Selection,
     /// Rows whose changes they record, if not all.
     pub rows: Option<RowFilter>,
+}
+
+impl From<Setup> for Wanted {
+    fn from(setup: Setup) -> Self {
+        Self { setup, ..Self::default() }
+    }
 }
 
 /// Ring buffer where each change is a record, bytes: dirty logging of 1 GiB that goes on or off is a
@@ -82,7 +89,7 @@ pub struct Session {
     /// The KVM that programs are attached to, or that they could not be attached to.
     kvm: Option<Instance>,
     sink: Box<dyn Sink>,
-    settings: Settings,
+    wanted: Wanted,
 }
 
 struct Attached {
@@ -92,18 +99,17 @@ struct Attached {
 
 impl Session {
     /// Attaches everything and takes the first reading.
-    pub fn start(ebpf_log: bool) -> Result<Self, Failure> {
-        let settings = Settings { ebpf_log, ..Settings::default() };
-        Self::start_with(settings, Box::new(|_, _| Ok(Box::new(()))))
+    pub fn start(setup: Setup) -> Result<Self, Failure> {
+        Self::start_with(setup.into(), Box::new(|_, _| Ok(Box::new(()))))
     }
 
     /// The same, with a sink.
-    pub fn start_with(settings: Settings, sink: MakeSink) -> Result<Self, Failure> {
-        if settings.ebpf_log {
+    pub fn start_with(wanted: Wanted, sink: MakeSink) -> Result<Self, Failure> {
+        if wanted.setup.ebpf_log {
             let _ = env_logger::builder().filter_level(log::LevelFilter::Debug).try_init();
         }
         let kvm = loaded_kvm();
-        let (attached, host) = attach(&settings)?;
+        let (attached, host) = attach(&wanted)?;
         let coverage = attached.live.coverage().clone();
         let mut session = Self {
             sink: sink(&host, &coverage)?,
@@ -112,7 +118,7 @@ impl Session {
             coverage,
             attached: Some(attached),
             kvm,
-            settings,
+            wanted,
         };
         session.read(false);
         Ok(session)
@@ -186,7 +192,7 @@ impl Session {
     }
 
     fn reattach(&mut self) {
-        match attach(&self.settings) {
+        match attach(&self.wanted) {
             Ok((attached, host)) => {
                 self.host = host;
                 self.coverage = attached.live.coverage().clone();
@@ -206,20 +212,21 @@ fn loaded_kvm() -> Option<Instance> {
     Instance::loaded(Path::new("/"))
 }
 
-fn attach(settings: &Settings) -> Result<(Attached, Inspected), Failure> {
-    let (mut plan, host) = Plan::for_running_kernel();
-    plan.selection = settings.selection;
+fn attach(wanted: &Wanted) -> Result<(Attached, Inspected), Failure> {
+    let &Wanted { setup, selection, ref rows } = wanted;
+    let (mut plan, host) = Plan::for_running_kernel(setup.fault_latency);
+    plan.selection = selection;
     if let Some(obstacle) = obstacles(&host).into_iter().find(|obstacle| obstacle.fatal) {
         return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle.to_string()) });
     }
     let mut limits = Limits::default();
-    if settings.selection.each != 0 {
+    if selection.each != 0 {
         limits.ring = RING_FOR_EACH;
     }
-    let mut probe = Probe::load(&plan, limits, settings.ebpf_log).or_exit(Exit::CannotMeasure)?;
-    let log = if settings.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
-    let live = Live::new(probe, plan.kernel.kvm_vm_list, settings.rows.clone())
-        .or_exit(Exit::CannotMeasure)?;
+    let mut probe = Probe::load(&plan, limits, setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
+    let log = if setup.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
+    let live = Live::new(probe, plan.kernel.kvm_vm_list, rows.clone());
+    let live = live.or_exit(Exit::CannotMeasure)?;
     Ok((Attached { live, log }, host))
 }
 

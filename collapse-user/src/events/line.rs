@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use collapse_common::{Cause, SpteLayout, abi::Pages, spte::frames};
+use collapse_common::{
+    Cause, SpteLayout,
+    abi::Pages,
+    spte::{SpteBits as _, frames, is_leaf},
+};
 use serde::Serialize;
 
 use crate::{
@@ -128,7 +132,7 @@ impl SpteLine {
         Self {
             raw: format!("{spte:#x}"),
             present,
-            leaf: present && layout.is_leaf(level, spte),
+            leaf: present && is_leaf(level, spte),
             writable: present && layout.is_writable(spte),
             accessed: present && spte & layout.accessed != 0,
             dirty: present && spte & layout.dirty != 0,

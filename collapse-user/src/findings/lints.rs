@@ -1,6 +1,6 @@
 //! The kinds of findings.
 
-use collapse_common::{Cause, Counter, Transition};
+use collapse_common::{Cause, Transition};
 
 use super::{Case, Lint};
 use crate::{
@@ -156,10 +156,7 @@ fn recovered_read_only(case: &Case) -> Option<String> {
     let (part, whole) = (counts.recovered_read_only, counts.recovered);
     let share = part as f64 / whole.max(1) as f64;
     (part >= case.thresholds.least && share >= case.thresholds.read_only_share).then(|| {
-        let faults = case.vm.totals().counter(Counter::FastFaultHuge);
-        format!(
-            "{part} of {whole} recovered regions; {faults} faults on huge pages made them writable"
-        )
+        format!("{part} of {whole} recovered regions, each of which costs a fault when written to")
     })
 }
 

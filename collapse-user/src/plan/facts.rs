@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use collapse_common::{SpteLayout, abi::Kernel};
 
-use super::SIGNALS;
+use super::{Hook, SIGNALS};
 use crate::kernel::inspect::{Inspected, Vendor};
 
 /// Variables whose addresses are facts.
@@ -22,11 +22,16 @@ pub const FUNCTIONS: &[&str] = &["kvm_arch_commit_memory_region", "mmu_spte_clea
 pub const SIZES: &[&str] = &[SRCU_GUARD, "page"];
 
 /// Enumerators whose values are facts.
-pub const CONSTANTS: &[&str] = &["RET_PF_FIXED"];
+pub const CONSTANTS: &[&str] = &["RET_PF_INVALID"];
 
 /// Fields that no signal depends on.
-const OPTIONAL_FIELDS: &[&str] =
-    &["kvm.debugfs_dentry", "kvm.nr_memslot_pages", "dentry.d_name.name", "task_struct.flags"];
+const OPTIONAL_FIELDS: &[&str] = &[
+    "kvm.debugfs_dentry",
+    "kvm.nr_memslot_pages",
+    "kvm_vcpu.mutex",
+    "dentry.d_name.name",
+    "task_struct.flags",
+];
 
 /// Offsets on kernels without module BTF (5.10), of structs that vmlinux BTF does not describe.
 /// Verified by dereferencing on 5.10.223.
@@ -40,7 +45,12 @@ const WITHOUT_MODULE_BTF: &[(&str, u32)] = &[
 /// Every field whose offset is wanted.
 pub fn offsets() -> Vec<&'static str> {
     let fields = SIGNALS.iter().flat_map(|signal| signal.fields).chain(OPTIONAL_FIELDS);
-    fields.copied().collect::<BTreeSet<_>>().into_iter().collect()
+    let read = SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| *way);
+    let read = read.filter_map(|hook| match hook {
+        Hook::Read { field, .. } => Some(*field),
+        _ => None,
+    });
+    fields.copied().chain(read).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Byte offset of a field, or why it is not known.
@@ -87,14 +97,17 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         .unwrap_or(if old { 2 } else { 1 });
     let clear_takes_kvm = parameters("mmu_spte_clear_track_bits")
         .map_or(!old, |parameters| parameters.first().is_some_and(|first| first.name == "kvm"));
-    // 3 on 5.10, which describes no enums of KVM.
-    let ret_pf_fixed = match kernel.constants.get("RET_PF_FIXED") {
+    // 2 on 5.10, which describes no enums of KVM.
+    let ret_pf_invalid = match kernel.constants.get("RET_PF_INVALID") {
         Some(Ok(value)) => *value as u32,
-        _ => 3,
+        _ => 2,
     };
     Kernel {
         spte: spte_layout(kernel, old),
         vcpu_kvm: at("kvm_vcpu.kvm"),
+        vcpu_taken: at("kvm_vcpu.stat.pf_taken"),
+        vcpu_fast: at("kvm_vcpu.stat.pf_fast"),
+        vcpu_mutex: at("kvm_vcpu.mutex"),
         kvm_mmu_notifier: at("kvm.mmu_notifier"),
         kvm_vm_list: at("kvm.vm_list"),
         kvm_userspace_pid: at("kvm.userspace_pid"),
@@ -119,7 +132,7 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         sp_gfn: at("kvm_mmu_page.gfn"),
         sp_role: at("kvm_mmu_page.role"),
         commit_old_arg: commit_old_arg as u32,
-        ret_pf_fixed,
+        ret_pf_invalid,
         clear_takes_kvm: clear_takes_kvm.into(),
         preemptible: has_preemptible_tracepoints(kernel).into(),
         vm_list: address("vm_list"),

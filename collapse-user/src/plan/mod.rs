@@ -2,6 +2,7 @@
 //! plans for every kernel are tested from recordings.
 
 mod facts;
+mod latency;
 mod obstacles;
 mod signals;
 #[cfg(test)]
@@ -12,13 +13,11 @@ use std::path::Path;
 
 use collapse_common::{Selection, SpteLayout, abi::Kernel};
 
+pub use latency::FaultLatency;
 pub use obstacles::{NO_KVM, Obstacle, obstacles};
 pub use signals::{Hook, Layout, SIGNALS, Signal};
 
 use crate::kernel::inspect::{Inspected, Wanted};
-
-/// One in so many guest faults is timed, a power of two.
-pub const TIMED_FAULTS: u32 = 8;
 
 /// What to load and attach, and with which facts.
 #[derive(Debug)]
@@ -101,22 +100,28 @@ impl Mmu {
 
 impl Plan {
     /// Looks at the running kernel and plans for it.
-    pub fn for_running_kernel() -> (Self, Inspected) {
+    pub fn for_running_kernel(latency: FaultLatency) -> (Self, Inspected) {
         let kernel = inspect(Path::new("/"));
-        (Self::new(&kernel), kernel)
+        (Self::new(&kernel, latency), kernel)
     }
 
     /// Plans for a kernel.
-    pub fn new(kernel: &Inspected) -> Self {
+    pub fn new(kernel: &Inspected, latency: FaultLatency) -> Self {
         let mut facts = facts::facts(kernel);
         let mmu = Mmu::of(kernel);
         let needed = SIGNALS.iter().filter(|signal| signal.only.is_none_or(|only| only == mmu));
         let signals = needed.map(|signal| SignalStatus::plan(signal, kernel)).collect();
         let mut coverage = Coverage { mmu, signals, timed_faults: 0, spte: facts.spte };
+        if latency == FaultLatency::OFF {
+            coverage.leave_out("fault_latency", "switched off (--fault-latency off)");
+        }
         if coverage.sees("fault_latency") {
-            coverage.timed_faults = TIMED_FAULTS;
+            coverage.timed_faults = latency.one_in();
         }
         facts.time_faults = coverage.timed_faults;
+        if !coverage.has_kvm_count_faults() {
+            (facts.vcpu_taken, facts.vcpu_fast) = (Kernel::UNKNOWN, Kernel::UNKNOWN);
+        }
         Self { kernel: facts, selection: Selection::DEFAULT, coverage }
     }
 
@@ -130,6 +135,21 @@ impl Coverage {
     /// Whether the signal called `name` is seen.
     pub fn sees(&self, name: &str) -> bool {
         self.signals.iter().any(|status| status.signal.name == name && status.way.is_some())
+    }
+
+    /// The signal called `name` is not to be seen, and why.
+    pub fn leave_out(&mut self, name: &str, why: &str) {
+        for status in self.signals.iter_mut().filter(|status| status.signal.name == name) {
+            status.way = None;
+            status.reason.get_or_insert_with(|| why.to_owned());
+        }
+    }
+
+    /// Whether KVM's own counts of guest faults are taken over.
+    pub fn has_kvm_count_faults(&self) -> bool {
+        let way = |status: &SignalStatus| status.way.filter(|_| status.signal.name == "faults");
+        let mut hooks = self.signals.iter().filter_map(way).flatten();
+        hooks.any(|hook| matches!(hook, Hook::Read { .. }))
     }
 
     /// The same where nothing is seen at all, and `why`.
@@ -218,6 +238,9 @@ fn missing(hook: &Hook, kernel: &Inspected) -> Option<String> {
                 Some(_) => format!("{function} cannot be probed"),
             })
         }
+        Hook::Read { field, .. } => {
+            facts::offset(kernel, field).err().map(|why| format!("{field}: {why}"))
+        }
         Hook::Run { variable, .. } => match (&kernel.symbols, kernel.symbol(variable)) {
             (Err(why), _) => Some(format!("the address of {variable} is not known: {why}")),
             (Ok(_), None) => Some(format!("no variable {variable}")),
@@ -236,7 +259,7 @@ fn symbols() -> Vec<&'static str> {
         .filter_map(|hook| match *hook {
             Hook::Entry { function, .. } | Hook::Pair { function, .. } => Some(function),
             Hook::Run { variable, .. } => Some(variable),
-            Hook::Raw { .. } => None,
+            Hook::Raw { .. } | Hook::Read { .. } => None,
         })
         .chain(facts::VARIABLES.iter().copied())
         .collect();

@@ -42,6 +42,13 @@ pub enum Hook {
         /// Variable of the kernel that it starts from.
         variable: &'static str,
     },
+    /// The same, for a field of a kernel structure.
+    Read {
+        /// Program in the eBPF object.
+        program: &'static str,
+        /// Field.
+        field: &'static str,
+    },
 }
 
 impl Hook {
@@ -53,7 +60,9 @@ impl Hook {
                 [program].into_iter().chain(again.filter(|_| preemptible)).collect()
             }
             Self::Pair { program, exit, .. } => vec![program, exit],
-            Self::Entry { program, .. } | Self::Run { program, .. } => vec![program],
+            Self::Entry { program, .. }
+            | Self::Run { program, .. }
+            | Self::Read { program, .. } => vec![program],
         }
     }
 }
@@ -65,6 +74,7 @@ impl fmt::Display for Hook {
             Self::Entry { function, .. } => write!(f, "kprobe:{function}"),
             Self::Pair { function, .. } => write!(f, "kprobe+kretprobe:{function}"),
             Self::Run { program, variable } => write!(f, "run:{program}({variable})"),
+            Self::Read { field, .. } => write!(f, "read:{field}"),
         }
     }
 }
@@ -118,6 +128,19 @@ const SLOT_FIELDS: &[&str] = &[
 ];
 const SHADOW_FIELDS: &[&str] =
     &["page.private", "kvm_mmu_page.gfn", "kvm_mmu_page.role", "kvm_mmu_page.shadowed_translation"];
+
+/// KVM counts guest faults itself, from 5.19 on; the tracepoint tells whose they are.
+const FAULTS_OF_KVM: &[Hook] = &[
+    entry("vcpu_destroyed", "kvm_arch_vcpu_destroy"),
+    Hook::Read { program: "pending_faults", field: "kvm_vcpu.stat.pf_taken" },
+    Hook::Read { program: "pending_faults", field: "kvm_vcpu.stat.pf_fast" },
+    Hook::Raw {
+        program: "page_fault",
+        tracepoint: "kvm:kvm_page_fault",
+        layout: Layout::Field("vcpu_id"),
+        again: Some("page_fault_again"),
+    },
+];
 
 const RECLAIM: [Hook; 3] = [
     host("reclaim", "try_to_free_pages"),
@@ -295,15 +318,7 @@ pub const SIGNALS: &[Signal] = &[
     Signal {
         name: "faults",
         loses: "guest faults are not counted, and changes in them have neither VM nor cause",
-        ways: &[
-            &[Hook::Raw {
-                program: "page_fault",
-                tracepoint: "kvm:kvm_page_fault",
-                layout: Layout::Field("vcpu_id"),
-                again: Some("page_fault_again"),
-            }],
-            &[entry("mmu_page_fault", "kvm_mmu_page_fault")],
-        ],
+        ways: &[FAULTS_OF_KVM, &[entry("mmu_page_fault", "kvm_mmu_page_fault")]],
         fields: &["kvm_vcpu.kvm"],
         only: None,
     },
@@ -311,11 +326,12 @@ pub const SIGNALS: &[Signal] = &[
         name: "fast_faults",
         loses: "faults resolved by the lockless fast path are not told apart",
         ways: &[
+            FAULTS_OF_KVM,
             &[Hook::Raw {
                 program: "fast_page_fault",
                 tracepoint: "kvmmmu:fast_page_fault",
                 layout: Layout::Args(5),
-                again: Some("fast_page_fault_again"),
+                again: None,
             }],
             &[Hook::Raw {
                 program: "fast_page_fault_of_6",

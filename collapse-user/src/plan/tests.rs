@@ -35,6 +35,10 @@ fn recording(series: &str) -> PathBuf {
     PathBuf::from(format!("{folder}/{series}.json"))
 }
 
+fn planned(kernel: &Inspected) -> Plan {
+    Plan::new(kernel, FaultLatency::default())
+}
+
 fn kernel(series: &str) -> Inspected {
     Inspected::from_file(&recording(series)).unwrap()
 }
@@ -111,10 +115,16 @@ nx_recovery
   6.12  nx_recovery, leave at kprobe+kretprobe:kvm_nx_huge_page_recovery_worker
 faults
   5.10  mmu_page_fault at kprobe:kvm_mmu_page_fault
-  6.1   page_fault, page_fault_again at raw_tp:kvm:kvm_page_fault
+  6.1   vcpu_destroyed at kprobe:kvm_arch_vcpu_destroy
+        pending_faults at read:kvm_vcpu.stat.pf_taken
+        pending_faults at read:kvm_vcpu.stat.pf_fast
+        page_fault, page_fault_again at raw_tp:kvm:kvm_page_fault
 fast_faults
   5.10  fast_page_fault_of_6 at raw_tp:kvmmmu:fast_page_fault
-  6.1   fast_page_fault, fast_page_fault_again at raw_tp:kvmmmu:fast_page_fault
+  6.1   vcpu_destroyed at kprobe:kvm_arch_vcpu_destroy
+        pending_faults at read:kvm_vcpu.stat.pf_taken
+        pending_faults at read:kvm_vcpu.stat.pf_fast
+        page_fault, page_fault_again at raw_tp:kvm:kvm_page_fault
 fault_latency
   5.10  entry at raw_tp:kvm:kvm_entry
 tdp_changes
@@ -136,7 +146,7 @@ gauges
 
 #[test]
 fn every_kernel_is_seen_as_expected() {
-    let plans = KERNELS.map(|series| (series, Plan::new(&kernel(series))));
+    let plans = KERNELS.map(|series| (series, planned(&kernel(series))));
     let mut found = vec![String::new()];
     for signal in SIGNALS.iter().filter(|signal| signal.only.is_none()) {
         found.push(signal.name.to_owned());
@@ -180,7 +190,9 @@ fn status<'a>(plan: &'a Plan, signal: &str) -> &'a SignalStatus {
 fn programs(hook: &Hook) -> Vec<&'static str> {
     match *hook {
         Hook::Raw { program, again, .. } => [Some(program), again].into_iter().flatten().collect(),
-        Hook::Entry { program, .. } | Hook::Run { program, .. } => vec![program],
+        Hook::Entry { program, .. } | Hook::Run { program, .. } | Hook::Read { program, .. } => {
+            vec![program]
+        }
         Hook::Pair { program, exit, .. } => vec![program, exit],
     }
 }
@@ -190,8 +202,10 @@ fn facts_of_every_kernel() {
     type Get = fn(&Kernel) -> u32;
     const NONE: u32 = Kernel::UNKNOWN;
     // On 6.12.117, the later fields of `struct kvm` are elsewhere than on 6.12.107.
-    let expected: [(&str, Get, [u32; 5]); 24] = [
+    let expected: [(&str, Get, [u32; 5]); 26] = [
         ("kvm_vcpu.kvm", |k| k.vcpu_kvm, [0; 5]),
+        ("kvm_vcpu.stat.pf_taken", |k| k.vcpu_taken, [NONE, 6184, 6112, 6264, 6088]),
+        ("kvm_vcpu.stat.pf_fast", |k| k.vcpu_fast, [NONE, 6216, 6144, 6296, 6120]),
         ("kvm.mmu_notifier", |k| k.kvm_mmu_notifier, [86784, 39496, 6800, 6808, 6736]),
         ("kvm.vm_list", |k| k.kvm_vm_list, [2384, 4472, 4472, 4472, 4456]),
         ("kvm.userspace_pid", |k| k.kvm_userspace_pid, [187_576, 40408, 6976, 6984, 6936]),
@@ -211,7 +225,7 @@ fn facts_of_every_kernel() {
         ("kvm_mmu_page.shadowed_translation", |k| k.sp_translation, [72, 56, 56, 56, 56]),
         ("bits below a translation's frame", |k| k.translation_shift, [0, 12, 12, 12, 12]),
         ("argument `old` of commit", |k| k.commit_old_arg, [2, 1, 1, 1, 1]),
-        ("RET_PF_FIXED", |k| k.ret_pf_fixed, [3, 4, 5, 5, 5]),
+        ("RET_PF_INVALID", |k| k.ret_pf_invalid, [2, 3, 4, 4, 4]),
         ("mmu_spte_clear_track_bits takes kvm", |k| k.clear_takes_kvm, [0, 1, 1, 1, 1]),
         ("SPTE present", |k| k.spte.present as u32, [0, 1 << 11, 1 << 11, 1 << 11, 1 << 11]),
         ("SPTE dirty", |k| k.spte.dirty as u32, [1 << 6; 5]),
@@ -229,7 +243,7 @@ fn facts_of_every_kernel() {
 
 #[test]
 fn the_mmu_follows_from_parameters() {
-    let defaults = KERNELS.map(|series| Plan::new(&kernel(series)).coverage.mmu);
+    let defaults = KERNELS.map(|series| planned(&kernel(series)).coverage.mmu);
     assert_eq!(defaults, [Mmu::Rmap, Mmu::Tdp, Mmu::Tdp, Mmu::Tdp, Mmu::Tdp]);
     for series in KERNELS {
         for (nested_paging, tdp_mmu, mmu) in [
@@ -244,7 +258,7 @@ fn the_mmu_follows_from_parameters() {
             let mut kernel = kernel(series);
             kernel.kvm.nested_paging = nested_paging;
             kernel.kvm.tdp_mmu = tdp_mmu;
-            let coverage = Plan::new(&kernel).coverage();
+            let coverage = planned(&kernel).coverage();
             assert_eq!(coverage.mmu, mmu, "{series}");
             assert!(coverage.sees(mmu.essential_signal()), "{series}: {mmu:?}");
             assert_eq!(coverage.sees("shadow_installs"), mmu == Mmu::Shadow, "{series}: {mmu:?}");
@@ -287,11 +301,11 @@ fn without_a_function_the_next_way_is_used() {
     let mut kernel = kernel("6.12");
     symbols_of(&mut kernel).remove("kvm_nx_huge_page_recovery_worker");
     assert_eq!(
-        seen_by(&Plan::new(&kernel), "nx_recovery"),
+        seen_by(&planned(&kernel), "nx_recovery"),
         ["nx_recovery, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_sp"]
     );
     symbols_of(&mut kernel).remove("kvm_tdp_mmu_zap_sp");
-    let plan = Plan::new(&kernel);
+    let plan = planned(&kernel);
     let reasons = seen_by(&plan, "nx_recovery");
     for function in ["kvm_nx_huge_page_recovery_worker", "kvm_tdp_mmu_zap_sp"] {
         assert!(reasons.contains(&format!("missing: no function {function}")), "{reasons:?}");
@@ -305,7 +319,7 @@ fn a_way_needs_all_of_its_hooks() {
     let mut kernel = kernel("6.12");
     symbols_of(&mut kernel).remove("kvm_clear_dirty_log_protect");
     assert_eq!(
-        seen_by(&Plan::new(&kernel), "dirty_log_harvest"),
+        seen_by(&planned(&kernel), "dirty_log_harvest"),
         ["missing: no function kvm_clear_dirty_log_protect"]
     );
 }
@@ -316,7 +330,7 @@ fn functions_that_cannot_be_probed_are_as_good_as_missing() {
     let with = |change: fn(&mut Symbol)| {
         let mut kernel = kernel("6.12");
         change(symbols_of(&mut kernel).get_mut("kvm_set_memslot").unwrap());
-        seen_by(&Plan::new(&kernel), "memslots")
+        seen_by(&planned(&kernel), "memslots")
     };
     assert_eq!(with(|symbol| symbol.traceable = Some(false)), reason);
     assert_eq!(with(|symbol| symbol.copies = 2), reason);
@@ -330,12 +344,12 @@ fn without_a_tracepoint() {
     let mut kernel = kernel("6.12");
     kernel.tracepoints.get_mut("kvm:kvm_page_fault").unwrap().fields = absent();
     assert_eq!(
-        seen_by(&Plan::new(&kernel), "faults"),
+        seen_by(&planned(&kernel), "faults"),
         ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]
     );
     kernel.tracepoints.get_mut("kvmmmu:kvm_tdp_mmu_spte_changed").unwrap().fields = absent();
     assert_eq!(
-        seen_by(&Plan::new(&kernel), "tdp_changes"),
+        seen_by(&planned(&kernel), "tdp_changes"),
         [
             "missing: no tracepoint kvmmmu:kvm_tdp_mmu_spte_changed",
             "missing: no function __handle_changed_spte",
@@ -346,7 +360,7 @@ fn without_a_tracepoint() {
 #[test]
 fn tracepoints_are_tried_where_tracefs_cannot_be_read() {
     let mut kernel = kernel("6.12");
-    let before = Plan::new(&kernel);
+    let before = planned(&kernel);
     kernel.tracefs = unreadable();
     for tracepoint in kernel.tracepoints.values_mut() {
         tracepoint.fields = unreadable();
@@ -357,7 +371,7 @@ fn tracepoints_are_tried_where_tracefs_cannot_be_read() {
                 tracepoint.raw_args = unreadable();
             }
         }
-        let plan = Plan::new(&kernel);
+        let plan = planned(&kernel);
         assert_eq!(plan.kernel, before.kernel);
         assert!(plan.coverage.missing().next().is_none(), "{plan:?}");
         for signal in ["faults", "fast_faults", "tdp_changes"] {
@@ -367,13 +381,30 @@ fn tracepoints_are_tried_where_tracefs_cannot_be_read() {
 }
 
 #[test]
+fn faults_that_kvm_does_not_count_are_counted_here() {
+    let mut kernel = kernel("6.12");
+    kernel.offsets.remove("kvm_vcpu.stat.pf_fast");
+    let plan = planned(&kernel);
+    assert_eq!(seen_by(&plan, "faults"), ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]);
+    assert_eq!(seen_by(&plan, "fast_faults"), ["fast_page_fault at raw_tp:kvmmmu:fast_page_fault"]);
+    // Or they would be counted twice.
+    assert_eq!(plan.kernel.vcpu_taken, Kernel::UNKNOWN);
+    assert_eq!(planned(&self::kernel("6.12")).kernel.vcpu_taken, 6112);
+}
+
+#[test]
 fn a_tracepoint_with_other_arguments_is_left_alone() {
     let mut kernel = kernel("6.12");
+    kernel.offsets.remove("kvm_vcpu.stat.pf_fast");
     let args = &mut kernel.tracepoints.get_mut("kvmmmu:fast_page_fault").unwrap().raw_args;
     args.as_mut().unwrap().pop();
     assert_eq!(
-        seen_by(&Plan::new(&kernel), "fast_faults"),
-        ["missing: tracepoint kvmmmu:fast_page_fault has 4 arguments"; 2]
+        seen_by(&planned(&kernel), "fast_faults"),
+        [
+            "missing: kvm_vcpu.stat.pf_fast: not looked up",
+            "missing: tracepoint kvmmmu:fast_page_fault has 4 arguments",
+            "missing: tracepoint kvmmmu:fast_page_fault has 4 arguments",
+        ]
     );
 }
 
@@ -382,7 +413,7 @@ fn without_an_offset_its_signals_are_missing() {
     let mut kernel = kernel("6.12");
     let unclear = Unknown::Unclear("`kvm` has no field `mmu_notifier`".into());
     kernel.offsets.insert("kvm.mmu_notifier".into(), Err(unclear));
-    let plan = Plan::new(&kernel);
+    let plan = planned(&kernel);
     assert_eq!(
         seen_by(&plan, "notifier"),
         ["missing: kvm.mmu_notifier: `kvm` has no field `mmu_notifier`"]
@@ -390,7 +421,7 @@ fn without_an_offset_its_signals_are_missing() {
     assert_eq!(plan.coverage.missing().count(), 1);
     assert_eq!(plan.kernel.kvm_mmu_notifier, Kernel::UNKNOWN);
     kernel.offsets.remove("kvm_vcpu.kvm");
-    assert_eq!(seen_by(&Plan::new(&kernel), "faults"), ["missing: kvm_vcpu.kvm: not looked up"]);
+    assert_eq!(seen_by(&planned(&kernel), "faults"), ["missing: kvm_vcpu.kvm: not looked up"]);
 }
 
 /// Fixed offsets hold for kernels like 5.10 only.
@@ -404,7 +435,7 @@ fn newer_kernels_need_module_btf_for_the_rmap_mmu() {
         }
     }
     assert_eq!(
-        seen_by(&Plan::new(&kernel), "rmap_changes"),
+        seen_by(&planned(&kernel), "rmap_changes"),
         ["missing: kvm_mmu_page.gfn: no definition of `kvm_mmu_page`"]
     );
 }
@@ -413,7 +444,7 @@ fn newer_kernels_need_module_btf_for_the_rmap_mmu() {
 fn optional_offsets_cost_no_signal() {
     let mut kernel = kernel("6.12");
     kernel.offsets.insert("kvm.debugfs_dentry".into(), unreadable());
-    let plan = Plan::new(&kernel);
+    let plan = planned(&kernel);
     assert!(plan.coverage.missing().next().is_none());
     assert_eq!(plan.kernel.kvm_debugfs_dentry, Kernel::UNKNOWN);
 }
@@ -424,7 +455,7 @@ fn hidden_addresses_cost_what_starts_from_variables() {
     for symbol in symbols_of(&mut kernel).values_mut() {
         symbol.address = 0;
     }
-    let plan = Plan::new(&kernel);
+    let plan = planned(&kernel);
     let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
     assert_eq!(missing, ["rmap_changes", "vm_list", "gauges"]);
     assert_eq!(
@@ -432,7 +463,7 @@ fn hidden_addresses_cost_what_starts_from_variables() {
         ["missing: the address of vm_list is hidden (kernel.kptr_restrict)"]
     );
     symbols_of(&mut kernel).remove("vm_list");
-    assert_eq!(seen_by(&Plan::new(&kernel), "gauges"), ["missing: no variable vm_list"]);
+    assert_eq!(seen_by(&planned(&kernel), "gauges"), ["missing: no variable vm_list"]);
 }
 
 #[test]
@@ -440,7 +471,7 @@ fn functions_are_tried_where_symbols_are_unknown() {
     for series in KERNELS {
         let mut kernel = kernel(series);
         kernel.symbols = Err(Unknown::Denied("/proc/kallsyms".into()));
-        let plan = Plan::new(&kernel);
+        let plan = planned(&kernel);
         let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
         assert_eq!(missing, ["rmap_changes", "vm_list", "gauges"], "{series}");
         assert_eq!(
@@ -467,7 +498,7 @@ fn signals_are_well_formed() {
 #[test]
 fn preemptible_tracepoints() {
     for series in KERNELS {
-        assert_eq!(Plan::new(&kernel(series)).kernel.preemptible == 1, series == "7.3", "{series}");
+        assert_eq!(planned(&kernel(series)).kernel.preemptible == 1, series == "7.3", "{series}");
     }
 }
 
@@ -481,4 +512,14 @@ fn every_program_exists() {
             assert!(strings.contains(program.as_bytes()), "{program}");
         }
     }
+}
+
+#[test]
+fn latency_is_left_out_if_it_is_not_wanted() {
+    let kernel = kernel("6.12");
+    let off = Plan::new(&kernel, FaultLatency::OFF);
+    assert_eq!(seen_by(&off, "fault_latency"), ["missing: switched off (--fault-latency off)"]);
+    assert_eq!((off.kernel.time_faults, off.coverage.timed_faults), (0, 0));
+    let all = Plan::new(&kernel, "all".parse().unwrap());
+    assert_eq!((all.kernel.time_faults, all.coverage.timed_faults), (1, 1));
 }

@@ -47,6 +47,12 @@ pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
     let refaulted = "nothing was mapped again where it had been zapped";
     tell("time_to_refault", vm.time_to_refault.count == 0, refaulted);
     tell("time_to_recover", vm.time_to_recover.count == 0, "no region got its huge leaf back");
+    let no_level = vm.faults.as_ref().is_some_and(|faults| faults.fast_huge.is_none());
+    tell(
+        "faults.fast_huge",
+        no_level,
+        "KVM counts fast faults itself, and does not tell their level",
+    );
     let faults = vm.latency.as_ref().is_some_and(|latency| latency.total.count == 0);
     tell("latency.total", faults, "no guest fault was timed");
     unknown

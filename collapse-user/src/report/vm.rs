@@ -203,10 +203,9 @@ pub struct Faults {
     /// From the publication of a slot without dirty logging until the collapse routine was through
     /// with it.
     pub while_collapsing: u64,
-    /// Resolved by the lockless fast path; `None` if not seen.
+    /// Resolved by the lockless fast path, or found resolved by it; `None` if not seen.
     pub fast: Option<u64>,
-    /// Of `fast`: on a huge leaf. Outside dirty logging that is what a region that was recovered
-    /// read-only costs at its next write.
+    /// Of `fast`: on a huge leaf; `None` where KVM counts fast faults itself and does not say.
     pub fast_huge: Option<u64>,
 }
 
@@ -307,7 +306,8 @@ impl VmReport {
                     .then(|| totals.counter_of(Cause::LoggedFault, Counter::Fault)),
                 while_collapsing: totals.counter_of(Cause::RacingFault, Counter::Fault),
                 fast: seen("fast_faults", totals.counter(Counter::FastFault)),
-                fast_huge: seen("fast_faults", totals.counter(Counter::FastFaultHuge)),
+                fast_huge: seen("fast_faults", totals.counter(Counter::FastFaultHuge))
+                    .filter(|_| !coverage.has_kvm_count_faults()),
             }),
             racing: coverage.sees("faults").then(|| Racing {
                 faults: totals.counter_of(Cause::RacingFault, Counter::Fault),

@@ -16,10 +16,10 @@ use aya::{
 use collapse_common::{
     Cause,
     abi::{
-        Block, Cpu, Loss, Mark, RECORD_BLOCK, RECORD_MARK, RECORD_SINGLE, Row, RowOwner, RunList,
-        Single, Thread, UNKNOWN_ROW, VmGauges, VmKey, WRITERS,
+        Block, Cpu, Loss, Mark, PendingFaults, RECORD_BLOCK, RECORD_MARK, RECORD_SINGLE, Row,
+        RowOwner, RunList, Single, Thread, UNKNOWN_ROW, VcpuFaults, VmGauges, VmKey, WRITERS,
     },
-    counter::COUNTERS,
+    counter::{COUNTERS, Counter},
     latency::{BUCKETS, Latencies, OUTCOMES},
     runs::Cursor,
 };
@@ -62,6 +62,8 @@ pub struct Live {
     unknown_records: u64,
     /// Offset of `kvm.vm_list`.
     vm_list_offset: u32,
+    /// Whether KVM counts faults itself, and rows take that over now and then.
+    kvm_counts_faults: bool,
 }
 
 struct Maps {
@@ -74,6 +76,7 @@ struct Maps {
     threads: Mapped<Thread>,
     free_threads: Queue<MapData, u32>,
     gauges: Mapped<VmGauges>,
+    pending_faults: Mapped<PendingFaults>,
     ring: RingBuf<MapData>,
 }
 
@@ -113,6 +116,7 @@ impl Live {
         }
         let cursors = vec![Cursor::default(); maps.cpus.len() * WRITERS];
         probe.attach()?;
+        let kvm_counts_faults = probe.coverage.has_kvm_count_faults();
         Ok(Self {
             probe,
             maps,
@@ -124,6 +128,7 @@ impl Live {
             hugetlb: Hugetlb::default(),
             unknown_records: 0,
             vm_list_offset,
+            kvm_counts_faults,
         })
     }
 
@@ -250,8 +255,55 @@ impl Live {
         (row < self.maps.owners.len()).then(|| self.maps.owners.read(row))
     }
 
-    /// Totals of every row in use, summed over CPUs.
+    /// Totals of every row in use, with what KVM has counted of vCPUs since their rows took it over.
     fn totals(&mut self) -> Totals {
+        let mut tries = TRIES;
+        loop {
+            let vcpus = self.vcpus();
+            let mut totals = self.counted();
+            let pending: Vec<_> = vcpus.iter().map(|(place, _)| self.pending(*place)).collect();
+            tries -= 1;
+            // What a row took over meanwhile would be missing, or be there twice.
+            let still = |((_, counted), pending): (&(usize, VcpuFaults), &PendingFaults)| {
+                *counted == pending.counted
+            };
+            if tries > 0 && !vcpus.iter().zip(&pending).all(still) {
+                continue;
+            }
+            for PendingFaults { row, pending, .. } in pending {
+                if let Some(row) = totals.get_mut(&row) {
+                    row[Counter::Fault as usize] += pending.taken;
+                    row[Counter::FastFault as usize] += pending.fast;
+                }
+            }
+            return totals;
+        }
+    }
+
+    /// Places of threads whose vCPU's faults KVM counts, and what of those is in their rows.
+    fn vcpus(&self) -> Vec<(usize, VcpuFaults)> {
+        if !self.kvm_counts_faults {
+            return Vec::new();
+        }
+        let threads = (0..self.maps.threads.len()).filter_map(|place| {
+            let vcpu: u64 = self.maps.threads.read_part(place, offset_of!(Thread, vcpu));
+            let counted = self.maps.threads.read_part(place, offset_of!(Thread, counted));
+            (vcpu != 0).then_some((place, counted))
+        });
+        threads.collect()
+    }
+
+    /// What a thread's row has not taken over yet.
+    fn pending(&self, place: usize) -> PendingFaults {
+        if self.run("pending_faults", [place as u64, 0]) {
+            self.maps.pending_faults.read(0)
+        } else {
+            PendingFaults::NONE
+        }
+    }
+
+    /// What is counted in every row in use, summed over CPUs.
+    fn counted(&mut self) -> Totals {
         while let Some(&row) = self.rows.upcoming.front() {
             let owner = self.maps.owners.read(row as usize);
             if owner.vm == VmKey::default() {
@@ -405,6 +457,7 @@ impl Maps {
             threads: mapped!("THREADS", threads),
             free_threads: map!("FREE_THREADS"),
             gauges: mapped!("GAUGES", 1),
+            pending_faults: mapped!("PENDING_FAULTS", 1),
             ring: map!("RING"),
         })
     }

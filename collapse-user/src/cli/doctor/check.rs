@@ -10,6 +10,7 @@ use aya::sys::{Stats, enable_stats};
 use serde::Serialize;
 
 use crate::{
+    cli::Setup,
     plan::{Coverage, Obstacle, Plan},
     probe::{HookStatus, Limits, Probe, ProbeError, ProgramStatus, chain},
 };
@@ -66,10 +67,10 @@ impl Check {
     /// impossible, if anything.
     pub fn run(
         plan: &Plan,
-        ebpf_log: bool,
+        setup: Setup,
         coverage: &mut Coverage,
     ) -> (Option<Self>, Option<Obstacle>) {
-        let mut probe = match Probe::load(plan, Limits::default(), ebpf_log) {
+        let mut probe = match Probe::load(plan, Limits::default(), setup.ebpf_log) {
             Ok(probe) => probe,
             Err(error) => return (None, Some(obstacle(&error))),
         };

@@ -8,6 +8,7 @@ use serde::Serialize;
 use self::check::Check;
 use super::{DoctorArgs, Format, output::Output};
 use crate::{
+    cli::Setup,
     exit::{Exit, Failure, OrExit as _},
     kernel::inspect::Inspected,
     plan::{Coverage, Mmu, Obstacle, Plan, obstacles},
@@ -33,12 +34,12 @@ struct Diagnosis<'a> {
 
 impl<'a> Diagnosis<'a> {
     /// Looks at the host, and with `attach` tries what was planned for it.
-    fn new(plan: &Plan, host: &'a Inspected, attach: bool, ebpf_log: bool) -> Self {
+    fn new(plan: &Plan, host: &'a Inspected, attach: bool, setup: Setup) -> Self {
         let mut obstacles = obstacles(host);
         let mut coverage = plan.coverage();
         let mut check = None;
         if attach && !obstacles.iter().any(|obstacle| obstacle.fatal) {
-            let (result, impossible) = Check::run(plan, ebpf_log, &mut coverage);
+            let (result, impossible) = Check::run(plan, setup, &mut coverage);
             obstacles.extend(impossible);
             check = result;
         }
@@ -70,9 +71,9 @@ fn signals(coverage: &Coverage) -> Vec<SignalReport> {
     coverage.signals.iter().map(SignalReport::new).collect()
 }
 
-pub(super) fn run(args: &DoctorArgs, ebpf_log: bool) -> Result<Exit, Failure> {
-    let (plan, host) = Plan::for_running_kernel();
-    let diagnosis = Diagnosis::new(&plan, &host, !args.no_attach, ebpf_log);
+pub(super) fn run(args: &DoctorArgs, setup: Setup) -> Result<Exit, Failure> {
+    let (plan, host) = Plan::for_running_kernel(setup.fault_latency);
+    let diagnosis = Diagnosis::new(&plan, &host, !args.no_attach, setup);
     let text = match args.format {
         Format::Text => text::render(&diagnosis),
         Format::Json => {

@@ -79,17 +79,20 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::doctor::check::{HookCheck, ProgramCheck},
+        cli::{
+            Setup,
+            doctor::check::{HookCheck, ProgramCheck},
+        },
         kernel::inspect::Inspected,
-        plan::Plan,
+        plan::{FaultLatency, Plan},
     };
 
     #[test]
     fn a_line_per_signal_and_program() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernels/5.10.json");
         let host = Inspected::from_file(&path).unwrap();
-        let plan = Plan::new(&host);
-        let mut diagnosis = Diagnosis::new(&plan, &host, false, false);
+        let plan = Plan::new(&host, FaultLatency::default());
+        let mut diagnosis = Diagnosis::new(&plan, &host, false, Setup::default());
         let planned = render(&diagnosis);
         let signals = diagnosis.coverage.len();
         assert_eq!(planned.lines().count(), 1 + diagnosis.obstacles.len() + signals, "{planned}");

@@ -9,10 +9,11 @@ pub(super) use args::ReportArgs;
 use super::{
     record::RecordingSink,
     replay::{Replayed, replay},
-    session::{Session, Settings},
+    session::Session,
     window,
 };
 use crate::{
+    cli::Setup,
     exit::{Exit, Failure},
     report::{CheckKind, CommandReport, Report, State, checks},
     source::recording::Limits,
@@ -20,7 +21,7 @@ use crate::{
 use demands::Demands;
 use outputs::Outputs;
 
-pub(super) fn run(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
     let demands = Demands::read(args)?;
     let mut outputs = Outputs::open(&args.format, &args.output)?;
     let (mut report, exit, recorded) = match &args.from {
@@ -29,7 +30,7 @@ pub(super) fn run(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
             let command = command.map(CommandReport::from);
             (Report::of_recording(&model, &coverage, kernel, command), exit, Ok(()))
         }
-        None => window::runtime()?.block_on(live(args, ebpf_log, &outputs))?,
+        None => window::runtime()?.block_on(live(args, setup, &outputs))?,
     };
     report.select(&args.vm);
     demands.check(&mut report)?;
@@ -48,11 +49,11 @@ pub(super) fn run(args: &ReportArgs, ebpf_log: bool) -> Result<Exit, Failure> {
 /// What is happening now, how the command ended, and whether it could be recorded.
 async fn live(
     args: &ReportArgs,
-    ebpf_log: bool,
+    setup: Setup,
     outputs: &Outputs,
 ) -> Result<(Report, Exit, Result<(), Failure>), Failure> {
     let sink = RecordingSink::maker(args.record.clone(), Limits::default())?;
-    let mut session = Session::start_with(Settings { ebpf_log, ..Settings::default() }, sink)?;
+    let mut session = Session::start_with(setup.into(), sink)?;
     let keeps_stdout = outputs.spare_stdout();
     let command = window::watch(&mut session, args.duration, &args.command, keeps_stdout).await?;
     let recorded = session.finish(command.as_ref());

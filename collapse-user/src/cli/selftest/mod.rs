@@ -29,15 +29,16 @@ use super::{
     session::{DRAIN_INTERVAL, Session},
 };
 use crate::{
+    cli::Setup,
     exit::{Exit, Failure, OrExit as _},
     plan::Mmu,
     report::Report,
 };
 
-pub(super) fn run(args: &SelftestArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+pub(super) fn run(args: &SelftestArgs, setup: Setup) -> Result<Exit, Failure> {
     let wanted = args.bundle.as_deref().or(args.keep.then_some(Path::new(bundle::DEFAULT)));
     let bundle = wanted.map(|path| Output::open(Some(path))).transpose()?;
-    let mut session = Session::start(ebpf_log)?;
+    let mut session = Session::start(setup)?;
     if session.coverage().mmu == Mmu::Unknown {
         let error = anyhow!("the parameters of KVM cannot be read: it is not known what is right");
         return Err(Failure { exit: Exit::CannotMeasure, error });

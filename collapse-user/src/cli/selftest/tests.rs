@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     kernel::inspect::Inspected,
-    plan::{Mmu, Plan},
+    plan::{FaultLatency, Mmu, Plan},
     report::{Host, Style},
 };
 
@@ -32,7 +32,7 @@ impl Run {
         let text = fs::read(fixtures.join(format!("selftest/{kernel}.json"))).unwrap();
         let mut run: BTreeMap<String, Value> = serde_json::from_slice(&text).unwrap();
         Self {
-            facts: Facts::new(&host, &Plan::new(&host).coverage(), 0),
+            facts: Facts::new(&host, &Plan::new(&host, FaultLatency::default()).coverage(), 0),
             account: serde_json::from_value(run.remove("guest").unwrap()).unwrap(),
             subject: run.remove("vm").unwrap(),
         }

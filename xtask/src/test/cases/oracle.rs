@@ -19,7 +19,7 @@ pub struct Oracle {
     pub write_protects: [u64; 2],
     /// Guest faults.
     pub faults: u64,
-    /// Of those: resolved by the fast path.
+    /// Of those: resolved by the fast path, or found resolved.
     pub fast_faults: u64,
     /// Calls of `drop_spte`.
     pub drop_spte: u64,
@@ -99,8 +99,14 @@ impl Oracle {
                 self.collapsing = Some(task.to_owned());
             }
             "collapse_end" => self.collapsing = None,
-            "kvm_page_fault" => self.faults += 1,
-            "fast_page_fault" => self.fast_faults += u64::from(fields.ends_with("fixed 1")),
+            "kvm_page_fault" => {
+                let error_code = hex(word_after(fields, "error_code")?)?;
+                self.faults += u64::from(error_code & RESERVED == 0);
+            }
+            "fast_page_fault" => {
+                let tried = fields.ends_with("spurious 0 fixed 0");
+                self.fast_faults += u64::from(!tried);
+            }
             _ => {}
         }
         Ok(())
@@ -122,6 +128,9 @@ impl Oracle {
         }
     }
 }
+
+/// Of a fault's error code: an access to an emulated device, which KVM does not count as a fault.
+const RESERVED: u64 = 1 << 3;
 
 const W: u64 = 1 << 1;
 const PS: u64 = 1 << 7;
@@ -177,6 +186,14 @@ mod tests {
              old=0x60000009e000ee7",
             " vcpu0-181 [001] ...1. 13.9: fast_page_fault: vcpu 0 gva 40000000 error_code W \
              sptep 00 old 0x60000009e001e65 new 60000009e001e67 spurious 0 fixed 1",
+            " vcpu0-181 [001] ...1. 13.9: fast_page_fault: vcpu 0 gva 40000000 error_code W \
+             sptep 00 old 0x60000009e001e67 new 60000009e001e67 spurious 1 fixed 0",
+            " vcpu0-181 [001] ...1. 14.0: fast_page_fault: vcpu 0 gva 40000000 error_code W \
+             sptep 00 old 0x8000000000000000 new 0 spurious 0 fixed 0",
+            " vcpu0-181 [001] ...1. 14.1: kvm_page_fault: vcpu 0 rip 0x10 address 0x40000000 \
+             error_code 0x100000006",
+            " vcpu0-181 [001] ...1. 14.2: kvm_page_fault: vcpu 0 rip 0x10 address 0xfed00000 \
+             error_code 0x10000000e",
         ] {
             oracle.event(line)?;
         }
@@ -184,7 +201,8 @@ mod tests {
             installs: [0, 1],
             zaps: [1, 1],
             splits: 1,
-            fast_faults: 1,
+            faults: 1,
+            fast_faults: 2,
             ..Oracle::default()
         };
         assert_eq!(oracle, expected);
