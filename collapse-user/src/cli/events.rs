@@ -18,7 +18,7 @@ use super::{
     window,
 };
 use crate::{
-    events::{EventWriter, Filter, Host, KINDS, Sample},
+    events::{EventWriter, Filter, Host, KINDS, Lines, Sample},
     exit::{Exit, Failure, OrExit as _},
     model::Model,
     plan::Coverage,
@@ -80,7 +80,7 @@ impl EventSink {
         filter: Filter,
     ) -> Result<Self, Failure> {
         let host = Host { kernel, mmu: coverage.mmu };
-        let writer = EventWriter::new(out, clocks, host, filter);
+        let writer = EventWriter::new(out, Lines::Json, clocks, host, filter);
         let writer =
             writer.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)?;
         Ok(Self { name, writer, failed: None })
@@ -100,7 +100,7 @@ impl Sink for EventSink {
         self.failed.is_some() || self.writer.is_done()
     }
 
-    fn finish(&mut self, _: Option<&Command>) -> Result<(), Failure> {
+    fn finish(&mut self, _: Option<&Command>, _: &Model) -> Result<(), Failure> {
         let written = match self.failed.take() {
             Some(error) => Err(error),
             None => self.writer.finish(),

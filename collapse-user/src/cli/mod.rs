@@ -2,6 +2,7 @@
 
 mod doctor;
 mod events;
+mod export;
 mod live;
 mod output;
 mod record;
@@ -10,6 +11,7 @@ mod report;
 mod schema;
 mod selftest;
 mod session;
+mod trigger;
 mod window;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -54,6 +56,9 @@ enum Command {
     /// in the kernel, so they make the output smaller but not the measurement cheaper.
     #[command(after_help = Exit::HELP)]
     Events(events::EventsArgs),
+    /// Turn a recording into a file for other programs.
+    #[command(after_help = Exit::HELP)]
+    Export(export::ExportArgs),
     /// Tell what can be seen on this kernel, and by which hooks, and try them.
     ///
     /// All programs are loaded and attached for a second, and detached again.
@@ -149,6 +154,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Report(args) => report::run(&args, ebpf_log),
         Command::Record(args) => record::run(args, ebpf_log),
         Command::Events(args) => events::run(args, ebpf_log),
+        Command::Export(args) => export::run(&args),
         Command::Doctor(args) => doctor::run(&args, ebpf_log),
         Command::Schema { document } => schema::run(document),
         Command::Selftest(args) => selftest::run(&args, ebpf_log),

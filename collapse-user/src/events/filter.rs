@@ -2,8 +2,12 @@
 
 use collapse_common::{abi::VmKey, spte::frames};
 
-use super::line::{Line, VmLine};
-use crate::{report::VmSelect, source::Change};
+use super::kind;
+use crate::{
+    model::Vm,
+    report::VmSelect,
+    source::{Change, Event, EventKind, Slot},
+};
 
 /// Every kind of event.
 pub const KINDS: [&str; 18] = [
@@ -46,20 +50,28 @@ pub struct Filter {
 }
 
 impl Filter {
-    pub(super) fn takes(&self, line: &Line) -> bool {
-        let listed = |list: &[String], name: Option<&str>| {
-            list.is_empty() || name.is_some_and(|name| list.iter().any(|wanted| wanted == name))
+    /// Whether an event is wanted of a VM that the model knows, in the slot that it is in.
+    pub(super) fn takes(&self, event: &Event, vm: Option<&Vm>, slot: Option<&Slot>) -> bool {
+        let cause = match &event.kind {
+            EventKind::Change(change) => Some(change.cause.name()),
+            _ => None,
         };
-        listed(&self.kinds, Some(line.kind))
-            && listed(&self.causes, line.cause)
-            && self.slot.is_none_or(|id| line.slot.is_some_and(|slot| slot.id == id))
-            && (self.vms.is_empty() || line.vm.as_ref().is_some_and(|vm| self.takes_vm(vm)))
+        listed(&self.kinds, Some(kind(&event.kind)))
+            && listed(&self.causes, cause)
+            && self.slot.is_none_or(|id| slot.is_some_and(|slot| slot.id == id))
+            && (self.vms.is_empty() || vm.is_some_and(|vm| self.takes_vm(vm)))
     }
 
-    fn takes_vm(&self, vm: &VmLine) -> bool {
-        let name = vm.name.as_deref();
-        self.vms.iter().any(|select| select.selects_ids(vm.pid, vm.tid, vm.fd, name))
+    fn takes_vm(&self, vm: &Vm) -> bool {
+        let process = vm.process.as_ref();
+        let (pid, tid) = (process.map(|process| process.pid), process.map(|process| process.tid));
+        let name = process.map(|process| process.name.text.as_str());
+        self.vms.iter().any(|select| select.selects_ids(pid, tid, vm.fd, name))
     }
+}
+
+fn listed(list: &[String], name: Option<&str>) -> bool {
+    list.is_empty() || name.is_some_and(|name| list.iter().any(|wanted| wanted == name))
 }
 
 /// One region in so many, always the same ones of a VM.

@@ -52,9 +52,9 @@ pub struct Line {
     /// The same by the wall clock, UTC.
     time: String,
     /// What happened.
-    pub(super) kind: &'static str,
+    kind: &'static str,
     /// The VM; `None` if unknown.
-    pub(super) vm: Option<VmLine>,
+    vm: Option<VmLine>,
     /// Thread that it happened in.
     tid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,11 +70,11 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     as_id: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cause: Option<&'static str>,
+    cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     read_only: Option<bool>,
     /// The slot, as far as it is known.
-    pub(super) slot: Option<Slot>,
+    slot: Option<Slot>,
     /// Number of the VM's episode that it happened in.
     episode: Option<u32>,
     /// Number of the VM's collapse run that did it.
@@ -107,12 +107,7 @@ pub struct VmLine {
 
 impl Line {
     /// The line of an event, with what the model knows of its VM.
-    pub(super) fn new(
-        event: &Event,
-        clocks: Clocks,
-        vm: Option<&Vm>,
-        slots: Option<&Slots>,
-    ) -> Self {
+    pub(super) fn new(event: &Event, clocks: Clocks, vm: Option<&Vm>, slot: Option<Slot>) -> Self {
         let process = vm.and_then(|vm| vm.process.as_ref());
         let mut line = Self {
             ts_ns: event.ts,
@@ -133,7 +128,7 @@ impl Line {
             as_id: None,
             cause: None,
             read_only: None,
-            slot: None,
+            slot,
             episode: vm.and_then(|vm| episode(vm, event.ts)),
             span: None,
             logging: None,
@@ -143,7 +138,6 @@ impl Line {
         match &event.kind {
             EventKind::Change(change) => {
                 line.change(change);
-                line.slot = slots.and_then(|slots| slot_of(slots, change));
                 if change.cause == collapse_common::Cause::Collapse {
                     line.span = vm.and_then(|vm| span(vm, event.ts));
                 }
@@ -152,11 +146,8 @@ impl Line {
             | EventKind::VmDestroyed { pages }
             | EventKind::VmFlushed { pages } => line.pages = *pages,
             EventKind::VmSeen | EventKind::VmFreed => {}
-            EventKind::SlotChanged { slot, logging, .. } => {
-                (line.slot, line.logging) = (Some(*slot), Some(*logging));
-            }
+            EventKind::SlotChanged { logging, .. } => line.logging = Some(*logging),
             EventKind::Collapse(collapse) => {
-                line.slot = Some(collapse.slot);
                 line.start_ns = Some(collapse.start);
                 line.pages = collapse.pages_after;
                 line.span = vm.and_then(|vm| span(vm, collapse.start));
@@ -197,12 +188,17 @@ fn span(vm: &Vm, ts: u64) -> Option<u64> {
     Some(vm.span_count - vm.spans.len() as u64 + place as u64 + 1)
 }
 
-fn slot_of(slots: &Slots, change: &Change) -> Option<Slot> {
-    let contains = |slot: &&Slot| {
-        u32::from(slot.as_id) == change.as_id
-            && change.gfn.checked_sub(slot.base_gfn).is_some_and(|place| place < slot.npages)
-    };
-    slots.values().find(contains).copied()
+/// The slot that an event is about, as far as slots are known.
+pub(super) fn slot_of(event: &Event, slots: Option<&Slots>) -> Option<Slot> {
+    match &event.kind {
+        EventKind::Change(change) => slots?.values().copied().find(|slot| {
+            u32::from(slot.as_id) == change.as_id
+                && change.gfn.checked_sub(slot.base_gfn).is_some_and(|place| place < slot.npages)
+        }),
+        EventKind::SlotChanged { slot, .. } => Some(*slot),
+        EventKind::Collapse(collapse) => Some(collapse.slot),
+        _ => None,
+    }
 }
 
 /// Events that were lost since the batch before.

@@ -1,7 +1,8 @@
-//! Events as lines of JSON: what the model learns from, with what it knows of them.
+//! Events as lines, of JSON or of a table: what the model learns from, with what it knows of them.
 
 mod filter;
 mod line;
+mod lines;
 pub mod schema;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,9 @@ use collapse_common::abi::VmKey;
 
 pub use filter::{Filter, KINDS, Sample};
 pub use line::{End, HeaderLine, Host, Line, Lost, SCHEMA, Sight};
+pub use lines::{COLUMNS, Lines};
+
+use line::slot_of;
 
 use crate::{
     model::{Model, Slots},
@@ -24,6 +28,7 @@ use crate::{
 /// Writes events that a filter takes, a line each.
 pub struct EventWriter<W> {
     out: W,
+    lines: Lines,
     clocks: Clocks,
     filter: Filter,
     /// Slots as of the last event.
@@ -36,10 +41,17 @@ pub struct EventWriter<W> {
 
 impl<W: Write> EventWriter<W> {
     /// Writes the header.
-    pub fn new(mut out: W, clocks: Clocks, host: Host, filter: Filter) -> io::Result<Self> {
-        write_line(&mut out, &HeaderLine::new(clocks, host))?;
+    pub fn new(
+        mut out: W,
+        lines: Lines,
+        clocks: Clocks,
+        host: Host,
+        filter: Filter,
+    ) -> io::Result<Self> {
+        lines.frame(&mut out, &HeaderLine::new(clocks, host))?;
+        lines.columns(&mut out)?;
         let (slots, losses) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { out, clocks, filter, slots, losses, before: None, end: End::new() })
+        Ok(Self { out, lines, clocks, filter, slots, losses, before: None, end: End::new() })
     }
 
     /// Whether as many were written as were wanted.
@@ -61,7 +73,7 @@ impl<W: Write> EventWriter<W> {
                 Sight::new(self.clocks, *at, None)
             }
         };
-        write_line(&mut self.out, &sight)?;
+        self.lines.line(&mut self.out, &sight)?;
         self.out.flush()
     }
 
@@ -83,7 +95,7 @@ impl<W: Write> EventWriter<W> {
             let before = self.losses.insert(way, *n).unwrap_or(0);
             if *n > before {
                 let lost = Lost::new(self.clocks, self.before, at, way, n - before);
-                write_line(&mut self.out, &lost)?;
+                self.lines.line(&mut self.out, &lost)?;
             }
         }
         self.before = Some(at);
@@ -92,7 +104,7 @@ impl<W: Write> EventWriter<W> {
 
     /// Writes what was left out.
     pub fn finish(&mut self) -> io::Result<()> {
-        write_line(&mut self.out, &self.end)?;
+        self.lines.frame(&mut self.out, &self.end)?;
         self.out.flush()
     }
 
@@ -104,15 +116,15 @@ impl<W: Write> EventWriter<W> {
                 _ => slots.insert((slot.as_id, slot.id), *slot),
             };
         }
-        let slots = self.slots.get(&event.vm);
-        let line = Line::new(event, self.clocks, model.vms.get(&event.vm), slots);
+        let (vm, slot) = (model.vms.get(&event.vm), slot_of(event, self.slots.get(&event.vm)));
         if matches!(event.kind, EventKind::VmFreed) {
             self.slots.remove(&event.vm);
         }
-        if !self.filter.takes(&line) {
+        if !self.filter.takes(event, vm, slot.as_ref()) {
             self.end.filtered += 1;
             return Ok(());
         }
+        let line = Line::new(event, self.clocks, vm, slot);
         let (EventKind::Change(change), Some(sample)) = (&event.kind, self.filter.sample) else {
             return self.write(&line);
         };
@@ -130,17 +142,12 @@ impl<W: Write> EventWriter<W> {
             return Ok(());
         }
         self.end.events += 1;
-        write_line(&mut self.out, line)
+        self.lines.line(&mut self.out, line)
     }
 }
 
-fn write_line(out: &mut impl Write, line: &impl serde::Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.write_all(b"\n")
-}
-
 /// The kind of an event in every output.
-fn kind(event: &EventKind) -> &'static str {
+pub fn kind(event: &EventKind) -> &'static str {
     match event {
         EventKind::Change(Change { transition, .. }) => transition.name(),
         EventKind::VmCreated { .. } => "vm_created",

@@ -51,7 +51,7 @@ fn lines(filter: Filter) -> Vec<Value> {
     let clocks = Clocks { monotonic: 100, wall: 1_000_000_000 };
     let host = Host { kernel: "6.12".to_owned(), mmu: Mmu::Tdp };
     let mut out = Vec::new();
-    let mut writer = EventWriter::new(&mut out, clocks, host, filter).unwrap();
+    let mut writer = EventWriter::new(&mut out, Lines::Json, clocks, host, filter).unwrap();
     writer.update(&Update::Batch(Batch { losses, ..batch }), &model).unwrap();
     writer.finish().unwrap();
     let lines: Vec<Value> = String::from_utf8(out)

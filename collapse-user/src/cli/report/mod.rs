@@ -51,7 +51,7 @@ async fn live(
     ebpf_log: bool,
     outputs: &Outputs,
 ) -> Result<(Report, Exit, Result<(), Failure>), Failure> {
-    let sink = RecordingSink::maker(args.record.clone(), Limits::default())?;
+    let sink = RecordingSink::maker(args.record.clone(), Limits::default(), None)?;
     let mut session = Session::start_with(ebpf_log, sink)?;
     let keeps_stdout = outputs.spare_stdout();
     let command = window::watch(&mut session, args.duration, &args.command, keeps_stdout).await?;
