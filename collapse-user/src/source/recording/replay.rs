@@ -109,8 +109,8 @@ impl<R: Read> Replay<R> {
                     }
                 }
                 Item::Block(Kind::Sight, payload) => {
-                    let record = value(&payload).map_err(damaged)?;
-                    return Ok(Some(self.decoder.sight(record)));
+                    let update = value(&payload).and_then(|record| self.decoder.sight(record));
+                    return update.map(Some).map_err(damaged);
                 }
                 Item::Block(Kind::End, payload) => {
                     self.end = Some(value(&payload).map_err(damaged)?);
