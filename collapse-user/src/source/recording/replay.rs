@@ -163,6 +163,7 @@ impl<R: Read> Input<R> {
             return Err(RecordingError::Cut(start));
         }
         match u16::from_le_bytes(version) {
+            0 => return Err(RecordingError::Damaged { offset: start, what: "no such version" }),
             newer if newer > VERSION => return Err(RecordingError::TooNew(newer)),
             _ => self.offset = start + (MAGIC.len() + version.len()) as u64,
         }
