@@ -14,7 +14,7 @@ use super::proto::{
 };
 use crate::{
     events::kind,
-    model::{Episode, Model, Sample, Vm},
+    model::{Episode, Flows, Model, Sample, Vm},
     source::{Event, EventKind, Slot, SlotChange, Update, recording::Clocks},
 };
 
@@ -123,6 +123,9 @@ impl<W: Write> Perfetto<W> {
         for (vm, as_id, id) in std::mem::take(&mut self.logging) {
             self.end(model.now, Track::Logging(vm, as_id, id), model)?;
         }
+        for (vm, last) in std::mem::take(&mut self.samples) {
+            self.rates(last.at, vm, Flows::default(), 1.0, model)?;
+        }
         for vm in model.vms.values() {
             for episode in vm.episodes.kept() {
                 let track = Track::Episodes(vm.key);
@@ -211,7 +214,18 @@ impl<W: Write> Perfetto<W> {
         if seconds <= 0.0 {
             return Ok(());
         }
-        let flows = sample.flows.since(before.flows);
+        // A rate holds from the reading before on.
+        self.rates(before.at, vm.key, sample.flows.since(before.flows), seconds, model)
+    }
+
+    fn rates(
+        &mut self,
+        at: u64,
+        vm: VmKey,
+        flows: Flows,
+        seconds: f64,
+        model: &Model,
+    ) -> io::Result<()> {
         for (name, n) in [
             ("splits", flows.splits),
             ("zaps", flows.zaps),
@@ -223,8 +237,7 @@ impl<W: Write> Perfetto<W> {
                 double_counter_value: Some(n as f64 / seconds),
                 ..event_of(EventType::Counter)
             };
-            // A rate holds from the reading before on.
-            self.write(before.at, Track::Counter(vm.key, name, "1/s"), event, model)?;
+            self.write(at, Track::Counter(vm, name, "1/s"), event, model)?;
         }
         Ok(())
     }
