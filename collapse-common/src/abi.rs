@@ -18,8 +18,8 @@ pub struct RowOwner {
     pub vm: VmKey,
     /// [`crate::Cause`] by number.
     pub cause: u32,
-    /// Padding.
-    pub pad: u32,
+    /// Whether its changes are counted only. Written by user space.
+    pub muted: u32,
 }
 
 /// A VM's identity: `struct kvm` addresses are reused, so the moment it was first seen is part of
@@ -139,6 +139,26 @@ pub struct Block {
     pub number: u64,
     /// The runs, oldest first.
     pub runs: [Run; BLOCK_RUNS],
+}
+
+/// One change on its own, where each is wanted: one ring-buffer record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Single {
+    /// [`RECORD_SINGLE`].
+    pub record: u32,
+    /// Thread id (not thread group).
+    pub tid: u32,
+    /// `CLOCK_MONOTONIC` ns.
+    pub ts: u64,
+    /// First guest frame.
+    pub gfn: u64,
+    /// As of a run.
+    pub key: RunKey,
+    /// The SPTE before.
+    pub old: u64,
+    /// The SPTE after.
+    pub new: u64,
 }
 
 /// Runs that one [`Writer`] closes on one CPU. Nobody else writes it; user space reads it under
@@ -475,6 +495,8 @@ impl MarkKind {
 pub const RECORD_BLOCK: u32 = 1;
 /// First word of a [`Mark`] in the ring.
 pub const RECORD_MARK: u32 = 2;
+/// First word of a [`Single`] in the ring.
+pub const RECORD_SINGLE: u32 = 3;
 
 /// Facts about the running kernel, resolved by user space before load. An offset of
 /// [`Kernel::UNKNOWN`] means that the field could not be found; what needs it is left out.
@@ -623,6 +645,7 @@ layouts! {
     Vm = 96,
     Run = 32,
     Block = 1040,
+    Single = 48,
     RunList = 1104,
     Cpu = 5672,
     Span = 72,
@@ -630,5 +653,6 @@ layouts! {
     Slot = 24,
     Mark = 152,
     Kernel = 160,
+    crate::Selection = 16,
     VmGauges = 80,
 }

@@ -10,8 +10,10 @@ pub mod cause;
 pub mod counter;
 pub mod latency;
 pub mod runs;
+pub mod selection;
 pub mod spte;
 
 pub use cause::Cause;
 pub use counter::Counter;
+pub use selection::Selection;
 pub use spte::{SpteLayout, Transition};

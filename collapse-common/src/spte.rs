@@ -138,7 +138,7 @@ impl Transition {
     }
 
     /// Whether the change says something about the life of a mapping, and so is worth a record
-    /// beside its counter. In-place updates and noise are only counted.
+    /// beside its counter. In-place updates and noise are only counted, unless asked for.
     #[inline(always)]
     pub const fn is_recorded(self) -> bool {
         matches!(

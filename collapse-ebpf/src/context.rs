@@ -322,7 +322,7 @@ pub fn row_of<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: u32) -> u
     if let Some(owner) = maps::row_owners().get_ptr_mut(row) {
         let vm = VmKey { kvm, born: vm.born };
         // SAFETY: nobody else has this row.
-        unsafe { *owner = RowOwner { vm, cause, pad: 0 } };
+        unsafe { *owner = RowOwner { vm, cause, muted: 0 } };
     }
     vm.rows[cause as usize & (CAUSES - 1)] = row as u16;
     debug!(ctx, "row {} is cause {} of kvm {:x}", row, cause, kvm);

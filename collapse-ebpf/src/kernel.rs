@@ -4,13 +4,17 @@ use core::ptr;
 
 use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::ProbeContext};
 use collapse_common::{
-    SpteLayout,
+    Selection, SpteLayout,
     abi::{Kernel, Pages, Slot, UNKNOWN_PAGES},
 };
 
 /// Set by user space before load and frozen, so the verifier folds every use.
 #[unsafe(no_mangle)]
 pub static KERNEL: Kernel = Kernel::NOTHING;
+
+/// The user's choice, set the same way.
+#[unsafe(no_mangle)]
+pub static SELECTION: Selection = Selection::DEFAULT;
 
 macro_rules! fact {
     ($($field:ident).+) => {
@@ -19,6 +23,14 @@ macro_rules! fact {
     };
 }
 pub(crate) use fact;
+
+macro_rules! chosen {
+    ($field:ident) => {
+        // SAFETY: as for facts.
+        unsafe { core::ptr::read_volatile(&raw const $crate::kernel::SELECTION.$field) }
+    };
+}
+pub(crate) use chosen;
 
 #[inline(always)]
 pub fn spte_layout() -> SpteLayout {

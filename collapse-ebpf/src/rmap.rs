@@ -81,7 +81,7 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
         // In no known operation, but some hooks name the VM.
         let row = context::row_of(ctx, cpu, kvm, Cause::Unknown as u32);
         runs::count(cpu, row, index(transition, place.level));
-        if kvm == 0 && transition.is_recorded() {
+        if kvm == 0 && runs::records(transition) {
             runs::lose(cpu, Loss::Context, 1);
         }
         return 0;
@@ -99,9 +99,10 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
                 thread.zapped = zapped(place.level, place.gfn);
                 context::update(cpu, thread);
             }
-            record(cpu, Writer::Rmap, thread, Transition::Zap, &place, false);
+            record(cpu, Writer::Rmap, thread, Transition::Zap, &place, [old, new]);
         }
-        _ => {}
+        // Only where such changes were asked for.
+        _ => record(cpu, Writer::Rmap, thread, transition, &place, [old, new]),
     }
     0
 }
@@ -115,10 +116,9 @@ fn installed(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, place: &Place, 
         thread.zapped = 0;
         runs::count(cpu, thread.row, index(Transition::SplitRelink, 2));
         let split = Place { gfn: region, level: 2, ..*place };
-        record(cpu, writer, thread, Transition::SplitRelink, &split, false);
+        record(cpu, writer, thread, Transition::SplitRelink, &split, [0; 2]);
     }
-    let read_only = !kernel::spte_layout().is_writable(new);
-    record(cpu, writer, thread, Transition::Install, place, read_only);
+    record(cpu, writer, thread, Transition::Install, place, [0, new]);
 }
 
 #[inline(always)]
@@ -128,12 +128,17 @@ fn record(
     thread: &Thread,
     transition: Transition,
     place: &Place,
-    read_only: bool,
+    [old, new]: [u64; 2],
 ) {
+    if !runs::records(transition) {
+        return;
+    }
+    let read_only = transition == Transition::Install && !kernel::spte_layout().is_writable(new);
     let counter = index(transition, place.level);
     let epoch = maps::EPOCH.get() as u32;
     let key = RunKey::new(thread.row, counter, place.as_id, read_only, epoch);
-    runs::record(cpu, writer, key, thread.id as u32, place.gfn, frames(place.level));
+    let &Place { gfn, level, .. } = place;
+    runs::record(cpu, writer, &runs::Change { key, tid: thread.id as u32, gfn, level, old, new });
 }
 
 /// What an SPTE of a shadow page maps, from the page's own structure.

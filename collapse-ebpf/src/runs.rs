@@ -4,11 +4,20 @@ use core::arch::asm;
 
 use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
 use collapse_common::{
-    abi::{Block, Cpu, Loss, Mark, RECORD_MARK, RunKey, RunList, WRITERS, Writer},
+    Selection, Transition,
+    abi::{
+        Block, Cpu, Loss, Mark, RECORD_MARK, RECORD_SINGLE, RunKey, RunList, Single, WRITERS,
+        Writer,
+    },
     counter::COUNTERS,
+    selection::is_sampled,
+    spte::frames,
 };
 
-use crate::{kernel::fact, maps};
+use crate::{
+    kernel::{chosen, fact},
+    maps,
+};
 
 /// Adds one to a counter of `row`.
 #[inline(always)]
@@ -53,9 +62,35 @@ pub fn shared_add(word: &mut u64, n: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) n, options(nostack)) };
 }
 
-/// Records one change, see [`RunList::record`].
+/// Whether such changes are recorded beside being counted.
 #[inline(always)]
-pub fn record(cpu: &mut Cpu, writer: Writer, key: RunKey, tid: u32, gfn: u64, step: u64) {
+pub fn records(transition: Transition) -> bool {
+    match chosen!(transitions) {
+        Selection::LIFE_CYCLE => transition.is_recorded(),
+        transitions => transitions >> (transition as u32) & 1 != 0,
+    }
+}
+
+/// One change that is worth a record.
+pub struct Change {
+    pub key: RunKey,
+    pub tid: u32,
+    pub gfn: u64,
+    pub level: u32,
+    pub old: u64,
+    pub new: u64,
+}
+
+/// Records one change if it is wanted: in a run, see [`RunList::record`], or on its own.
+#[inline(always)]
+pub fn record(cpu: &mut Cpu, writer: Writer, change: &Change) {
+    if !is_wanted(change) {
+        return;
+    }
+    if chosen!(each) != 0 {
+        return single(cpu, change);
+    }
+    let &Change { key, tid, gfn, level, .. } = change;
     let runs = &mut cpu.runs[writer as usize];
     if fact!(preemptible) != 0 && cpu.writer != writer as u32 {
         // Order is kept within a list only: a run that went on across what another writer recorded
@@ -67,9 +102,41 @@ pub fn record(cpu: &mut Cpu, writer: Writer, key: RunKey, tid: u32, gfn: u64, st
     let now = || unsafe { bpf_ktime_get_ns() };
     let list = cpu.id * WRITERS as u32 + writer as u32;
     let mut lost = 0;
-    runs.record(key, tid, gfn, step, now, |runs| lost = send(list, runs));
+    runs.record(key, tid, gfn, frames(level), now, |runs| lost = send(list, runs));
     if lost != 0 {
         lose(cpu, Loss::RecordedChanges, lost);
+    }
+}
+
+/// Whether the region and the row are among those chosen. The verifier leaves out what is not asked.
+#[inline(always)]
+fn is_wanted(change: &Change) -> bool {
+    let one_in = chosen!(sample);
+    if one_in > 1 && !is_sampled(change.gfn, one_in) {
+        return false;
+    }
+    if chosen!(by_row) != 0
+        && let Some(owner) = maps::row_owners().get(change.key.row())
+    {
+        return owner.muted == 0;
+    }
+    true
+}
+
+#[inline(always)]
+fn single(cpu: &mut Cpu, change: &Change) {
+    let single = Single {
+        record: RECORD_SINGLE,
+        tid: change.tid,
+        // SAFETY: no arguments.
+        ts: unsafe { bpf_ktime_get_ns() },
+        gfn: change.gfn,
+        key: change.key,
+        old: change.old,
+        new: change.new,
+    };
+    if maps::ring().output::<Single>(&single, BPF_RB_NO_WAKEUP.into()).is_err() {
+        lose(cpu, Loss::RecordedChanges, 1);
     }
 }
 

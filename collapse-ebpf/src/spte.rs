@@ -8,7 +8,7 @@ use collapse_common::{
     Transition,
     abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Watched, Writer, zapped},
     counter::index,
-    spte::{classify, frames},
+    spte::classify,
 };
 
 use crate::{context, fault, kernel, maps, runs, watch};
@@ -76,7 +76,7 @@ fn changed(cpu: &mut Cpu, writer: Writer, change: &Change) {
     let mut transition = classify(layout, level, old, new);
     let Some(context::Row { row, is_base, tid }) = context::row(cpu) else {
         runs::count(cpu, UNKNOWN_ROW, index(transition, level));
-        if transition.is_recorded() {
+        if runs::records(transition) {
             runs::lose(cpu, Loss::Context, 1);
         }
         return;
@@ -94,10 +94,10 @@ fn changed(cpu: &mut Cpu, writer: Writer, change: &Change) {
     }
     let counter = index(transition, level);
     runs::count(cpu, row, counter);
-    if transition.is_recorded() {
+    if runs::records(transition) {
         let read_only = transition == Transition::Install && !layout.is_writable(new);
         let key = RunKey::new(row, counter, as_id, read_only, maps::EPOCH.get() as u32);
-        runs::record(cpu, writer, key, tid, gfn, frames(level));
+        runs::record(cpu, writer, &runs::Change { key, tid, gfn, level, old, new });
     }
 }
 

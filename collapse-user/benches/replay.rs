@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use collapse::{
-    events::{EventWriter, Filter, Host, Lines},
+    events::{EventWriter, Filter, Lines},
     model::Model,
     plan::{Coverage, Mmu},
     source::{
@@ -11,7 +11,7 @@ use collapse::{
         recording::{self, Clocks, Limits, Recorder, Replay},
     },
 };
-use collapse_common::{Cause, Transition, abi::VmKey};
+use collapse_common::{Cause, SpteLayout, Transition, abi::VmKey};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Batches, and events in each: a second of a busy host.
@@ -33,6 +33,7 @@ fn batch(number: u64) -> Batch {
             gfn: n * 7919 % (1 << 22),
             count: 1,
             read_only: false,
+            sptes: None,
         };
         Event {
             ts: n * 1000 + n * 31 % 997,
@@ -52,7 +53,7 @@ fn batch(number: u64) -> Batch {
 }
 
 fn coverage() -> Coverage {
-    Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0 }
+    Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0, spte: SpteLayout::NPT }
 }
 
 fn record(path: &Path) -> &Path {
@@ -86,13 +87,18 @@ fn replay(criterion: &mut Criterion) {
     group.bench_function("filter", |bencher| {
         bencher.iter(|| {
             let clocks = Clocks { monotonic: 0, wall: 0 };
-            let host = Host { kernel: String::new(), mmu: Mmu::Tdp };
             let filter = Filter { causes: vec!["collapse".to_owned()], ..Filter::default() };
-            let lines = EventWriter::new(io::sink(), Lines::Json, clocks, host, filter);
+            let lines = EventWriter::new(
+                io::sink(),
+                Lines::Json,
+                clocks,
+                String::new(),
+                &coverage(),
+                filter,
+            );
             let (mut lines, mut model) = (lines.expect("memory"), Model::default());
             read(&bytes, |update| {
-                model.update(update.clone());
-                lines.update(&update, &model).expect("memory");
+                lines.update(update, &mut model).expect("memory");
             });
             model.now
         });

@@ -121,6 +121,7 @@ impl Probe {
         let cpus = cpus()?;
         let ebpf = EbpfLoader::new()
             .override_global("KERNEL", &plan.kernel, true)
+            .override_global("SELECTION", &plan.selection, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries("CPUS", cpus)
             .map_max_entries("ROWS", cpus * limits.rows)

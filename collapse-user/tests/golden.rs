@@ -9,7 +9,8 @@ use std::fs;
 use collapse::{
     baseline::Baseline,
     budget::Budget,
-    events::{COLUMNS, EventWriter, Filter, Host, Lines},
+    events::{COLUMNS, EventWriter, Filter, Lines},
+    model::Model,
     report::{CommandReport, Format, Report, Required, Style},
 };
 use recorded::{fixture, replayed};
@@ -39,11 +40,14 @@ fn recorded() -> Report {
 
 /// Every event.
 fn lines(lines: Lines) -> String {
-    let replay = recorded::open();
-    let host = Host { kernel: replay.header().kernel.clone(), mmu: replay.coverage().mmu };
-    let (clocks, filter, mut out) = (replay.header().clocks, Filter::default(), Vec::new());
-    let mut writer = EventWriter::new(&mut out, lines, clocks, host, filter).expect("memory");
-    replayed(|update, model| writer.update(update, model).expect("memory"));
+    let (mut replay, mut model, mut out) = (recorded::open(), Model::default(), Vec::new());
+    let (header, coverage) = (replay.header().clone(), replay.coverage().clone());
+    let filter = Filter::default();
+    let writer = EventWriter::new(&mut out, lines, header.clocks, header.kernel, &coverage, filter);
+    let mut writer = writer.expect("memory");
+    while let Some(update) = replay.next_update().expect("a whole recording") {
+        writer.update(update, &mut model).expect("memory");
+    }
     writer.finish().expect("memory");
     String::from_utf8(out).expect("text")
 }

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, BufWriter, Write},
     path::PathBuf,
+    rc::Rc,
     time::Duration,
 };
 
@@ -14,17 +15,18 @@ use collapse_common::Cause;
 
 use super::{
     parse_duration, replay,
-    session::{MakeSink, Sink},
+    session::{MakeSink, Settings, Sink},
     window,
 };
 use crate::{
-    events::{EventWriter, Filter, Host, KINDS, Lines, Sample},
+    events::{EventWriter, Filter, KINDS, Lines, Sample},
     exit::{Exit, Failure, OrExit as _},
     model::Model,
     plan::Coverage,
     report::{VmSelect, release},
     source::{
         Update,
+        live::RowFilter,
         recording::{Clocks, Command},
     },
 };
@@ -47,6 +49,11 @@ pub(super) struct EventsArgs {
     /// Only changes in one region of N, always the same ones.
     #[arg(long, value_name = "1/N", value_parser = parse_sample)]
     sample: Option<Sample>,
+    /// Every change on its own, with its time and its SPTE before and after, rather than runs of them.
+    ///
+    /// Dearer: a time stamp and a ring record per change.
+    #[arg(long, conflicts_with = "from")]
+    each: bool,
     /// End after so many events.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -79,8 +86,7 @@ impl EventSink {
         coverage: &Coverage,
         filter: Filter,
     ) -> Result<Self, Failure> {
-        let host = Host { kernel, mmu: coverage.mmu };
-        let writer = EventWriter::new(out, Lines::Json, clocks, host, filter);
+        let writer = EventWriter::new(out, Lines::Json, clocks, kernel, coverage, filter);
         let writer =
             writer.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)?;
         Ok(Self { name, writer, failed: None })
@@ -89,10 +95,10 @@ impl EventSink {
 
 impl Sink for EventSink {
     fn update(&mut self, update: Update, _: &Coverage, model: &mut Model) {
-        let told = update.clone();
-        model.update(update);
         if self.failed.is_none() {
-            self.failed = self.writer.update(&told, model).err();
+            self.failed = self.writer.update(update, model).err();
+        } else {
+            model.update(update);
         }
     }
 
@@ -118,6 +124,7 @@ impl Sink for EventSink {
 pub(super) fn run(args: EventsArgs, ebpf_log: bool) -> Result<Exit, Failure> {
     let out = open(&args)?;
     let keeps_stdout = args.output.is_some();
+    let each = args.each;
     let EventsArgs { vm: vms, kind: kinds, cause: causes, slot, sample, limit, .. } = args;
     let filter = Filter { vms, kinds, causes, slot, sample, limit };
     if let Some(path) = &args.from {
@@ -127,10 +134,15 @@ pub(super) fn run(args: EventsArgs, ebpf_log: bool) -> Result<Exit, Failure> {
         let mut sink = EventSink::new(out, header.clocks, kernel, recording.coverage(), filter)?;
         return Ok(replay::replay(path, &mut sink)?.exit);
     }
+    let selection = filter.selection(each);
+    let wanted = filter.clone();
+    let rows: RowFilter = Rc::new(move |process, fd, cause| wanted.takes_row(process, fd, cause));
+    let rows = (selection.by_row != 0).then_some(rows);
+    let settings = Settings { ebpf_log, selection, rows };
     let sink: MakeSink = Box::new(move |host, coverage| {
         Ok(Box::new(EventSink::new(out, Clocks::now(), release(host), coverage, filter)?))
     });
-    let window = window::run(args.duration, &args.command, keeps_stdout, ebpf_log, sink);
+    let window = window::run(args.duration, &args.command, keeps_stdout, settings, sink);
     window::runtime()?.block_on(window)
 }
 

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::{replay, session::Sink};
 use crate::{
-    events::{EventWriter, Filter, Host, Lines},
+    events::{EventWriter, Filter, Lines},
     exit::{Exit, Failure, OrExit as _},
     export::Perfetto,
     model::Model,
@@ -56,15 +56,18 @@ struct Export {
 
 impl Sink for Export {
     fn update(&mut self, update: Update, _: &Coverage, model: &mut Model) {
-        let told = update.clone();
-        model.update(update);
-        if self.failed.is_none() {
-            let written = match &mut self.sink {
-                ExportSink::Perfetto(trace) => trace.update(&told, model),
-                ExportSink::Csv(table) => table.update(&told, model),
-            };
-            self.failed = written.err();
+        if self.failed.is_some() {
+            return model.update(update);
         }
+        let written = match &mut self.sink {
+            ExportSink::Perfetto(trace) => {
+                let told = update.clone();
+                model.update(update);
+                trace.update(&told, model)
+            }
+            ExportSink::Csv(table) => table.update(update, model),
+        };
+        self.failed = written.err();
     }
 
     fn is_done(&self) -> bool {
@@ -100,9 +103,9 @@ fn open(
     Ok(match format {
         ExportFormat::Perfetto => ExportSink::Perfetto(Perfetto::new(out, header.clocks)?),
         ExportFormat::Csv => {
-            let host = Host { kernel: header.kernel.clone(), mmu: coverage.mmu };
-            let filter = Filter::default();
-            ExportSink::Csv(EventWriter::new(out, Lines::Csv, header.clocks, host, filter)?)
+            let (kernel, filter) = (header.kernel.clone(), Filter::default());
+            let (lines, clocks) = (Lines::Csv, header.clocks);
+            ExportSink::Csv(EventWriter::new(out, lines, clocks, kernel, coverage, filter)?)
         }
     })
 }

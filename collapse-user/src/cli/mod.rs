@@ -52,8 +52,8 @@ enum Command {
     Record(record::RecordArgs),
     /// Print every event as a line of JSON.
     ///
-    /// Consecutive changes of one kind by one thread are one line. Filters run in this program, not
-    /// in the kernel, so they make the output smaller but not the measurement cheaper.
+    /// Consecutive changes of one kind by one thread are one line, unless --each is given. Filters run
+    /// in the kernel, except --slot: what is not wanted is counted there, but not recorded.
     #[command(after_help = Exit::HELP)]
     Events(events::EventsArgs),
     /// Turn a recording into a file for other programs.

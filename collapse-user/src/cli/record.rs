@@ -9,10 +9,11 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, builder::PossibleValuesParser};
+use collapse_common::Selection;
 
 use super::{
     parse_duration,
-    session::{MakeSink, Sink},
+    session::{MakeSink, Settings, Sink},
     trigger::Trigger,
     window,
 };
@@ -52,6 +53,10 @@ pub(super) struct RecordArgs {
     /// How long to go on after --trigger.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5s")]
     trigger_after: Duration,
+    /// Keep each change on its own, with its time and its SPTE before and after, rather than runs of
+    /// them. Dearer: a ring record per change, and some 16 bytes in the file.
+    #[arg(long)]
+    each: bool,
     /// Command to run and record.
     #[arg(last = true)]
     command: Vec<OsString>,
@@ -125,11 +130,13 @@ impl Sink for RecordingSink {
 }
 
 pub(super) fn run(args: RecordArgs, ebpf_log: bool) -> Result<Exit, Failure> {
-    let RecordArgs { output, duration, max_size, keep_last, command, .. } = args;
+    let RecordArgs { output, duration, max_size, keep_last, each, command, .. } = args;
+    let selection = Selection { each: each.into(), ..Selection::DEFAULT };
+    let settings = Settings { ebpf_log, selection, rows: None };
     let trigger =
         (!args.trigger.is_empty()).then(|| Trigger::new(args.trigger, args.trigger_after));
     let sink = RecordingSink::maker(Some(output), Limits { max_size, keep_last }, trigger)?;
-    window::runtime()?.block_on(window::run(duration, &command, true, ebpf_log, sink))
+    window::runtime()?.block_on(window::run(duration, &command, true, settings, sink))
 }
 
 /// A number of bytes with a unit: `k`, `M`, `G` (powers of 1024), or none.
@@ -180,7 +187,8 @@ mod tests {
     fn a_finding_ends_a_recording_that_forgets() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("recording");
-        let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0 };
+        let spte = collapse_common::SpteLayout::NPT;
+        let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0, spte };
         let keep_last = Some(Duration::from_secs(10));
         let limits = Limits { max_size: None, keep_last };
         let file = recording::create(&path).unwrap();

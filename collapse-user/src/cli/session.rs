@@ -5,6 +5,7 @@ use std::{mem, path::Path, time::Duration};
 
 use anyhow::anyhow;
 use aya_log::EbpfLogger;
+use collapse_common::Selection;
 
 use crate::{
     clock::monotonic_ns,
@@ -13,7 +14,11 @@ use crate::{
     model::Model,
     plan::{Coverage, NO_KVM, Plan, obstacles},
     probe::{Limits, Probe},
-    source::{Update, live::Live, recording::Command},
+    source::{
+        Update,
+        live::{Live, RowFilter},
+        recording::Command,
+    },
 };
 
 /// Time between readings of the ring, so that it does not fill up.
@@ -49,6 +54,21 @@ impl Sink for () {
     }
 }
 
+/// What is asked of the programs.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// Whether their own diagnostics are let through.
+    pub ebpf_log: bool,
+    /// What they record.
+    pub selection: Selection,
+    /// Rows whose changes they record, if not all.
+    pub rows: Option<RowFilter>,
+}
+
+/// Ring buffer where each change is a record, bytes: dirty logging of 1 GiB that goes on or off is a
+/// quarter of a million, in one system call that nobody can read meanwhile.
+const RING_FOR_EACH: u32 = 1 << 24;
+
 /// Attached programs, and the model of what they saw.
 pub struct Session {
     /// The running kernel.
@@ -62,7 +82,7 @@ pub struct Session {
     /// The KVM that programs are attached to, or that they could not be attached to.
     kvm: Option<Instance>,
     sink: Box<dyn Sink>,
-    ebpf_log: bool,
+    settings: Settings,
 }
 
 struct Attached {
@@ -73,16 +93,17 @@ struct Attached {
 impl Session {
     /// Attaches everything and takes the first reading.
     pub fn start(ebpf_log: bool) -> Result<Self, Failure> {
-        Self::start_with(ebpf_log, Box::new(|_, _| Ok(Box::new(()))))
+        let settings = Settings { ebpf_log, ..Settings::default() };
+        Self::start_with(settings, Box::new(|_, _| Ok(Box::new(()))))
     }
 
     /// The same, with a sink.
-    pub fn start_with(ebpf_log: bool, sink: MakeSink) -> Result<Self, Failure> {
-        if ebpf_log {
+    pub fn start_with(settings: Settings, sink: MakeSink) -> Result<Self, Failure> {
+        if settings.ebpf_log {
             let _ = env_logger::builder().filter_level(log::LevelFilter::Debug).try_init();
         }
         let kvm = loaded_kvm();
-        let (attached, host) = attach(ebpf_log)?;
+        let (attached, host) = attach(&settings)?;
         let coverage = attached.live.coverage().clone();
         let mut session = Self {
             sink: sink(&host, &coverage)?,
@@ -91,7 +112,7 @@ impl Session {
             coverage,
             attached: Some(attached),
             kvm,
-            ebpf_log,
+            settings,
         };
         session.read(false);
         Ok(session)
@@ -165,7 +186,7 @@ impl Session {
     }
 
     fn reattach(&mut self) {
-        match attach(self.ebpf_log) {
+        match attach(&self.settings) {
             Ok((attached, host)) => {
                 self.host = host;
                 self.coverage = attached.live.coverage().clone();
@@ -185,14 +206,20 @@ fn loaded_kvm() -> Option<Instance> {
     Instance::loaded(Path::new("/"))
 }
 
-fn attach(ebpf_log: bool) -> Result<(Attached, Inspected), Failure> {
-    let (plan, host) = Plan::for_running_kernel();
+fn attach(settings: &Settings) -> Result<(Attached, Inspected), Failure> {
+    let (mut plan, host) = Plan::for_running_kernel();
+    plan.selection = settings.selection;
     if let Some(obstacle) = obstacles(&host).into_iter().find(|obstacle| obstacle.fatal) {
         return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle.to_string()) });
     }
-    let mut probe = Probe::load(&plan, Limits::default(), ebpf_log).or_exit(Exit::CannotMeasure)?;
-    let log = if ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
-    let live = Live::new(probe, plan.kernel.kvm_vm_list).or_exit(Exit::CannotMeasure)?;
+    let mut limits = Limits::default();
+    if settings.selection.each != 0 {
+        limits.ring = RING_FOR_EACH;
+    }
+    let mut probe = Probe::load(&plan, limits, settings.ebpf_log).or_exit(Exit::CannotMeasure)?;
+    let log = if settings.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
+    let live = Live::new(probe, plan.kernel.kvm_vm_list, settings.rows.clone())
+        .or_exit(Exit::CannotMeasure)?;
     Ok((Attached { live, log }, host))
 }
 

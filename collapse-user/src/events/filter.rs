@@ -1,22 +1,32 @@
 //! Which events are wanted.
 
-use collapse_common::{abi::VmKey, spte::frames};
+use collapse_common::{Cause, Selection, Transition, selection::is_sampled, spte::frames};
 
 use super::kind;
 use crate::{
+    identity::VmProcess,
     model::Vm,
     report::VmSelect,
     source::{Change, Event, EventKind, Slot},
 };
 
-/// Every kind of event.
-pub const KINDS: [&str; 18] = [
+/// Every kind of event. Changes that tell nothing of the life of a mapping are recorded only where
+/// they are asked for.
+pub const KINDS: [&str; 26] = [
     "install",
     "split",
     "zap",
     "recover",
     "recover_read_only",
     "split_relink",
+    "noise",
+    "link",
+    "unlink",
+    "write_protect",
+    "make_writable",
+    "clear_dirty",
+    "age",
+    "update",
     "vm_created",
     "vm_seen",
     "vm_destroyed",
@@ -50,6 +60,35 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// What the kernel is to record so that nothing wanted is missing; with `each`, every change on its
+    /// own. Rows are muted by [`Self::takes_row`]. What is left is filtered here: slots, and what came
+    /// before a row was muted.
+    pub fn selection(&self, each: bool) -> Selection {
+        let wanted = |transition: &&Transition| self.kinds.iter().any(|k| k == transition.name());
+        let transitions = if self.kinds.is_empty() {
+            Selection::LIFE_CYCLE
+        } else {
+            let wanted = Transition::ALL.iter().filter(wanted);
+            wanted.fold(0, |bits, transition| bits | 1 << *transition as u32)
+        };
+        Selection {
+            transitions,
+            sample: self.sample.map_or(1, |sample| sample.0),
+            by_row: (!self.vms.is_empty() || !self.causes.is_empty()).into(),
+            each: each.into(),
+        }
+    }
+
+    /// Whether changes of a VM by a cause are wanted.
+    pub fn takes_row(&self, process: &VmProcess, fd: Option<u32>, cause: Cause) -> bool {
+        self.takes_vm(Some(process), fd) && listed(&self.causes, Some(cause.name()))
+    }
+
+    /// Whether every change that moves a region is seen.
+    pub(super) fn sees_regions(&self) -> bool {
+        self.kinds.is_empty() && self.causes.is_empty()
+    }
+
     /// Whether an event is wanted of a VM that the model knows, in the slot that it is in.
     pub(super) fn takes(&self, event: &Event, vm: Option<&Vm>, slot: Option<&Slot>) -> bool {
         let cause = match &event.kind {
@@ -59,14 +98,13 @@ impl Filter {
         listed(&self.kinds, Some(kind(&event.kind)))
             && listed(&self.causes, cause)
             && self.slot.is_none_or(|id| slot.is_some_and(|slot| slot.id == id))
-            && (self.vms.is_empty() || vm.is_some_and(|vm| self.takes_vm(vm)))
+            && self.takes_vm(vm.and_then(|vm| vm.process.as_ref()), vm.and_then(|vm| vm.fd))
     }
 
-    fn takes_vm(&self, vm: &Vm) -> bool {
-        let process = vm.process.as_ref();
+    fn takes_vm(&self, process: Option<&VmProcess>, fd: Option<u32>) -> bool {
         let (pid, tid) = (process.map(|process| process.pid), process.map(|process| process.tid));
         let name = process.map(|process| process.name.text.as_str());
-        self.vms.iter().any(|select| select.selects_ids(pid, tid, vm.fd, name))
+        self.vms.is_empty() || self.vms.iter().any(|select| select.selects_ids(pid, tid, fd, name))
     }
 }
 
@@ -74,13 +112,13 @@ fn listed(list: &[String], name: Option<&str>) -> bool {
     list.is_empty() || name.is_some_and(|name| list.iter().any(|wanted| wanted == name))
 }
 
-/// One region in so many, always the same ones of a VM.
+/// One region in so many, at least 1: always the same ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample(pub u64);
+pub struct Sample(pub u32);
 
 impl Sample {
     /// Parts of a change that are in regions of the sample.
-    pub(super) fn parts(self, vm: VmKey, change: &Change) -> impl Iterator<Item = Change> {
+    pub(super) fn parts(self, change: &Change) -> impl Iterator<Item = Change> {
         let change = *change;
         let step = frames(change.level);
         let end = change.gfn + u64::from(change.count) * step;
@@ -89,15 +127,7 @@ impl Sample {
             let (first, next) = (region * size, (region + 1) * size);
             let (gfn, next) = (change.gfn.max(first), end.min(next));
             let count = (next.saturating_sub(gfn) / step) as u32;
-            let wanted = hash(vm.born ^ (first / 512)).is_multiple_of(self.0);
-            (wanted && count > 0).then_some(Change { gfn, count, ..change })
+            (is_sampled(first, self.0) && count > 0).then_some(Change { gfn, count, ..change })
         })
     }
-}
-
-/// The finalizer of `SplitMix64`.
-fn hash(mut n: u64) -> u64 {
-    n = (n ^ n >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    n = (n ^ n >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    n ^ n >> 31
 }

@@ -1,10 +1,12 @@
 //! What is in the lines. Keys are added, never renamed.
 
-use collapse_common::{abi::Pages, spte::frames};
+use std::collections::BTreeMap;
+
+use collapse_common::{Cause, SpteLayout, abi::Pages, spte::frames};
 use serde::Serialize;
 
 use crate::{
-    model::{Slots, Vm},
+    model::{Mapping, Slots, Vm, regions_of},
     plan::Mmu,
     source::{Change, Event, EventKind, Slot, recording::Clocks},
 };
@@ -73,6 +75,16 @@ pub struct Line {
     cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     read_only: Option<bool>,
+    /// The SPTE before, if each change is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old: Option<SpteLine>,
+    /// The SPTE after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new: Option<SpteLine>,
+    /// How the regions are mapped now that it touched, of those that lost their huge leaf in the time
+    /// that was watched, by number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) regions: Option<RegionsLine>,
     /// The slot, as far as it is known.
     slot: Option<Slot>,
     /// Number of the VM's episode that it happened in.
@@ -89,6 +101,45 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pages: Option<Pages>,
 }
+
+/// Regions by how they are mapped; `None` if they are not followed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct RegionsLine(pub(super) Option<BTreeMap<&'static str, u32>>);
+
+/// An SPTE, read.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpteLine {
+    /// The SPTE itself, hexadecimal: JSON readers lose digits of such numbers.
+    raw: String,
+    present: bool,
+    /// Whether it maps memory itself; a page table if not.
+    leaf: bool,
+    writable: bool,
+    accessed: bool,
+    dirty: bool,
+    /// Host frame of what it points to; `None` if it is not present.
+    pfn: Option<u64>,
+}
+
+impl SpteLine {
+    fn new(layout: SpteLayout, level: u32, spte: u64) -> Self {
+        let present = layout.is_present(spte);
+        Self {
+            raw: format!("{spte:#x}"),
+            present,
+            leaf: present && layout.is_leaf(level, spte),
+            writable: present && layout.is_writable(spte),
+            accessed: present && spte & layout.accessed != 0,
+            dirty: present && spte & layout.dirty != 0,
+            pfn: present.then_some((spte & FRAME) >> 12),
+        }
+    }
+}
+
+/// Bits of the physical address in an SPTE, on machines with up to 51 of them: above are KVM's own
+/// and protection keys.
+const FRAME: u64 = (1 << 51) - (1 << 12);
 
 /// A VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -107,7 +158,13 @@ pub struct VmLine {
 
 impl Line {
     /// The line of an event, with what the model knows of its VM.
-    pub(super) fn new(event: &Event, clocks: Clocks, vm: Option<&Vm>, slot: Option<Slot>) -> Self {
+    pub(super) fn new(
+        event: &Event,
+        clocks: Clocks,
+        vm: Option<&Vm>,
+        slot: Option<Slot>,
+        layout: SpteLayout,
+    ) -> Self {
         let process = vm.and_then(|vm| vm.process.as_ref());
         let mut line = Self {
             ts_ns: event.ts,
@@ -128,6 +185,9 @@ impl Line {
             as_id: None,
             cause: None,
             read_only: None,
+            old: None,
+            new: None,
+            regions: None,
             slot,
             episode: vm.and_then(|vm| episode(vm, event.ts)),
             span: None,
@@ -138,8 +198,13 @@ impl Line {
         match &event.kind {
             EventKind::Change(change) => {
                 line.change(change);
-                if change.cause == collapse_common::Cause::Collapse {
-                    line.span = vm.and_then(|vm| span(vm, event.ts));
+                let spte = |spte| SpteLine::new(layout, change.level, spte);
+                line.old = change.sptes.map(|sptes| spte(sptes.old));
+                line.new = change.sptes.map(|sptes| spte(sptes.new));
+                line.regions = Some(RegionsLine(vm.map(|vm| regions(vm, change))));
+                if change.cause == Cause::Collapse {
+                    // KVM runs one at a time for a VM, and tells of it at its end.
+                    line.span = vm.map(|vm| vm.span_count + 1);
                 }
             }
             EventKind::VmCreated { pages, .. }
@@ -150,7 +215,7 @@ impl Line {
             EventKind::Collapse(collapse) => {
                 line.start_ns = Some(collapse.start);
                 line.pages = collapse.pages_after;
-                line.span = vm.and_then(|vm| span(vm, collapse.start));
+                line.span = vm.map(|vm| vm.span_count);
             }
         }
         line
@@ -179,13 +244,20 @@ fn episode(vm: &Vm, ts: u64) -> Option<u32> {
     found.map(|episode| episode.number.get())
 }
 
-/// Number of the collapse run in progress at `ts`, from 1 on.
-fn span(vm: &Vm, ts: u64) -> Option<u64> {
-    let within = |span: &crate::model::CollapseSpan| {
-        span.start <= ts && ts <= span.start.saturating_add(span.duration)
-    };
-    let place = vm.spans.iter().rposition(within)?;
-    Some(vm.span_count - vm.spans.len() as u64 + place as u64 + 1)
+fn regions(vm: &Vm, change: &Change) -> BTreeMap<&'static str, u32> {
+    let mut regions = BTreeMap::new();
+    let makes_huge = change.level > 1 && change.transition.gauge() > 0;
+    for region in regions_of(change) {
+        let state = match vm.regions.mapping(region) {
+            Some(Mapping::StillSplit) => "still_split",
+            Some(Mapping::None) => "zapped",
+            Some(Mapping::Small) => "small",
+            None if makes_huge => "huge",
+            None => continue,
+        };
+        *regions.entry(state).or_default() += 1;
+    }
+    regions
 }
 
 /// The slot that an event is about, as far as slots are known.

@@ -16,7 +16,7 @@ pub enum Lines {
 }
 
 /// Columns of the table: keys of the objects, and those of objects in them after a dot.
-pub const COLUMNS: [&str; 30] = [
+pub const COLUMNS: [&str; 36] = [
     "ts_ns",
     "time",
     "kind",
@@ -33,6 +33,12 @@ pub const COLUMNS: [&str; 30] = [
     "as_id",
     "cause",
     "read_only",
+    "old.raw",
+    "new.raw",
+    "regions.still_split",
+    "regions.zapped",
+    "regions.small",
+    "regions.huge",
     "slot.id",
     "slot.as_id",
     "slot.base_gfn",

@@ -12,7 +12,7 @@ use std::{
     io::{self, Write},
 };
 
-use collapse_common::abi::VmKey;
+use collapse_common::SpteLayout;
 
 pub use filter::{Filter, KINDS, Sample};
 pub use line::{End, HeaderLine, Host, Line, Lost, SCHEMA, Sight};
@@ -21,7 +21,8 @@ pub use lines::{COLUMNS, Lines};
 use line::slot_of;
 
 use crate::{
-    model::{Model, Slots},
+    model::{Model, Vm},
+    plan::Coverage,
     source::{Change, Event, EventKind, SlotChange, Update, recording::Clocks},
 };
 
@@ -31,8 +32,7 @@ pub struct EventWriter<W> {
     lines: Lines,
     clocks: Clocks,
     filter: Filter,
-    /// Slots as of the last event.
-    slots: BTreeMap<VmKey, Slots>,
+    spte: SpteLayout,
     losses: BTreeMap<&'static str, u64>,
     /// When the last batch was read, ns.
     before: Option<u64>,
@@ -45,13 +45,15 @@ impl<W: Write> EventWriter<W> {
         mut out: W,
         lines: Lines,
         clocks: Clocks,
-        host: Host,
+        kernel: String,
+        coverage: &Coverage,
         filter: Filter,
     ) -> io::Result<Self> {
+        let host = Host { kernel, mmu: coverage.mmu };
         lines.frame(&mut out, &HeaderLine::new(clocks, host))?;
         lines.columns(&mut out)?;
-        let (slots, losses) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { out, lines, clocks, filter, slots, losses, before: None, end: End::new() })
+        let (spte, losses) = (coverage.spte, BTreeMap::new());
+        Ok(Self { out, lines, clocks, filter, spte, losses, before: None, end: End::new() })
     }
 
     /// Whether as many were written as were wanted.
@@ -59,41 +61,39 @@ impl<W: Write> EventWriter<W> {
         self.filter.limit.is_some_and(|limit| self.end.events >= limit)
     }
 
-    /// Writes what an update tells, once the model has taken it.
-    pub fn update(&mut self, update: &Update, model: &Model) -> io::Result<()> {
-        let sight = match update {
+    /// Writes what an update tells, with what the model, which takes it meanwhile, knows by then.
+    pub fn update(&mut self, update: Update, model: &mut Model) -> io::Result<()> {
+        let sight = match &update {
             Update::Batch(batch) => {
-                return self.batch(batch.at, &batch.events, &batch.losses, model);
+                let (at, losses) = (batch.at, batch.losses.clone());
+                let mut written = Ok(());
+                model.update_seen(update, &mut |event, vm| {
+                    if written.is_ok() && !self.is_done() {
+                        written = self.event(event, vm);
+                    }
+                });
+                written?;
+                return self.losses(at, losses);
             }
-            Update::Blind { .. } => return Ok(()),
-            Update::Detached { at, why } => Sight::new(self.clocks, *at, Some(why)),
+            Update::Blind { .. } => None,
+            Update::Detached { at, why } => Some(Sight::new(self.clocks, *at, Some(why))),
             Update::Attached { at } => {
                 // The others count from zero.
                 self.losses.clear();
-                Sight::new(self.clocks, *at, None)
+                Some(Sight::new(self.clocks, *at, None))
             }
         };
+        model.update(update);
+        let Some(sight) = sight else { return Ok(()) };
         self.lines.line(&mut self.out, &sight)?;
         self.out.flush()
     }
 
-    /// Writes a batch's events and losses, once the model has taken the batch.
-    fn batch(
-        &mut self,
-        at: u64,
-        events: &[Event],
-        losses: &[(&'static str, u64)],
-        model: &Model,
-    ) -> io::Result<()> {
-        for event in events {
-            if self.is_done() {
-                break;
-            }
-            self.event(event, model)?;
-        }
+    /// Writes what was lost until `at`.
+    fn losses(&mut self, at: u64, losses: Vec<(&'static str, u64)>) -> io::Result<()> {
         for (way, n) in losses {
-            let before = self.losses.insert(way, *n).unwrap_or(0);
-            if *n > before {
+            let before = self.losses.insert(way, n).unwrap_or(0);
+            if n > before {
                 let lost = Lost::new(self.clocks, self.before, at, way, n - before);
                 self.lines.line(&mut self.out, &lost)?;
             }
@@ -108,28 +108,23 @@ impl<W: Write> EventWriter<W> {
         self.out.flush()
     }
 
-    fn event(&mut self, event: &Event, model: &Model) -> io::Result<()> {
-        if let EventKind::SlotChanged { slot, change, .. } = &event.kind {
-            let slots = self.slots.entry(event.vm).or_default();
-            match change {
-                SlotChange::Deleted => slots.remove(&(slot.as_id, slot.id)),
-                _ => slots.insert((slot.as_id, slot.id), *slot),
-            };
-        }
-        let (vm, slot) = (model.vms.get(&event.vm), slot_of(event, self.slots.get(&event.vm)));
-        if matches!(event.kind, EventKind::VmFreed) {
-            self.slots.remove(&event.vm);
-        }
+    fn event(&mut self, event: &Event, vm: Option<&Vm>) -> io::Result<()> {
+        let slot = slot_of(event, vm.map(|vm| &vm.slots));
         if !self.filter.takes(event, vm, slot.as_ref()) {
             self.end.filtered += 1;
             return Ok(());
         }
-        let line = Line::new(event, self.clocks, vm, slot);
+        let mut line = Line::new(event, self.clocks, vm, slot, self.spte);
+        if let Some(regions) = &mut line.regions
+            && !self.filter.sees_regions()
+        {
+            regions.0 = None;
+        }
         let (EventKind::Change(change), Some(sample)) = (&event.kind, self.filter.sample) else {
             return self.write(&line);
         };
         let mut sampled = 0;
-        for part in sample.parts(event.vm, change) {
+        for part in sample.parts(change) {
             sampled += u64::from(part.count);
             self.write(&line.part(&part))?;
         }

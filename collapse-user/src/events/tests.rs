@@ -1,11 +1,11 @@
-use collapse_common::{Cause, Transition, abi::VmKey};
+use collapse_common::{Cause, Selection, SpteLayout, Transition, abi::VmKey};
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
 use crate::{
     plan::Mmu,
-    source::{Batch, Collapse, Slot},
+    source::{Batch, Collapse, Slot, Sptes},
 };
 
 const VM: VmKey = VmKey { kvm: 1, born: 5 };
@@ -13,7 +13,7 @@ const SLOT: Slot = Slot { id: 3, as_id: 0, base_gfn: 0x1000, npages: 4096, flags
 
 fn zap(gfn: u64, count: u32) -> Change {
     let (cause, transition) = (Cause::Collapse, Transition::Zap);
-    Change { cause, transition, level: 1, as_id: 0, gfn, count, read_only: false }
+    Change { cause, transition, level: 1, as_id: 0, gfn, count, read_only: false, sptes: None }
 }
 
 fn event(ts: u64, kind: EventKind) -> Event {
@@ -41,18 +41,24 @@ fn events() -> Vec<Event> {
     ]
 }
 
-/// The lines of that life, each valid by the published schema.
+/// The lines of that life.
 fn lines(filter: Filter) -> Vec<Value> {
     let mut model = Model::default();
     model.apply(Batch { at: 100, ..Batch::default() });
     let (events, losses) = (events(), vec![("ring_full_changes", 7)]);
-    let batch = Batch { at: 200, events, ..Batch::default() };
-    model.apply(batch.clone());
+    written(filter, &mut model, Batch { at: 200, events, losses, ..Batch::default() })
+}
+
+/// The lines of a batch, each valid by the published schema.
+fn written(filter: Filter, model: &mut Model, batch: Batch) -> Vec<Value> {
     let clocks = Clocks { monotonic: 100, wall: 1_000_000_000 };
-    let host = Host { kernel: "6.12".to_owned(), mmu: Mmu::Tdp };
+    let coverage =
+        Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0, spte: SpteLayout::NPT };
     let mut out = Vec::new();
-    let mut writer = EventWriter::new(&mut out, Lines::Json, clocks, host, filter).unwrap();
-    writer.update(&Update::Batch(Batch { losses, ..batch }), &model).unwrap();
+    let kernel = "6.12".to_owned();
+    let writer = EventWriter::new(&mut out, Lines::Json, clocks, kernel, &coverage, filter);
+    let mut writer = writer.unwrap();
+    writer.update(Update::Batch(batch), model).unwrap();
     writer.finish().unwrap();
     let lines: Vec<Value> = String::from_utf8(out)
         .unwrap()
@@ -112,6 +118,38 @@ fn filters() {
 }
 
 #[test]
+fn each_change_shows_its_sptes() {
+    let mut model = Model::default();
+    model.apply(Batch { at: 100, ..Batch::default() });
+    // A huge leaf on NPT, writable and accessed, and an empty entry after it.
+    let sptes = Sptes { old: 0x1220_08a3, new: 0 };
+    let change = Change { level: 2, sptes: Some(sptes), ..zap(0x1000, 1) };
+    let events = vec![event(150, EventKind::Change(change))];
+    let line =
+        &written(Filter::default(), &mut model, Batch { at: 200, events, ..Batch::default() })[1];
+    let old = serde_json::json!({
+        "raw": "0x122008a3", "present": true, "leaf": true, "writable": true, "accessed": true,
+        "dirty": false, "pfn": 0x12200,
+    });
+    assert_eq!(line["old"], old);
+    assert_eq!((&line["new"]["present"], &line["new"]["pfn"]), (&false.into(), &Value::Null));
+    assert_eq!(line["regions"], serde_json::json!({"zapped": 1}));
+}
+
+#[test]
+fn the_kernel_records_what_the_filter_takes() {
+    let selection = Filter::default().selection(false);
+    assert_eq!(selection, Selection::DEFAULT);
+    let kinds = vec!["zap".to_owned(), "log_on".to_owned()];
+    let filter = Filter { kinds, sample: Some(Sample(4)), ..Filter::default() };
+    let selection = filter.selection(true);
+    assert_eq!(selection.transitions, 1 << Transition::Zap as u32);
+    assert_eq!((selection.sample, selection.by_row, selection.each), (4, 0, 1));
+    let causes = Filter { causes: vec!["collapse".to_owned()], ..Filter::default() };
+    assert_eq!(causes.selection(false).by_row, 1);
+}
+
+#[test]
 fn every_kind_is_in_the_schema() {
     let schema: Value = serde_json::from_str(schema::EVENTS).unwrap();
     let text = schema.to_string();
@@ -126,7 +164,7 @@ proptest! {
     fn samples_add_up(gfn in 0..1u64 << 40, count in 1..5000u32, level in 1..=3u32) {
         let gfn = gfn - gfn % collapse_common::spte::frames(level);
         let change = Change { level, ..zap(gfn, count) };
-        let parts = Sample(1).parts(VM, &change);
+        let parts = Sample(1).parts(&change);
         prop_assert_eq!(parts.map(|part| part.count).sum::<u32>(), count);
     }
 }

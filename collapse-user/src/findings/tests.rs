@@ -86,6 +86,7 @@ fn change(cause: Cause, transition: Transition, level: u32, count: u32) -> Event
         gfn: 0,
         count,
         read_only: false,
+        sptes: None,
     })
 }
 

@@ -26,7 +26,9 @@ pub use history::{Flows, History, KEPT, MERGED, Sample};
 pub use latency::FaultLatencies;
 pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
-pub use regions::{Lost, Mapping, Recovery, Refaults, Region, RegionCounts, Regions, Step};
+pub use regions::{
+    Lost, Mapping, Recovery, Refaults, Region, RegionCounts, Regions, Step, regions_of,
+};
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};
@@ -74,8 +76,13 @@ pub struct Model {
 impl Model {
     /// Takes what a source tells.
     pub fn update(&mut self, update: Update) {
+        self.update_seen(update, &mut |_, _| ());
+    }
+
+    /// The same; `see` gets each event, and the VM as the event leaves it.
+    pub fn update_seen(&mut self, update: Update, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
         match update {
-            Update::Batch(batch) => self.apply(batch),
+            Update::Batch(batch) => self.apply_seen(batch, see),
             Update::Detached { at, why } => self.detached(at, why),
             Update::Blind { at } => self.now = self.now.max(at),
             Update::Attached { .. } => self.reattached(),
@@ -84,6 +91,10 @@ impl Model {
 
     /// Takes a batch.
     pub fn apply(&mut self, batch: Batch) {
+        self.apply_seen(batch, &mut |_, _| ());
+    }
+
+    fn apply_seen(&mut self, batch: Batch, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
         let first = self.attached.is_none();
         let attached = *self.attached.get_or_insert(batch.at);
         self.started.get_or_insert(batch.at);
@@ -94,6 +105,7 @@ impl Model {
         self.recent.extend(&batch.events);
         for event in &batch.events {
             self.event(event, attached);
+            see(event, self.vms.get(&event.vm));
         }
         for (key, cause, row) in batch.rows {
             if key == VmKey::default() {

@@ -162,6 +162,7 @@ mod tests {
             gfn,
             count,
             read_only: false,
+            sptes: None,
         }
     }
 

@@ -10,7 +10,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use collapse_common::abi::Kernel;
+use collapse_common::{Selection, SpteLayout, abi::Kernel};
 
 pub use obstacles::{NO_KVM, Obstacle, obstacles};
 pub use signals::{Hook, Layout, SIGNALS, Signal};
@@ -25,6 +25,8 @@ pub const TIMED_FAULTS: u32 = 8;
 pub struct Plan {
     /// Facts for the eBPF side.
     pub kernel: Kernel,
+    /// Which changes the eBPF side records.
+    pub selection: Selection,
     coverage: Coverage,
 }
 
@@ -37,6 +39,8 @@ pub struct Coverage {
     pub signals: Vec<SignalStatus>,
     /// One in how many guest faults is timed; 0 for none.
     pub timed_faults: u32,
+    /// Where the bits of an SPTE are.
+    pub spte: SpteLayout,
 }
 
 /// How one signal is seen, or why not.
@@ -108,12 +112,12 @@ impl Plan {
         let mmu = Mmu::of(kernel);
         let needed = SIGNALS.iter().filter(|signal| signal.only.is_none_or(|only| only == mmu));
         let signals = needed.map(|signal| SignalStatus::plan(signal, kernel)).collect();
-        let mut coverage = Coverage { mmu, signals, timed_faults: 0 };
+        let mut coverage = Coverage { mmu, signals, timed_faults: 0, spte: facts.spte };
         if coverage.sees("fault_latency") {
             coverage.timed_faults = TIMED_FAULTS;
         }
         facts.time_faults = coverage.timed_faults;
-        Self { kernel: facts, coverage }
+        Self { kernel: facts, selection: Selection::DEFAULT, coverage }
     }
 
     /// What will be seen if everything attaches.
@@ -137,7 +141,7 @@ impl Coverage {
             ..status.clone()
         };
         let signals = self.signals.iter().map(blind).collect();
-        Self { mmu: Mmu::Unknown, signals, timed_faults: 0 }
+        Self { mmu: Mmu::Unknown, signals, timed_faults: 0, spte: self.spte }
     }
 
     /// Signals that are not seen.

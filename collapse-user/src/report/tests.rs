@@ -33,7 +33,12 @@ fn coverage(unless: fn(&str) -> bool) -> Coverage {
         way: (!unless(signal.name)).then_some(some),
         reason: None,
     });
-    Coverage { mmu: Mmu::Tdp, signals: signals.collect(), timed_faults: 1 }
+    Coverage {
+        mmu: Mmu::Tdp,
+        signals: signals.collect(),
+        timed_faults: 1,
+        spte: collapse_common::SpteLayout::NPT,
+    }
 }
 
 fn row(counts: &[(usize, u64)]) -> Box<Row> {
@@ -62,7 +67,8 @@ fn change_at(
     count: u32,
 ) -> Event {
     let gfn = SLOT.base_gfn + region * 512;
-    let change = Change { cause, transition, level, as_id: 0, gfn, count, read_only: false };
+    let change =
+        Change { cause, transition, level, as_id: 0, gfn, count, read_only: false, sptes: None };
     event(ts, EventKind::Change(change))
 }
 

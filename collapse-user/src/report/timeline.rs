@@ -87,7 +87,12 @@ mod tests {
 
     #[test]
     fn thinning_keeps_the_end_and_every_peak() {
-        let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 1 };
+        let coverage = Coverage {
+            mmu: Mmu::Tdp,
+            signals: Vec::new(),
+            timed_faults: 1,
+            spte: collapse_common::SpteLayout::NPT,
+        };
         let moment =
             |at| Moment::new(&Sample { at, outstanding: at % 7, ..Sample::default() }, &coverage);
         let moments: Vec<_> = (0..100).map(moment).collect();

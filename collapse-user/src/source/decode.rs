@@ -2,11 +2,14 @@
 
 use collapse_common::{
     Cause,
-    abi::{self, LOG_DIRTY_PAGES, Mark, MarkKind, Pages, RowOwner, Run, UNKNOWN_PAGES, VmGauges},
+    abi::{
+        self, LOG_DIRTY_PAGES, Mark, MarkKind, Pages, RowOwner, Run, Single, UNKNOWN_PAGES,
+        VmGauges,
+    },
     counter::transition_at,
 };
 
-use super::{Change, Collapse, Event, EventKind, Slot, SlotChange};
+use super::{Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes};
 use crate::identity::{self, VmProcess};
 
 /// The event of a run whose row belongs to `owner`; `None` if its counter is no transition.
@@ -20,8 +23,22 @@ pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
         gfn: run.gfn,
         count: run.count,
         read_only: run.key.is_read_only(),
+        sptes: None,
     };
     Some(Event { ts: run.ts, vm: owner.vm, tid: run.tid, kind: EventKind::Change(change) })
+}
+
+/// The event of a change that is a record of its own.
+pub fn single(single: &Single, owner: &RowOwner) -> Option<Event> {
+    let &Single { tid, ts, gfn, key, old, new, .. } = single;
+    let mut event = run(&Run { ts, gfn, key, tid, count: 1 }, owner)?;
+    // The second half of a split in two steps stands for both.
+    if let EventKind::Change(change) = &mut event.kind
+        && (old, new) != (0, 0)
+    {
+        change.sptes = Some(Sptes { old, new });
+    }
+    Some(event)
 }
 
 /// The event of a mark; `None` if this build does not know its kind. `process` looks up who a

@@ -1,8 +1,9 @@
 //! Batches from the running kernel.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     mem::offset_of,
+    rc::Rc,
     thread,
     time::Duration,
 };
@@ -15,8 +16,8 @@ use aya::{
 use collapse_common::{
     Cause,
     abi::{
-        Block, Cpu, Loss, Mark, RECORD_BLOCK, RECORD_MARK, Row, RowOwner, RunList, Thread,
-        UNKNOWN_ROW, VmGauges, VmKey, WRITERS,
+        Block, Cpu, Loss, Mark, RECORD_BLOCK, RECORD_MARK, RECORD_SINGLE, Row, RowOwner, RunList,
+        Single, Thread, UNKNOWN_ROW, VmGauges, VmKey, WRITERS,
     },
     counter::COUNTERS,
     latency::{BUCKETS, Latencies, OUTCOMES},
@@ -47,6 +48,8 @@ pub struct Live {
     probe: Probe,
     maps: Maps,
     rows: Rows,
+    /// Rows whose changes are recorded, if not all are.
+    wanted: Option<RowFilter>,
     /// By run list.
     cursors: Vec<Cursor>,
     /// Events read but not handed out yet.
@@ -71,20 +74,30 @@ struct Maps {
     ring: RingBuf<MapData>,
 }
 
+/// Whether changes of a VM, of this process and file descriptor, by a cause are to be recorded.
+pub type RowFilter = Rc<dyn Fn(&VmProcess, Option<u32>, Cause) -> bool>;
+
 /// Which rows are in use. The kernel takes them from a queue that only we fill, so we know the order
 /// in which it does.
 #[derive(Default)]
 struct Rows {
     upcoming: VecDeque<u32>,
     used: BTreeMap<u32, RowOwner>,
+    /// Of those, the ones that it was decided on whether their changes are recorded.
+    judged: BTreeSet<u32>,
 }
 
 type Totals = BTreeMap<u32, Box<Row>>;
 
 impl Live {
     /// Fills the tables of loaded programs, attaches them and starts reading. `vm_list_offset` is
-    /// that of `kvm.vm_list`.
-    pub fn new(mut probe: Probe, vm_list_offset: u32) -> Result<Self, ProbeError> {
+    /// that of `kvm.vm_list`. Rows that are not `wanted` are muted once it is known whose they are, if
+    /// the programs look at that.
+    pub fn new(
+        mut probe: Probe,
+        vm_list_offset: u32,
+        wanted: Option<RowFilter>,
+    ) -> Result<Self, ProbeError> {
         let mut maps = Maps::take(&mut probe)?;
         maps.number_cpus();
         let mut rows = Rows::default();
@@ -101,6 +114,7 @@ impl Live {
             probe,
             maps,
             rows,
+            wanted,
             cursors,
             pending: Vec::new(),
             processes: BTreeMap::new(),
@@ -140,12 +154,14 @@ impl Live {
         let lists = self.maps.run_lists(tries, pause);
         // Blocks that left a list before it was read are in the ring by now.
         let sees_yields = self.probe.coverage.sees("lock_yields");
-        let mut runs = Vec::new();
+        let (mut runs, mut singles) = (Vec::new(), Vec::new());
         while let Some(record) = self.maps.ring.next() {
             if let Some(block) = read_record::<Block>(&record, RECORD_BLOCK) {
                 if let Some(cursor) = self.cursors.get_mut(block.list as usize) {
                     cursor.block(&block, |run| runs.push(run));
                 }
+            } else if let Some(single) = read_record::<Single>(&record, RECORD_SINGLE) {
+                singles.push(single);
             } else if let Some(mark) = read_record::<Mark>(&record, RECORD_MARK) {
                 let event = decode::mark(&mark, sees_yields, identity::process_of_thread);
                 self.pending.extend(event);
@@ -156,6 +172,11 @@ impl Live {
         for (cursor, list) in self.cursors.iter_mut().zip(&lists) {
             if let Some(list) = list {
                 cursor.open(list, at, |run| runs.push(run));
+            }
+        }
+        for single in &singles {
+            if let Some(owner) = self.owner(single.key.row()) {
+                self.pending.extend(decode::single(single, &owner));
             }
         }
         for run in &runs {
@@ -185,6 +206,7 @@ impl Live {
         let at = monotonic_ns();
         let settled = before == after;
         let vms = gauges.iter().map(|gauges| self.reading(gauges)).collect();
+        self.mute();
         let latencies = self.latencies();
         let rows = self.attribute(after);
         self.pending.sort_by_key(|event| event.ts);
@@ -198,6 +220,21 @@ impl Live {
         let freed = events.iter().filter(|event| freed(event)).map(|event| event.vm).collect();
         self.recycle(freed);
         Batch { at, settled, vms, rows, latencies, events, losses: self.losses() }
+    }
+
+    /// Has the kernel record no more of rows that are not wanted, once it is known whose they are.
+    fn mute(&mut self) {
+        let Some(wanted) = &self.wanted else { return };
+        for (row, owner) in &self.rows.used {
+            if self.rows.judged.contains(row) {
+                continue;
+            }
+            let Some((process, fd)) = self.processes.get(&owner.vm) else { continue };
+            let cause = Cause::from_number(owner.cause as u8).unwrap_or(Cause::Unknown);
+            let muted = !wanted(process, *fd, cause);
+            self.maps.owners.write(*row as usize, &RowOwner { muted: muted.into(), ..*owner });
+            self.rows.judged.insert(*row);
+        }
     }
 
     fn owner(&self, row: u32) -> Option<RowOwner> {
@@ -299,6 +336,7 @@ impl Live {
             for row in mine.map(|(row, _)| *row).collect::<Vec<_>>() {
                 self.maps.clear_row(row);
                 self.rows.used.remove(&row);
+                self.rows.judged.remove(&row);
                 if self.run("give_back", [row.into(), 0]) {
                     self.rows.upcoming.push_back(row);
                 }
@@ -414,7 +452,7 @@ impl Maps {
             self.rows.write(self.counters(cpu, row), &[0; COUNTERS]);
         }
         self.latencies.write(row as usize, &[[0; BUCKETS]; OUTCOMES]);
-        let nobody = RowOwner { vm: VmKey::default(), cause: 0, pad: 0 };
+        let nobody = RowOwner { vm: VmKey::default(), cause: 0, muted: 0 };
         self.owners.write(row as usize, &nobody);
     }
 }

@@ -144,6 +144,17 @@ pub struct Change {
     pub count: u32,
     /// Whether what was installed may not be written to.
     pub read_only: bool,
+    /// The SPTE itself; `None` if changes are recorded in runs, or if it was not seen.
+    pub sptes: Option<Sptes>,
+}
+
+/// An SPTE before and after a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sptes {
+    /// Before.
+    pub old: u64,
+    /// After.
+    pub new: u64,
 }
 
 /// A memslot.

@@ -9,7 +9,7 @@ pub(super) use args::ReportArgs;
 use super::{
     record::RecordingSink,
     replay::{Replayed, replay},
-    session::Session,
+    session::{Session, Settings},
     window,
 };
 use crate::{
@@ -52,7 +52,7 @@ async fn live(
     outputs: &Outputs,
 ) -> Result<(Report, Exit, Result<(), Failure>), Failure> {
     let sink = RecordingSink::maker(args.record.clone(), Limits::default(), None)?;
-    let mut session = Session::start_with(ebpf_log, sink)?;
+    let mut session = Session::start_with(Settings { ebpf_log, ..Settings::default() }, sink)?;
     let keeps_stdout = outputs.spare_stdout();
     let command = window::watch(&mut session, args.duration, &args.command, keeps_stdout).await?;
     let recorded = session.finish(command.as_ref());

@@ -10,7 +10,12 @@ use crate::{
 
 /// The report of a command that ended so, having failed a budget and lacking coverage, or not.
 fn report(status: Option<i32>, over_budget: bool, uncovered: bool) -> Report {
-    let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 1 };
+    let coverage = Coverage {
+        mmu: Mmu::Tdp,
+        signals: Vec::new(),
+        timed_faults: 1,
+        spte: collapse_common::SpteLayout::NPT,
+    };
     let host = serde_json::from_str(include_str!("../../../tests/fixtures/kernels/6.12.json"));
     let signal = status.is_none().then_some(9);
     let command = CommandReport { argv: vec!["x".to_owned()], status, signal };

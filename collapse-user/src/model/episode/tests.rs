@@ -42,8 +42,16 @@ fn log_off(vm: &mut Vm, at: u64, id: u16) {
 }
 
 fn change(vm: &mut Vm, at: u64, cause: Cause, transition: Transition, level: u32, count: u32) {
-    let change =
-        Change { cause, transition, level, as_id: 0, gfn: 16_384, count, read_only: false };
+    let change = Change {
+        cause,
+        transition,
+        level,
+        as_id: 0,
+        gfn: 16_384,
+        count,
+        read_only: false,
+        sptes: None,
+    };
     tell(vm, at, EventKind::Change(change));
 }
 
@@ -289,7 +297,7 @@ fn any_event() -> impl Strategy<Value = EventKind> {
         }),
         8 => (cause, transition, 1u32..3, 0u64..96, 1u32..40).prop_map(
             |(cause, transition, level, region, count)| EventKind::Change(Change {
-                cause, transition, level, as_id: 0, gfn: region * 512, count, read_only: false,
+                cause, transition, level, as_id: 0, gfn: region * 512, count, read_only: false, sptes: None,
             })
         ),
         4 => id.prop_map(|id| EventKind::Collapse(Collapse {

@@ -110,6 +110,12 @@ impl Regions {
         self.outstanding.iter().map(|(region, lost)| (*region, lost))
     }
 
+    /// How a region that has not got its huge leaf back is mapped; `None` if it never lost it, or has
+    /// it again.
+    pub fn mapping(&self, region: Region) -> Option<Mapping> {
+        self.outstanding.get(&region).map(Lost::mapping)
+    }
+
     /// Leaves installed in regions that had lost their huge leaf.
     pub fn refaults(&self) -> &Refaults {
         &self.refaults
@@ -216,6 +222,16 @@ impl Regions {
             tell(lost.episode, step);
         }
     }
+}
+
+/// Regions that a run of changes touches.
+pub fn regions_of(change: &Change) -> impl Iterator<Item = Region> {
+    let step = frames(change.level);
+    let start = change.gfn & !(step - 1);
+    let end = start.saturating_add(u64::from(change.count).max(1).saturating_mul(step));
+    let as_id = change.as_id;
+    (start / frames(2)..end.div_ceil(frames(2)))
+        .map(move |index| Region::of(as_id, index * frames(2)))
 }
 
 /// Visits every region that a run of changes touches.

@@ -16,7 +16,7 @@ use super::{
         ReadingRecord, SightRecord, SlotRecord, State, VmRecord, transition, vm_key,
     },
 };
-use crate::source::{Batch, Change, Collapse, Event, EventKind, Slot, Update, VmReading};
+use crate::source::{Batch, Change, Collapse, Event, EventKind, Slot, Sptes, Update, VmReading};
 
 /// Most events of a batch: more than a second of them, and no reason to run out of memory.
 const MAX_EVENTS: usize = 1 << 23;
@@ -181,16 +181,17 @@ impl Decoder {
         self.state.ts = ts;
         let kind = match record.kind {
             KindRecord::Change(place, since, count) => {
-                let kind = self.changes.get(place as usize).ok_or("an unknown kind of change")?;
-                let gfn = self.state.gfn.wrapping_add_signed(since);
-                let end = u64::from(count)
-                    .checked_mul(frames(kind.level))
-                    .filter(|frames| kind.level > 3 || *frames <= MAX_RUN)
-                    .and_then(|frames| frames.checked_add(gfn))
-                    .filter(|end| *end <= MAX_GFN)
-                    .ok_or(TOO_LONG)?;
-                self.state.gfn = end;
-                EventKind::Change(Change { gfn, count, ..*kind })
+                EventKind::Change(self.change(place, since, count)?)
+            }
+            KindRecord::Single(place, since, old, new) => {
+                let before = self.state.sptes;
+                let sptes = Sptes {
+                    old: before.old.wrapping_add_signed(old),
+                    new: before.new.wrapping_add_signed(new),
+                };
+                self.state.sptes = sptes;
+                let change = self.change(place, since, 1)?;
+                EventKind::Change(Change { sptes: Some(sptes), ..change })
             }
             KindRecord::VmCreated(pages, process) => EventKind::VmCreated { pages, process },
             KindRecord::VmSeen => EventKind::VmSeen,
@@ -207,6 +208,19 @@ impl Decoder {
             }
         };
         Ok(Event { ts, vm, tid, kind })
+    }
+
+    fn change(&mut self, place: u32, since: i64, count: u32) -> Result<Change, Malformed> {
+        let kind = self.changes.get(place as usize).ok_or("an unknown kind of change")?;
+        let gfn = self.state.gfn.wrapping_add_signed(since);
+        let end = u64::from(count)
+            .checked_mul(frames(kind.level))
+            .filter(|frames| kind.level > 3 || *frames <= MAX_RUN)
+            .and_then(|frames| frames.checked_add(gfn))
+            .filter(|end| *end <= MAX_GFN)
+            .ok_or(TOO_LONG)?;
+        self.state.gfn = end;
+        Ok(Change { gfn, count, ..*kind })
     }
 
     fn reading(&mut self, record: ReadingRecord) -> Result<VmReading, Malformed> {
@@ -242,7 +256,7 @@ fn change(kind: ChangeKind) -> Result<Change, Malformed> {
     }
     let transition = transition(number).ok_or("an unknown transition")?;
     let cause = known_cause(cause)?;
-    Ok(Change { cause, transition, level, as_id, gfn: 0, count: 0, read_only })
+    Ok(Change { cause, transition, level, as_id, gfn: 0, count: 0, read_only, sptes: None })
 }
 
 fn known_cause(number: u8) -> Result<Cause, Malformed> {

@@ -115,13 +115,22 @@ impl Encoder {
     fn kind(&mut self, event: &Event, new: &mut Vec<ChangeKind>) -> KindRecord {
         match &event.kind {
             EventKind::Change(change) => {
-                let &Change { cause, transition, level, as_id, gfn, count, read_only } = change;
+                let &Change { cause, transition, level, as_id, gfn, count, read_only, sptes } =
+                    change;
                 let (cause, transition) = (cause as u8, transition as u8);
                 let kind = ChangeKind { cause, transition, level, as_id, read_only };
                 let place = self.changes.of(kind, new, |kind| kind);
                 let since = gfn.wrapping_sub(self.state.gfn) as i64;
                 self.state.gfn = gfn.wrapping_add(u64::from(count).wrapping_mul(frames(level)));
-                KindRecord::Change(place, since, count)
+                let Some(sptes) = sptes else { return KindRecord::Change(place, since, count) };
+                let before = std::mem::replace(&mut self.state.sptes, sptes);
+                let since_before = |new: u64, old: u64| new.wrapping_sub(old) as i64;
+                KindRecord::Single(
+                    place,
+                    since,
+                    since_before(sptes.old, before.old),
+                    since_before(sptes.new, before.new),
+                )
             }
             EventKind::VmCreated { pages, process } => {
                 KindRecord::VmCreated(*pages, process.clone())

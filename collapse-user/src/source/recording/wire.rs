@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use collapse_common::{
-    Cause, Transition,
+    Cause, SpteLayout, Transition,
     abi::{Pages, Row, VmKey},
     latency::Latencies,
 };
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::VmProcess,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
-    source::{Slot, SlotChange, VmReading},
+    source::{Slot, SlotChange, Sptes, VmReading},
 };
 
 /// What is seen and what is not.
@@ -20,6 +20,8 @@ use crate::{
 pub struct CoverageRecord {
     mmu: Mmu,
     timed_faults: u32,
+    /// Bits of an SPTE: present, writable, accessed, dirty.
+    spte: [u64; 4],
     signals: Vec<SignalRecord>,
 }
 
@@ -38,8 +40,9 @@ impl From<&Coverage> for CoverageRecord {
             hooks: status.way.map(|way| way.iter().map(ToString::to_string).collect()),
             reason: status.reason.clone(),
         });
-        let &Coverage { mmu, timed_faults, .. } = coverage;
-        Self { mmu, timed_faults, signals: signals.collect() }
+        let &Coverage { mmu, timed_faults, spte, .. } = coverage;
+        let spte = [spte.present, spte.writable, spte.accessed, spte.dirty];
+        Self { mmu, timed_faults, spte, signals: signals.collect() }
     }
 }
 
@@ -57,7 +60,9 @@ impl CoverageRecord {
             Some(SignalStatus { signal, way, reason: record.reason })
         });
         let signals = signals.collect();
-        Coverage { mmu: self.mmu, signals, timed_faults: self.timed_faults }
+        let [present, writable, accessed, dirty] = self.spte;
+        let spte = SpteLayout { present, writable, accessed, dirty };
+        Coverage { mmu: self.mmu, signals, timed_faults: self.timed_faults, spte }
     }
 }
 
@@ -101,6 +106,9 @@ pub enum KindRecord {
     SlotChanged(SlotRecord, SlotChange, bool),
     /// Slot, duration, gauges before and after, yields.
     Collapse(SlotRecord, i64, Option<Pages>, Option<Pages>, Option<u32>),
+    /// As a change of one SPTE, with the SPTE before and after: each as the difference to that of the
+    /// one before, as the next page often is next in host memory too.
+    Single(u32, i64, i64, i64),
 }
 
 /// What is the same for all SPTE changes of one kind.
@@ -214,6 +222,8 @@ pub struct State {
     pub ts: u64,
     /// Guest frame after the last change.
     pub gfn: u64,
+    /// SPTEs of the last change that told its own.
+    pub sptes: Sptes,
     pub readings: BTreeMap<u32, VmReading>,
     pub rows: BTreeMap<(u32, Cause), Box<Row>>,
     pub latencies: BTreeMap<(u32, Cause), Box<Latencies>>,

@@ -30,7 +30,12 @@ pub fn coverage(missing: &[&str]) -> Coverage {
             reason: (!seen).then(|| "no function of that name".to_owned()),
         }
     };
-    Coverage { mmu: Mmu::Tdp, signals: SIGNALS.iter().map(status).collect(), timed_faults: 1 }
+    Coverage {
+        mmu: Mmu::Tdp,
+        signals: SIGNALS.iter().map(status).collect(),
+        timed_faults: 1,
+        spte: collapse_common::SpteLayout::NPT,
+    }
 }
 
 /// A VM that is driven by hand.
@@ -106,7 +111,16 @@ impl Guest {
             self.pages[place - 1] += 512 * u64::from(count);
         }
         let gfn = self.slot.base_gfn + region * REGION;
-        let change = Change { cause, transition, level, as_id: 0, gfn, count, read_only: false };
+        let change = Change {
+            cause,
+            transition,
+            level,
+            as_id: 0,
+            gfn,
+            count,
+            read_only: false,
+            sptes: None,
+        };
         self.tell(EventKind::Change(change));
     }
 

@@ -1,5 +1,6 @@
 //! What is tested in the lab.
 
+mod each;
 mod failed_migration;
 mod hardship;
 mod life;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(hardship::cases());
     cases.extend(life::cases());
     cases.extend(recordings::cases());
+    cases.extend(each::cases());
     cases.extend(selftest::cases());
     cases.extend(reload::cases());
     cases.extend(readme::cases());
