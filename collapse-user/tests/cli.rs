@@ -3,11 +3,17 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
     process::{Command, Output},
 };
 
-/// Runs `collapse` as a user without privileges.
+/// Runs `collapse` as a user without privileges and without settings.
 fn unprivileged(arguments: &[&str]) -> Output {
+    with_settings(arguments, Path::new("/nonexistent"))
+}
+
+/// The same with a folder of settings.
+fn with_settings(arguments: &[&str], folder_of_settings: &Path) -> Output {
     // The build folder may be closed to other users.
     let folder = tempfile::tempdir().expect("a folder for the binary");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opening it");
@@ -15,6 +21,7 @@ fn unprivileged(arguments: &[&str]) -> Output {
     fs::copy(env!("CARGO_BIN_EXE_collapse"), &binary).expect("copying the binary");
     let mut command = Command::new(&binary);
     command.args(arguments).current_dir("/");
+    command.env("XDG_CONFIG_HOME", folder_of_settings).env("XDG_CONFIG_DIRS", "/nonexistent");
     // SAFETY: geteuid has no preconditions and cannot fail.
     if unsafe { libc::geteuid() } == 0 {
         command.uid(65534).gid(65534);
@@ -102,4 +109,43 @@ fn help_tells_the_exit_codes() {
     let output = unprivileged(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("121  nothing can be measured"));
+}
+
+#[test]
+fn settings_are_printed_as_a_file_that_is_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opening it");
+    let printed = unprivileged(&["config", "--interval", "250ms", "--columns", "vm,faults"]);
+    assert_eq!(printed.status.code(), Some(0), "{}", stderr(&printed));
+    let text = String::from_utf8_lossy(&printed.stdout);
+    assert!(text.contains("\ninterval = \"250ms\"\n"), "{text}");
+    let place = folder.path().join("collapse");
+    fs::create_dir(&place).expect("a folder");
+    let place = place.join("config.toml");
+    fs::write(&place, &printed.stdout).expect("writing settings");
+    let again = with_settings(&["config"], folder.path());
+    let again = String::from_utf8_lossy(&again.stdout);
+    assert!(again.starts_with("# Settings in effect; read from "), "{again}");
+    let settings = |text: &str| {
+        text.lines().skip_while(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(settings(&text), settings(&again));
+}
+
+#[test]
+fn mistakes_in_settings_are_wrong_usage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opening it");
+    fs::create_dir(folder.path().join("collapse")).expect("a folder");
+    let place = folder.path().join("collapse/config.toml");
+    fs::write(&place, "sort = \"vm\"\nintervall = \"1s\"\n").expect("writing settings");
+    for arguments in [&["config"][..], &["live"], &[]] {
+        let output = with_settings(arguments, folder.path());
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        let says = "config.toml: line 2: there is no setting 'intervall'; did you mean 'interval'?";
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+    let output = unprivileged(&["live", "--palette", "pink"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--palette pink: expected auto, none, 16, 256, true"));
 }

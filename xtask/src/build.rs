@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use crate::process::CommandExt;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const BINARIES: [&str; 2] = ["collapse", "workload"];
+const BINARIES: [&str; 3] = ["collapse", "workload", "drive"];
 
 /// The root of the workspace.
 pub fn workspace() -> PathBuf {
@@ -34,27 +34,38 @@ pub fn cargo() -> Command {
 /// Builds `collapse` and `workload` as static binaries and returns their paths.
 pub fn static_binaries() -> Result<Vec<PathBuf>> {
     eprintln!("lab: building collapse and workload (minutes the first time)");
+    build_static(&["collapse-user", "workload", "pty"])?;
+    existing_binaries()
+}
+
+/// Builds one more program of the workspace for the lab and returns its path.
+pub fn static_binary(package: &str) -> Result<PathBuf> {
+    build_static(&[package])?;
+    existing(package)
+}
+
+fn build_static(packages: &[&str]) -> Result<()> {
     // A target folder of its own: other flags than a plain build's would make each rebuild the
     // other's dependencies.
     cargo()
         .args(["build", "--quiet", "--release", "--target", TARGET])
-        .args(["-p", "collapse-user", "-p", "workload"])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
         .arg("--target-dir")
         .arg(lab_dir())
         .arg("--config")
         .arg(format!("target.{TARGET}.rustflags=['-C', 'target-feature=+crt-static']"))
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .run()?;
-    existing_binaries()
+        .run()
 }
 
 /// The binaries of an earlier build.
 pub fn existing_binaries() -> Result<Vec<PathBuf>> {
-    let folder = lab_dir().join(TARGET).join("release");
-    let paths = BINARIES.map(|name| folder.join(name));
-    for path in &paths {
-        ensure!(path.is_file(), "{} has not been built", path.display());
-    }
-    Ok(paths.into())
+    BINARIES.iter().map(|name| existing(name)).collect()
+}
+
+fn existing(name: &str) -> Result<PathBuf> {
+    let path = lab_dir().join(TARGET).join("release").join(name);
+    ensure!(path.is_file(), "{} has not been built", path.display());
+    Ok(path)
 }

@@ -1,7 +1,9 @@
 //! Project tasks: `cargo xtask <task>`.
 
+mod bench;
 mod build;
 mod cache;
+mod capture;
 mod demo;
 mod lab;
 mod process;
@@ -23,10 +25,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what observing costs, beside other tools, in executed instructions
+    Bench(bench::Options),
     /// Find or install what the other tasks need
     Setup,
     /// Show huge pages being split, zapped and recovered: on this machine, or else in the lab
     Demo(demo::Options),
+    /// Draw the dashboard as a picture for the README, while it watches guests in the lab
+    Capture(capture::Options),
     /// Run the tests: the host's, then the lab's on every kernel
     Test(test::Options),
     /// Run a command, or a shell, on a real kernel with KVM inside an emulated machine
@@ -48,8 +54,10 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<i32> {
     match task {
+        Task::Bench(options) => bench::run(&options),
         Task::Setup => setup::run(),
         Task::Demo(options) => demo::run(options),
+        Task::Capture(options) => capture::run(&options),
         Task::Test(options) => test::run(options),
         Task::Vm(options) => vm::run(options),
     }

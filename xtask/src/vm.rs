@@ -13,6 +13,7 @@ use crate::{
 
 /// Options of `cargo xtask vm`.
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Options {
     /// A Debian kernel series (5.10, 6.1, 6.12, 6.18, 7.3), or a kernel image with --modules
     #[arg(long, default_value = "6.12")]
@@ -44,6 +45,9 @@ pub struct Options {
     /// Take the binaries as they were last built
     #[arg(long)]
     no_build: bool,
+    /// Run the command on your terminal instead of carrying its streams
+    #[arg(long, short = 't')]
+    terminal: bool,
     /// The command; without one, a shell
     #[arg(last = true)]
     command: Vec<OsString>,
@@ -74,7 +78,10 @@ pub fn run(options: Options) -> Result<i32> {
         verbose: options.verbose,
         ..Lab::new(kernel, binaries)
     };
-    let outcome = if !options.command.is_empty() {
+    let outcome = if options.terminal && !options.command.is_empty() {
+        lab.timeout = None;
+        lab.interactive(options.command)?
+    } else if !options.command.is_empty() {
         lab.stream(options.command)?
     } else if terminal::present() {
         lab.timeout = None;

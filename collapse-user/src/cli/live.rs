@@ -9,48 +9,57 @@ use anyhow::Context as _;
 use ratatui::crossterm::event::Event;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc::UnboundedReceiver,
     time::{Duration, Instant, Interval, MissedTickBehavior, interval_at},
 };
 
 use super::{
     LiveArgs,
+    config::Settings,
+    load::Load,
     session::{DRAIN_INTERVAL, Session},
 };
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     report::{Report, live_lines, release},
     tui::{
-        App, Facts, Live, Reply, Theme,
-        terminal::{self, Screen},
+        App, Facts, Live, Reply,
+        terminal::{self, Input, Screen},
     },
 };
 
 pub(super) fn run(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+    let settings = Settings::load(&args.settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .or_exit(Exit::CannotMeasure)?;
-    runtime.block_on(live(args, ebpf_log))
+    runtime.block_on(live(args, &settings, ebpf_log))
 }
 
-async fn live(args: &LiveArgs, ebpf_log: bool) -> Result<Exit, Failure> {
+async fn live(args: &LiveArgs, settings: &Settings, ebpf_log: bool) -> Result<Exit, Failure> {
     let mut session = Session::start(ebpf_log)?;
+    session.model.keep = settings.history;
     let mut ends = Ends::new().or_exit(Exit::CannotMeasure)?;
     let mut drains = every(DRAIN_INTERVAL, Instant::now() + DRAIN_INTERVAL);
-    let mut refreshes = every(args.interval, Instant::now());
-    let mut output = Output::open(args, &session).or_exit(Exit::Output)?;
+    let mut refreshes = every(settings.options.interval, Instant::now());
+    // Dropped before the session is: the terminal is back before programs are detached, which takes
+    // the kernel a while.
+    let mut output = Output::open(args, settings, &session).or_exit(Exit::Output)?;
     loop {
         let reply = tokio::select! {
             _ = refreshes.tick() => {
                 session.poll(false);
+                output.measure();
                 Reply::Draw
             }
             _ = drains.tick() => {
                 session.drain();
                 continue;
             }
-            reply = output.asked(&session) => reply,
+            reply = output.asked(&session) => match reply {
+                Some(reply) => reply,
+                None => continue,
+            },
             end = ends.next() => if end { Reply::Quit } else { Reply::Suspend },
         };
         let shown = match reply {
@@ -112,34 +121,46 @@ enum Output {
 }
 
 struct Dashboard {
+    /// Dropped first: nothing that is typed once the terminal is back is taken.
+    input: Input,
+    screen: Screen,
     app: App,
     facts: Facts,
-    screen: Screen,
-    keys: UnboundedReceiver<Event>,
+    load: Load,
 }
 
 impl Output {
-    fn open(args: &LiveArgs, session: &Session) -> io::Result<Self> {
+    fn open(args: &LiveArgs, settings: &Settings, session: &Session) -> io::Result<Self> {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if dumb || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
             return Ok(Self::Lines);
         }
-        let theme = Theme::detect(|name| std::env::var(name).ok());
         let facts = Facts { kernel: release(&session.host), title: args.title.clone() };
-        let screen = Screen::open()?;
-        let app = App::new(theme, args.interval);
-        Ok(Self::Dashboard(Box::new(Dashboard { app, facts, screen, keys: terminal::events()? })))
+        let screen = Screen::open(settings.mouse.0)?;
+        let app = App::with(settings.theme(), settings.options.clone());
+        let (input, load) = (Input::default(), Load::default());
+        Ok(Self::Dashboard(Box::new(Dashboard { input, screen, app, facts, load })))
     }
 
-    /// Waits for what the user asks for.
-    async fn asked(&mut self, session: &Session) -> Reply {
+    /// Looks at what all this costs.
+    fn measure(&mut self) {
+        if let Self::Dashboard(dashboard) = self
+            && let Some(load) = dashboard.load.measure()
+        {
+            dashboard.app.set_load(load);
+        }
+    }
+
+    /// Waits for what the user asks for; `None` if that is nothing.
+    async fn asked(&mut self, session: &Session) -> Option<Reply> {
         let Self::Dashboard(dashboard) = self else { return pending().await };
-        let Dashboard { app, facts, keys, .. } = &mut **dashboard;
-        match keys.recv().await {
+        let Dashboard { app, facts, input, .. } = &mut **dashboard;
+        match input.next().await {
             // The terminal is gone.
-            None => Reply::Quit,
-            Some(Event::Key(key)) => app.handle(key, &see(session, facts)),
-            Some(_) => Reply::Draw,
+            None => Some(Reply::Quit),
+            Some(Event::Key(key)) => Some(app.handle(key, &see(session, facts))),
+            Some(Event::Mouse(mouse)) => app.mouse(mouse, &see(session, facts)),
+            Some(_) => Some(Reply::Draw),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The command line.
 
+mod config;
 mod doctor;
 mod events;
 mod export;
 mod live;
+mod load;
 mod output;
 mod record;
 mod replay;
@@ -59,6 +61,12 @@ enum Command {
     /// Turn a recording into a file for other programs.
     #[command(after_help = Exit::HELP)]
     Export(export::ExportArgs),
+    /// Print the settings in effect, as a file that would set them.
+    ///
+    /// A file overrides the defaults, and flags override the file, which is the first that there is of
+    /// `$XDG_CONFIG_HOME/collapse/config.toml`, by default in `~/.config`, and of
+    /// `collapse/config.toml` in `$XDG_CONFIG_DIRS`, by default `/etc/xdg`.
+    Config(config::Flags),
     /// Tell what can be seen on this kernel, and by which hooks, and try them.
     ///
     /// All programs are loaded and attached for a second, and detached again.
@@ -80,20 +88,13 @@ enum Command {
     SelftestGuest,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct LiveArgs {
-    /// Time between refreshes, such as 1s or 500ms.
-    #[arg(long, short, default_value = "1s", value_parser = parse_duration)]
-    interval: Duration,
+    #[command(flatten)]
+    settings: config::Flags,
     /// Text for the first line, such as the name of the machine.
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
-}
-
-impl Default for LiveArgs {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(1), title: None }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -151,6 +152,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let Cli { command, ebpf_log } = cli;
     match command.unwrap_or(Command::Live(LiveArgs::default())) {
         Command::Live(args) => live::run(&args, ebpf_log),
+        Command::Config(flags) => config::run(&flags),
         Command::Report(args) => report::run(&args, ebpf_log),
         Command::Record(args) => record::run(args, ebpf_log),
         Command::Events(args) => events::run(args, ebpf_log),

@@ -108,6 +108,7 @@ pub struct Line {
 pub struct RegionsLine(pub(super) Option<BTreeMap<&'static str, u32>>);
 
 /// An SPTE, read.
+#[allow(clippy::struct_excessive_bools, reason = "they are its bits")]
 #[derive(Clone, Debug, Serialize)]
 pub struct SpteLine {
     /// The SPTE itself, hexadecimal: JSON readers lose digits of such numbers.

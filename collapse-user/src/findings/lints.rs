@@ -4,7 +4,7 @@ use collapse_common::{Cause, Counter, Transition};
 
 use super::{Case, Lint};
 use crate::{
-    model::{Episode, Phase},
+    model::{Episode, Phase, Vm},
     plan::Mmu,
 };
 
@@ -35,6 +35,20 @@ pub(super) const LINTS: &[Lint] = &[
         title: "small pages came back while the collapse routine ran",
         knob: "turn dirty logging off while the guest is idle or paused, slot by slot",
         check: collapse_raced,
+    },
+    Lint {
+        name: "nx_recovery_undone",
+        title: "the NX recovery worker and guest faults undo each other",
+        knob: "kvm.nx_huge_pages_recovery_period_ms longer, or kvm.nx_huge_pages_recovery_ratio=0, lets \
+               pages that are executed stay small; kvm.nx_huge_pages=off ends the splits",
+        check: nx_recovery_undone,
+    },
+    Lint {
+        name: "hugetlb_mapped_small",
+        title: "hugetlb memory is mapped small",
+        knob: "check that memslots begin at the same offset within 2 MiB in guest and host memory, and \
+               that the VMM's mappings of them do",
+        check: hugetlb_mapped_small,
     },
     Lint {
         name: "recovered_read_only",
@@ -79,13 +93,33 @@ fn stuck_small(case: &Case) -> Option<String> {
     (small >= case.thresholds.least && since > case.thresholds.small_ns).then(|| {
         format!(
             "{small} of {} regions are mapped small {} after dirty logging went off: {} refaulted small, \
-             {} still split",
+             {} still split{}",
             regions.lost,
             seconds(since),
             regions.refaulted_small,
             regions.still_split,
+            why_small(case.vm),
         )
     })
+}
+
+/// What else was seen to keep regions small.
+fn why_small(vm: &Vm) -> String {
+    let zaps = vm.totals().by_cause(|transition, _| transition == Transition::Zap);
+    let of = |causes: &[Cause]| -> u64 { causes.iter().filter_map(|cause| zaps.get(cause)).sum() };
+    let host = of(&[Cause::NotifierReclaim, Cause::NotifierMigrate, Cause::NotifierKsm]);
+    let executed = vm.regions.lost_by_cause().get(&Cause::GuestFault).copied().unwrap_or_default();
+    let mut why = Vec::new();
+    if host > 0 {
+        why.push(format!("; the host moved, merged or reclaimed {host} of its pages"));
+    }
+    if executed > 0 {
+        why.push(format!("; {executed} regions were split for execution (NX)"));
+    }
+    if why.is_empty() {
+        return "; neither NX nor the host's memory management was seen at them".to_owned();
+    }
+    why.concat()
 }
 
 fn eager_split_off(case: &Case) -> Option<String> {
@@ -125,6 +159,36 @@ fn recovered_read_only(case: &Case) -> Option<String> {
         let faults = case.vm.totals().counter(Counter::FastFaultHuge);
         format!(
             "{part} of {whole} recovered regions; {faults} faults on huge pages made them writable"
+        )
+    })
+}
+
+fn nx_recovery_undone(case: &Case) -> Option<String> {
+    let nx = case.vm.regions.nx_recovery();
+    (nx.undone() >= case.thresholds.least).then(|| {
+        format!(
+            "the worker zapped small pages of {} regions; {} were mapped small again by the next execution",
+            nx.zapped(),
+            nx.undone(),
+        )
+    })
+}
+
+fn hugetlb_mapped_small(case: &Case) -> Option<String> {
+    const REGION: u64 = 2 << 20;
+    let hugetlb = case.vm.hugetlb.filter(|bytes| *bytes > 0)?;
+    let [small, ..] = case.vm.pages()?;
+    // Regions that lost their huge leaf while watched are other findings' business.
+    let lost = case.vm.regions.counts().outstanding.saturating_mul(REGION);
+    let small = small.saturating_mul(4096).saturating_sub(lost);
+    let enough = small >= case.thresholds.least.saturating_mul(REGION)
+        && small as f64 >= hugetlb as f64 * case.thresholds.hugetlb_share;
+    (enough && case.vm.is_logging() != Some(true)).then(|| {
+        format!(
+            "{} MiB of guest memory are mapped by 4 KiB SPTEs that were not huge while watched, and the \
+             VMM has {} MiB from hugetlbfs",
+            small >> 20,
+            hugetlb >> 20,
         )
     })
 }

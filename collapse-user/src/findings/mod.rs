@@ -32,6 +32,8 @@ pub struct Thresholds {
     pub read_only_share: f64,
     /// 4 KiB leaves that guest faults installed while the collapse routine ran.
     pub raced: u64,
+    /// Part of hugetlb memory that is mapped by 4 KiB leaves.
+    pub hugetlb_share: f64,
 }
 
 impl Default for Thresholds {
@@ -42,6 +44,7 @@ impl Default for Thresholds {
             least: 8,
             read_only_share: 0.25,
             raced: 512,
+            hugetlb_share: 0.1,
         }
     }
 }

@@ -7,7 +7,7 @@ use collapse_common::{
 use super::*;
 use crate::{
     model::Model,
-    source::{Batch, Change, Collapse, Event, EventKind, Slot, SlotChange},
+    source::{Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading},
 };
 
 const S: u64 = 1_000_000_000;
@@ -179,4 +179,53 @@ fn small_pages_behind_the_routines_back() {
     };
     assert_eq!(raced(600), ["collapse_raced"]);
     assert_eq!(raced(10), [""; 0]);
+}
+
+#[test]
+fn the_nx_worker_and_faults_undo_each_other() {
+    let undone = |regions: u32| {
+        let mut bench = Bench::new();
+        bench.change(Cause::GuestFault, Transition::Split, 2, regions);
+        // Zapped, huge again at a read, split again at the next execution.
+        bench.change(Cause::NxRecovery, Transition::Zap, 1, regions * 512);
+        bench.change(Cause::GuestFault, Transition::Install, 2, regions);
+        assert_eq!(bench.found(0), [""; 0]);
+        bench.change(Cause::GuestFault, Transition::Split, 2, regions);
+        bench.found(0)
+    };
+    assert_eq!(undone(8), ["nx_recovery_undone"]);
+    assert_eq!(undone(7), [""; 0]);
+}
+
+#[test]
+fn hugetlb_memory_that_is_mapped_small() {
+    let found = |hugetlb, small, logging| {
+        let mut bench = Bench::new();
+        if logging {
+            bench.logging(true);
+        }
+        let reading = VmReading { vm: KEY, pages: Some([small, 0, 0]), process: None, fd: None };
+        bench.model.apply(Batch {
+            at: bench.now,
+            vms: vec![reading],
+            hugetlb: vec![(KEY, hugetlb)],
+            ..Batch::default()
+        });
+        bench.found(0)
+    };
+    assert_eq!(found(1 << 30, 100_000, false), ["hugetlb_mapped_small"]);
+    // Little of it, no hugetlb at all, or dirty logging, which maps small by design.
+    assert_eq!(found(1 << 40, 100_000, false), [""; 0]);
+    assert_eq!(found(1 << 30, 4_000, false), [""; 0]);
+    assert_eq!(found(0, 100_000, false), [""; 0]);
+    assert_eq!(found(1 << 30, 100_000, true), [""; 0]);
+}
+
+#[test]
+fn thresholds_are_the_users() {
+    let mut bench = Bench::new();
+    bench.logging(true);
+    let vm = &bench.model.vms[&KEY];
+    let strict = Thresholds { logging_ns: S, ..Thresholds::default() };
+    assert_eq!(findings(vm, Mmu::Tdp, bench.now + 2 * S, &strict).len(), 1);
 }

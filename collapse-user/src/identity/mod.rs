@@ -91,6 +91,18 @@ impl Proc {
         })
     }
 
+    /// Memory that a process has from hugetlbfs, bytes.
+    pub fn hugetlb_bytes(&self, pid: u32) -> io::Result<u64> {
+        let status = self.read(pid, "status")?;
+        let status = String::from_utf8_lossy(&status);
+        let line = status.lines().find_map(|line| line.strip_prefix("HugetlbPages:"));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB")).map(str::parse::<u64>);
+        match number {
+            Some(Ok(kib)) => Ok(kib.saturating_mul(1024)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     /// The open KVM files of a process. Needs to be its owner, or `CAP_SYS_PTRACE`.
     pub fn vm_fds(&self, pid: u32) -> io::Result<VmFds> {
         let mut found = VmFds::default();
@@ -122,6 +134,11 @@ impl Proc {
 /// [`Proc::process_of_thread`] of the running system; `None` if the thread has exited.
 pub fn process_of_thread(tid: u32) -> Option<VmProcess> {
     Proc::default().process_of_thread(tid).ok()
+}
+
+/// [`Proc::hugetlb_bytes`] of the running system; `None` if the process has exited.
+pub fn hugetlb_bytes(pid: u32) -> Option<u64> {
+    Proc::default().hugetlb_bytes(pid).ok()
 }
 
 /// [`Proc::has_thread`] of the running system.

@@ -119,6 +119,13 @@ impl History {
         sample.flows.since(before)
     }
 
+    /// Forgets samples from before `at` ns.
+    pub fn forget(&mut self, at: u64) {
+        for tier in self.tiers.iter_mut().rev() {
+            tier.drain(..tier.partition_point(|sample| sample.at < at));
+        }
+    }
+
     /// The samples, oldest first.
     pub fn samples(&self) -> impl DoubleEndedIterator<Item = &Sample> {
         self.tiers.iter().rev().flatten()
@@ -235,6 +242,17 @@ mod tests {
         let history = seconds(400_000);
         assert!(history.first().unwrap().at > S);
         assert!(history.samples().count() <= TIERS * (KEPT + MERGED));
+    }
+
+    #[test]
+    fn what_is_too_old_is_forgotten() {
+        let mut history = seconds(5_000);
+        history.forget(4_000 * S);
+        let first = history.first().unwrap().at;
+        assert!((4_000 * S..4_010 * S).contains(&first), "{first}");
+        assert_eq!(history.last().unwrap().at, 5_000 * S);
+        history.forget(9_000 * S);
+        assert_eq!(history.samples().count(), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the batches add up to: VMs, their totals, regions and spans. Pure: it neither reads the
 //! kernel nor renders.
 
+mod changes;
 mod episode;
 mod histogram;
 mod history;
@@ -13,10 +14,14 @@ mod span;
 mod totals;
 mod vm;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use collapse_common::abi::VmKey;
 
+pub use changes::Changes;
 pub use episode::{
     CollapseSums, EPISODES_KEPT, Episode, EpisodeCost, Episodes, FaultCost, NoCost, Outcome, Phase,
     Slots,
@@ -27,7 +32,8 @@ pub use latency::FaultLatencies;
 pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{
-    Lost, Mapping, Recovery, Refaults, Region, RegionCounts, Regions, Step, regions_of,
+    Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Refaults, Region, RegionCounts, Regions,
+    Returned, ReturnedRegions, Step, regions_of,
 };
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
@@ -59,12 +65,16 @@ pub struct Model {
     pub forgotten: u64,
     /// All VMs together over time.
     pub history: History,
+    /// For how long history is kept; `None` for as long as there is room.
+    pub keep: Option<Duration>,
     /// The latest events.
     pub recent: Recent,
     /// Times that KVM was loaded again and watched from then on.
     pub reloads: u64,
     /// Why nothing is counted at present.
     pub blind: Option<String>,
+    /// Changes recorded, and counted for VMs that are forgotten.
+    earlier_changes: Changes,
     /// VMs that went away and are in `vms`, oldest first.
     gone: VecDeque<VmKey>,
     /// When the first batch of the programs now attached was read, `CLOCK_MONOTONIC` ns.
@@ -103,6 +113,7 @@ impl Model {
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();
         self.recent.extend(&batch.events);
+        self.earlier_changes.record(&batch.events);
         for event in &batch.events {
             self.event(event, attached);
             see(event, self.vms.get(&event.vm));
@@ -123,12 +134,20 @@ impl Model {
             let new = known.binary_search(&reading.vm).is_err();
             self.vm(reading.vm).reading(reading, first || new);
         }
+        for (key, bytes) in batch.hugetlb {
+            if let Some(vm) = self.vms.get_mut(&key) {
+                vm.hugetlb = Some(bytes);
+            }
+        }
         let mut all = Sample {
             at: batch.at,
             pages: Some([0; 3]),
             flows: self.history.last().map(|last| last.flows).unwrap_or_default(),
             ..Sample::default()
         };
+        let oldest = self.keep.map_or(0, |keep| {
+            batch.at.saturating_sub(keep.as_nanos().try_into().unwrap_or(u64::MAX))
+        });
         for vm in self.vms.values_mut() {
             if let Some((sample, more)) = vm.close(batch.at, batch.settled) {
                 all.pages = all.pages.zip(sample.pages).map(|(all, pages)| {
@@ -138,8 +157,10 @@ impl Model {
                 all.outstanding += sample.outstanding;
                 all.logging |= sample.logging;
             }
+            vm.history.forget(oldest);
         }
         self.history.push(all);
+        self.history.forget(oldest);
         self.losses.extend(self.earlier.with(batch.losses));
         let not_followed = self.vms.values().map(|vm| vm.regions.not_followed()).sum();
         if not_followed > 0 {
@@ -180,7 +201,9 @@ impl Model {
     fn forget(&mut self, among: usize) {
         for _ in 0..among.min(self.gone.len().saturating_sub(GONE_KEPT)) {
             if let Some(oldest) = self.gone.pop_front() {
-                self.vms.remove(&oldest);
+                if let Some(vm) = self.vms.remove(&oldest) {
+                    self.earlier_changes.count(&vm.now.totals);
+                }
                 self.forgotten += 1;
             }
         }

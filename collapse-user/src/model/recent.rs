@@ -11,15 +11,22 @@ pub const EVENTS_KEPT: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Recent {
     events: VecDeque<Event>,
+    seen: u64,
 }
 
 impl Recent {
     /// Takes what a batch told; of a long one, only the end is looked at.
     pub(super) fn extend(&mut self, events: &[Event]) {
+        self.seen += events.len() as u64;
         let latest = &events[events.len().saturating_sub(EVENTS_KEPT)..];
         let old = (self.events.len() + latest.len()).saturating_sub(EVENTS_KEPT);
         self.events.drain(..old);
         self.events.extend(latest.iter().cloned());
+    }
+
+    /// Events taken so far, kept or not.
+    pub fn seen(&self) -> u64 {
+        self.seen
     }
 
     /// The events, oldest first.

@@ -45,6 +45,8 @@ pub struct Vm {
     pub pages_at_end: Option<Pages>,
     /// Whether counts and gauges agree.
     pub reconciliation: Reconciliation,
+    /// Memory that its process has from hugetlbfs, bytes; `None` if not known.
+    pub hugetlb: Option<u64>,
     /// Regions.
     pub regions: Regions,
     /// Episodes of dirty logging.
@@ -122,6 +124,7 @@ impl Vm {
             now: Reading::default(),
             pages_at_end: None,
             reconciliation: Reconciliation::default(),
+            hugetlb: None,
             regions: Regions::default(),
             episodes: Episodes::default(),
             spans: Vec::new(),

@@ -50,7 +50,7 @@ use crate::{
     baseline::{self, Baseline, BaselineReport},
     budget::{Budget, BudgetReport},
     kernel::inspect::Inspected,
-    model::{Model, Vm},
+    model::{Changes, Model, Vm},
     plan::{Coverage, Mmu},
     source::recording,
 };
@@ -81,6 +81,9 @@ pub struct Report {
     pub reloads: u64,
     /// Known losses by way, zero included.
     pub losses: BTreeMap<Name, u64>,
+    /// SPTE changes of all VMs: counted, and recorded. `None` if an earlier version wrote this.
+    #[serde(default)]
+    pub changes: Option<Changes>,
     /// Whether nothing changed while the last counts were read. Only then must residuals be zero.
     pub settled: bool,
     /// SPTE changes in the life of a mapping (installs, splits, zaps, recoveries) whose VM is
@@ -239,6 +242,7 @@ impl Report {
             coverage: now.signals.iter().map(SignalReport::new).collect(),
             losses: model.losses.iter().map(|(way, n)| ((*way).into(), *n)).collect(),
             reloads: model.reloads,
+            changes: Some(model.changes()),
             settled: model.settled,
             unattributed_changes: model.unattributed.changes(Transition::is_recorded),
             unattributed_ageing: model.unattributed.changes(is_ageing),

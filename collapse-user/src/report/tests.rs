@@ -144,6 +144,7 @@ fn failed_migration() -> Model {
         at: 200 * MS,
         settled: true,
         vms: reading([1, 30, 0]),
+        hugetlb: Vec::new(),
         rows,
         latencies,
         events,

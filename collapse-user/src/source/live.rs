@@ -24,7 +24,9 @@ use collapse_common::{
     runs::Cursor,
 };
 
-use super::{Batch, Event, EventKind, SlotChange, VmReading, decode, mapped::Mapped};
+use super::{
+    Batch, Event, EventKind, SlotChange, VmReading, decode, hugetlb::Hugetlb, mapped::Mapped,
+};
 use crate::{
     clock::monotonic_ns,
     identity::{self, VmProcess},
@@ -55,6 +57,7 @@ pub struct Live {
     /// Events read but not handed out yet.
     pending: Vec<Event>,
     processes: BTreeMap<VmKey, (VmProcess, Option<u32>)>,
+    hugetlb: Hugetlb,
     /// Ring-buffer records that this build does not understand.
     unknown_records: u64,
     /// Offset of `kvm.vm_list`.
@@ -118,6 +121,7 @@ impl Live {
             cursors,
             pending: Vec::new(),
             processes: BTreeMap::new(),
+            hugetlb: Hugetlb::default(),
             unknown_records: 0,
             vm_list_offset,
         })
@@ -205,7 +209,8 @@ impl Live {
         }
         let at = monotonic_ns();
         let settled = before == after;
-        let vms = gauges.iter().map(|gauges| self.reading(gauges)).collect();
+        let vms: Vec<_> = gauges.iter().map(|gauges| self.reading(gauges)).collect();
+        let hugetlb = self.hugetlb.changes(&vms);
         self.mute();
         let latencies = self.latencies();
         let rows = self.attribute(after);
@@ -219,7 +224,7 @@ impl Live {
         let freed = |event: &Event| matches!(event.kind, EventKind::VmFreed);
         let freed = events.iter().filter(|event| freed(event)).map(|event| event.vm).collect();
         self.recycle(freed);
-        Batch { at, settled, vms, rows, latencies, events, losses: self.losses() }
+        Batch { at, settled, vms, hugetlb, rows, latencies, events, losses: self.losses() }
     }
 
     /// Has the kernel record no more of rows that are not wanted, once it is known whose they are.

@@ -2,6 +2,7 @@
 //! a live kernel and on a recording.
 
 mod decode;
+mod hugetlb;
 pub mod live;
 mod mapped;
 pub mod recording;
@@ -48,6 +49,8 @@ pub struct Batch {
     pub settled: bool,
     /// VMs alive now.
     pub vms: Vec<VmReading>,
+    /// Memory from hugetlbfs of the processes of VMs, bytes, where it is another than before.
+    pub hugetlb: Vec<(VmKey, u64)>,
     /// Totals since attaching of every (VM, cause) row in use, summed over CPUs; those that have not
     /// changed may be left out. A VM key of zero is the unknown VM.
     pub rows: Vec<(VmKey, Cause, Box<Row>)>,

@@ -13,7 +13,9 @@ use super::{
     frame,
     keys::{self, Command, View},
     nav::Nav,
+    options::Options,
     scene::{Facts, Scene},
+    spots::Spots,
     theme::Theme,
     views::{self, map, overview},
 };
@@ -56,25 +58,41 @@ pub enum Reply {
 /// What the user chose.
 pub struct App {
     pub(super) theme: Theme,
-    interval: Duration,
-    nav: Nav,
+    pub(super) options: Options,
+    pub(super) nav: Nav,
     /// The model when the view was frozen.
     frozen: Option<Box<Model>>,
+    /// Where the mouse does what, in the last frame.
+    pub(super) spots: Spots,
+    /// The part of a core that this program takes.
+    load: Option<f64>,
 }
 
 impl App {
     /// A new one, refreshed at an interval.
     pub fn new(theme: Theme, interval: Duration) -> Self {
-        Self { theme, interval, nav: Nav::default(), frozen: None }
+        Self::with(theme, Options { interval, ..Options::default() })
+    }
+
+    /// A new one as the user set it.
+    pub fn with(theme: Theme, options: Options) -> Self {
+        let nav = Nav { sort: options.sort, ..Nav::default() };
+        Self { theme, options, nav, frozen: None, spots: Spots::default(), load: None }
     }
 
     /// Time between refreshes.
     pub fn interval(&self) -> Duration {
-        self.interval
+        self.options.interval
+    }
+
+    /// Learns what part of a core this program takes.
+    pub fn set_load(&mut self, load: f64) {
+        self.load = Some(load);
     }
 
     /// Draws all of it.
     pub fn draw(&self, buf: &mut Buffer, area: Rect, live: &Live) {
+        self.spots.clear();
         frame::draw(buf, area, &self.scene(live), &self.nav, self.frozen.is_some());
     }
 
@@ -87,18 +105,20 @@ impl App {
             self.typed(key.code);
             return Reply::Draw;
         }
-        match keys::command(key) {
-            Some(Command::Quit) => Reply::Quit,
-            Some(Command::Suspend) => Reply::Suspend,
-            Some(command) => {
-                self.act(command, live);
-                Reply::Draw
-            }
-            None => Reply::Draw,
-        }
+        keys::command(key).map_or(Reply::Draw, |command| self.perform(command, live))
     }
 
-    fn scene<'a>(&'a self, live: &Live<'a>) -> Scene<'a> {
+    /// Does what a command says.
+    pub(super) fn perform(&mut self, command: Command, live: &Live) -> Reply {
+        match command {
+            Command::Quit => return Reply::Quit,
+            Command::Suspend => return Reply::Suspend,
+            command => self.act(command, live),
+        }
+        Reply::Draw
+    }
+
+    pub(super) fn scene<'a>(&'a self, live: &Live<'a>) -> Scene<'a> {
         let model = self.frozen.as_deref().unwrap_or(live.model);
         let first = model.history.first().map_or(model.now, |sample| sample.at);
         Scene {
@@ -106,10 +126,26 @@ impl App {
             coverage: live.coverage,
             facts: live.facts,
             at: model.now.saturating_sub(self.nav.back).max(first),
-            step: self.interval.as_nanos() as u64,
-            span: self.nav.span,
+            step: self.options.interval.as_nanos() as u64,
+            span: self.span(model.now.saturating_sub(first)),
             theme: self.theme,
+            options: &self.options,
+            spots: &self.spots,
+            load: self.load,
         }
+    }
+
+    /// Length of the time that charts show, ns, where so much is known: shortly after the start, the
+    /// longest of its halves that is about to be full.
+    fn span(&self, known: u64) -> u64 {
+        if let Some(span) = self.nav.span {
+            return span;
+        }
+        let mut span = (self.options.window.as_nanos() as u64).clamp(SPANS.0, SPANS.1);
+        while span / 2 >= SPANS.0 && span / 2 >= known {
+            span /= 2;
+        }
+        span
     }
 
     fn typed(&mut self, code: KeyCode) {
@@ -147,16 +183,20 @@ impl App {
             Command::Left => self.sideways(-1, live),
             Command::Right => self.sideways(1, live),
             Command::Now => self.nav.back = 0,
-            Command::ZoomIn => self.zoom(true),
-            Command::ZoomOut => self.zoom(false),
-            Command::Sort => self.nav.sort = self.nav.sort.next(),
+            Command::ZoomIn => self.zoom(true, live),
+            Command::ZoomOut => self.zoom(false, live),
+            Command::Sort => self.sort_by_next(),
             Command::Reverse => self.nav.reversed = !self.nav.reversed,
             Command::Filter => {
                 self.nav.typing = matches!(self.nav.view, View::Overview | View::Events);
             }
             Command::All => self.nav.all = !self.nav.all,
-            Command::Faster => self.interval = (self.interval / 2).max(INTERVALS.0),
-            Command::Slower => self.interval = (self.interval * 2).min(INTERVALS.1),
+            Command::Faster => {
+                self.options.interval = (self.options.interval / 2).max(INTERVALS.0);
+            }
+            Command::Slower => {
+                self.options.interval = (self.options.interval * 2).min(INTERVALS.1);
+            }
             Command::Palette => self.theme = self.theme.toggled(),
             Command::Pause => {
                 let frozen = self.frozen.take();
@@ -167,7 +207,15 @@ impl App {
         }
     }
 
-    fn go(&mut self, view: View) {
+    fn sort_by_next(&mut self) {
+        let columns = &self.options.columns;
+        let place = columns.iter().position(|column| *column == self.nav.sort);
+        let next = place.map_or(0, |place| (place + 1) % columns.len());
+        self.nav.sort = columns.get(next).copied().unwrap_or(self.nav.sort);
+    }
+
+    /// Shows a view.
+    pub(super) fn go(&mut self, view: View) {
         self.nav.help = None;
         if self.nav.view != view {
             self.nav.view = view;
@@ -256,12 +304,13 @@ impl App {
         };
     }
 
-    fn zoom(&mut self, closer: bool) {
+    fn zoom(&mut self, closer: bool, live: &Live) {
         if self.nav.view == View::Map {
             self.nav.map = self.nav.map.zoomed(closer);
         } else {
-            let span = if closer { self.nav.span / 2 } else { self.nav.span.saturating_mul(2) };
-            self.nav.span = span.clamp(SPANS.0, SPANS.1);
+            let span = self.scene(live).span;
+            let span = if closer { span / 2 } else { span.saturating_mul(2) };
+            self.nav.span = Some(span.clamp(SPANS.0, SPANS.1));
         }
     }
 }

@@ -10,9 +10,10 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{
     ascii::to_ascii,
     format,
-    keys::View,
+    keys::{Command, View},
     nav::Nav,
     scene::Scene,
+    spots::Hit,
     theme::Role,
     views::{self, help},
 };
@@ -30,12 +31,13 @@ pub fn draw(buf: &mut Buffer, area: Rect, scene: &Scene, nav: &Nav, frozen: bool
         let tabs = u16::from(area.height >= 10);
         buf.set_line(area.x, area.y, &head(scene), area.width);
         if tabs > 0 {
-            buf.set_line(area.x, area.y + 1, &views_line(scene, nav, area.width), area.width);
+            views_line(buf, Rect { y: area.y + 1, height: 1, ..area }, scene, nav);
         }
         let body = Rect { y: area.y + 1 + tabs, height: area.height - 2 - tabs, ..area };
         views::draw(buf, body, scene, nav);
         if let Some(first) = nav.help {
             help::draw(buf, body, scene, first);
+            scene.spots.add(body, Hit::Command(Command::Help));
         }
         status(buf, Rect { y: area.bottom() - 1, height: 1, ..area }, scene, nav, frozen);
     }
@@ -90,21 +92,23 @@ fn every(ns: u64) -> String {
     }
 }
 
-fn views_line(scene: &Scene, nav: &Nav, width: u16) -> Line<'static> {
+fn views_line(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let long: usize = View::ALL.iter().map(|view| view.title().width() + 4).sum();
-    let mut spans = Vec::new();
+    let mut x = at.x;
     for (view, number) in View::ALL.into_iter().zip(1..) {
         let current = view == nav.view;
-        let text = if current || usize::from(width) >= long {
+        let text = if current || usize::from(at.width) >= long {
             format!(" {number} {} ", view.title())
         } else {
             format!(" {number} ")
         };
-        let style = if current { scene.theme.selected() } else { scene.theme.style(Role::Dim) };
-        spans.push(Span::styled(text, style));
-        spans.push(Span::raw(" "));
+        let style = if current { scene.theme.current() } else { scene.theme.style(Role::Dim) };
+        let room = at.right().saturating_sub(x);
+        let width = (text.width() as u16).min(room);
+        buf.set_stringn(x, at.y, &text, usize::from(room), style);
+        scene.spots.add(Rect { x, width, ..at }, Hit::View(view));
+        x = (x + width + 1).min(at.right());
     }
-    Line::from(spans)
 }
 
 /// What may be wrong, which time is shown, and how to get help. What matters most comes first.
@@ -125,6 +129,9 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     if scene.is_past() {
         let back = format::duration(scene.model.now - scene.at);
         parts.insert(0, (format!("−{back}"), Role::Warn));
+    }
+    if let Some(load) = scene.load {
+        parts.push((format!("self {}", format::busy(load * 1e9)), Role::Dim));
     }
     let kept = scene.model.history.first().map_or(0, |first| scene.ago(first.at));
     parts.push((format!("history {}", format::duration(kept)), Role::Dim));
@@ -149,6 +156,9 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     if used + help.width() <= usize::from(at.width) {
         let x = at.right() - help.width() as u16;
         buf.set_string(x, at.y, help, scene.theme.style(Role::Dim));
+        let spot = Rect { x, width: help.width() as u16, ..at };
+        scene.spots.add(Rect { width: 6, ..spot }, Hit::Command(Command::Help));
+        scene.spots.add(Rect { x: x + 8, width: 6, ..spot }, Hit::Command(Command::Quit));
     }
 }
 

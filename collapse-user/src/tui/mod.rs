@@ -5,12 +5,16 @@
 
 mod app;
 mod ascii;
+mod column;
 mod format;
 mod frame;
 mod keys;
 mod metric;
+mod mouse;
 mod nav;
+mod options;
 mod scene;
+mod spots;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
@@ -19,5 +23,8 @@ mod views;
 mod widgets;
 
 pub use app::{App, Live, Reply};
+pub use column::Column;
+pub(crate) use format::wrapped;
+pub use options::Options;
 pub use scene::Facts;
 pub use theme::{Background, Depth, Theme};

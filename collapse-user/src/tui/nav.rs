@@ -3,8 +3,9 @@
 use collapse_common::abi::VmKey;
 
 use super::{
+    column::Column,
     keys::View,
-    views::{map, overview::Column, vm::Tab},
+    views::{map, vm::Tab},
 };
 
 /// What the user chose to look at.
@@ -24,8 +25,8 @@ pub struct Nav {
     pub typing: bool,
     /// How long before the last reading the time shown is, ns.
     pub back: u64,
-    /// Length of the time that charts show, ns.
-    pub span: u64,
+    /// Length of the time that charts show, ns, once the user zoomed.
+    pub span: Option<u64>,
     /// The tab of the VM view.
     pub tab: Tab,
     /// The selected line of episodes, events, findings or probes.
@@ -48,7 +49,7 @@ impl Default for Nav {
             filter: String::new(),
             typing: false,
             back: 0,
-            span: 120_000_000_000,
+            span: None,
             tab: Tab::Charts,
             line: 0,
             map: map::Place::default(),

@@ -1,6 +1,10 @@
 //! What a frame shows: the model at one time, and how to look at it.
 
-use super::theme::{Role, Theme};
+use super::{
+    options::Options,
+    spots::Spots,
+    theme::{Role, Theme},
+};
 use crate::{
     model::{Episode, Model, Outcome, Phase, Vm},
     plan::Coverage,
@@ -32,6 +36,12 @@ pub struct Scene<'a> {
     pub span: u64,
     /// What the terminal can show.
     pub theme: Theme,
+    /// What the user set.
+    pub options: &'a Options,
+    /// Where views tell what the mouse does.
+    pub spots: &'a Spots,
+    /// The part of a core that this program takes, once known.
+    pub load: Option<f64>,
 }
 
 impl Scene<'_> {
@@ -71,9 +81,6 @@ pub enum State {
     Stuck,
 }
 
-/// Without a recovery for so long, regions that are mapped small are stuck, ns.
-const STUCK_AFTER: u64 = 10_000_000_000;
-
 impl State {
     /// That of a VM at the time shown.
     pub fn of(vm: &Vm, scene: &Scene) -> Self {
@@ -91,7 +98,7 @@ impl State {
             Some(episode) if episode.phase == Phase::Logging => Self::Logging,
             Some(episode) if episode.phase == Phase::Collapsing => Self::Collapsing,
             Some(episode) if episode.phase == Phase::Recovering => {
-                if is_stuck(episode, scene.at) {
+                if is_stuck(episode, scene) {
                     Self::Stuck
                 } else {
                     Self::Recovering
@@ -137,10 +144,11 @@ impl State {
     }
 }
 
-fn is_stuck(episode: &Episode, now: u64) -> bool {
+/// Whether regions that are mapped small have waited too long for the next recovery.
+fn is_stuck(episode: &Episode, scene: &Scene) -> bool {
     let last = episode.last_recovery.max(episode.log_off).unwrap_or(episode.start);
     let small = episode.regions.refaulted_small + episode.regions.still_split;
-    small > 0 && now.saturating_sub(last) > STUCK_AFTER
+    small > 0 && scene.ago(last) > scene.options.thresholds.small_ns
 }
 
 /// A VM's name, as far as it is known.

@@ -70,6 +70,24 @@ pub enum Role {
 type Shades = ([u8; 3], [u8; 3], Color);
 
 impl Role {
+    /// All.
+    #[cfg(test)]
+    pub const ALL: [Self; 13] = [
+        Self::Text,
+        Self::Dim,
+        Self::Title,
+        Self::Key,
+        Self::Giant,
+        Self::Huge,
+        Self::Small,
+        Self::Split,
+        Self::Zap,
+        Self::Fault,
+        Self::Good,
+        Self::Warn,
+        Self::Bad,
+    ];
+
     /// Hues of Okabe and Ito, which people tell apart whatever their colour vision.
     const fn shades(self) -> Option<Shades> {
         Some(match self {
@@ -140,9 +158,26 @@ impl Theme {
         }
     }
 
-    /// The style of the selected line.
-    pub fn selected(self) -> Style {
+    /// The style of the current view or tab.
+    pub fn current(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
+    }
+
+    /// What the selected line adds to the style of its cells: a background of its own where there are
+    /// enough colours, so that each keeps its meaning.
+    pub fn selected(self) -> Style {
+        let [r, g, b] = if self.background == Background::Dark {
+            [0x2c, 0x35, 0x46]
+        } else {
+            [0xd4, 0xe2, 0xf2]
+        };
+        match self.depth {
+            Depth::None | Depth::Ansi16 => {
+                Style::new().fg(Color::Reset).add_modifier(Modifier::REVERSED)
+            }
+            Depth::Ansi256 => Style::new().bg(Color::Indexed(nearest(r, g, b))),
+            Depth::True => Style::new().bg(Color::Rgb(r, g, b)),
+        }
     }
 
     fn color(self, role: Role) -> Option<Color> {

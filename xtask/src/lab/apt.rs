@@ -84,6 +84,19 @@ impl Apt {
             .run()
     }
 
+    /// Downloads a release's packages with all that they depend on into a folder, which needs a
+    /// folder `partial`.
+    pub fn download_closure(&self, packages: &[&str], release: &str, into: &Path) -> Result<()> {
+        let option = |name: &str, value: &dyn std::fmt::Display| format!("{name}={value}");
+        self.command("apt-get")
+            .args(["install", "--yes", "--download-only", "--no-install-recommends"])
+            .args(["-o", &option("Dir::Cache::archives", &into.display())])
+            .args(["-o", &option("APT::Default-Release", &release)])
+            .args(["-o", "Debug::NoLocking=1"])
+            .args(packages.iter().map(|package| format!("{package}/{release}")))
+            .run()
+    }
+
     fn update(&self) -> Result<()> {
         eprintln!("lab: fetching the package lists");
         if self.command("apt-get").arg("update").run().is_err() {

@@ -19,8 +19,8 @@ use super::{
 
 /// The static program that provides the guest's shell and tools.
 pub const BUSYBOX: &str = "/bin/busybox";
-const FOLDERS: [&str; 9] =
-    ["bin", "dev", "etc", "lab", "lab/modules", "proc", "sys", "root", "tmp"];
+const FOLDERS: [&str; 11] =
+    ["bin", "dev", "etc", "lab", "lab/modules", "lib", "lib64", "proc", "sys", "root", "tmp"];
 const PASSWD: &[u8] = b"root::0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
 const GROUP: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
 /// Variables of ours that a command inside sees too.

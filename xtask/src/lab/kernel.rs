@@ -243,7 +243,8 @@ fn download(apt: &Apt, package: &Package, home: &Path) -> Result<()> {
     fs::rename(&work, home).with_context(|| format!("keeping {}", home.display()))
 }
 
-fn unpack(package: &Path, into: &Path) -> Result<()> {
+/// Unpacks a Debian package into a folder, but for its documentation.
+pub fn unpack(package: &Path, into: &Path) -> Result<()> {
     let mut deb = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(package)

@@ -2,7 +2,9 @@
 
 mod counts;
 mod lost;
+mod nx;
 mod refaults;
+mod returned;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +17,9 @@ use collapse_common::{Cause, Transition, spte::frames};
 
 pub use counts::{Mapping, Recovery, RegionCounts, Step};
 pub use lost::{Lost, Region};
+pub use nx::NxRecovery;
 pub use refaults::Refaults;
+pub use returned::{RETURNED_KEPT, Returned, ReturnedRegions};
 
 use super::histogram::Histogram;
 use crate::source::{Change, Slot};
@@ -32,6 +36,8 @@ pub struct Regions {
     not_followed: u64,
     lost_by_cause: BTreeMap<Cause, u64>,
     refaults: Refaults,
+    nx: NxRecovery,
+    returned: ReturnedRegions,
     time_to_refault: Histogram,
     time_to_recover: Histogram,
 }
@@ -71,6 +77,9 @@ impl Regions {
             _ => {}
         }
         self.refaults.end_of_change();
+        if matches!(change.cause, Cause::NxRecovery | Cause::GuestFault) && change.level <= 2 {
+            each(at, change, |touch| self.nx.apply(&touch));
+        }
     }
 
     /// A slot was deleted, or moved away from where it is told to be: its regions are gone.
@@ -121,6 +130,16 @@ impl Regions {
         &self.refaults
     }
 
+    /// Regions that got their huge leaf back.
+    pub fn returned(&self) -> &ReturnedRegions {
+        &self.returned
+    }
+
+    /// What became of regions that the NX recovery worker gave back.
+    pub fn nx_recovery(&self) -> &NxRecovery {
+        &self.nx
+    }
+
     /// How long regions that had lost their huge leaf had nothing mapped, until the next leaf of any
     /// size, ns.
     pub fn time_to_refault(&self) -> &Histogram {
@@ -148,6 +167,7 @@ impl Regions {
             Entry::Occupied(_) => {}
             Entry::Vacant(_) if full => self.not_followed += 1,
             Entry::Vacant(place) => {
+                self.returned.remove(touch.region);
                 let lost = place.insert(Lost {
                     at: touch.at,
                     zapped: (transition == Transition::Zap)
@@ -189,6 +209,8 @@ impl Regions {
         }
         self.time_to_recover.add(touch.at.saturating_sub(lost.at));
         let read_only = transition == Transition::RecoverReadOnly;
+        let returned = Returned { lost, at: touch.at, cause, how, read_only };
+        self.returned.insert(touch.region, returned);
         let step = Step::Recovered { from: lost.mapping(), how, read_only };
         self.counts.step(step);
         tell(lost.episode, step);
@@ -216,6 +238,7 @@ impl Regions {
         tell: &mut impl FnMut(Option<NonZeroU32>, Step),
         which: impl Fn(Region) -> bool,
     ) {
+        self.returned.retain(|region| !which(region));
         for (_, lost) in self.outstanding.extract_if(|region, _| which(*region)) {
             let step = Step::Gone(lost.mapping());
             self.counts.step(step);

@@ -149,6 +149,7 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
             at,
             settled,
             vms,
+            hugetlb: Vec::new(),
             rows,
             latencies,
             events,

@@ -3,6 +3,7 @@
 mod fixture;
 mod frames;
 mod keys;
+mod mouse;
 mod sizes;
 
 use std::time::Duration;

@@ -2,7 +2,10 @@
 
 use collapse_common::{Cause, Transition};
 use proptest::prelude::*;
-use ratatui::buffer::Buffer;
+use ratatui::{
+    buffer::Buffer,
+    crossterm::event::{MouseButton, MouseEventKind},
+};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
@@ -86,17 +89,21 @@ proptest! {
         rows in 1u16..=100,
         small: bool,
         depth in prop::sample::select(vec![Depth::None, Depth::Ansi16, Depth::Ansi256, Depth::True]),
+        light: bool,
         ascii: bool,
         blind: bool,
+        clicks in prop::collection::vec((0u16..300, 0u16..100), 12),
     ) {
         let missing: &[&str] =
             if blind { &["faults", "fault_latency", "collapse", "tdp_changes"] } else { &[] };
         let mut stage = Stage::new(model, coverage(missing));
-        stage.app.theme = Theme { depth, background: Background::Dark, ascii };
+        let background = if light { Background::Light } else { Background::Dark };
+        stage.app.theme = Theme { depth, background, ascii };
         // Most trouble is where there is little room.
         let (columns, rows) = if small { (columns % 50 + 1, rows % 16 + 1) } else { (columns, rows) };
-        for key in keys {
+        for (key, (column, row)) in keys.into_iter().zip(clicks) {
             stage.type_in(&key.to_string());
+            stage.mouse(MouseEventKind::Down(MouseButton::Left), column % columns, row % rows);
             let frame = stage.frame(columns, rows);
             assert_whole(&frame);
             if ascii {

@@ -21,6 +21,12 @@ use crate::{
 /// Columns of an episode in the comparison.
 const WIDTH: usize = 16;
 
+/// Columns of a line of the list without its bar.
+const ROW: usize = 75;
+
+/// The longest bar, in columns.
+const LONGEST: usize = 60;
+
 /// Columns of the comparison's labels.
 const LABELS: usize = 24;
 
@@ -54,14 +60,49 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
         lines.clear();
     }
     let head = lines.len() as u16;
-    lines.extend(episodes.iter().skip(first).take(room).map(|episode| row(scene, episode)));
+    let columns = usize::from(list.width).saturating_sub(ROW + 2).min(LONGEST);
+    let longest = episodes.iter().map(|episode| course(scene, episode).1).max().unwrap_or_default();
+    lines.extend(episodes.iter().skip(first).take(room).map(|episode| {
+        let mut line = row(scene, episode);
+        if columns >= 10 {
+            line.spans.push(Span::raw("  "));
+            line.spans.extend(bar(scene, episode, longest, columns));
+        }
+        line
+    }));
     widgets::paragraph(buf, list, &lines);
+    let rows = Rect { y: list.y + head, height: list.height - head, ..list };
+    scene.spots.lines(rows, first, episodes.len());
     let y = list.y + head + (chosen - first) as u16;
     if y < list.bottom() {
         buf.set_style(Rect { y, height: 1, ..list }, scene.theme.selected());
     }
     let below = Rect { y: list.bottom(), height: at.bottom() - list.bottom(), ..at };
     compare(buf, below, scene, &episodes[chosen..]);
+}
+
+/// How long dirty logging was on, and how long it all took until regions were back, or has so far, ns.
+fn course(scene: &Scene, episode: &Episode) -> (u64, u64) {
+    let logged = episode.log_off.unwrap_or(scene.at).saturating_sub(episode.start);
+    let until = match episode.log_off {
+        Some(off) => episode.last_recovery.map_or(off, |last| last.max(off)),
+        None => scene.at,
+    };
+    (logged, until.saturating_sub(episode.start))
+}
+
+/// Its course as a bar: dirty logging, then recovery; as long as the longest fills all columns.
+fn bar(scene: &Scene, episode: &Episode, longest: u64, columns: usize) -> Vec<Span<'static>> {
+    let (logged, all) = course(scene, episode);
+    let cells = |ns: u64| (u128::from(ns) * columns as u128 / u128::from(longest.max(1))) as usize;
+    let logging = cells(logged).max(1);
+    let back = cells(all).saturating_sub(logging);
+    let mut spans = vec![Span::styled("━".repeat(logging), scene.theme.style(Role::Split))];
+    if episode.log_off.is_some() {
+        spans.push(Span::styled("▼", scene.theme.style(Role::Zap)));
+        spans.push(Span::styled("═".repeat(back), scene.theme.style(Role::Good)));
+    }
+    spans
 }
 
 fn row(scene: &Scene, episode: &Episode) -> Line<'static> {

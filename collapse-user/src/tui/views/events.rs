@@ -23,19 +23,27 @@ use crate::{
 /// Draws it.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let dim = scene.theme.style(Role::Dim);
-    let room = usize::from(at.height).saturating_sub(1);
     let count = count(scene, nav);
-    let line = nav.line.min(count.saturating_sub(1));
-    let first = widgets::first_shown(line, count, room);
     let of = match overview::selected(scene, nav) {
         Some(vm) if !nav.all => format!("of {}; a: of all VMs", name(vm)),
         _ => "of all VMs".to_owned(),
     };
-    let head = format!(" {count} latest events {of}; / filters by text");
-    let mut lines = vec![Line::styled(head, dim)];
-    lines.extend(listed(scene, nav).skip(first).take(room).map(|event| row(scene, nav, event)));
-    widgets::paragraph(buf, at, &lines);
-    let y = at.y + 1 + (line - first) as u16;
+    let mut heads = vec![format!(" {count} latest events {of}; / filters by text")];
+    if at.height >= 10 {
+        let seen = format::count(scene.model.recent.seen());
+        heads.push(format!(
+            " of {seen} records so far, which regions are followed by: showing them costs nothing more"
+        ));
+    }
+    let heads: Vec<_> = heads.into_iter().map(|head| Line::styled(head, dim)).collect();
+    let rows = widgets::paragraph(buf, at, &heads);
+    let room = usize::from(rows.height);
+    let line = nav.line.min(count.saturating_sub(1));
+    let first = widgets::first_shown(line, count, room);
+    let lines = listed(scene, nav).skip(first).take(room).map(|event| row(scene, nav, event));
+    widgets::paragraph(buf, rows, &lines.collect::<Vec<_>>());
+    scene.spots.lines(rows, first, count);
+    let y = rows.y + (line - first) as u16;
     if count > 0 && y < at.bottom() {
         buf.set_style(Rect { y, height: 1, ..at }, scene.theme.selected());
     }
@@ -60,13 +68,13 @@ fn row(scene: &Scene, nav: &Nav, event: &Event) -> Line<'static> {
     let dim = scene.theme.style(Role::Dim);
     let (text, role) = text(&event.kind);
     let ago = format!("−{}", format::duration(scene.ago(event.ts)));
-    let mut spans = vec![Span::styled(format!(" {} ", format::right(&ago, 8)), dim)];
+    let tid = format::right(&event.tid.to_string(), 7);
+    let mut spans = vec![Span::styled(format!(" {} {tid}  ", format::right(&ago, 8)), dim)];
     if nav.all {
         let vm: Option<&Vm> = scene.model.vms.get(&event.vm);
         spans.push(Span::raw(format::left(vm.map_or(format::UNKNOWN, name), 16) + " "));
     }
     spans.push(Span::styled(text, scene.theme.style(role)));
-    spans.push(Span::styled(format!("  tid {}", event.tid), dim));
     Line::from(spans)
 }
 

@@ -8,12 +8,13 @@ use ratatui::{
 };
 
 use crate::{
-    findings::{Finding, Thresholds, findings},
+    findings::{Finding, findings},
     model::Vm,
     tui::{
         format,
         nav::Nav,
         scene::{Scene, name},
+        spots::Hit,
         theme::Role,
         widgets,
     },
@@ -23,7 +24,7 @@ use crate::{
 pub fn found<'a>(scene: &Scene<'a>) -> Vec<(&'a Vm, Finding)> {
     let vms = scene.model.vms.values().filter(|vm| !vm.gone);
     let of = |vm: &'a Vm| {
-        let found = findings(vm, scene.coverage.mmu, scene.model.now, &Thresholds::default());
+        let found = findings(vm, scene.coverage.mmu, scene.model.now, &scene.options.thresholds);
         found.into_iter().map(move |finding| (vm, finding))
     };
     vms.flat_map(of).collect()
@@ -58,6 +59,12 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
         .collect();
     let all: usize = texts.iter().map(Vec::len).sum();
     let skipped = if all > usize::from(at.height) { chosen } else { 0 };
+    let mut y = at.y;
+    for (line, text) in texts.iter().enumerate().skip(skipped) {
+        let height = (text.len() as u16).min(at.bottom() - y);
+        scene.spots.add(Rect { y, height, ..at }, Hit::Line(line));
+        y += height;
+    }
     let lines: Vec<_> = texts.into_iter().skip(skipped).flatten().collect();
     widgets::paragraph(buf, at, &lines);
 }

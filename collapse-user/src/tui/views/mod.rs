@@ -64,6 +64,8 @@ fn caption(scene: &Scene, vm: &Vm) -> Line<'static> {
     let pid =
         vm.process.as_ref().map_or("pid –".to_owned(), |process| format!("pid {}", process.pid));
     let fd = vm.fd.map_or(String::new(), |fd| format!(", fd {fd}"));
+    // History keeps gauges and rates only.
+    let as_of_now = if scene.is_past() { "  tables and regions: as of now" } else { "" };
     Line::from(vec![
         Span::styled(format!(" {}", name(vm)), scene.theme.style(Role::Title)),
         Span::styled(format!("  {pid}{fd}  "), dim),
@@ -71,5 +73,6 @@ fn caption(scene: &Scene, vm: &Vm) -> Line<'static> {
             format!("{} {}", state.glyph(), state.label()),
             scene.theme.style(state.role()),
         ),
+        Span::styled(as_of_now, scene.theme.style(Role::Warn)),
     ])
 }

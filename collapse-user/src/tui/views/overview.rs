@@ -12,112 +12,16 @@ use unicode_width::UnicodeWidthStr as _;
 use crate::{
     model::Vm,
     tui::{
+        column::Column,
         format,
-        metric::{FAULTS, METRICS, Metric, RECOVERIES, SPLITS, STALL, ZAPS},
+        metric::{METRICS, RECOVERIES},
         nav::Nav,
         scene::{Scene, State, name},
+        spots::Hit,
         theme::Role,
         widgets,
     },
 };
-
-/// A column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
-    /// Name of the VM.
-    Name,
-    /// Process id of the VMM.
-    Pid,
-    /// What it goes through.
-    State,
-    /// Mapped memory.
-    Mapped,
-    /// Splits.
-    Splits,
-    /// Zaps.
-    Zaps,
-    /// Recoveries.
-    Recoveries,
-    /// Recovered of lost regions.
-    Back,
-    /// Guest faults.
-    Faults,
-    /// Time that they take from vCPUs.
-    Stall,
-}
-
-impl Column {
-    const ALL: [Self; 10] = [
-        Self::Name,
-        Self::Pid,
-        Self::State,
-        Self::Mapped,
-        Self::Splits,
-        Self::Zaps,
-        Self::Recoveries,
-        Self::Back,
-        Self::Faults,
-        Self::Stall,
-    ];
-
-    /// The columns by what matters most: the others go first where there is no room.
-    const BY_WEIGHT: [Self; 10] = [
-        Self::Name,
-        Self::State,
-        Self::Mapped,
-        Self::Back,
-        Self::Splits,
-        Self::Recoveries,
-        Self::Faults,
-        Self::Zaps,
-        Self::Pid,
-        Self::Stall,
-    ];
-
-    /// The column after it.
-    pub fn next(self) -> Self {
-        let place = Self::ALL.iter().position(|column| *column == self).unwrap_or_default();
-        Self::ALL[(place + 1) % Self::ALL.len()]
-    }
-
-    fn metric(self) -> Option<&'static Metric> {
-        Some(match self {
-            Self::Splits => &SPLITS,
-            Self::Zaps => &ZAPS,
-            Self::Recoveries => &RECOVERIES,
-            Self::Faults => &FAULTS,
-            Self::Stall => &STALL,
-            _ => return None,
-        })
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Name => "VM",
-            Self::Pid => "PID",
-            Self::State => "STATE",
-            Self::Mapped => "MAPPED",
-            Self::Back => "RECOVERED",
-            _ => self.metric().map_or("", |metric| metric.title),
-        }
-    }
-
-    /// Its least width.
-    fn width(self) -> usize {
-        match self {
-            Self::Name => 9,
-            Self::Pid => 7,
-            Self::State => 15,
-            Self::Mapped => 14,
-            Self::Back => 12,
-            _ => self.metric().map_or(0, |metric| metric.width),
-        }
-    }
-
-    fn is_text(self) -> bool {
-        matches!(self, Self::Name | Self::State | Self::Mapped)
-    }
-}
 
 /// What rows are sorted by; unknown comes last.
 #[derive(PartialEq)]
@@ -138,10 +42,7 @@ impl Rank {
                     widgets::mapped_bytes(pages).iter().map(|bytes| *bytes as f64).sum()
                 }))
             }
-            Column::Back => {
-                let counts = vm.regions.counts();
-                Self::Number(counts.lost as f64)
-            }
+            Column::Back => number(fate(scene, vm).map(|fate| fate.lost as f64)),
             _ => number(column.metric().and_then(|metric| metric.now(scene, &vm.history))),
         }
     }
@@ -190,8 +91,30 @@ pub fn pages(scene: &Scene, vm: &Vm) -> Option<[u64; 3]> {
     }
 }
 
+/// What became of regions.
+struct Fate {
+    lost: u64,
+    recovered: u64,
+    outstanding: u64,
+}
+
+/// What had become of a VM's regions at the time shown.
+fn fate(scene: &Scene, vm: &Vm) -> Option<Fate> {
+    if scene.is_past() {
+        let sample = vm.history.until(scene.at)?;
+        let (lost, recovered) = (sample.flows.lost, sample.flows.recovered);
+        return Some(Fate { lost, recovered, outstanding: sample.outstanding });
+    }
+    let counts = vm.regions.counts();
+    let (lost, recovered) = (counts.lost, counts.recovered);
+    Some(Fate { lost, recovered, outstanding: counts.outstanding })
+}
+
 /// Lines that the charts of the selected VM need, where the list of VMs leaves so many.
 const PREVIEW: u16 = 12;
+
+/// More of them would only stretch them.
+const TALLEST: u16 = 36;
 
 /// Draws it.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
@@ -205,7 +128,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     match selected(scene, nav).filter(|_| room >= PREVIEW && vms > 0) {
         None => table(buf, at, scene, nav),
         Some(vm) => {
-            let height = room.min(PREVIEW + 8);
+            let height = room.min(TALLEST);
             table(buf, Rect { height: at.height - height, ..at }, scene, nav);
             let below = Rect { y: at.bottom() - height, height, ..at };
             let below = widgets::title(buf, below, scene.theme, &format!(" {}", name(vm)));
@@ -259,9 +182,10 @@ fn charts(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
     let mut head = mapped_spans(scene, 0);
     head.insert(0, Span::styled("all VMs: ", scene.theme.style(Role::Title)));
     buf.set_line(left.x, left.y, &Line::from(head), left.width);
-    let chart = Rect { y: left.y + 1, height: height - 2, ..left };
+    let plot = widgets::plot(left, widgets::LABEL);
+    let chart = Rect { y: left.y + 1, height: height - 2, ..plot };
     widgets::stacked(buf, chart, scene, &scene.model.history);
-    widgets::time_axis(buf, Rect { y: top.y + height - 1, height: 1, ..left }, scene);
+    widgets::time_axis(buf, Rect { y: top.y + height - 1, height: 1, ..plot }, scene);
     for (row, metric) in (right.y + 1..).zip(METRICS) {
         let room = usize::from(right.width).saturating_sub(23);
         let values = metric.charted(scene, &scene.model.history, room);
@@ -273,9 +197,9 @@ fn charts(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
         ]);
         buf.set_line(right.x, row, &line, right.width);
     }
-    let regions = scene.model.vms.values().map(|vm| vm.regions.counts());
-    let (lost, recovered, outstanding) = regions.fold((0, 0, 0), |sum, counts| {
-        (sum.0 + counts.lost, sum.1 + counts.recovered, sum.2 + counts.outstanding)
+    let fates = scene.model.vms.values().filter_map(|vm| fate(scene, vm));
+    let (lost, recovered, outstanding) = fates.fold((0, 0, 0), |sum, fate| {
+        (sum.0 + fate.lost, sum.1 + fate.recovered, sum.2 + fate.outstanding)
     });
     let line = Line::from(vec![
         Span::styled("regions        ", scene.theme.style(Role::Dim)),
@@ -294,8 +218,14 @@ fn table(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     if at.height == 0 {
         return;
     }
-    let columns = fit(usize::from(at.width));
+    let columns = fit(&scene.options.columns, usize::from(at.width));
     buf.set_line(at.x, at.y, &heads(&columns, scene, nav), at.width);
+    let mut x = at.x + 1;
+    for layout in &columns {
+        let width = (layout.width as u16).min(at.right().saturating_sub(x));
+        scene.spots.add(Rect { x, y: at.y, width, height: 1 }, Hit::Sort(layout.column));
+        x = x.saturating_add(layout.width as u16 + 1).min(at.right());
+    }
     let body = Rect { y: at.y + 1, height: at.height - 1, ..at };
     let rows: Vec<_> = rows(scene, nav).collect();
     if rows.is_empty() {
@@ -319,8 +249,10 @@ fn table(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
             spans.push(Span::raw(" "));
         }
         buf.set_line(body.x, y, &Line::from(spans), body.width);
+        let line = Rect { y, height: 1, ..body };
+        scene.spots.add(line, Hit::Vm(vm.key));
         if index == place {
-            buf.set_style(Rect { y, height: 1, ..body }, scene.theme.selected());
+            buf.set_style(line, scene.theme.selected());
         }
     }
 }
@@ -338,10 +270,10 @@ struct Layout {
 const SPARK: usize = 7;
 
 /// What fits into so many columns.
-fn fit(columns: usize) -> Vec<Layout> {
+fn fit(wanted: &[Column], columns: usize) -> Vec<Layout> {
     let mut room = columns.saturating_sub(1);
     let mut layout = Vec::new();
-    for column in Column::BY_WEIGHT {
+    for column in Column::BY_WEIGHT.into_iter().filter(|column| wanted.contains(column)) {
         // Where there is little room, a state is its glyph.
         let narrow = column == Column::State && columns < 27;
         let width = if narrow { 1 } else { column.width() } + 1;
@@ -350,7 +282,7 @@ fn fit(columns: usize) -> Vec<Layout> {
             layout.push(Layout { column, width: width - 1, spark: 0 });
         }
     }
-    layout.sort_by_key(|layout| Column::ALL.iter().position(|column| *column == layout.column));
+    layout.sort_by_key(|layout| wanted.iter().position(|column| *column == layout.column));
     let mut give = |column, most: usize, spark: bool| {
         if let Some(layout) = layout.iter_mut().find(|layout| layout.column == column) {
             let more = most.min(room);
@@ -382,16 +314,16 @@ fn heads(columns: &[Layout], scene: &Scene, nav: &Nav) -> Line<'static> {
             (true, false) => "▲",
         };
         let width = layout.width - layout.spark;
-        let room = width.saturating_sub(arrow.width());
+        let room = layout.width.saturating_sub(arrow.width());
         let title = format::cut(layout.column.title(), room) + arrow;
         let title = if layout.column.is_text() {
             format::left(&title, width)
         } else {
-            format::right(&title, width)
+            format::right(&title, layout.width)
         };
         let role = if sorted { Role::Key } else { Role::Dim };
         spans.push(Span::styled(title, scene.theme.style(role)));
-        spans.push(Span::raw(" ".repeat(layout.spark + 1)));
+        spans.push(Span::raw(" "));
     }
     Line::from(spans)
 }
@@ -426,7 +358,9 @@ fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
 
 /// Recovered of lost regions, and how long it takes until the others are back at the present rate.
 fn back(scene: &Scene, vm: &Vm, width: usize) -> Vec<Span<'static>> {
-    let counts = vm.regions.counts();
+    let Some(counts) = fate(scene, vm) else {
+        return vec![Span::raw(format::right(format::UNKNOWN, width))];
+    };
     let (text, role) = if counts.lost == 0 {
         ("none lost".to_owned(), Role::Dim)
     } else if counts.outstanding == 0 {
@@ -437,7 +371,7 @@ fn back(scene: &Scene, vm: &Vm, width: usize) -> Vec<Span<'static>> {
         let rate = RECOVERIES.now(scene, &vm.history).filter(|rate| *rate > 0.0);
         let left = rate.map(|rate| counts.outstanding as f64 / rate * 1e9);
         match left {
-            Some(ns) => (format!("{share} {}", format::duration(ns as u64)), Role::Warn),
+            Some(ns) => (format!("{share}, {} left", format::duration(ns as u64)), Role::Warn),
             None => (format!("{share} of {}", format::count(counts.lost)), Role::Warn),
         }
     };
@@ -449,11 +383,12 @@ fn rate(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
     let now = metric.now(scene, &vm.history);
     let role = if now.is_some_and(|rate| rate > 0.0) { Role::Text } else { Role::Dim };
     let shown = format::right(&metric.shown(now), layout.width - layout.spark);
-    let mut spans = vec![Span::styled(shown, scene.theme.style(role))];
+    let mut spans = Vec::new();
     if layout.spark > 0 {
         let values = metric.charted(scene, &vm.history, layout.spark - 1);
         spans.push(Span::raw(" "));
         spans.push(Span::styled(widgets::sparkline(&values), scene.theme.style(metric.role)));
     }
+    spans.push(Span::styled(shown, scene.theme.style(role)));
     spans
 }

@@ -22,6 +22,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let line = nav.line.min(lines.len().saturating_sub(1));
     let first = widgets::first_shown(line, lines.len(), room);
     widgets::paragraph(buf, at, &lines[first..]);
+    scene.spots.lines(at, first, lines.len());
     if !lines.is_empty() && at.height > 0 {
         let y = at.y + (line - first) as u16;
         buf.set_style(Rect { y, height: 1, ..at }, scene.theme.selected());

@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// Sizes of mappings, smallest first, where there are no colours.
+const TEXTURES: [&str; 3] = ["░", "▓", "█"];
+
 const EIGHTHS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 
 /// Values as a line of blocks, `top` the tallest. Zero is the lowest block, unknown none.
@@ -33,7 +36,7 @@ pub fn sparkline(values: &[Option<f64>]) -> String {
 /// Values as an area, with the greatest of them at the left of the first line.
 pub fn area(
     buf: &mut Buffer,
-    at: Rect,
+    plot: Rect,
     scene: &Scene,
     values: &[Option<f64>],
     role: Role,
@@ -41,7 +44,7 @@ pub fn area(
 ) {
     let top = values.iter().flatten().fold(0.0, |top: f64, value| top.max(*value));
     let style = scene.theme.style(role);
-    let plot = axis(buf, at, scene, &if top > 0.0 { shown(top) } else { "0".to_owned() });
+    axis(buf, plot, scene, &if top > 0.0 { shown(top) } else { "0".to_owned() });
     for (column, value) in (plot.left()..plot.right()).zip(values) {
         let Some(value) = value else { continue };
         let height = if top > 0.0 { value / top * f64::from(plot.height) * 8.0 } else { 0.0 };
@@ -61,8 +64,8 @@ pub fn area(
 }
 
 /// Mapped memory over time, by size of mapping, the largest at the bottom.
-pub fn stacked(buf: &mut Buffer, at: Rect, scene: &Scene, history: &History) {
-    let parts = usize::from(plot_of(at).width);
+pub fn stacked(buf: &mut Buffer, plot: Rect, scene: &Scene, history: &History) {
+    let parts = usize::from(plot.width);
     let (from, to) = scene.time(parts);
     let samples = history.gauges(from, to, parts);
     let columns: Vec<_> = samples
@@ -71,38 +74,48 @@ pub fn stacked(buf: &mut Buffer, at: Rect, scene: &Scene, history: &History) {
         .collect();
     let sum = |bytes: &[u64; 3]| bytes.iter().map(|n| *n as f64).sum::<f64>();
     let top = columns.iter().flatten().map(sum).fold(0.0, f64::max);
-    let plot = axis(buf, at, scene, &format::bytes(top as u64));
+    axis(buf, plot, scene, &format::bytes(top as u64));
     if top <= 0.0 {
         return;
     }
-    // Without colours, textures tell the sizes apart.
-    let glyphs = if scene.theme.depth == Depth::None {
-        ["░", "▓", "█"]
-    } else {
-        ["█", "█", "█"]
-    };
+    // Without colours, textures tell the sizes apart; with them, eighths of a cell do.
+    let fine = scene.theme.depth != Depth::None;
+    let steps = if fine { 8 } else { 1 };
     for (column, bytes) in (plot.left()..plot.right()).zip(&columns) {
         let Some(bytes) = bytes else { continue };
+        // An eighth stays free, so that the tallest does not run into the line above.
+        let room = u32::from(plot.height) * steps - u32::from(fine);
+        let scale = f64::from(room) / top;
+        // Up to where each size reaches, the largest at the bottom.
+        let mut sum = 0.0;
+        let mut ends = [0; 3];
+        for size in (0..3).rev() {
+            sum += bytes[size] as f64;
+            ends[size] = (sum * scale).round() as u32;
+        }
         for (row, from_bottom) in (plot.top()..plot.bottom()).rev().zip(0u32..) {
-            let height = (f64::from(from_bottom) + 0.5) / f64::from(plot.height) * top;
-            let mut below = 0.0;
-            let size = (0..3).rev().find(|size| {
-                below += bytes[*size] as f64;
-                height < below
-            });
-            if let Some(size) = size {
-                let style = scene.theme.style(SIZES[size].3);
-                buf[(column, row)].set_symbol(glyphs[size]).set_style(style);
+            let (from, to) = (from_bottom * steps, (from_bottom + 1) * steps);
+            let Some(lower) = (0..3).rev().find(|size| ends[*size] > from) else { continue };
+            let style = scene.theme.style(SIZES[lower].3);
+            let cell = &mut buf[(column, row)];
+            if !fine {
+                cell.set_symbol(TEXTURES[lower]).set_style(style);
+                continue;
+            }
+            let filled = (ends[lower].min(to) - from) as usize;
+            cell.set_symbol(EIGHTHS[filled]).set_style(style);
+            if let Some(upper) = (0..lower).rev().find(|size| ends[*size] > ends[lower])
+                && filled < 8
+                && let Some(color) = scene.theme.style(SIZES[upper].3).fg
+            {
+                cell.set_bg(color);
             }
         }
     }
 }
 
 /// The phases of a VM's episodes, as a line below charts of the same width.
-pub fn episodes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
-    let plot = plot_of(at);
-    let dim = scene.theme.style(Role::Dim);
-    buf.set_stringn(at.x, at.y, format::cut("episodes", LABEL), usize::from(at.width), dim);
+pub fn episodes(buf: &mut Buffer, plot: Rect, scene: &Scene, vm: &Vm) {
     let columns = usize::from(plot.width);
     let (start, end) = scene.time(columns);
     let part = (end - start) / (columns.max(1) as u64);
@@ -110,7 +123,7 @@ pub fn episodes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
         let from = start + part * place;
         let to = from + part;
         let (glyph, role) = phase_between(vm, from, to);
-        buf[(column, at.y)].set_symbol(glyph).set_style(scene.theme.style(role));
+        buf[(column, plot.y)].set_symbol(glyph).set_style(scene.theme.style(role));
     }
 }
 
@@ -124,14 +137,13 @@ fn phase_between(vm: &Vm, from: u64, to: u64) -> (&'static str, Role) {
     let Some(episode) = touched else { return ("┄", Role::Dim) };
     match episode.log_off {
         Some(off) if off >= from && off < to => ("▼", Role::Zap),
-        Some(off) if off < from => ("▲", Role::Good),
+        Some(off) if off < from => ("═", Role::Good),
         _ => ("━", Role::Split),
     }
 }
 
 /// The times at both ends of charts of the same width.
-pub fn time_axis(buf: &mut Buffer, at: Rect, scene: &Scene) {
-    let plot = plot_of(at);
+pub fn time_axis(buf: &mut Buffer, plot: Rect, scene: &Scene) {
     let dim = scene.theme.style(Role::Dim);
     let from = format!("−{}", format::duration(scene.span + scene.ago(scene.at)));
     let back = scene.model.now.saturating_sub(scene.at);
@@ -140,31 +152,30 @@ pub fn time_axis(buf: &mut Buffer, at: Rect, scene: &Scene) {
         Span::styled(format::left(&from, usize::from(plot.width / 2)), dim),
         Span::styled(format::right(&to, usize::from(plot.width - plot.width / 2)), dim),
     ]);
-    buf.set_line(plot.x, at.y, &line, plot.width);
+    buf.set_line(plot.x, plot.y, &line, plot.width);
 }
 
-/// Columns left of a plot.
-const LABEL: usize = 8;
+/// Columns left of a plot that its axis needs.
+pub const LABEL: u16 = 8;
 
-fn plot_of(at: Rect) -> Rect {
-    let label = (LABEL as u16).min(at.width);
+/// What is right of so many columns.
+pub fn plot(at: Rect, label: u16) -> Rect {
+    let label = label.min(at.width);
     Rect { x: at.x + label, width: at.width - label, ..at }
 }
 
-/// Draws what is left of a plot; returns the plot.
-fn axis(buf: &mut Buffer, at: Rect, scene: &Scene, top: &str) -> Rect {
+/// Draws what is left of a plot: its top, and a line.
+fn axis(buf: &mut Buffer, plot: Rect, scene: &Scene, top: &str) {
     let dim = scene.theme.style(Role::Dim);
-    let plot = plot_of(at);
-    if at.height > 0 {
-        let label = format!("{}┤", format::right(top, LABEL - 1));
-        buf.set_stringn(at.x, at.y, label, usize::from(plot.x - at.x), dim);
+    let room = plot.x.min(LABEL);
+    if room == 0 || plot.height == 0 {
+        return;
     }
-    for row in at.top() + 1..at.bottom() {
-        if plot.x > at.x {
-            buf[(plot.x - 1, row)].set_symbol("│").set_style(dim);
-        }
+    let label = format!("{}┤", format::right(top, usize::from(room) - 1));
+    buf.set_stringn(plot.x - room, plot.y, label, usize::from(room), dim);
+    for row in plot.top() + 1..plot.bottom() {
+        buf[(plot.x - 1, row)].set_symbol("│").set_style(dim);
     }
-    plot
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What is tested in the lab.
 
+mod dashboard;
 mod each;
 mod failed_migration;
 mod hardship;
@@ -30,5 +31,6 @@ pub fn all() -> Vec<Case> {
     cases.extend(reload::cases());
     cases.extend(readme::cases());
     cases.extend(reports::cases());
+    cases.extend(dashboard::cases());
     cases
 }

@@ -3,6 +3,8 @@
 mod place;
 mod region;
 
+use std::ops::Range;
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -12,17 +14,19 @@ use ratatui::{
 use super::caption;
 use crate::{
     model::{Mapping, Vm},
-    tui::{format, nav::Nav, scene::Scene, theme::Role, widgets},
+    tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets},
 };
 
-use place::{CELLS, Chart, Row};
+use place::{CELL_WIDTH, CELLS, Chart, Row};
 pub use place::{Place, Way, moved};
 
 /// How the regions of a cell are mapped; the worst of them counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cell {
-    /// None was lost, or all are huge again.
+    /// None was lost since watching began.
     NotLost,
+    /// Huge again.
+    Returned,
     /// Nothing is mapped: the next touch tells.
     Nothing,
     /// By the page table of a split.
@@ -32,7 +36,8 @@ enum Cell {
 }
 
 impl Cell {
-    const ALL: [Self; 4] = [Self::NotLost, Self::StillSplit, Self::Small, Self::Nothing];
+    const ALL: [Self; 5] =
+        [Self::NotLost, Self::Returned, Self::StillSplit, Self::Small, Self::Nothing];
 
     fn of(mapping: Mapping) -> Self {
         match mapping {
@@ -45,15 +50,16 @@ impl Cell {
     fn look(self) -> (&'static str, Role, &'static str) {
         match self {
             Self::NotLost => ("▆", Role::Huge, "not lost"),
-            Self::StillSplit => ("▄", Role::Split, "still split"),
-            Self::Small => ("▂", Role::Small, "small again"),
-            Self::Nothing => ("·", Role::Zap, "not touched since"),
+            Self::Returned => ("▇", Role::Good, "huge again"),
+            Self::StillSplit => ("▄", Role::Split, "split"),
+            Self::Small => ("▂", Role::Small, "small"),
+            Self::Nothing => ("·", Role::Zap, "untouched"),
         }
     }
 }
 
 /// From so many columns on, what happened is told beside the map.
-const WIDE: u16 = 140;
+const WIDE: u16 = 116;
 
 /// Columns of a row's address.
 const ADDRESS: u16 = 12;
@@ -69,11 +75,11 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
         return;
     }
     let (map, detail) = if at.width >= WIDE {
-        let left = ADDRESS + CELLS as u16 + 3;
+        let left = ADDRESS + CELLS as u16 * CELL_WIDTH + 1;
         let right = Rect { x: at.x + left, width: at.width - left, ..at };
         (Rect { width: left, ..at }, widgets::rule(buf, right, scene.theme))
     } else {
-        let below = (at.height / 2).min(8);
+        let below = (at.height / 2).min(9);
         let detail = Rect { y: at.bottom() - below, height: below, ..at };
         (Rect { height: at.height - below, ..at }, detail)
     };
@@ -88,6 +94,7 @@ fn legend(scene: &Scene, vm: &Vm, chart: &Chart) -> Line<'static> {
         let (glyph, role, what) = cell.look();
         let n = match cell {
             Cell::NotLost => None,
+            Cell::Returned => Some(counts.recovered),
             Cell::StillSplit => Some(counts.still_split),
             Cell::Small => Some(counts.refaulted_small),
             Cell::Nothing => Some(counts.untouched - counts.still_split),
@@ -119,7 +126,9 @@ fn cells(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &Chart) {
     let shown = &lines[first..lines.len().min(first + room)];
     let Some(((from, _), (to, _))) = shown.first().zip(shown.last()) else { return };
     let states = states(vm, chart, *from, *to);
-    let columns = usize::from(at.width.saturating_sub(ADDRESS));
+    let room = at.width.saturating_sub(ADDRESS);
+    let width = if room >= CELLS as u16 * CELL_WIDTH { CELL_WIDTH } else { 1 };
+    let columns = usize::from(room / width);
     let skipped = widgets::first_shown(cursor, CELLS, columns);
     for ((index, is_title), y) in shown.iter().zip(at.top()..) {
         let row = &chart.rows[*index];
@@ -131,13 +140,19 @@ fn cells(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &Chart) {
         buf.set_line(
             at.x,
             y,
-            &cells_of(scene, row, &states[index - from], skipped, columns),
+            &cells_of(scene, row, &states[index - from], skipped..skipped + columns, width),
             at.width,
         );
+        let shown = row.cells.saturating_sub(skipped).min(columns);
+        let x_of = |cell: usize| at.left() + ADDRESS + (cell - skipped) as u16 * width;
+        for cell in skipped..skipped + shown {
+            let gfn = row.gfn + cell as u64 * chart.step();
+            scene.spots.add(Rect { x: x_of(cell), y, width, height: 1 }, Hit::Gfn(gfn));
+        }
         if *index == line && cursor >= skipped {
-            let x = at.x + ADDRESS + (cursor - skipped) as u16;
+            let x = x_of(cursor);
             if x < at.right() {
-                buf.set_style(Rect { x, y, width: 1, height: 1 }, scene.theme.selected());
+                buf.set_style(Rect { x, y, width: 1, height: 1 }, scene.theme.current());
             }
         }
     }
@@ -147,28 +162,31 @@ fn cells_of(
     scene: &Scene,
     row: &Row,
     states: &[Cell; CELLS],
-    skipped: usize,
-    columns: usize,
+    shown: Range<usize>,
+    width: u16,
 ) -> Line<'static> {
     let address = format::right(&format!("{:#x}", row.gfn), usize::from(ADDRESS) - 1) + " ";
     let mut spans = vec![Span::styled(address, scene.theme.style(Role::Dim))];
     let states = &states[..row.cells];
-    for state in states.iter().skip(skipped).take(columns) {
+    for state in states.iter().skip(shown.start).take(shown.len()) {
         let (glyph, role, _) = state.look();
         spans.push(Span::styled(glyph, scene.theme.style(role)));
+        spans.push(Span::raw(if width > 1 { " " } else { "" }));
     }
     Line::from(spans)
 }
 
-/// The cells of some rows. Work follows regions outstanding, not guest size.
+/// The cells of some rows. Work follows regions that were lost, not guest size.
 fn states(vm: &Vm, chart: &Chart, from: usize, to: usize) -> Vec<[Cell; CELLS]> {
     let mut states = vec![[Cell::NotLost; CELLS]; to + 1 - from];
-    for (region, lost) in vm.regions.outstanding().filter(|(region, _)| region.as_id() == 0) {
+    let returned = vm.regions.returned().iter().map(|(region, _)| (region, Cell::Returned));
+    let lost = vm.regions.outstanding().map(|(region, lost)| (region, Cell::of(lost.mapping())));
+    for (region, found) in returned.chain(lost).filter(|(region, _)| region.as_id() == 0) {
         if let Some((row, cell)) = chart.find(region.gfn())
             && (from..=to).contains(&row)
         {
             let state = &mut states[row - from][cell];
-            *state = (*state).max(Cell::of(lost.mapping()));
+            *state = (*state).max(found);
         }
     }
     states

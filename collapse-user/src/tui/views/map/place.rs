@@ -5,7 +5,10 @@ use collapse_common::spte::frames;
 use crate::{model::Vm, source::Slot, tui::format};
 
 /// Cells of a row.
-pub const CELLS: usize = 64;
+pub const CELLS: usize = 32;
+
+/// Columns of a cell, where there is room.
+pub const CELL_WIDTH: u16 = 2;
 
 /// Unless zoomed in, all of the guest takes so many cells at most.
 const ALL_CELLS: u64 = 1024;
@@ -184,8 +187,9 @@ mod tests {
         let chart = Chart::of(&vm, &Place::default());
         assert_eq!(chart.scale, 1);
         let rows: Vec<_> = chart.rows.iter().map(|row| (row.gfn, row.cells)).collect();
-        assert_eq!(rows, [(0, 1), (0x4_0000, 64), (0x4_8000, 32)]);
-        assert_eq!(chart.find(0x4_8200), Some((2, 1)));
+        let slot = [(0x4_0000, 32), (0x4_4000, 32), (0x4_8000, 32)];
+        assert_eq!(rows, [&[(0, 1)], &slot[..]].concat());
+        assert_eq!(chart.find(0x4_8200), Some((3, 1)));
         assert_eq!((chart.find(0x200), chart.find(0x10_0000)), (None, None));
     }
 
@@ -193,7 +197,7 @@ mod tests {
     fn a_large_guest_fits_until_it_is_zoomed() {
         let vm = vm(&[(0, 0, 1 << 28)]);
         let far = Chart::of(&vm, &Place::default());
-        assert_eq!((far.scale, far.rows.len()), (512, 16));
+        assert_eq!((far.scale, far.rows.len()), (512, 32));
         let mut place = Place::default();
         for _ in 0..50 {
             place = place.zoomed(true);

@@ -9,10 +9,13 @@ use ratatui::{
 
 use super::{Cell, place::Chart};
 use crate::{
-    model::{Lost, Region, Vm},
+    model::{Lost, Recovery, Region, Returned, Vm},
     source::{Event, EventKind},
     tui::{format, scene::Scene, theme::Role, views::events, widgets},
 };
+
+/// Columns before what is told of a time.
+const AGO: usize = 9;
 
 /// Draws it.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &Chart) {
@@ -23,56 +26,117 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &Chart) {
         widgets::title(buf, at, scene.theme, &format!(" {bytes}: gfn {first:#x}–{:#x}", end - 1));
     let inside = |region: Region| region.as_id() == 0 && (first..end).contains(&region.gfn());
     let lost: Vec<_> = vm.regions.outstanding().filter(|(region, _)| inside(*region)).collect();
-    let mut lines = match (chart.scale, lost.first()) {
-        (1, Some((_, lost))) => story(scene, lost),
-        (_, Some(_)) => summary(scene, &lost),
-        (_, None) => {
-            vec![Line::from(" not lost, or huge again: taken to be mapped as before")]
+    let returned = vm.regions.returned().iter().filter(|(region, _)| inside(*region));
+    let returned: Vec<_> = returned.collect();
+    let columns = usize::from(at.width).saturating_sub(AGO);
+    let mut story = Story { scene, columns, lines: Vec::new() };
+    match (chart.scale, lost.first(), returned.first()) {
+        (1, Some((_, lost)), _) => story.lost(lost),
+        (1, None, Some((_, returned))) => story.returned(returned),
+        (_, None, None) => {
+            let text = "not lost since watching began: taken to be mapped as before";
+            let lines = format::wrapped(text, usize::from(at.width).saturating_sub(1));
+            story.lines.extend(lines.into_iter().map(|line| Line::from(format!(" {line}"))));
         }
-    };
-    lines.extend(recent(scene, vm, first, end, usize::from(at.height)));
-    widgets::paragraph(buf, at, &lines);
+        _ => story.lines.extend(summary(scene, &lost, returned.len())),
+    }
+    story.recent(vm, first, end, usize::from(at.height));
+    widgets::paragraph(buf, at, &story.lines);
 }
 
-/// The life of one region since it lost its huge SPTE.
-fn story(scene: &Scene, lost: &Lost) -> Vec<Line<'static>> {
-    let episode = lost.episode.map_or(String::new(), |number| format!(", episode {number}"));
-    let what = if lost.split { "split" } else { "zapped" };
-    let mut lines = vec![entry(
-        scene,
-        lost.at,
-        format!("huge SPTE {what}: {}{episode}", lost.cause.label()),
-        if lost.split { Role::Split } else { Role::Zap },
-    )];
-    if let Some(zapped) = lost.zapped {
-        lines.push(entry(scene, zapped.get(), "nothing mapped any more".to_owned(), Role::Zap));
-    }
-    if let Some(refaulted) = lost.refaulted {
-        let text = "touched, and mapped small".to_owned();
-        lines.push(entry(scene, refaulted.get(), text, Role::Small));
-    }
-    let (glyph, role, what) = Cell::of(lost.mapping()).look();
-    lines.push(Line::from(vec![
-        Span::raw("    now  "),
-        Span::styled(glyph, scene.theme.style(role)),
-        Span::raw(format!(" {what}, {} of {} small SPTEs", lost.small, frames(2))),
-    ]));
-    lines
+/// What happened, line by line.
+struct Story<'a> {
+    scene: &'a Scene<'a>,
+    /// For what is told of a time.
+    columns: usize,
+    lines: Vec<Line<'static>>,
 }
 
-fn entry(scene: &Scene, at: u64, text: String, role: Role) -> Line<'static> {
-    let ago = format::right(&format!("−{}", format::duration(scene.ago(at))), 8);
-    Line::from(vec![
-        Span::styled(format!("{ago} "), scene.theme.style(Role::Dim)),
-        Span::styled(text, scene.theme.style(role)),
-    ])
+impl Story<'_> {
+    /// Tells what happened at a time.
+    fn tell(&mut self, at: u64, text: &str, role: Role) {
+        let theme = self.scene.theme;
+        let ago = format!("−{}", format::duration(self.scene.ago(at)));
+        let mut ago = format::right(&ago, AGO - 1) + " ";
+        for line in format::wrapped(text, self.columns) {
+            self.lines.push(Line::from(vec![
+                Span::styled(ago, theme.style(Role::Dim)),
+                Span::styled(line, theme.style(role)),
+            ]));
+            ago = " ".repeat(AGO);
+        }
+    }
+
+    /// The life of a region since it lost its huge SPTE.
+    fn lost(&mut self, lost: &Lost) {
+        self.loss(lost);
+        let (glyph, role, what) = Cell::of(lost.mapping()).look();
+        self.lines.push(Line::from(vec![
+            Span::raw("    now  "),
+            Span::styled(glyph, self.scene.theme.style(role)),
+            Span::raw(format!(" {what}, {} of {} small SPTEs", lost.small, frames(2))),
+        ]));
+    }
+
+    fn loss(&mut self, lost: &Lost) {
+        let episode = lost.episode.map_or(String::new(), |number| format!(", episode {number}"));
+        let (what, role) = if lost.split { ("split", Role::Split) } else { ("zapped", Role::Zap) };
+        let text = format!("huge SPTE {what}: {}{episode}", lost.cause.label());
+        self.tell(lost.at, &text, role);
+        if let Some(zapped) = lost.zapped {
+            self.tell(zapped.get(), "nothing mapped any more", Role::Zap);
+        }
+        if let Some(refaulted) = lost.refaulted {
+            self.tell(refaulted.get(), "touched, and mapped small", Role::Small);
+        }
+    }
+
+    /// The life of a region from its loss until it was huge again.
+    fn returned(&mut self, returned: &Returned) {
+        self.loss(&returned.lost);
+        let how = match returned.how {
+            Recovery::Refault => "a fault mapped it huge",
+            Recovery::InPlace => "rebuilt in place",
+            Recovery::Promotion => "a fault replaced its page table",
+        };
+        let read_only = if returned.read_only { ", write-protected" } else { "" };
+        let without = format::duration(returned.at.saturating_sub(returned.lost.at));
+        let text = format!("huge again after {without}: {how}{read_only}");
+        self.tell(returned.at, &text, Role::Good);
+    }
+
+    /// The latest events there, newest first.
+    fn recent(&mut self, vm: &Vm, first: u64, end: u64, rows: usize) {
+        let touches = |event: &&Event| match &event.kind {
+            EventKind::Change(change) => {
+                let size = frames(change.level.clamp(1, 5));
+                let last = change.gfn.saturating_add(u64::from(change.count).saturating_mul(size));
+                event.vm == vm.key && change.as_id == 0 && change.gfn < end && last > first
+            }
+            _ => false,
+        };
+        let scene = self.scene;
+        let events: Vec<_> = scene.model.recent.events().rev().filter(touches).take(rows).collect();
+        if !events.is_empty() {
+            let dim = scene.theme.style(Role::Dim);
+            self.lines.push(Line::styled(" latest changes:", dim));
+        }
+        for event in events {
+            let (text, role) = events::text(&event.kind);
+            self.tell(event.ts, &text, role);
+        }
+    }
 }
 
 /// How the lost regions of a cell are mapped.
-fn summary(scene: &Scene, lost: &[(Region, &Lost)]) -> Vec<Line<'static>> {
-    let mut lines = vec![Line::from(format!(" {} regions lost; + zooms in to one", lost.len()))];
+fn summary(scene: &Scene, lost: &[(Region, &Lost)], returned: usize) -> Vec<Line<'static>> {
+    let text = format!(" {} regions were lost; + zooms in to one", lost.len() + returned);
+    let mut lines = vec![Line::from(text)];
     for cell in Cell::ALL {
-        let n = lost.iter().filter(|(_, lost)| Cell::of(lost.mapping()) == cell).count();
+        let n = match cell {
+            Cell::Returned => returned,
+            _ => lost.iter().filter(|(_, lost)| Cell::of(lost.mapping()) == cell).count(),
+        };
         let (glyph, role, what) = cell.look();
         if n > 0 {
             lines.push(Line::from(vec![
@@ -81,27 +145,5 @@ fn summary(scene: &Scene, lost: &[(Region, &Lost)]) -> Vec<Line<'static>> {
             ]));
         }
     }
-    lines
-}
-
-/// The latest events there, newest first.
-fn recent(scene: &Scene, vm: &Vm, first: u64, end: u64, rows: usize) -> Vec<Line<'static>> {
-    let touches = |event: &&Event| match &event.kind {
-        EventKind::Change(change) => {
-            let size = frames(change.level.clamp(1, 5));
-            let last = change.gfn.saturating_add(u64::from(change.count).saturating_mul(size));
-            event.vm == vm.key && change.as_id == 0 && change.gfn < end && last > first
-        }
-        _ => false,
-    };
-    let events: Vec<_> = scene.model.recent.events().rev().filter(touches).take(rows).collect();
-    let mut lines = Vec::new();
-    if !events.is_empty() {
-        lines.push(Line::styled(" latest changes:", scene.theme.style(Role::Dim)));
-    }
-    lines.extend(events.into_iter().map(|event| {
-        let (text, role) = events::text(&event.kind);
-        entry(scene, event.ts, text, role)
-    }));
     lines
 }

@@ -21,41 +21,58 @@ use crate::{
 
 const CHARTED: [&Metric; 5] = [&SPLITS, &ZAPS, &RECOVERIES, &FAULTS, &STALL];
 
+/// Columns left of charts where there is room: the name of what is charted, its value below it, and
+/// its axis.
+const GUTTER: u16 = 24;
+
+/// The same with the value beside the name.
+const WIDE_GUTTER: u16 = 30;
+
 /// Mappings and rates over time, with the phases of episodes below.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let below = at.height.min(2);
-    let plots = Rect { height: at.height - below, ..at };
-    // The mappings get twice the room of a rate; a rate needs its title and a line.
-    let shares = CHARTED.len() as u16 + 2;
-    if plots.height >= shares * 2 {
-        let share = plots.height / shares;
-        let first = plots.height - share * CHARTED.len() as u16;
-        mappings(buf, Rect { height: first, ..plots }, scene, vm);
+    let charts = Rect { height: at.height - below, ..at };
+    let lines = CHARTED.len() as u16;
+    // With little room, a line of text above each chart, or sparklines.
+    let wide = at.width >= 56;
+    let least = if wide { 1 } else { 2 };
+    let share = (charts.height / (lines + 2)).max(least);
+    let gutter = match (wide, share) {
+        (false, _) => widgets::LABEL,
+        (true, 1) => WIDE_GUTTER,
+        (true, _) => GUTTER,
+    };
+    if charts.height >= lines * least + 4 {
+        // The mappings get twice the room of a rate.
+        let first = charts.height - share * lines;
+        mappings(buf, Rect { height: first, ..charts }, gutter, scene, vm);
         for (place, metric) in (0..).zip(CHARTED) {
-            let y = plots.y + first + share * place;
-            rate(buf, Rect { y, height: share, ..plots }, scene, vm, metric);
+            let y = charts.y + first + share * place;
+            rate(buf, Rect { y, height: share, ..charts }, gutter, scene, vm, metric);
         }
     } else {
-        let lines = CHARTED.len() as u16;
-        let top = plots.height.saturating_sub(lines);
-        if top >= 2 {
-            mappings(buf, Rect { height: top, ..plots }, scene, vm);
-        }
+        let top = charts.height.saturating_sub(lines);
         let top = if top >= 2 { top } else { 0 };
-        let rest = Rect { y: plots.y + top, height: plots.height - top, ..plots };
-        let spark = |metric: &&Metric| spark(scene, vm, metric, at.width);
+        if top > 0 {
+            mappings(buf, Rect { height: top, ..charts }, gutter, scene, vm);
+        }
+        let rest = Rect { y: charts.y + top, height: charts.height - top, ..charts };
+        let spark = |metric: &&Metric| spark(scene, vm, metric, gutter, at.width);
         widgets::paragraph(buf, rest, &CHARTED.iter().map(spark).collect::<Vec<_>>());
     }
     if below > 0 {
-        let y = at.bottom() - below;
-        widgets::episodes(buf, Rect { y, height: 1, ..at }, scene, vm);
+        let at = Rect { y: at.bottom() - below, height: 1, ..at };
+        let dim = scene.theme.style(Role::Dim);
+        buf.set_stringn(at.x, at.y, "episodes", usize::from(gutter.min(at.width)), dim);
+        widgets::episodes(buf, widgets::plot(at, gutter), scene, vm);
     }
     if below > 1 {
-        widgets::time_axis(buf, Rect { y: at.bottom() - 1, height: 1, ..at }, scene);
+        let at = Rect { y: at.bottom() - 1, height: 1, ..at };
+        widgets::time_axis(buf, widgets::plot(at, gutter), scene);
     }
 }
 
-fn mappings(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
+fn mappings(buf: &mut Buffer, at: Rect, gutter: u16, scene: &Scene, vm: &Vm) {
     let dim = scene.theme.style(Role::Dim);
     let pages = overview::pages(scene, vm);
     let sum = pages.map(|pages| widgets::mapped_bytes(pages).iter().sum());
@@ -67,28 +84,42 @@ fn mappings(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
         spans.push(Span::raw(format::known(pages.map(|pages| pages[size]), format::count)));
     }
     let at = widgets::paragraph(buf, at, &[Line::from(spans)]);
-    widgets::stacked(buf, at, scene, &vm.history);
+    widgets::stacked(buf, widgets::plot(at, gutter), scene, &vm.history);
 }
 
-fn rate(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, metric: &Metric) {
-    let title = Line::from(vec![
-        Span::styled(format!("{} ", metric.name), scene.theme.style(Role::Dim)),
-        Span::raw(metric.shown(metric.now(scene, &vm.history))),
-        Span::styled(metric.unit, scene.theme.style(Role::Dim)),
-    ]);
-    let at = widgets::paragraph(buf, at, &[title]);
-    let parts = usize::from(at.width.saturating_sub(8));
-    let values = metric.charted(scene, &vm.history, parts);
-    widgets::area(buf, at, scene, &values, metric.role, |value| metric.shown(Some(value)));
+fn rate(buf: &mut Buffer, at: Rect, gutter: u16, scene: &Scene, vm: &Vm, metric: &Metric) {
+    let now = metric.shown(metric.now(scene, &vm.history));
+    let name = Span::styled(metric.name, scene.theme.style(Role::Dim));
+    let value = [Span::raw(now), Span::styled(metric.unit, scene.theme.style(Role::Dim))];
+    let plot = if gutter == widgets::LABEL {
+        let [now, unit] = value;
+        let title = Line::from(vec![name, Span::raw(" "), now, unit]);
+        widgets::plot(widgets::paragraph(buf, at, &[title]), gutter)
+    } else {
+        // The name, and the value below or where the axis leaves room.
+        let room = gutter - widgets::LABEL;
+        buf.set_line(at.x, at.y, &Line::from(name), room);
+        let value = Line::from(value.to_vec());
+        if at.height > 1 {
+            buf.set_line(at.x, at.y + 1, &value, room);
+        } else {
+            let width = (value.width() as u16).min(room);
+            buf.set_line(at.x + room - width - 1, at.y, &value, width);
+        }
+        widgets::plot(at, gutter)
+    };
+    let values = metric.charted(scene, &vm.history, usize::from(plot.width));
+    widgets::area(buf, plot, scene, &values, metric.role, |value| metric.shown(Some(value)));
 }
 
-fn spark(scene: &Scene, vm: &Vm, metric: &Metric, width: u16) -> Line<'static> {
-    let parts = usize::from(width).saturating_sub(23);
+fn spark(scene: &Scene, vm: &Vm, metric: &Metric, gutter: u16, width: u16) -> Line<'static> {
+    let gutter = usize::from(gutter).max(23);
+    let parts = usize::from(width).saturating_sub(gutter);
     let values = metric.charted(scene, &vm.history, parts);
     Line::from(vec![
         Span::styled(format::left(metric.name, 15), scene.theme.style(Role::Dim)),
         Span::raw(format::right(&metric.shown(metric.now(scene, &vm.history)), 6)),
-        Span::raw("  "),
+        Span::raw(" ".repeat(gutter - 21)),
         Span::styled(widgets::sparkline(&values), scene.theme.style(metric.role)),
     ])
 }

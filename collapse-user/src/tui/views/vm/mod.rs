@@ -12,7 +12,7 @@ use ratatui::{
 use super::caption;
 use crate::{
     model::{Grade, Vm},
-    tui::{format, nav::Nav, scene::Scene, theme::Role, widgets},
+    tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets},
 };
 
 /// A tab.
@@ -66,7 +66,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     if at.height == 0 {
         return;
     }
-    buf.set_line(at.x, at.y, &tabs(scene, nav), at.width);
+    tabs(buf, Rect { height: 1, ..at }, scene, nav);
     let body = Rect { x: at.x + 1, y: at.y + 1, width: at.width - 2, height: at.height - 1 };
     if at.width < WIDE {
         tab(buf, body, scene, nav.tab, vm);
@@ -77,8 +77,30 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     let right = Rect { x: body.x + half, width: body.width - half, ..body };
     charts::draw(buf, Rect { width: half - 1, ..body }, scene, vm);
     let right = widgets::rule(buf, right, scene.theme);
-    let other = if nav.tab == Tab::Charts { Tab::Causes } else { nav.tab };
-    tab(buf, right, scene, other, vm);
+    if nav.tab == Tab::Charts {
+        panels(buf, right, scene, vm);
+    } else {
+        tab(buf, right, scene, nav.tab, vm);
+    }
+}
+
+/// The other tabs' tables one below the other, as many as there is room for.
+fn panels(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
+    let wanted = [
+        (Tab::Causes, tables::causes_count(vm).max(1) + 1),
+        (Tab::Slots, vm.slots.len().clamp(1, 4) + 1),
+        (Tab::Collapse, vm.spans.len().clamp(1, 5) + 1),
+    ];
+    let mut rest = at;
+    for (panel, lines) in wanted {
+        let height = (lines as u16 + 2).min(rest.height);
+        let inside = widgets::title(buf, Rect { height, ..rest }, scene.theme, panel.title());
+        tab(buf, Rect { height: inside.height.saturating_sub(1), ..inside }, scene, panel, vm);
+        rest = Rect { y: rest.y + height, height: rest.height - height, ..rest };
+    }
+    if rest.height >= 9 {
+        charts::latency(buf, rest, scene, vm);
+    }
 }
 
 fn tab(buf: &mut Buffer, at: Rect, scene: &Scene, tab: Tab, vm: &Vm) {
@@ -91,14 +113,17 @@ fn tab(buf: &mut Buffer, at: Rect, scene: &Scene, tab: Tab, vm: &Vm) {
     }
 }
 
-fn tabs(scene: &Scene, nav: &Nav) -> Line<'static> {
-    let mut spans = vec![Span::styled(" Tab ", scene.theme.style(Role::Key))];
+fn tabs(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
+    let (mut x, _) =
+        buf.set_stringn(at.x, at.y, " Tab ", usize::from(at.width), scene.theme.style(Role::Key));
     for tab in Tab::ALL {
         let style =
-            if tab == nav.tab { scene.theme.selected() } else { scene.theme.style(Role::Dim) };
-        spans.push(Span::styled(format!(" {} ", tab.title()), style));
+            if tab == nav.tab { scene.theme.current() } else { scene.theme.style(Role::Dim) };
+        let room = usize::from(at.right() - x);
+        let (end, _) = buf.set_stringn(x, at.y, format!(" {} ", tab.title()), room, style);
+        scene.spots.add(Rect { x, width: end - x, ..at }, Hit::Tab(tab));
+        x = end;
     }
-    Line::from(spans)
 }
 
 /// What became of its regions.

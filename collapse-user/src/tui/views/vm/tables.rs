@@ -61,6 +61,11 @@ fn deeds(totals: &Totals) -> Vec<(Cause, Deeds)> {
     deeds
 }
 
+/// How many causes there are to tell of.
+pub fn causes_count(vm: &Vm) -> usize {
+    deeds(&vm.totals()).len()
+}
+
 /// What changed why, with each cause's share of all changes.
 pub fn causes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let theme = scene.theme;

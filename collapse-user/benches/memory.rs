@@ -1,0 +1,51 @@
+//! What user space keeps in memory. Prints a line of JSON for each measurement.
+
+// What a benchmark does not use of it, the others do.
+#[allow(dead_code)]
+mod synthetic;
+
+use std::alloc::System;
+
+use cap::Cap;
+use collapse::model::Model;
+
+use synthetic::Fleet;
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// Seconds of a day.
+const DAY: u64 = 86_400;
+
+fn main() {
+    for regions in [0, 1_000, 32 << 10, 1_000_000] {
+        tell("outstanding", regions, || {
+            let mut fleet = Fleet::new(1, 2 << 20);
+            let mut model = Model::default();
+            model.apply(fleet.split(regions));
+            model
+        });
+    }
+    for vms in [1, 10, 100, 1000] {
+        tell("vms", vms, || Fleet::new(vms, 32 << 10).model());
+    }
+    for seconds in [60, 3600, DAY] {
+        tell("history", seconds, || {
+            let mut fleet = Fleet::new(1, 512);
+            let mut model = Model::default();
+            for _ in 0..seconds {
+                model.apply(fleet.next());
+            }
+            model
+        });
+    }
+}
+
+/// Bytes that a model holds, and nothing else does.
+fn tell(what: &str, amount: u64, make: impl FnOnce() -> Model) {
+    let before = ALLOCATOR.allocated();
+    let model = make();
+    let bytes = ALLOCATOR.allocated().saturating_sub(before);
+    drop(model);
+    println!("{}", serde_json::json!({ "what": what, "amount": amount, "bytes": bytes }));
+}

@@ -1,0 +1,149 @@
+//! What user space costs: from a source's batches through the model to the screen and the report.
+
+// What a benchmark does not use of it, the others do.
+#[allow(dead_code)]
+mod synthetic;
+
+use std::{hint::black_box, time::Duration};
+
+use collapse::{
+    model::Model,
+    report::{Format, Report, Style},
+    source::Batch,
+    tui::{App, Facts, Live, Theme},
+};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use synthetic::{Fleet, host};
+
+/// Regions of a guest with 64 GiB.
+const REGIONS: u64 = 32 << 10;
+/// Regions of guests with 64 MiB, 1 GiB, 64 GiB, 1 TiB and 4 TiB.
+const SIZES: [(&str, u64); 5] =
+    [("64 MiB", 32), ("1 GiB", 512), ("64 GiB", REGIONS), ("1 TiB", 512 << 10), ("4 TiB", 2 << 20)];
+const SCREEN: Rect = Rect { x: 0, y: 0, width: 160, height: 50 };
+
+/// Runs of changes, each in a region of its own.
+fn ingest(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ingest");
+    group.throughput(Throughput::Elements(REGIONS));
+    group.bench_function("runs", |bencher| {
+        let batch = || (Model::default(), Fleet::new(1, REGIONS).split(REGIONS));
+        bencher.iter_batched(batch, apply, BatchSize::LargeInput);
+    });
+    group.finish();
+}
+
+fn apply((mut model, batch): (Model, Batch)) -> Model {
+    model.apply(batch);
+    model
+}
+
+/// Dirty logging on, off and all huge again, by guest size.
+fn episode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("episode");
+    for (size, regions) in SIZES {
+        group.throughput(Throughput::Elements(regions));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            let batches = || Fleet::new(1, regions).episode();
+            bencher.iter_batched(
+                batches,
+                |batches| {
+                    let mut model = Model::default();
+                    for batch in batches {
+                        model.apply(batch);
+                    }
+                    model
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// One second of VMs: taking the batch, and drawing the dashboard.
+fn second(criterion: &mut Criterion) {
+    let (_, coverage) = host();
+    let facts = Facts { kernel: "6.12".to_owned(), title: None };
+    let app = App::new(Theme::detect(|_| None), Duration::from_secs(1));
+    let mut group = criterion.benchmark_group("second");
+    for vms in [1, 10, 100, 1000] {
+        group.bench_function(BenchmarkId::new("model", vms), |bencher| {
+            let mut fleet = Fleet::new(vms, REGIONS);
+            let mut model = fleet.model();
+            bencher.iter_batched(
+                || fleet.next(),
+                |batch| model.apply(batch),
+                BatchSize::PerIteration,
+            );
+        });
+        group.bench_function(BenchmarkId::new("dashboard", vms), |bencher| {
+            let model = Fleet::new(vms, REGIONS).model();
+            let live = Live { model: &model, coverage: &coverage, facts: &facts };
+            let mut buffer = Buffer::empty(SCREEN);
+            bencher.iter(|| app.draw(&mut buffer, SCREEN, black_box(&live)));
+        });
+    }
+    group.finish();
+}
+
+/// The same with regions outstanding, which must not matter.
+fn outstanding(criterion: &mut Criterion) {
+    let (host, coverage) = host();
+    let facts = Facts { kernel: "6.12".to_owned(), title: None };
+    let app = App::new(Theme::detect(|_| None), Duration::from_secs(1));
+    let mut group = criterion.benchmark_group("outstanding");
+    for regions in [0, 1000, 1_000_000] {
+        let mut fleet = Fleet::new(1, 2 << 20);
+        let mut model = fleet.model();
+        model.apply(fleet.split(regions));
+        group.bench_function(BenchmarkId::new("dashboard", regions), |bencher| {
+            let live = Live { model: &model, coverage: &coverage, facts: &facts };
+            let mut buffer = Buffer::empty(SCREEN);
+            bencher.iter(|| app.draw(&mut buffer, SCREEN, black_box(&live)));
+        });
+        group.bench_function(BenchmarkId::new("report", regions), |bencher| {
+            bencher.iter(|| Report::new(black_box(&model), &coverage, &host, None));
+        });
+        group.bench_function(BenchmarkId::new("model", regions), |bencher| {
+            bencher.iter_batched(
+                || fleet.next(),
+                |batch| model.apply(batch),
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// A report on 100 VMs, in each format.
+fn report(criterion: &mut Criterion) {
+    let (host, coverage) = host();
+    let report = Report::new(&Fleet::new(100, REGIONS).model(), &coverage, &host, None);
+    let mut group = criterion.benchmark_group("report");
+    let formats = [
+        ("text", Format::Text),
+        ("json", Format::Json),
+        ("markdown", Format::Markdown),
+        ("html", Format::Html),
+        ("csv", Format::Csv),
+    ];
+    for (name, format) in formats {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| format.write(black_box(&report), Style::Plain));
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    targets = ingest, episode, second, outstanding, report
+}
+criterion_main!(benches);

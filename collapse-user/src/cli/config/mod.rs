@@ -1,0 +1,141 @@
+//! Settings: their defaults, the file, and the flags, of which each overrides those before.
+
+mod file;
+mod print;
+mod table;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::{
+    env,
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+
+use crate::{
+    exit::{Exit, Failure, OrExit as _},
+    tui::{Background, Depth, Options, Theme},
+};
+use table::SETTINGS;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// How the dashboard begins.
+    pub options: Options,
+    /// How long to keep how things were; `None` for as long as there is room.
+    pub history: Option<Duration>,
+    /// Colours; `None` for those that the terminal says it has.
+    pub palette: Option<Depth>,
+    /// The terminal's background; `None` for what it says.
+    pub background: Option<Background>,
+    /// Whether to use ASCII only; `None` to follow the locale.
+    pub ascii: Option<bool>,
+    /// Whether the dashboard takes the mouse.
+    pub mouse: Mouse,
+}
+
+/// Whether the dashboard takes the mouse; it does unless told otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mouse(pub bool);
+
+impl Default for Mouse {
+    fn default() -> Self {
+        Self(true)
+    }
+}
+
+impl Settings {
+    /// The defaults, overridden by the user's file, overridden by flags.
+    pub fn load(flags: &Flags) -> Result<Self, Failure> {
+        let mut settings = Self::default();
+        if let Some(path) = file::find(|name| env::var_os(name)) {
+            file::read(&path, &mut settings).or_exit(Exit::Usage)?;
+        }
+        flags.apply(&mut settings).map_err(anyhow::Error::msg).or_exit(Exit::Usage)?;
+        Ok(settings)
+    }
+
+    /// What the terminal can show, as the environment tells or as it was set.
+    pub fn theme(&self) -> Theme {
+        let found = Theme::detect(|name| env::var(name).ok());
+        Theme {
+            depth: self.palette.unwrap_or(found.depth),
+            background: self.background.unwrap_or(found.background),
+            ascii: self.ascii.unwrap_or(found.ascii),
+        }
+    }
+}
+
+/// A flag for each setting.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// Those given: place in the table, and value.
+    given: Vec<(usize, String)>,
+}
+
+impl Flags {
+    fn apply(&self, settings: &mut Settings) -> Result<(), String> {
+        for (place, value) in &self.given {
+            let setting = &SETTINGS[*place];
+            (setting.set)(settings, value)
+                .map_err(|error| format!("--{} {value}: {error}", setting.flag()))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for (place, setting) in SETTINGS.iter().enumerate() {
+            if let Some(value) = matches.get_one::<String>(setting.key) {
+                self.given.push((place, value.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        SETTINGS.iter().fold(command, |command, setting| {
+            let help = format!("{} [default: {}]", setting.help, setting.default());
+            let arg = Arg::new(setting.key)
+                .long(setting.flag())
+                .value_name(setting.value)
+                .help(help)
+                .help_heading("Settings")
+                .value_parser(|text: &str| Ok::<_, String>(text.to_owned()));
+            command.arg(match setting.short {
+                Some(short) => arg.short(short),
+                None => arg,
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// Prints the settings in effect.
+pub(super) fn run(flags: &Flags) -> Result<Exit, Failure> {
+    let settings = Settings::load(flags)?;
+    let path = file::find(|name| env::var_os(name));
+    let text = print::shown(&settings, path.as_deref());
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write standard output")
+        .or_exit(Exit::Output)?;
+    Ok(Exit::Ok)
+}

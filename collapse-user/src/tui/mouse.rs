@@ -1,0 +1,59 @@
+//! The mouse: clicks on what is shown, and the wheel.
+
+use ratatui::{
+    crossterm::event::{MouseButton, MouseEvent, MouseEventKind},
+    layout::Position,
+};
+
+use super::{
+    app::{App, Live, Reply},
+    keys::{Command, View},
+    spots::Hit,
+};
+
+/// Lines that the wheel moves by.
+const WHEEL: usize = 3;
+
+impl App {
+    /// Answers the mouse; `None` if nothing comes of it.
+    pub fn mouse(&mut self, event: MouseEvent, live: &Live) -> Option<Reply> {
+        let wheel = |command| (WHEEL, command);
+        let (times, command) = match event.kind {
+            MouseEventKind::Down(MouseButton::Left) => {
+                let hit = self.spots.find(Position { x: event.column, y: event.row })?;
+                return Some(self.click(hit, live));
+            }
+            MouseEventKind::ScrollUp => wheel(Command::Up),
+            MouseEventKind::ScrollDown => wheel(Command::Down),
+            MouseEventKind::ScrollLeft => (1, Command::Left),
+            MouseEventKind::ScrollRight => (1, Command::Right),
+            _ => return None,
+        };
+        // A row of the overview is a VM, and a row of the map 64 cells: those go one by one.
+        let single = matches!(self.nav.view, View::Overview | View::Vm | View::Map);
+        for _ in 0..if single && self.nav.help.is_none() { 1 } else { times } {
+            self.perform(command, live);
+        }
+        Some(Reply::Draw)
+    }
+
+    fn click(&mut self, hit: Hit, live: &Live) -> Reply {
+        match hit {
+            Hit::Command(command) => return self.perform(command, live),
+            Hit::View(view) => self.go(view),
+            Hit::Tab(tab) => self.nav.tab = tab,
+            Hit::Vm(key) if self.nav.vm == Some(key) => return self.perform(Command::Open, live),
+            Hit::Vm(key) => self.nav.vm = Some(key),
+            Hit::Line(chosen) if self.nav.line == chosen => {
+                return self.perform(Command::Open, live);
+            }
+            Hit::Line(chosen) => self.nav.line = chosen,
+            Hit::Sort(column) if self.nav.sort == column => {
+                self.nav.reversed = !self.nav.reversed;
+            }
+            Hit::Sort(column) => (self.nav.sort, self.nav.reversed) = (column, false),
+            Hit::Gfn(gfn) => self.nav.map.gfn = gfn,
+        }
+        Reply::Draw
+    }
+}

@@ -1,0 +1,130 @@
+//! From phases to figures: what a case cost above the run without tracing.
+
+use serde::Deserialize;
+
+use super::{
+    scenario::{CYCLE, FRESH_MEMORY, PAGES, Phases},
+    seen::Seen,
+};
+
+/// What `meter cost` writes. Times are instructions, as guest time is.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Cost {
+    /// Before the command was started.
+    pub start_ns: u64,
+    /// After it had ended.
+    pub end_ns: u64,
+    /// Time that the machine was busy before the command was started.
+    pub busy_start_ns: u64,
+    /// And when it had ended.
+    pub busy_end_ns: u64,
+    /// CPU time that the observer had used before.
+    pub cpu_before_ns: u64,
+    /// And when the command had ended.
+    pub cpu_after_ns: u64,
+    /// Most memory that the observer ever had resident, bytes.
+    pub resident: Option<u64>,
+    /// What its eBPF maps and programs take in the kernel, bytes.
+    pub bpf: u64,
+}
+
+/// A case that came to its end.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The tool from start to end.
+    pub tool: Cost,
+    /// The workload, and what the tool used meanwhile.
+    pub work: Cost,
+    /// The phases, if it was the cycle.
+    pub phases: Option<Phases>,
+    /// What the tool says.
+    pub seen: Seen,
+    /// SPTE changes that `perf stat` counted in the same run, if it did.
+    pub perf: Option<u64>,
+}
+
+/// What a case cost, in instructions above the run without tracing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Per SPTE change, where nothing else happens: `KVM_GET_DIRTY_LOG` protecting 16384 SPTEs.
+    pub per_change: f64,
+    /// Per write fault under dirty logging, on KVM's fast path.
+    pub per_fault: f64,
+    /// Per fault that maps a page: a fault and an SPTE change.
+    pub per_install: f64,
+    /// Percent of the first pass of writes under dirty logging.
+    pub dirty: f64,
+    /// Percent of dirty logging from on to off.
+    pub cycle: f64,
+    /// Percent of all phases in which the guest or KVM work.
+    pub all: f64,
+}
+
+impl Figures {
+    /// Of the phases of a case, against those of the run without tracing.
+    pub fn new(base: &Phases, case: &Phases) -> Self {
+        let sum = |phases: &Phases, names: &[&str]| -> f64 {
+            names.iter().filter_map(|name| phases.get(name)).sum::<u64>() as f64
+        };
+        let per_page = |name| (sum(case, &[name]) - sum(base, &[name])) / PAGES as f64;
+        let percent = |names: &[&str]| (sum(case, names) / sum(base, names) - 1.0) * 100.0;
+        // What the host pays for fresh memory differs from run to run.
+        let all = base.keys().copied().filter(|name| *name != FRESH_MEMORY);
+        let all: Vec<&str> = all.collect();
+        Self {
+            per_change: per_page("getlog"),
+            per_fault: per_page("dirty"),
+            per_install: per_page("pop4k"),
+            dirty: percent(&["dirty"]),
+            cycle: percent(&CYCLE),
+            all: percent(&all),
+        }
+    }
+}
+
+impl Measured {
+    /// Instructions of the whole machine from the tool's start until the workload starts.
+    pub fn start(&self) -> u64 {
+        self.work.busy_start_ns.saturating_sub(self.tool.busy_start_ns)
+    }
+
+    /// Instructions of the whole machine from the workload's end to the tool's.
+    pub fn stop(&self) -> u64 {
+        self.tool.busy_end_ns.saturating_sub(self.work.busy_end_ns)
+    }
+
+    /// CPU time of the tool in each second that the workload ran, in instructions.
+    pub fn cpu_per_second(&self) -> f64 {
+        self.cpu() as f64 * 1e9 / self.work.end_ns.saturating_sub(self.work.start_ns) as f64
+    }
+
+    /// CPU time of the tool while the workload ran, in instructions.
+    pub fn cpu(&self) -> u64 {
+        self.work.cpu_after_ns.saturating_sub(self.work.cpu_before_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_above_the_base() {
+        let base: Phases = [
+            ("dirty_on", 4_000_000),
+            ("dirty", 1000 * PAGES),
+            ("getlog", 100 * PAGES),
+            ("pop4k", 3000 * PAGES),
+        ]
+        .into();
+        let mut case = base.clone();
+        case.insert("dirty", 1150 * PAGES);
+        case.insert("getlog", 350 * PAGES);
+        let figures = Figures::new(&base, &case);
+        let per_page = [figures.per_change, figures.per_fault, figures.per_install];
+        assert_eq!(per_page.map(f64::to_bits), [250.0, 150.0, 0.0].map(f64::to_bits));
+        assert!((figures.dirty - 15.0).abs() < 1e-9);
+        let cycle = 400.0 * PAGES as f64 / (4e6 + 1100.0 * PAGES as f64) * 100.0;
+        assert!((figures.cycle - cycle).abs() < 1e-9);
+    }
+}

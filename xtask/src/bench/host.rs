@@ -1,0 +1,206 @@
+//! `cargo xtask bench --host`: what user space costs, by number of VMs and regions.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use super::document::{or_dash, table};
+use crate::{build, process::CommandExt};
+
+/// VMs, as in the benchmarks.
+const VMS: [u64; 4] = [1, 10, 100, 1000];
+/// Guest sizes and their regions of 2 MiB, as in the benchmarks.
+const SIZES: [(&str, u64); 5] = [
+    ("64 MiB", 32),
+    ("1 GiB", 512),
+    ("64 GiB", 32 << 10),
+    ("1 TiB", 512 << 10),
+    ("4 TiB", 2 << 20),
+];
+/// Outstanding regions, as in the benchmarks.
+const OUTSTANDING: [u64; 3] = [0, 1000, 1_000_000];
+/// Formats of a report, as in the benchmarks.
+const FORMATS: [&str; 5] = ["text", "json", "markdown", "html", "csv"];
+/// Seconds that a history goes back, and how to call that.
+const HISTORY: [(u64, &str); 3] = [(60, "a minute"), (3600, "an hour"), (86_400, "a day")];
+
+/// Runs the benchmarks and returns their tables.
+pub fn run() -> Result<String> {
+    let bench = |name: &str| {
+        let mut cargo = build::cargo();
+        cargo.args(["bench", "--quiet", "-p", "collapse-user", "--bench", name]);
+        cargo
+    };
+    eprintln!("bench: building and running the host's benchmarks (some minutes)");
+    bench("pipeline").run()?;
+    let memory = bench("memory").read()?;
+    let times = Times::read(&build::workspace().join("target/criterion"))?;
+    Ok(tables(&times, &Memory::parse(&String::from_utf8_lossy(&memory))?))
+}
+
+/// Time by benchmark, ns.
+#[derive(Default)]
+struct Times(BTreeMap<String, f64>);
+
+#[derive(Deserialize)]
+struct Estimates {
+    median: Estimate,
+}
+
+#[derive(Deserialize)]
+struct Estimate {
+    point_estimate: f64,
+}
+
+impl Times {
+    /// Reads what criterion left below a folder, by the folders' names.
+    fn read(root: &Path) -> Result<Self> {
+        let mut times = Self::default();
+        let mut folders = vec![root.to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            let file = folder.join("new/estimates.json");
+            if file.is_file() {
+                let name = folder.strip_prefix(root)?.to_string_lossy().into_owned();
+                let text =
+                    fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+                let estimates: Estimates =
+                    serde_json::from_slice(&text).context("what criterion wrote")?;
+                times.0.insert(name, estimates.median.point_estimate);
+                continue;
+            }
+            let entries =
+                fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?;
+            folders.extend(entries.flatten().map(|entry| entry.path()).filter(|p| p.is_dir()));
+        }
+        Ok(times)
+    }
+
+    fn of(&self, name: &str) -> Option<f64> {
+        self.0.get(name).copied()
+    }
+}
+
+/// Bytes by what is kept and how much of it.
+struct Memory(BTreeMap<(String, u64), u64>);
+
+#[derive(Deserialize)]
+struct Held {
+    what: String,
+    amount: u64,
+    bytes: u64,
+}
+
+impl Memory {
+    fn parse(lines: &str) -> Result<Self> {
+        let held = lines.lines().filter(|line| line.starts_with('{')).map(|line| {
+            let held: Held = serde_json::from_str(line).context("what the benchmark wrote")?;
+            Ok(((held.what, held.amount), held.bytes))
+        });
+        held.collect::<Result<_>>().map(Self)
+    }
+
+    fn of(&self, what: &str, amount: u64) -> Option<f64> {
+        self.0.get(&(what.to_owned(), amount)).map(|bytes| *bytes as f64)
+    }
+}
+
+fn tables(times: &Times, memory: &Memory) -> String {
+    let fixed = |number: Option<f64>, digits: usize, unit: &str| {
+        or_dash(number.map(|number| format!("{number:.digits$}{unit}")))
+    };
+    let mib = |bytes: Option<f64>| fixed(bytes.map(|bytes| bytes / f64::from(1 << 20)), 2, "");
+    let ms = |ns: Option<f64>| fixed(ns.map(|ns| ns / 1e6), 2, "");
+
+    let vms = VMS.map(|vms| {
+        let of = |part: &str| times.of(&format!("second/{part}/{vms}"));
+        let both = of("model").zip(of("dashboard")).map(|(model, draw)| model + draw);
+        vec![
+            vms.to_string(),
+            ms(of("model")),
+            ms(of("dashboard")),
+            fixed(both.map(|ns| ns / 1e9 * 100.0), 2, " %"),
+            mib(memory.of("vms", vms)),
+        ]
+    });
+    let vms = table(
+        &["VMs", "one second's batch, ms", "one screen, ms", "share of a core", "memory, MiB"],
+        &vms,
+    );
+
+    let per_region =
+        |size: &str, regions: u64| Some(times.of(&format!("episode/{size}"))? / regions as f64);
+    let smallest = per_region(SIZES[0].0, SIZES[0].1);
+    let sizes = SIZES.map(|(size, regions)| {
+        let of = per_region(size, regions);
+        let relative = of.zip(smallest).map(|(of, smallest)| of / smallest);
+        vec![size.to_owned(), regions.to_string(), fixed(of, 0, ""), fixed(relative, 2, "")]
+    });
+    let sizes = table(&["guest", "regions", "ns per region", "relative to the smallest"], &sizes);
+
+    let outstanding = OUTSTANDING.map(|regions| {
+        let cell = |part: &str| {
+            let of = |regions| times.of(&format!("outstanding/{part}/{regions}"));
+            let relative = of(regions).zip(of(0)).map(|(of, none)| of / none);
+            fixed(relative, 2, "")
+        };
+        let more = memory.of("outstanding", regions).zip(memory.of("outstanding", 0));
+        let bytes = more.filter(|_| regions > 0).map(|(of, none)| (of - none) / regions as f64);
+        vec![
+            regions.to_string(),
+            cell("model"),
+            cell("dashboard"),
+            cell("report"),
+            fixed(bytes, 0, ""),
+        ]
+    });
+    let head = ["outstanding regions", "batch", "screen", "full report", "bytes per region"];
+    let outstanding = table(&head, &outstanding);
+
+    let mut rest = vec![vec![
+        "changes taken, each in a region of its own, M per second".to_owned(),
+        // The benchmark takes as many as a guest of 64 GiB has regions.
+        fixed(times.of("ingest/runs").map(|ns| SIZES[2].1 as f64 / ns * 1e3), 1, ""),
+    ]];
+    rest.extend(FORMATS.map(|format| {
+        let what = format!("report on 100 VMs as {format}, ms");
+        vec![what, ms(times.of(&format!("report/{format}")))]
+    }));
+    rest.extend(HISTORY.map(|(seconds, name)| {
+        vec![format!("memory for {name} of one VM, KiB"), {
+            fixed(memory.of("history", seconds).map(|bytes| bytes / 1024.0), 0, "")
+        }]
+    }));
+    let rest = table(&["else", ""], &rest);
+    [vms, sizes, outstanding, rest].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_find_their_places() {
+        let times = [
+            ("second/model/100", 4e6),
+            ("second/dashboard/100", 1e6),
+            ("episode/64 MiB", 3200.0),
+            ("episode/1 GiB", 102_400.0),
+            ("outstanding/report/0", 10.0),
+            ("outstanding/report/1000", 15.0),
+            ("ingest/runs", 32_768_000.0),
+        ];
+        let times = Times(times.map(|(name, ns)| (name.to_owned(), ns)).into());
+        let lines = "noise\n{\"what\":\"outstanding\",\"amount\":0,\"bytes\":100}\n\
+                     {\"what\":\"outstanding\",\"amount\":1000,\"bytes\":64100}\n";
+        let text = tables(&times, &Memory::parse(lines).unwrap());
+        for row in [
+            "| 100 | 4.00 | 1.00 | 0.50 % | – |",
+            "| 1 GiB | 512 | 200 | 2.00 |",
+            "| 1000 | – | – | 1.50 | 64 |",
+            "M per second | 1.0 |",
+        ] {
+            assert!(text.contains(row), "{row} in {text}");
+        }
+    }
+}

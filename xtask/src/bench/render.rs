@@ -1,0 +1,222 @@
+//! The tables of one kernel's run, in Markdown.
+
+use super::{
+    cases::{Case, Part},
+    document::{or_dash, table},
+    figures::{Figures, Measured},
+    scenario::Phases,
+};
+
+/// A case, and what came of it.
+pub struct Ran<'a> {
+    /// The case.
+    pub case: &'a Case,
+    /// Its measurements, or why there are none.
+    pub outcome: Result<Measured, String>,
+}
+
+const COST: [&str; 8] = [
+    "tool",
+    "tells, for each SPTE change",
+    "per SPTE change",
+    "per write fault",
+    "per mapped page",
+    "dirty-touch phase",
+    "dirty-log cycle",
+    "all phases",
+];
+const USE: [&str; 8] = [
+    "tool",
+    "start, M",
+    "stop, M",
+    "its CPU meanwhile, M",
+    "resident, MiB",
+    "eBPF in the kernel, MiB",
+    "SPTE changes told",
+    "events lost",
+];
+const CHECKS: [&str; 6] = [
+    "in the same run",
+    "perf stat",
+    "collapse: totals",
+    "of these, in the life of a mapping",
+    "records + open blocks",
+    "lost",
+];
+const SCALE: [&str; 5] = [
+    "collapse live beside idle VMs",
+    "its CPU per second, M",
+    "share of a core at 3 GHz and 1 instruction a cycle",
+    "resident, MiB",
+    "eBPF in the kernel, MiB",
+];
+
+/// All tables.
+pub fn tables(runs: &[Ran]) -> String {
+    let base = runs.iter().find(|ran| ran.case.part == Part::Base);
+    let base = base.and_then(|ran| ran.outcome.as_ref().ok()?.phases.as_ref());
+    let of = |part| runs.iter().filter(move |ran| ran.case.part == part);
+    let costs: Vec<_> = of(Part::Cost).map(|ran| cost(ran, base)).collect();
+    let uses = of(Part::Cost).filter(|ran| ran.case.tool.is_any() && ran.outcome.is_ok());
+    let uses: Vec<_> = uses.map(usage).collect();
+    let checks: Vec<_> = of(Part::Check).map(check).collect();
+    let scale: Vec<_> = of(Part::Scale).map(scale).collect();
+    let parts = [(&COST[..], costs), (&USE[..], uses), (&CHECKS[..], checks), (&SCALE[..], scale)];
+    let tables = parts.iter().filter(|(_, rows)| !rows.is_empty());
+    tables.map(|(head, rows)| table(head, rows)).collect::<Vec<_>>().join("\n")
+}
+
+fn cost(ran: &Ran, base: Option<&Phases>) -> Vec<String> {
+    let mut row = vec![ran.case.name.to_owned(), ran.case.tells.to_owned()];
+    let phases = match &ran.outcome {
+        Ok(measured) => measured.phases.as_ref(),
+        Err(reason) => {
+            row[1].clone_from(reason);
+            None
+        }
+    };
+    let figures = base.zip(phases).map(|(base, phases)| Figures::new(base, phases));
+    let number = |pick: fn(&Figures) -> f64| {
+        or_dash(figures.as_ref().map(|figures| rounded(pick(figures), 0)))
+    };
+    let percent = |pick: fn(&Figures) -> f64| {
+        or_dash(figures.as_ref().map(|figures| rounded(pick(figures), 1) + " %"))
+    };
+    row.extend([
+        number(|figures| figures.per_change),
+        number(|figures| figures.per_fault),
+        number(|figures| figures.per_install),
+        percent(|figures| figures.dirty),
+        percent(|figures| figures.cycle),
+        percent(|figures| figures.all),
+    ]);
+    row
+}
+
+fn mib(bytes: Option<u64>) -> String {
+    or_dash(bytes.map(|bytes| rounded(bytes as f64 / f64::from(1 << 20), 1)))
+}
+
+/// A number with so many digits after the point, and no minus before a zero.
+fn rounded(number: f64, digits: usize) -> String {
+    let text = format!("{number:.digits$}");
+    let is_zero = text.trim_start_matches('-').bytes().all(|byte| b"0.".contains(&byte));
+    if is_zero { text.trim_start_matches('-').to_owned() } else { text }
+}
+
+fn usage(ran: &Ran) -> Vec<String> {
+    let measured = ran.outcome.as_ref().ok();
+    let millions = |pick: fn(&Measured) -> u64| {
+        or_dash(measured.map(|measured| format!("{:.1}", pick(measured) as f64 / 1e6)))
+    };
+    let is_process = ran.case.tool.is_process();
+    let only = |wanted: bool, text: String| if wanted { text } else { or_dash(None::<u8>) };
+    vec![
+        ran.case.name.to_owned(),
+        only(ran.case.starts_work, millions(Measured::start)),
+        only(ran.case.starts_work, millions(Measured::stop)),
+        only(is_process, millions(Measured::cpu)),
+        only(is_process, mib(measured.and_then(|measured| measured.work.resident))),
+        only(is_process, mib(measured.map(|measured| measured.work.bpf))),
+        or_dash(measured.and_then(|measured| measured.seen.changes)),
+        or_dash(measured.and_then(|measured| measured.seen.lost)),
+    ]
+}
+
+fn check(ran: &Ran) -> Vec<String> {
+    let measured = ran.outcome.as_ref().ok();
+    vec![
+        name(ran),
+        or_dash(measured.and_then(|measured| measured.perf)),
+        or_dash(measured.and_then(|measured| measured.seen.changes)),
+        or_dash(measured.and_then(|measured| measured.seen.of_life)),
+        or_dash(measured.and_then(|measured| measured.seen.recorded)),
+        or_dash(measured.and_then(|measured| measured.seen.lost)),
+    ]
+}
+
+fn scale(ran: &Ran) -> Vec<String> {
+    let measured = ran.outcome.as_ref().ok();
+    let cpu = measured.map(Measured::cpu_per_second);
+    vec![
+        name(ran),
+        or_dash(cpu.map(|cpu| rounded(cpu / 1e6, 2))),
+        or_dash(cpu.map(|cpu| rounded(cpu / 3e9 * 100.0, 2) + " %")),
+        mib(measured.and_then(|measured| measured.work.resident)),
+        mib(measured.map(|measured| measured.work.bpf)),
+    ]
+}
+
+/// What it is called, and why there is nothing more to say, if so.
+fn name(ran: &Ran) -> String {
+    match &ran.outcome {
+        Ok(_) => ran.case.name.to_owned(),
+        Err(reason) => format!("{}: {reason}", ran.case.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{cases::CASES, figures::Cost, scenario::PAGES, seen::Seen};
+
+    fn measured(getlog: u64) -> Measured {
+        let tool = Cost {
+            start_ns: 0,
+            end_ns: 500_000_000,
+            busy_start_ns: 1_000_000,
+            busy_end_ns: 400_000_000,
+            cpu_before_ns: 0,
+            cpu_after_ns: 0,
+            resident: None,
+            bpf: 0,
+        };
+        let work = Cost {
+            busy_start_ns: 151_000_000,
+            busy_end_ns: 350_000_000,
+            cpu_after_ns: 2_500_000,
+            resident: Some(3 << 20),
+            bpf: 1 << 19,
+            ..tool
+        };
+        let phases = [("getlog", getlog * PAGES), ("dirty", 1000 * PAGES)];
+        let seen = Seen { changes: Some(7), of_life: Some(6), recorded: Some(5), lost: Some(0) };
+        Measured { tool, work, phases: Some(phases.into()), seen, perf: Some(7) }
+    }
+
+    #[test]
+    fn rows_are_above_the_base() {
+        let runs: Vec<Ran> = CASES
+            .iter()
+            .map(|case| Ran {
+                case,
+                outcome: match case.name {
+                    "perf stat, 1 event" => Err("not here".to_owned()),
+                    "collapse report" => Ok(measured(450)),
+                    _ => Ok(measured(200)),
+                },
+            })
+            .collect();
+        let text = tables(&runs);
+        let row =
+            |start: &str| text.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+        let collapse = row("| collapse report |");
+        assert!(collapse[0].contains("| 250 | 0 |"), "{collapse:?}");
+        assert!(collapse[1].contains("| 150.0 | 50.0 | 2.5 | 3.0 | 0.5 | 7 | 0 |"), "{collapse:?}");
+        assert_eq!(
+            row("| perf stat, 1 event |"),
+            ["| perf stat, 1 event | not here | – | – | – | – | – | – |"]
+        );
+        assert_eq!(row("| both, 64 MiB |"), ["| both, 64 MiB | 7 | 7 | 6 | 5 | 0 |"]);
+        assert_eq!(row("| 10 VMs |"), ["| 10 VMs | 5.00 | 0.17 % | 3.0 | 0.5 |"]);
+        assert!(row("| warm-up").is_empty());
+    }
+
+    #[test]
+    fn no_minus_before_a_zero() {
+        assert_eq!(
+            (rounded(-0.04, 1), rounded(-0.06, 1), rounded(-0.4, 0)),
+            ("0.0".into(), "-0.1".into(), "0".into())
+        );
+    }
+}
