@@ -47,7 +47,7 @@ impl Default for Selection {
 pub const fn is_sampled(gfn: u64, one_in: u32) -> bool {
     // Fibonacci hashing: neighbouring regions are told apart by the upper half of the product.
     let hash = (gfn >> 9).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    hash % one_in as u64 == 0
+    hash.is_multiple_of(one_in as u64)
 }
 
 #[cfg(test)]

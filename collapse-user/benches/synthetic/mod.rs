@@ -4,7 +4,7 @@ use collapse::{
     identity::{VmProcess, name_from},
     kernel::Inspected,
     model::Model,
-    plan::{Coverage, Plan},
+    plan::{Coverage, FaultLatency, Plan},
     source::{Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading},
 };
 use collapse_common::{
@@ -32,7 +32,7 @@ const CAUSES: [Cause; 4] =
 pub fn host() -> (Inspected, Coverage) {
     let recorded = include_str!("../../tests/fixtures/kernels/6.12.json");
     let host: Inspected = serde_json::from_str(recorded).expect("a recorded kernel");
-    let coverage = Plan::new(&host).coverage();
+    let coverage = Plan::new(&host, FaultLatency::default()).coverage();
     (host, coverage)
 }
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     cli::Setup,
-    events::{EventWriter, Filter, KINDS, Sample},
+    events::{EventWriter, Filter, KINDS, Lines, Sample},
     exit::{Exit, Failure, OrExit as _},
     model::Model,
     plan::Coverage,
@@ -87,7 +87,7 @@ impl EventSink {
         coverage: &Coverage,
         filter: Filter,
     ) -> Result<Self, Failure> {
-        let writer = EventWriter::new(out, clocks, kernel, coverage, filter);
+        let writer = EventWriter::new(out, Lines::Json, clocks, kernel, coverage, filter);
         let writer =
             writer.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)?;
         Ok(Self { name, writer, failed: None })
@@ -107,7 +107,7 @@ impl Sink for EventSink {
         self.failed.is_some() || self.writer.is_done()
     }
 
-    fn finish(&mut self, _: Option<&Command>) -> Result<(), Failure> {
+    fn finish(&mut self, _: Option<&Command>, _: &Model) -> Result<(), Failure> {
         let written = match self.failed.take() {
             Some(error) => Err(error),
             None => self.writer.finish(),

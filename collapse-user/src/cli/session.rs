@@ -34,7 +34,7 @@ pub trait Sink {
     fn is_done(&self) -> bool;
 
     /// Takes the end of the window, in which this command ran, if any.
-    fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure>;
+    fn finish(&mut self, command: Option<&Command>, model: &Model) -> Result<(), Failure>;
 }
 
 /// Makes a sink once the programs are attached and it is known what they see.
@@ -50,7 +50,7 @@ impl Sink for () {
         false
     }
 
-    fn finish(&mut self, _: Option<&Command>) -> Result<(), Failure> {
+    fn finish(&mut self, _: Option<&Command>, _: &Model) -> Result<(), Failure> {
         Ok(())
     }
 }
@@ -157,7 +157,7 @@ impl Session {
     /// over.
     pub fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure> {
         self.poll(true);
-        mem::replace(&mut self.sink, Box::new(())).finish(command)
+        mem::replace(&mut self.sink, Box::new(())).finish(command, &self.model)
     }
 
     fn read(&mut self, last: bool) {

@@ -52,7 +52,7 @@ async fn live(
     setup: Setup,
     outputs: &Outputs,
 ) -> Result<(Report, Exit, Result<(), Failure>), Failure> {
-    let sink = RecordingSink::maker(args.record.clone(), Limits::default())?;
+    let sink = RecordingSink::maker(args.record.clone(), Limits::default(), None)?;
     let mut session = Session::start_with(setup.into(), sink)?;
     let keeps_stdout = outputs.spare_stdout();
     let command = window::watch(&mut session, args.duration, &args.command, keeps_stdout).await?;
