@@ -14,10 +14,11 @@ pub enum Kind {
     Batch = 5,
     End = 6,
     Sight = 7,
+    Hugetlb = 8,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Header,
         Self::Coverage,
         Self::Baseline,
@@ -25,6 +26,7 @@ impl Kind {
         Self::Batch,
         Self::End,
         Self::Sight,
+        Self::Hugetlb,
     ];
 }
 

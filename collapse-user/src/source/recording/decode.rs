@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use super::{
     Malformed,
     wire::{
-        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, KindRecord,
-        ReadingRecord, SightRecord, SlotRecord, State, VmRecord, transition, vm_key,
+        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, HugetlbRecord,
+        KindRecord, ReadingRecord, SightRecord, SlotRecord, State, VmRecord, transition, vm_key,
     },
 };
 use crate::source::{Batch, Change, Collapse, Event, EventKind, Slot, Sptes, Update, VmReading};
@@ -60,6 +60,7 @@ pub struct Decoder {
     losses: Vec<(&'static str, u64)>,
     /// Events of the batch that is not complete yet.
     events: Vec<Event>,
+    hugetlb: Vec<(VmKey, u64)>,
 }
 
 /// The value of a payload.
@@ -95,6 +96,15 @@ impl Decoder {
         Ok(())
     }
 
+    /// Takes the memory from hugetlbfs that the next batch tells of.
+    pub fn hugetlb(&mut self, record: HugetlbRecord) -> Result<(), Malformed> {
+        self.vms.extend(record.vms.into_iter().map(vm_key));
+        for (vm, bytes) in record.bytes {
+            self.hugetlb.push((self.vm(vm)?, bytes));
+        }
+        Ok(())
+    }
+
     /// Completes a batch.
     pub fn batch(&mut self, record: BatchRecord) -> Result<Batch, Malformed> {
         self.name(record.vms)?;
@@ -102,6 +112,7 @@ impl Decoder {
             at: self.later(record.at)?,
             settled: record.settled,
             events: std::mem::take(&mut self.events),
+            hugetlb: std::mem::take(&mut self.hugetlb),
             ..Batch::default()
         };
         for reading in record.readings {

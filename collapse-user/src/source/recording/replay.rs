@@ -99,6 +99,10 @@ impl<R: Read> Replay<R> {
                     let events = value(&payload).and_then(|record| self.decoder.events(record));
                     events.map_err(damaged)?;
                 }
+                Item::Block(Kind::Hugetlb, payload) => {
+                    let taken = value(&payload).and_then(|record| self.decoder.hugetlb(record));
+                    taken.map_err(damaged)?;
+                }
                 Item::Block(kind @ (Kind::Batch | Kind::Baseline), payload) => {
                     let batch = value(&payload).and_then(|record| self.decoder.batch(record));
                     let batch = batch.map_err(damaged)?;

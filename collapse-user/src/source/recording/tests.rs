@@ -143,13 +143,14 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
         prop::collection::vec(reading, 0..3),
         prop::collection::vec(row, 0..3),
         prop::collection::vec(latency, 0..2),
+        prop::collection::vec((0..4u64, count()), 0..2),
         [count(), count(), count()],
     )
-        .prop_map(|((at, settled), events, vms, rows, latencies, losses)| Batch {
+        .prop_map(|((at, settled), events, vms, rows, latencies, hugetlb, losses)| Batch {
             at,
             settled,
             vms,
-            hugetlb: Vec::new(),
+            hugetlb: hugetlb.into_iter().map(|(vm, bytes)| (key(vm), bytes)).collect(),
             rows,
             latencies,
             events,
@@ -458,14 +459,14 @@ proptest! {
     /// Payloads that a checksum vouches for are not trusted either.
     #[test]
     fn any_payload_is_survived(
-        kind in 1..=7u8,
+        kind in 1..=8u8,
         payload in prop::collection::vec(any::<u8>(), 0..300),
         batches in batches(),
     ) {
         let mut bytes = record(&batches, Limits::default(), None);
         // Without the end.
         bytes.truncate(bytes.len() - block::HEAD - 2);
-        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight]
+        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb]
             [usize::from(kind) - 1];
         block::append(kind, &payload, &mut bytes).unwrap();
         let (read, _) = read(&bytes);

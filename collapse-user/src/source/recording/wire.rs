@@ -165,6 +165,15 @@ pub struct BatchRecord {
     pub losses: Vec<(u32, u64)>,
 }
 
+/// Memory from hugetlbfs of the processes of VMs, where it is another than before.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct HugetlbRecord {
+    /// VMs that are named here for the first time.
+    pub vms: Vec<VmRecord>,
+    /// Place of the VM, and bytes.
+    pub bytes: Vec<(u32, u64)>,
+}
+
 /// Whether anything is seen. Times are since the batch before, ns.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum SightRecord {
