@@ -261,10 +261,12 @@ pub enum Loss {
     Returns = 6,
     /// SPTE changes by a thread that is in no known operation of any VM.
     Context = 7,
+    /// SPTE changes counted but not recorded, to keep to the budget.
+    LeftOut = 8,
 }
 
 /// Places in [`Cpu::loss`].
-pub const LOSSES: usize = 8;
+pub const LOSSES: usize = 9;
 
 impl Loss {
     /// Every way, by position.
@@ -277,6 +279,7 @@ impl Loss {
         Self::Depth,
         Self::Returns,
         Self::Context,
+        Self::LeftOut,
     ];
 
     /// Its key in JSON and metrics.
@@ -290,6 +293,7 @@ impl Loss {
             Self::Depth => "nesting_too_deep",
             Self::Returns => "return_not_seen",
             Self::Context => "context_unknown",
+            Self::LeftOut => "left_out_for_budget",
         }
     }
 }
@@ -691,7 +695,7 @@ layouts! {
     Block = 1040,
     Single = 48,
     RunList = 1104,
-    Cpu = 5616,
+    Cpu = 5624,
     Span = 72,
     VcpuFaults = 16,
     PendingFaults = 40,

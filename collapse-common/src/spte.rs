@@ -46,6 +46,12 @@ pub trait SpteBits {
         }
     }
 
+    /// Whether a *present* `spte` at `level` maps guest memory itself. Mirrors `is_last_spte`.
+    #[inline(always)]
+    fn is_leaf(&self, level: u32, spte: u64) -> bool {
+        level == 1 || spte & LARGE != 0
+    }
+
     /// Whether `spte` lets the guest write.
     #[inline(always)]
     fn is_writable(&self, spte: u64) -> bool {
@@ -89,12 +95,6 @@ impl SpteLayout {
     pub const fn without_present_bit(self) -> Self {
         Self { present: 0, ..self }
     }
-}
-
-/// Whether a *present* `spte` at `level` maps guest memory itself. Mirrors `is_last_spte`.
-#[inline(always)]
-pub const fn is_leaf(level: u32, spte: u64) -> bool {
-    level == 1 || spte & LARGE != 0
 }
 
 /// What one SPTE change means.
@@ -204,9 +204,9 @@ impl Transition {
 pub fn classify(bits: &impl SpteBits, level: u32, old: u64, new: u64) -> Transition {
     match (bits.is_present(old), bits.is_present(new)) {
         (false, false) => Transition::Noise,
-        (false, true) if is_leaf(level, new) => Transition::Install,
+        (false, true) if bits.is_leaf(level, new) => Transition::Install,
         (false, true) => Transition::Link,
-        (true, false) if is_leaf(level, old) => Transition::Zap,
+        (true, false) if bits.is_leaf(level, old) => Transition::Zap,
         (true, false) => Transition::Unlink,
         (true, true) => in_place(bits, level, old, new),
     }
@@ -214,7 +214,7 @@ pub fn classify(bits: &impl SpteBits, level: u32, old: u64, new: u64) -> Transit
 
 #[inline(always)]
 fn in_place(bits: &impl SpteBits, level: u32, old: u64, new: u64) -> Transition {
-    match (is_leaf(level, old), is_leaf(level, new)) {
+    match (bits.is_leaf(level, old), bits.is_leaf(level, new)) {
         (true, false) => Transition::Split,
         (false, true) if bits.is_writable(new) => Transition::Recover,
         (false, true) => Transition::RecoverReadOnly,
@@ -309,7 +309,7 @@ mod tests {
         fn gauge_effect_is_leaf_difference(level in 1u32..=5, old: u64, new: u64, ept: bool, old_kernel: bool) {
             let layout = if ept { SpteLayout::EPT } else { NPT };
             let layout = if old_kernel { layout.without_present_bit() } else { layout };
-            let leaf = |spte| i64::from(layout.is_present(spte) && is_leaf(level, spte));
+            let leaf = |spte| i64::from(layout.is_present(spte) && layout.is_leaf(level, spte));
             prop_assert_eq!(classify(&layout, level, old, new).gauge(), leaf(new) - leaf(old));
         }
 

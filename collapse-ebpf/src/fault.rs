@@ -91,7 +91,7 @@ fn begin<C: EbpfContext>(ctx: &C, hint: &mut Hint, settled: bool, vcpu: u64, err
         }
         hint.until_timed = hint.until_timed.wrapping_sub(1);
     }
-    let timed = one_in != 0 && hint.until_timed == 0;
+    let timed = one_in != 0 && hint.until_timed == 0 && maps::UNTIMED.get() == 0;
     let Some(cpu) = maps::cpu() else { return };
     // Where programs can be preempted, there are no hints.
     if fact!(preemptible) != 0 && !timed && context::is_idle_vcpu(cpu, vcpu) {

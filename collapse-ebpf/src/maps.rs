@@ -248,6 +248,13 @@ pub static GENERATION: Word = Word(UnsafeCell::new(0));
 /// Guest faults on their way that are timed.
 pub static TIMED: Word = Word(UnsafeCell::new(0));
 
+/// Guest faults are not timed at present if this is not 0.
+pub static UNTIMED: Word = Word(UnsafeCell::new(0));
+
+/// Which changes are recorded: those of regions whose number has none of these bits. With bit 63,
+/// which stands for every region, none are.
+pub static LEFT_OUT: Word = Word(UnsafeCell::new(0));
+
 /// Value of the kernel's `page_offset_base`, see [`crate::vm`].
 pub static PAGE_OFFSET: Word = Word(UnsafeCell::new(0));
 

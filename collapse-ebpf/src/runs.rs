@@ -99,6 +99,11 @@ pub fn record(cpu: &mut Cpu, writer: Writer, change: &Change) {
     if !is_wanted(change) {
         return;
     }
+    let left_out = maps::LEFT_OUT.get();
+    if left_out != 0 && (change.gfn / frames(2) | 1 << 63) & left_out != 0 {
+        lose(cpu, Loss::LeftOut, 1);
+        return;
+    }
     if chosen!(each) != 0 {
         return single(cpu, change);
     }

@@ -105,6 +105,15 @@ pub fn give_back(ctx: RawTracePointContext) -> u32 {
     0
 }
 
+/// Sets how much is seen; never attached, run by user space. Arguments: see [`maps::UNTIMED`] and
+/// [`maps::LEFT_OUT`].
+#[raw_tracepoint(tracepoint = "kvm_page_fault")]
+pub fn set_detail(ctx: RawTracePointContext) -> u32 {
+    maps::UNTIMED.set(ctx.arg(0));
+    maps::LEFT_OUT.set(ctx.arg(1));
+    0
+}
+
 /// Reads the next VM of KVM's `vm_list` into the gauges map; never attached, run by user space on
 /// request. A loop over the list in here would take the verifier of 7.3 a hundred times as long as
 /// all other programs together.

@@ -1,14 +1,16 @@
 //! Loading the eBPF programs and attaching them as planned. The kernel boundary.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
+    time::Duration,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::MapError,
-    programs::{Program, ProgramError},
+    programs::{Program, ProgramError, raw_trace_point::RawTracePointLinkId},
 };
 
 use collapse_common::abi::CPUS;
@@ -84,7 +86,11 @@ pub struct Probe {
     /// CPUs that the kernel-side tables have a part for.
     pub cpus: u32,
     preemptible: bool,
+    /// Of raw tracepoints, by program.
+    links: Links,
 }
+
+type Links = BTreeMap<&'static str, RawTracePointLinkId>;
 
 /// What came of one hook.
 #[derive(Clone, Debug)]
@@ -110,6 +116,8 @@ pub struct ProgramStatus {
     pub jited: u32,
     /// Times that it ran while the kernel counted.
     pub runs: u64,
+    /// What that took.
+    pub run_time: Duration,
 }
 
 impl Probe {
@@ -146,15 +154,21 @@ impl Probe {
             })?;
         let preemptible = plan.kernel.preemptible != 0;
         let coverage = plan.coverage();
-        Ok(Self { ebpf, coverage, hooks: Vec::new(), cpus, preemptible })
+        let links = Links::new();
+        Ok(Self { ebpf, coverage, hooks: Vec::new(), cpus, preemptible, links })
     }
 
     /// Attaches every planned hook, in the order of the table of signals: operations before the
     /// changes in them. A hook that cannot be attached lowers coverage, unless the changes of the MMU
     /// in use cannot be seen without it.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
-        if let Err(reason) = with(&mut self.ebpf, "give_back", |_| Ok(())) {
-            log::warn!("rows of VMs that are gone will not be used again: {reason}");
+        for (program, without) in [
+            ("give_back", "rows of VMs that are gone will not be used again"),
+            ("set_detail", "no budget can be kept to"),
+        ] {
+            if let Err(reason) = with(&mut self.ebpf, program, |_| Ok(())) {
+                log::warn!("{without}: {reason}");
+            }
         }
         for signal in &mut self.coverage.signals {
             let Some(way) = signal.way else { continue };
@@ -163,7 +177,7 @@ impl Probe {
                 let tried = self.hooks.iter().find(|tried| tried.hook == hook);
                 let refused = match tried {
                     Some(tried) => tried.refused.clone(),
-                    None => attach(&mut self.ebpf, &hook, self.preemptible).err(),
+                    None => attach(&mut self.ebpf, &hook, self.preemptible, &mut self.links).err(),
                 };
                 self.hooks.push(HookStatus {
                     signal: signal.signal.name,
@@ -188,6 +202,32 @@ impl Probe {
         Ok(())
     }
 
+    /// Detaches the raw tracepoints of a signal that is seen, or attaches them again.
+    pub fn suspend(&mut self, signal: &str, suspended: bool) -> Result<(), String> {
+        let hooks =
+            self.hooks.iter().filter(|hook| hook.signal == signal && hook.refused.is_none());
+        for hook in hooks.map(|status| status.hook).collect::<Vec<_>>() {
+            if !suspended {
+                attach(&mut self.ebpf, &hook, self.preemptible, &mut self.links)?;
+                continue;
+            }
+            for name in self.programs_of(&hook) {
+                let link = self.links.remove(name);
+                if let Some(link) = link
+                    && let Some(Program::RawTracePoint(raw)) = self.ebpf.program_mut(name)
+                {
+                    raw.detach(link).map_err(|error| chain(&error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Times that the kernel skipped a program; `None` before 5.12.
+    pub fn misses(&self, program: &str) -> Option<u64> {
+        self.ebpf.program(program).and_then(skipped)
+    }
+
     /// Programs of a hook, the one that runs first first.
     pub fn programs_of(&self, hook: &Hook) -> Vec<&'static str> {
         hook.programs(self.preemptible)
@@ -204,6 +244,7 @@ impl Probe {
                 translated: info.size_translated(),
                 jited: info.size_jitted(),
                 runs: info.run_count(),
+                run_time: info.run_time(),
             })
         };
         let mut programs: Vec<_> = self.ebpf.programs().filter_map(status).collect();
@@ -256,13 +297,21 @@ fn raise_memlock_limit() {
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
 }
 
-fn attach(ebpf: &mut Ebpf, hook: &Hook, preemptible: bool) -> Result<(), String> {
+fn attach(
+    ebpf: &mut Ebpf,
+    hook: &Hook,
+    preemptible: bool,
+    links: &mut Links,
+) -> Result<(), String> {
     match *hook {
         Hook::Raw { tracepoint, .. } => {
             let name = tracepoint.split_once(':').map_or(tracepoint, |(_, name)| name);
             hook.programs(preemptible).into_iter().try_for_each(|program| {
                 with(ebpf, program, |loaded| match loaded {
-                    Program::RawTracePoint(raw) => raw.attach(name).map(drop),
+                    Program::RawTracePoint(raw) => {
+                        links.insert(program, raw.attach(name)?);
+                        Ok(())
+                    }
                     _ => Err(ProgramError::UnexpectedProgramType),
                 })
             })

@@ -159,6 +159,7 @@ impl Fleet {
             latencies: guests.flat_map(latencies).collect(),
             events,
             losses: vec![("ring_full_changes", 0), ("program_skipped", 0)],
+            overhead: None,
         }
     }
 }

@@ -23,6 +23,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     exit::{Exit, Failure},
     plan::FaultLatency,
+    source::cost::Limit,
 };
 
 /// See KVM's huge pages being split, zapped and recovered.
@@ -101,6 +102,23 @@ struct Setup {
     /// that is seen of them.
     #[arg(long, global = true, value_name = "HOW MANY", default_value_t)]
     fault_latency: FaultLatency,
+    /// The most that the probes may cost, in percent of one core, or off. If they cost more, less is
+    /// seen: first no fault is timed, then one region in 16 followed, then none. It comes back when
+    /// there is room.
+    #[arg(long, global = true, value_name = "PERCENT", default_value_t)]
+    budget_overhead: Limit,
+    /// Ring buffer between the programs and user space, such as 4M; a power of two from 4k to 1G.
+    /// What finds it full is counted as lost; totals are not in it.
+    #[arg(long, global = true, value_name = "SIZE", value_parser = ring_size)]
+    ring_size: Option<u32>,
+}
+
+/// The kernel wants a power of two, and whole pages.
+fn ring_size(text: &str) -> Result<u32, String> {
+    let size = record::parse_size(text)?;
+    let size = u32::try_from(size).ok().filter(|size| (1 << 12..=1 << 30).contains(size));
+    size.filter(|size| size.is_power_of_two())
+        .ok_or_else(|| "expected a power of two from 4k to 1G".to_owned())
 }
 
 #[derive(Debug, Default, Args)]
@@ -204,6 +222,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ring_sizes() {
+        assert_eq!(
+            [ring_size("4k"), ring_size("16M"), ring_size("1G")],
+            [Ok(1 << 12), Ok(1 << 24), Ok(1 << 30)]
+        );
+        for wrong in ["", "0", "2k", "3M", "2G", "4 apples"] {
+            assert!(ring_size(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub(super) fn run(args: RecordArgs, setup: Setup) -> Result<Exit, Failure> {
 }
 
 /// A number of bytes with a unit: `k`, `M`, `G` (powers of 1024), or none.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let scale = match unit {

@@ -223,10 +223,12 @@ fn attach(wanted: &Wanted) -> Result<(Attached, Inspected), Failure> {
     if selection.each != 0 {
         limits.ring = RING_FOR_EACH;
     }
+    limits.ring = setup.ring_size.unwrap_or(limits.ring);
     let mut probe = Probe::load(&plan, limits, setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
     let log = if setup.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
-    let live = Live::new(probe, plan.kernel.kvm_vm_list, rows.clone());
-    let live = live.or_exit(Exit::CannotMeasure)?;
+    let budget = setup.budget_overhead.percent();
+    let live = Live::new(probe, plan.kernel.kvm_vm_list, rows.clone(), budget)
+        .or_exit(Exit::CannotMeasure)?;
     Ok((Attached { live, log }, host))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use collapse_common::{
     Cause, SpteLayout,
     abi::Pages,
-    spte::{SpteBits as _, frames, is_leaf},
+    spte::{SpteBits as _, frames},
 };
 use serde::Serialize;
 
@@ -133,7 +133,7 @@ impl SpteLine {
         Self {
             raw: format!("{spte:#x}"),
             present,
-            leaf: present && is_leaf(level, spte),
+            leaf: present && layout.is_leaf(level, spte),
             writable: present && layout.is_writable(spte),
             accessed: present && spte & layout.accessed != 0,
             dirty: present && spte & layout.dirty != 0,

@@ -39,7 +39,7 @@ pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
 pub use vm::{Reading, SPANS_KEPT, Vm};
 
-use crate::source::{Batch, Event, Update};
+use crate::source::{Batch, Event, Update, cost::Overhead};
 
 use reload::Earlier;
 
@@ -69,6 +69,8 @@ pub struct Model {
     pub keep: Option<Duration>,
     /// The latest events.
     pub recent: Recent,
+    /// What the programs cost, if that was measured.
+    pub overhead: Option<Overhead>,
     /// Times that KVM was loaded again and watched from then on.
     pub reloads: u64,
     /// Why nothing is counted at present.
@@ -109,6 +111,7 @@ impl Model {
         let attached = *self.attached.get_or_insert(batch.at);
         self.started.get_or_insert(batch.at);
         self.now = batch.at;
+        self.overhead = batch.overhead.or(self.overhead.take());
         self.settled = batch.settled;
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();

@@ -52,7 +52,7 @@ use crate::{
     kernel::inspect::Inspected,
     model::{Changes, Model, Vm},
     plan::{Coverage, Mmu},
-    source::recording,
+    source::{cost::Overhead, recording},
 };
 
 /// Name and version of the JSON format. Keys are added, never renamed.
@@ -79,6 +79,10 @@ pub struct Report {
     /// is what it is now.
     #[serde(default)]
     pub reloads: u64,
+    /// What the programs cost, when that was last measured; `None` in windows of less than two seconds,
+    /// and of recordings.
+    #[serde(default)]
+    pub overhead: Option<Overhead>,
     /// Known losses by way, zero included.
     pub losses: BTreeMap<Name, u64>,
     /// SPTE changes of all VMs: counted, and recorded. `None` if an earlier version wrote this.
@@ -240,6 +244,7 @@ impl Report {
             window_ns: model.window(),
             command,
             coverage: now.signals.iter().map(SignalReport::new).collect(),
+            overhead: model.overhead.clone(),
             losses: model.losses.iter().map(|(way, n)| ((*way).into(), *n)).collect(),
             reloads: model.reloads,
             changes: Some(model.changes()),

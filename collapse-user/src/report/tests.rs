@@ -149,6 +149,7 @@ fn failed_migration() -> Model {
         latencies,
         events,
         losses: vec![("ring_full_changes", 0)],
+        overhead: None,
     });
     model
 }

@@ -243,6 +243,13 @@ pub fn trust(report: &Report) -> Vec<String> {
     let lost: Vec<_> = lost.iter().map(|(way, n)| format!("{way} {n}")).collect();
     let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
     let mut lines = vec![format!("lost: {lost}")];
+    if let Some(overhead) = &report.overhead {
+        let budget = overhead.budget_percent;
+        let of = budget.map_or(String::new(), |most| format!(" (budget: {most} %)"));
+        let cost = format!("cost of the probes: {:.2} % of a core{of}", overhead.percent);
+        let caveat = overhead.caveat().map_or(String::new(), |caveat| format!("; {caveat}"));
+        lines.push(cost + &caveat);
+    }
     if report.unattributed_changes > 0 {
         lines.push(format!("changes of unknown VM: {}", report.unattributed_changes));
     }

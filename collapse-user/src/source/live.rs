@@ -4,28 +4,30 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     mem::offset_of,
     rc::Rc,
-    thread,
     time::Duration,
 };
 
 use aya::{
     TestRun as _,
-    maps::{Map, MapData, MapError, Queue, RingBuf},
     programs::{Program, RawTracePointRunOptions},
 };
 use collapse_common::{
-    Cause,
+    Cause, Counter,
     abi::{
         Block, Cpu, Loss, Mark, PendingFaults, RECORD_BLOCK, RECORD_MARK, RECORD_SINGLE, Row,
-        RowOwner, RunList, Single, Thread, UNKNOWN_ROW, VcpuFaults, VmGauges, VmKey, WRITERS,
+        RowOwner, Single, Thread, UNKNOWN_ROW, VcpuFaults, VmGauges, VmKey, WRITERS,
     },
-    counter::{COUNTERS, Counter},
-    latency::{BUCKETS, Latencies, OUTCOMES},
+    counter::{COUNTERS, transition_at},
+    latency::Latencies,
     runs::Cursor,
 };
 
 use super::{
-    Batch, Event, EventKind, SlotChange, VmReading, decode, hugetlb::Hugetlb, mapped::Mapped,
+    Batch, Event, EventKind, SlotChange, VmReading,
+    cost::{Meter, Step},
+    decode,
+    hugetlb::Hugetlb,
+    maps::{Maps, map_error},
 };
 use crate::{
     clock::monotonic_ns,
@@ -64,20 +66,7 @@ pub struct Live {
     vm_list_offset: u32,
     /// Whether KVM counts faults itself, and rows take that over now and then.
     kvm_counts_faults: bool,
-}
-
-struct Maps {
-    cpus: Mapped<Cpu>,
-    /// By CPU, then row.
-    rows: Mapped<Row>,
-    latencies: Mapped<Latencies>,
-    owners: Mapped<RowOwner>,
-    free_rows: Queue<MapData, u32>,
-    threads: Mapped<Thread>,
-    free_threads: Queue<MapData, u32>,
-    gauges: Mapped<VmGauges>,
-    pending_faults: Mapped<PendingFaults>,
-    ring: RingBuf<MapData>,
+    meter: Meter,
 }
 
 /// Whether changes of a VM, of this process and file descriptor, by a cause are to be recorded.
@@ -98,11 +87,12 @@ type Totals = BTreeMap<u32, Box<Row>>;
 impl Live {
     /// Fills the tables of loaded programs, attaches them and starts reading. `vm_list_offset` is
     /// that of `kvm.vm_list`. Rows that are not `wanted` are muted once it is known whose they are, if
-    /// the programs look at that.
+    /// the programs look at that. `budget` is the most that they may cost, in percent of one core.
     pub fn new(
         mut probe: Probe,
         vm_list_offset: u32,
         wanted: Option<RowFilter>,
+        budget: Option<f64>,
     ) -> Result<Self, ProbeError> {
         let mut maps = Maps::take(&mut probe)?;
         maps.number_cpus();
@@ -129,6 +119,7 @@ impl Live {
             unknown_records: 0,
             vm_list_offset,
             kvm_counts_faults,
+            meter: Meter::new(budget),
         })
     }
 
@@ -148,6 +139,7 @@ impl Live {
     pub fn drain(&mut self) -> bool {
         let before = self.pending.len();
         self.take(TRIES, Duration::ZERO);
+        self.keep_to_budget();
         let switch = |event: &Event| match event.kind {
             EventKind::SlotChanged { change, .. } => {
                 matches!(change, SlotChange::LogOn | SlotChange::LogOff)
@@ -229,7 +221,33 @@ impl Live {
         let freed = |event: &Event| matches!(event.kind, EventKind::VmFreed);
         let freed = events.iter().filter(|event| freed(event)).map(|event| event.vm).collect();
         self.recycle(freed);
-        Batch { at, settled, vms, hugetlb, rows, latencies, events, losses: self.losses() }
+        let losses = self.losses();
+        self.keep_to_budget();
+        let overhead = self.meter.news();
+        Batch { at, settled, vms, hugetlb, rows, latencies, events, losses, overhead }
+    }
+
+    /// Measures what the programs cost if it is time, and sees less or more accordingly.
+    fn keep_to_budget(&mut self) {
+        let count = || {
+            let rows = [UNKNOWN_ROW].into_iter().chain(self.rows.used.keys().copied());
+            let changes = |row: Row| {
+                let counts = row.into_iter().enumerate();
+                counts.filter(|(at, _)| transition_at(*at).is_some()).map(|(_, n)| n).sum::<u64>()
+            };
+            BTreeMap::from([("spte_changed", rows.map(|row| changes(self.maps.row(row))).sum())])
+        };
+        let Some(step) = self.meter.tick(&self.probe, count) else { return };
+        let left_out = match step {
+            Step::Full | Step::NoLatency => 0,
+            Step::Sampled => 0xf,
+            Step::CountersOnly => 1 << 63,
+        };
+        let untimed = step != Step::Full;
+        self.run("set_detail", [untimed.into(), left_out]);
+        if let Err(error) = self.probe.suspend("fault_latency", untimed) {
+            log::warn!("fault latency: {error}");
+        }
     }
 
     /// Has the kernel record no more of rows that are not wanted, once it is known whose they are.
@@ -430,97 +448,6 @@ impl Live {
     }
 }
 
-impl Maps {
-    fn take(probe: &mut Probe) -> Result<Self, ProbeError> {
-        let len = |name| probe.ebpf.map(name).map_or(0, entries);
-        let (rows, threads) = (len("ROW_OWNERS"), len("THREADS"));
-        let cpus = probe.cpus as usize;
-        let mut take =
-            |name: &'static str| probe.ebpf.take_map(name).ok_or(ProbeError::NoMap(name));
-        macro_rules! map {
-            ($name:literal) => {
-                take($name)?.try_into().map_err(map_error($name))?
-            };
-        }
-        macro_rules! mapped {
-            ($name:literal, $len:expr) => {
-                Mapped::new(take($name)?, $len)
-                    .map_err(|error| map_error($name)(MapError::IoError(error)))?
-            };
-        }
-        Ok(Self {
-            cpus: mapped!("CPUS", cpus),
-            rows: mapped!("ROWS", cpus * rows),
-            latencies: mapped!("LATENCIES", rows),
-            owners: mapped!("ROW_OWNERS", rows),
-            free_rows: map!("FREE_ROWS"),
-            threads: mapped!("THREADS", threads),
-            free_threads: map!("FREE_THREADS"),
-            gauges: mapped!("GAUGES", 1),
-            pending_faults: mapped!("PENDING_FAULTS", 1),
-            ring: map!("RING"),
-        })
-    }
-
-    /// Each run list, `None` where it kept changing while it was read.
-    fn run_lists(&self, tries: usize, pause: Duration) -> Vec<Option<RunList>> {
-        let read = |at: usize| {
-            let offset = offset_of!(Cpu, runs) + at % WRITERS * size_of::<RunList>();
-            (0..tries).find_map(|attempt| {
-                if attempt > 0 {
-                    thread::sleep(pause);
-                }
-                let list: RunList = self.cpus.read_part(at / WRITERS, offset);
-                Some(list).filter(|list| !list.is_torn())
-            })
-        };
-        (0..self.cpus.len() * WRITERS).map(read).collect()
-    }
-
-    /// Tells each CPU who it is.
-    fn number_cpus(&mut self) {
-        for at in 0..self.cpus.len() {
-            let mut cpu = self.cpus.read(at);
-            cpu.id = at as u32;
-            cpu.first_row = (at * self.owners.len()) as u32;
-            self.cpus.write(at, &cpu);
-        }
-    }
-
-    /// Position of a CPU's counters of a row.
-    fn counters(&self, cpu: usize, row: u32) -> usize {
-        cpu * self.owners.len() + row as usize
-    }
-
-    /// Counters of a row, summed over CPUs.
-    fn row(&self, row: u32) -> Row {
-        let mut sum = [0; COUNTERS];
-        for cpu in 0..self.cpus.len() {
-            let counts = self.rows.read(self.counters(cpu, row));
-            for (sum, n) in sum.iter_mut().zip(counts) {
-                *sum += n;
-            }
-        }
-        sum
-    }
-
-    /// Empties a row that is no longer counted in.
-    fn clear_row(&mut self, row: u32) {
-        for cpu in 0..self.cpus.len() {
-            self.rows.write(self.counters(cpu, row), &[0; COUNTERS]);
-        }
-        self.latencies.write(row as usize, &[[0; BUCKETS]; OUTCOMES]);
-        let nobody = RowOwner { vm: VmKey::default(), cause: 0, muted: 0 };
-        self.owners.write(row as usize, &nobody);
-    }
-}
-
-/// Number of values of an array.
-fn entries(map: &Map) -> usize {
-    let Map::Array(map) = map else { return 0 };
-    map.info().map_or(0, |info| info.max_entries() as usize)
-}
-
 /// The ring-buffer record as a `T`, if its first word and its size say so.
 fn read_record<T: aya::Pod>(bytes: &[u8], kind: u32) -> Option<T> {
     let tag = bytes.first_chunk::<4>().map(|word| u32::from_ne_bytes(*word));
@@ -529,8 +456,4 @@ fn read_record<T: aya::Pod>(bytes: &[u8], kind: u32) -> Option<T> {
     }
     // SAFETY: the length was checked, and any bytes are a valid `Pod`.
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
-}
-
-fn map_error(name: &'static str) -> impl Fn(MapError) -> ProbeError {
-    move |source| ProbeError::Map { name, source }
 }

@@ -1,10 +1,12 @@
 //! Where batches come from. The model sees batches only, so that everything above runs the same on
 //! a live kernel and on a recording.
 
+pub mod cost;
 mod decode;
 mod hugetlb;
 pub mod live;
 mod mapped;
+mod maps;
 pub mod recording;
 
 use collapse_common::{
@@ -14,6 +16,8 @@ use collapse_common::{
 };
 
 use crate::identity::VmProcess;
+
+use cost::Overhead;
 
 /// What a source tells, one after the other.
 #[derive(Clone, Debug)]
@@ -62,6 +66,8 @@ pub struct Batch {
     /// Everything known to be lost since attaching: key and count, zero included; those that have
     /// not changed may be left out.
     pub losses: Vec<(&'static str, u64)>,
+    /// What the programs cost, if that was measured since the batch before.
+    pub overhead: Option<Overhead>,
 }
 
 /// A live VM.

@@ -15,10 +15,11 @@ pub enum Kind {
     End = 6,
     Sight = 7,
     Hugetlb = 8,
+    Overhead = 9,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Header,
         Self::Coverage,
         Self::Baseline,
@@ -27,6 +28,7 @@ impl Kind {
         Self::End,
         Self::Sight,
         Self::Hugetlb,
+        Self::Overhead,
     ];
 }
 

@@ -61,6 +61,7 @@ pub struct Decoder {
     /// Events of the batch that is not complete yet.
     events: Vec<Event>,
     hugetlb: Vec<(VmKey, u64)>,
+    overhead: Option<Overhead>,
 }
 
 /// The value of a payload.
@@ -96,6 +97,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// Takes the price that the next batch tells of.
+    pub fn overhead(&mut self, overhead: Overhead) {
+        self.overhead = Some(overhead);
+    }
+
     /// Takes the memory from hugetlbfs that the next batch tells of.
     pub fn hugetlb(&mut self, record: HugetlbRecord) -> Result<(), Malformed> {
         self.vms.extend(record.vms.into_iter().map(vm_key));
@@ -113,6 +119,7 @@ impl Decoder {
             settled: record.settled,
             events: std::mem::take(&mut self.events),
             hugetlb: std::mem::take(&mut self.hugetlb),
+            overhead: self.overhead.take(),
             ..Batch::default()
         };
         for reading in record.readings {

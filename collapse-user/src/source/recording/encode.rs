@@ -65,6 +65,9 @@ impl Encoder {
         for events in batch.events.chunks(EVENTS) {
             append(Kind::Events, &self.events(events), to)?;
         }
+        if let Some(overhead) = &batch.overhead {
+            append(Kind::Overhead, overhead, to)?;
+        }
         if !batch.hugetlb.is_empty() {
             append(Kind::Hugetlb, &self.hugetlb(batch), to)?;
         }

@@ -174,8 +174,12 @@ impl Recorder {
         self.header.segment += 1;
         self.segment = Segment::new(File::create(&self.path)?, &self.header, &self.coverage)?;
         let mut blocks = Vec::new();
-        let (events, hugetlb) = (self.standing.events(), self.standing.hugetlb());
-        let baseline = Batch { events, hugetlb, ..mem::take(&mut self.last) };
+        let baseline = Batch {
+            events: self.standing.events(),
+            hugetlb: self.standing.hugetlb(),
+            overhead: self.standing.overhead(),
+            ..mem::take(&mut self.last)
+        };
         self.segment.encoder.batch(Kind::Baseline, &baseline, &mut blocks)?;
         self.segment.start = Some(baseline.at);
         self.last = Batch { events: Vec::new(), ..baseline };

@@ -99,6 +99,9 @@ impl<R: Read> Replay<R> {
                     let events = value(&payload).and_then(|record| self.decoder.events(record));
                     events.map_err(damaged)?;
                 }
+                Item::Block(Kind::Overhead, payload) => {
+                    self.decoder.overhead(value(&payload).map_err(damaged)?);
+                }
                 Item::Block(Kind::Hugetlb, payload) => {
                     let taken = value(&payload).and_then(|record| self.decoder.hugetlb(record));
                     taken.map_err(damaged)?;

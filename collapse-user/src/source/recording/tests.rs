@@ -19,6 +19,7 @@ use crate::{
     report::{Format, Report, Style},
     source::{
         Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes, Update, VmReading,
+        cost::{Degraded, Overhead, Step},
     },
 };
 
@@ -144,9 +145,9 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
         prop::collection::vec(row, 0..3),
         prop::collection::vec(latency, 0..2),
         prop::collection::vec((0..4u64, count()), 0..2),
-        [count(), count(), count()],
+        ([count(), count(), count()], any::<Option<(f64, u64)>>()),
     )
-        .prop_map(|((at, settled), events, vms, rows, latencies, hugetlb, losses)| Batch {
+        .prop_map(|((at, settled), events, vms, rows, latencies, hugetlb, (losses, cost))| Batch {
             at,
             settled,
             vms,
@@ -155,6 +156,12 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
             latencies,
             events,
             losses: Loss::ALL.iter().map(|loss| loss.name()).chain(["odd"]).zip(losses).collect(),
+            overhead: cost.map(|(percent, ns)| Overhead {
+                percent,
+                step: Step::ALL[ns as usize % Step::ALL.len()],
+                degraded: Degraded { no_latency_ns: ns, ..Degraded::default() },
+                ..Overhead::default()
+            }),
         });
     prop::collection::vec(batch, 1..6)
 }
@@ -459,14 +466,14 @@ proptest! {
     /// Payloads that a checksum vouches for are not trusted either.
     #[test]
     fn any_payload_is_survived(
-        kind in 1..=8u8,
+        kind in 1..=9u8,
         payload in prop::collection::vec(any::<u8>(), 0..300),
         batches in batches(),
     ) {
         let mut bytes = record(&batches, Limits::default(), None);
         // Without the end.
         bytes.truncate(bytes.len() - block::HEAD - 2);
-        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb]
+        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb, Kind::Overhead]
             [usize::from(kind) - 1];
         block::append(kind, &payload, &mut bytes).unwrap();
         let (read, _) = read(&bytes);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::VmProcess,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
-    source::{Slot, SlotChange, Sptes, VmReading},
+    source::{Slot, SlotChange, Sptes, VmReading, cost::Overhead},
 };
 
 /// What is seen and what is not.
@@ -163,6 +163,7 @@ pub struct BatchRecord {
     pub ways: Vec<String>,
     /// Place of the loss, and by how much it changed.
     pub losses: Vec<(u32, u64)>,
+    pub overhead: Option<Overhead>,
 }
 
 /// Memory from hugetlbfs of the processes of VMs, where it is another than before.

@@ -1,5 +1,6 @@
 //! What is tested in the lab.
 
+mod budget;
 mod dashboard;
 mod each;
 mod failed_migration;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(scenarios::cases());
     cases.extend(hardship::cases());
     cases.extend(life::cases());
+    cases.extend(budget::cases());
     cases.extend(recordings::cases());
     cases.extend(each::cases());
     cases.extend(selftest::cases());

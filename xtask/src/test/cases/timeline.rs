@@ -54,11 +54,12 @@ pub fn timeline(run: &Run, vm: &Value, regions: u64) -> Result<()> {
     let fast = count(vm, "/latency/by_outcome/fast/count").unwrap_or(0);
     within("fast faults timed", fast, of(count_of(vm, "/faults/fast")?))?;
 
-    // One vCPU: what faults took of its time cannot be more than it had.
+    // One vCPU: what faults took of its time cannot be more than it had, but for chance, as each
+    // that is timed stands for many.
     let touches = run.phases.iter().filter(|phase| phase["phase"] == "touch");
     let spans =
         touches.filter_map(|phase| Some(count(phase, "/t_end_ns")? - count(phase, "/t_start_ns")?));
-    within("time lost to faults", count_of(vm, "/stall/total_ns")?, (1, spans.sum()))
+    within("time lost to faults", count_of(vm, "/stall/total_ns")?, (1, spans.sum::<u64>() * 3 / 2))
 }
 
 fn count_of(vm: &Value, path: &str) -> Result<u64> {

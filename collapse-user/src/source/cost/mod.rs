@@ -1,0 +1,245 @@
+//! What the programs cost, as the kernel measures it, and keeping to a budget.
+//!
+//! While anybody wants them, the kernel keeps run-time statistics of every program, which themselves
+//! cost 83 instructions a run. So they are on for a tenth of a second now and then, and tell what
+//! a run takes; how many there were is counted all the time where a program counts them.
+
+mod ladder;
+mod limit;
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use aya::sys::{Stats, enable_stats};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use ladder::{Ladder, Step};
+pub use limit::Limit;
+
+use crate::probe::Probe;
+
+/// From attaching to the first window: what is over sooner is not worth the measurement.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// From the end of a window to the next, if all is well and if not.
+const PERIOD: Duration = Duration::from_secs(5);
+const PERIOD_TENSE: Duration = Duration::from_secs(1);
+
+/// The shortest window.
+const WINDOW: Duration = Duration::from_millis(90);
+
+/// What the programs cost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Overhead {
+    /// Run time of all programs in the last window, in percent of one core. What it takes to get to
+    /// them is not in it: some 10 ns at a tracepoint, ten times that at the entry of a function.
+    pub percent: f64,
+    /// The most that it may be; `None` for no limit.
+    pub budget_percent: Option<f64>,
+    /// How much is seen to keep to that.
+    pub step: Step,
+    /// How long less than everything was seen, ns.
+    pub degraded: Degraded,
+    /// Programs that ran, those that cost most first.
+    pub programs: Vec<ProgramCost>,
+}
+
+/// How long less than everything was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Degraded {
+    /// No guest fault was timed, ns.
+    pub no_latency_ns: u64,
+    /// Of that: only every 16th region was followed, ns.
+    pub sampled_ns: u64,
+    /// Of the former: no region was followed, ns.
+    pub counters_only_ns: u64,
+}
+
+/// What one program cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProgramCost {
+    /// Its name.
+    pub program: String,
+    /// Runs a second: exact where the program counts them, else as in the last window.
+    pub per_second: f64,
+    /// What one took, ns.
+    pub ns: f64,
+    /// Both together, in percent of one core.
+    pub percent: f64,
+    /// Times since attaching that the kernel skipped it; `None` before 5.12.
+    pub misses: Option<u64>,
+}
+
+impl Overhead {
+    /// What is left out now or was, to keep to the budget; `None` if nothing.
+    pub fn caveat(&self) -> Option<String> {
+        let Degraded { no_latency_ns, sampled_ns, counters_only_ns } = self.degraded;
+        if no_latency_ns == 0 && self.step == Step::Full {
+            return None;
+        }
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        let mut text = format!("latency off for {:.1} s", seconds(no_latency_ns));
+        if sampled_ns > 0 {
+            text += &format!(", one region in 16 for {:.1} s", seconds(sampled_ns));
+        }
+        if counters_only_ns > 0 {
+            text += &format!(", no regions for {:.1} s", seconds(counters_only_ns));
+        }
+        if self.step != Step::Full {
+            text += &format!("; now: {}", self.step.label());
+        }
+        Some(text)
+    }
+}
+
+/// Measures what programs cost, and tells when to see less or more.
+pub struct Meter {
+    ladder: Ladder,
+    overhead: Overhead,
+    /// What was measured was not told yet.
+    changed: bool,
+    state: State,
+    /// When `degraded` was last brought up to date.
+    accounted: Instant,
+    /// What a run took when it was last measured, ns.
+    ns: BTreeMap<String, f64>,
+    /// Counts at the end of the last window, and when that was.
+    counted: Option<(Instant, BTreeMap<&'static str, u64>)>,
+}
+
+enum State {
+    Waiting { until: Instant },
+    Open { since: Instant, before: BTreeMap<String, (u64, Duration)>, _stats: OwnedFd },
+}
+
+impl Meter {
+    /// With a limit in percent of one core, if any.
+    pub fn new(budget: Option<f64>) -> Self {
+        let now = Instant::now();
+        Self {
+            ladder: Ladder::new(budget),
+            overhead: Overhead { budget_percent: budget, ..Overhead::default() },
+            changed: false,
+            state: State::Waiting { until: now + FIRST },
+            accounted: now,
+            ns: BTreeMap::new(),
+            counted: None,
+        }
+    }
+
+    /// What was measured, if that has changed since it was last told.
+    pub fn news(&mut self) -> Option<Overhead> {
+        std::mem::take(&mut self.changed).then(|| self.overhead.clone())
+    }
+
+    /// Opens or closes a window if it is time. `count` tells runs since attaching of the programs that
+    /// count them. Returns how much to see from now on if that changes.
+    pub fn tick(
+        &mut self,
+        probe: &Probe,
+        count: impl FnOnce() -> BTreeMap<&'static str, u64>,
+    ) -> Option<Step> {
+        let now = Instant::now();
+        self.account(now);
+        match &self.state {
+            State::Waiting { until } if now >= *until => {
+                // The kernel counts for as long as this is held. Where it does not, it is tried again.
+                self.state = match enable_stats(Stats::RunTime) {
+                    Ok(stats) => State::Open { since: now, before: runs(probe), _stats: stats },
+                    Err(_) => State::Waiting { until: now + PERIOD },
+                };
+                None
+            }
+            State::Open { since, before, .. } if now >= *since + WINDOW => {
+                let window = now - *since;
+                let measured = measured(before, &runs(probe));
+                let step = self.close(now, window, &measured, count(), probe);
+                let before = self.overhead.step;
+                self.overhead.step = step;
+                (step != before).then_some(step)
+            }
+            _ => None,
+        }
+    }
+
+    fn account(&mut self, now: Instant) {
+        let passed = (now - self.accounted).as_nanos() as u64;
+        self.accounted = now;
+        let Degraded { no_latency_ns, sampled_ns, counters_only_ns } = &mut self.overhead.degraded;
+        if self.overhead.step >= Step::NoLatency {
+            *no_latency_ns += passed;
+            self.changed = true;
+        }
+        match self.overhead.step {
+            Step::Sampled => *sampled_ns += passed,
+            Step::CountersOnly => *counters_only_ns += passed,
+            _ => {}
+        }
+    }
+
+    fn close(
+        &mut self,
+        now: Instant,
+        window: Duration,
+        measured: &BTreeMap<String, (u64, Duration)>,
+        counts: BTreeMap<&'static str, u64>,
+        probe: &Probe,
+    ) -> Step {
+        for (program, (runs, time)) in measured {
+            if *runs > 0 {
+                self.ns.insert(program.clone(), time.as_nanos() as f64 / *runs as f64);
+            }
+        }
+        let mut programs: Vec<_> = measured
+            .iter()
+            .filter_map(|(program, (runs, _))| {
+                let ns = *self.ns.get(program)?;
+                let exact = self.counted.as_ref().and_then(|(since, before)| {
+                    let name = program.as_str();
+                    let new = counts.get(name)?.checked_sub(*before.get(name)?)?;
+                    Some(new as f64 / (now - *since).as_secs_f64())
+                });
+                let per_second = exact.unwrap_or_else(|| *runs as f64 / window.as_secs_f64());
+                Some(ProgramCost {
+                    program: program.clone(),
+                    per_second,
+                    ns,
+                    percent: per_second * ns / 1e7,
+                    misses: probe.misses(program),
+                })
+            })
+            .collect();
+        programs.sort_by(|a, b| b.percent.total_cmp(&a.percent));
+        self.overhead.percent = programs.iter().map(|program| program.percent).sum();
+        self.overhead.programs = programs;
+        self.changed = true;
+        self.counted = Some((now, counts));
+        let step = self.ladder.window(self.overhead.percent);
+        let over = self.overhead.budget_percent.is_some_and(|most| self.overhead.percent > most);
+        let tense = step != Step::Full || over;
+        self.state = State::Waiting { until: now + if tense { PERIOD_TENSE } else { PERIOD } };
+        step
+    }
+}
+
+/// Runs and run time of every program, as far as the kernel has counted.
+fn runs(probe: &Probe) -> BTreeMap<String, (u64, Duration)> {
+    let programs = probe.programs().into_iter();
+    programs.map(|program| (program.name, (program.runs, program.run_time))).collect()
+}
+
+fn measured(
+    before: &BTreeMap<String, (u64, Duration)>,
+    after: &BTreeMap<String, (u64, Duration)>,
+) -> BTreeMap<String, (u64, Duration)> {
+    let since = |(program, (runs, time)): (&String, &(u64, Duration))| {
+        let (runs_before, time_before) = before.get(program).copied().unwrap_or_default();
+        let new = (runs.saturating_sub(runs_before), time.saturating_sub(time_before));
+        (program.clone(), new)
+    };
+    after.iter().map(since).collect()
+}
