@@ -102,7 +102,12 @@ pub fn goals(runs: &[Ran]) -> String {
     let rows = GOALS.iter().map(|goal| {
         let figure = (goal.figure)(&runs);
         let met = figure.map(|figure| if figure <= goal.most { "yes" } else { "no" });
-        let digits = if goal.most < 1.0 { 2 } else { usize::from(goal.most < 100.0) };
+        // As many as the goal is precise; counts have none.
+        let digits = match goal.most {
+            0.0 | 100.0.. => 0,
+            ..1.0 => 2,
+            _ => 1,
+        };
         vec![
             goal.what.to_owned(),
             goal.most.to_string(),
@@ -137,8 +142,8 @@ mod tests {
         for row in [
             "| per SPTE change, of what perf stat takes | 0.65 | 0.65 | yes |",
             "| per SPTE change, instructions | 250 | 260 | no |",
-            "| changes that totals and perf stat tell apart, in the same runs | 0 | 0.00 | yes |",
-            "| changes that records and totals tell apart, in the same runs | 0 | 4.00 | no |",
+            "| changes that totals and perf stat tell apart, in the same runs | 0 | 0 | yes |",
+            "| changes that records and totals tell apart, in the same runs | 0 | 4 | no |",
         ] {
             assert!(text.contains(row), "{row} in {text}");
         }

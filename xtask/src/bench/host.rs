@@ -33,9 +33,13 @@ pub fn run() -> Result<String> {
         cargo
     };
     eprintln!("bench: building and running the host's benchmarks (some minutes)");
+    let results = build::workspace().join("target/criterion");
+    if results.exists() {
+        fs::remove_dir_all(&results).context("clearing earlier results")?;
+    }
     bench("pipeline").run()?;
     let memory = bench("memory").read()?;
-    let times = Times::read(&build::workspace().join("target/criterion"))?;
+    let times = Times::read(&results)?;
     Ok(tables(&times, &Memory::parse(&String::from_utf8_lossy(&memory))?))
 }
 

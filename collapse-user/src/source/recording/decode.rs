@@ -16,7 +16,9 @@ use super::{
         KindRecord, ReadingRecord, SightRecord, SlotRecord, State, VmRecord, transition, vm_key,
     },
 };
-use crate::source::{Batch, Change, Collapse, Event, EventKind, Slot, Sptes, Update, VmReading};
+use crate::source::{
+    Batch, Change, Collapse, Event, EventKind, Overhead, Slot, Sptes, Update, VmReading,
+};
 
 /// Most events of a batch: more than a second of them, and no reason to run out of memory.
 const MAX_EVENTS: usize = 1 << 23;
