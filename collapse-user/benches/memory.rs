@@ -21,23 +21,16 @@ fn main() {
     for regions in [0, 1_000, 32 << 10, 1_000_000] {
         tell("outstanding", regions, || {
             let mut fleet = Fleet::new(1, 2 << 20);
-            let mut model = Model::default();
+            let mut model = fleet.begin();
             model.apply(fleet.split(regions));
             model
         });
     }
     for vms in [1, 10, 100, 1000] {
-        tell("vms", vms, || Fleet::new(vms, 32 << 10).model());
+        tell("vms", vms, || Fleet::new(vms, 32 << 10).model(60));
     }
     for seconds in [60, 3600, DAY] {
-        tell("history", seconds, || {
-            let mut fleet = Fleet::new(1, 512);
-            let mut model = Model::default();
-            for _ in 0..seconds {
-                model.apply(fleet.next());
-            }
-            model
-        });
+        tell("history", seconds, || Fleet::new(1, 512).model(seconds));
     }
 }
 

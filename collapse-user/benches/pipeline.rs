@@ -29,7 +29,10 @@ fn ingest(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ingest");
     group.throughput(Throughput::Elements(REGIONS));
     group.bench_function("runs", |bencher| {
-        let batch = || (Model::default(), Fleet::new(1, REGIONS).split(REGIONS));
+        let batch = || {
+            let mut fleet = Fleet::new(1, REGIONS);
+            (fleet.begin(), fleet.split(REGIONS))
+        };
         bencher.iter_batched(batch, apply, BatchSize::LargeInput);
     });
     group.finish();
@@ -46,11 +49,13 @@ fn episode(criterion: &mut Criterion) {
     for (size, regions) in SIZES {
         group.throughput(Throughput::Elements(regions));
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
-            let batches = || Fleet::new(1, regions).episode();
+            let batches = || {
+                let mut fleet = Fleet::new(1, regions);
+                (fleet.begin(), fleet.episode())
+            };
             bencher.iter_batched(
                 batches,
-                |batches| {
-                    let mut model = Model::default();
+                |(mut model, batches)| {
                     for batch in batches {
                         model.apply(batch);
                     }
@@ -72,7 +77,7 @@ fn second(criterion: &mut Criterion) {
     for vms in [1, 10, 100, 1000] {
         group.bench_function(BenchmarkId::new("model", vms), |bencher| {
             let mut fleet = Fleet::new(vms, REGIONS);
-            let mut model = fleet.model();
+            let mut model = fleet.model(60);
             bencher.iter_batched(
                 || fleet.next(),
                 |batch| model.apply(batch),
@@ -80,7 +85,7 @@ fn second(criterion: &mut Criterion) {
             );
         });
         group.bench_function(BenchmarkId::new("dashboard", vms), |bencher| {
-            let model = Fleet::new(vms, REGIONS).model();
+            let model = Fleet::new(vms, REGIONS).model(60);
             let live = Live { model: &model, coverage: &coverage, facts: &facts };
             let mut buffer = Buffer::empty(SCREEN);
             bencher.iter(|| app.draw(&mut buffer, SCREEN, black_box(&live)));
@@ -96,8 +101,8 @@ fn outstanding(criterion: &mut Criterion) {
     let app = App::new(Theme::detect(|_| None), Duration::from_secs(1));
     let mut group = criterion.benchmark_group("outstanding");
     for regions in [0, 1000, 1_000_000] {
-        let mut fleet = Fleet::new(1, 2 << 20);
-        let mut model = fleet.model();
+        let mut fleet = Fleet::calm(1, 2 << 20);
+        let mut model = fleet.begin();
         model.apply(fleet.split(regions));
         group.bench_function(BenchmarkId::new("dashboard", regions), |bencher| {
             let live = Live { model: &model, coverage: &coverage, facts: &facts };
@@ -121,7 +126,7 @@ fn outstanding(criterion: &mut Criterion) {
 /// A report on 100 VMs, in each format.
 fn report(criterion: &mut Criterion) {
     let (host, coverage) = host();
-    let report = Report::new(&Fleet::new(100, REGIONS).model(), &coverage, &host, None);
+    let report = Report::new(&Fleet::new(100, REGIONS).model(60), &coverage, &host, None);
     let mut group = criterion.benchmark_group("report");
     let formats = [
         ("text", Format::Text),

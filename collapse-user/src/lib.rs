@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod events;
 pub mod exit;
+pub mod export;
 pub mod findings;
 pub mod identity;
 pub mod kernel;

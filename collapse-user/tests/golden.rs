@@ -1,17 +1,65 @@
-//! Every format of a report of a real run: a guest whose migrations fail, on 6.12. After a change that
-//! is meant, `GOLDEN=write cargo test --test golden -- --test-threads=1` writes them anew.
+//! Every format of what a recording of a real run amounts to: a guest whose migration fails, on 6.12.
+//! After a change that is meant, `GOLDEN=write cargo test --test golden -- --test-threads=1` writes them
+//! anew.
 
-use std::{fs, path::PathBuf};
+mod recorded;
 
-use collapse::report::{Format, Report, Style};
+use std::fs;
 
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/report").join(name)
+use collapse::{
+    baseline::Baseline,
+    budget::Budget,
+    events::{COLUMNS, EventWriter, Filter, Lines},
+    model::Model,
+    report::{CommandReport, Format, Report, Required, Style},
+};
+use recorded::{fixture, replayed};
+use serde_json::Value;
+
+/// The report, held against budgets and baseline so that each comes to every end that it can have.
+fn recorded() -> Report {
+    let (mut replay, model) = replayed(|_, _| ());
+    assert!(replay.next_update().expect("a whole recording").is_none());
+    let command = replay.end().and_then(|end| end.command.clone()).map(CommandReport::from);
+    let kernel = replay.header().kernel.clone();
+    let mut report = Report::of_recording(&model, replay.coverage(), kernel, command);
+    let budgets = [
+        "recovery_rate >= 0.99",
+        "time_to_recover.p99 < 1ms",
+        "splits.by_cause.nx_recovery == 0",
+        "vm[nobody].splits == 0",
+    ];
+    let budgets = budgets.map(|budget| budget.parse::<Budget>().expect("a budget"));
+    let mut earlier = serde_json::to_value(&report).expect("JSON");
+    let slower = earlier.pointer_mut("/vms/0/time_to_recover/p99_ns").expect("a latency");
+    *slower = (slower.as_u64().expect("a number") / 2).into();
+    let baseline = Baseline::new(vec![earlier], 0.1);
+    report.check(&budgets, Some(&baseline), Some(Required::Full)).expect("JSON");
+    report
 }
 
-fn recorded() -> Report {
-    let text = fs::read_to_string(golden("report.json")).expect("the recorded report");
-    serde_json::from_str(&text).expect("it is a report")
+/// Every event.
+fn lines(lines: Lines) -> String {
+    let (mut replay, mut model, mut out) = (recorded::open(), Model::default(), Vec::new());
+    let (header, coverage) = (replay.header().clone(), replay.coverage().clone());
+    let filter = Filter::default();
+    let writer = EventWriter::new(&mut out, lines, header.clocks, header.kernel, &coverage, filter);
+    let mut writer = writer.expect("memory");
+    while let Some(update) = replay.next_update().expect("a whole recording") {
+        writer.update(update, &mut model).expect("memory");
+    }
+    writer.finish().expect("memory");
+    String::from_utf8(out).expect("text")
+}
+
+/// Compares with what it was, or makes it that.
+fn golden(name: &str, text: &str) {
+    let path = fixture(name);
+    if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
+        fs::write(&path, text).expect("writing it");
+    }
+    let expected = fs::read_to_string(&path).expect("reading it");
+    assert!(text == expected, "{name} is not what it was:\n{text}");
 }
 
 fn written(report: &Report, format: Format) -> String {
@@ -29,12 +77,44 @@ fn every_format_is_as_it_was() {
         (Format::Junit, "report.xml"),
         (Format::Csv, "report.csv"),
     ] {
-        let (text, path) = (written(&report, format), golden(name));
-        if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
-            fs::write(&path, &text).expect("writing it");
+        golden(name, &written(&report, format));
+    }
+    golden("events.ndjson", &lines(Lines::Json));
+    golden("events.csv", &lines(Lines::Csv));
+}
+
+#[test]
+fn every_line_is_as_the_schema_says() {
+    let schema = serde_json::from_str(collapse::events::schema::EVENTS).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let lines = lines(Lines::Json);
+    for line in lines.lines() {
+        let value: Value = serde_json::from_str(line).expect("JSON");
+        assert!(validator.is_valid(&value), "{line}");
+    }
+    assert!(lines.lines().count() > 20);
+}
+
+/// As another program reads it.
+#[test]
+fn the_table_has_what_the_lines_have() {
+    let (table, lines) = (lines(Lines::Csv), lines(Lines::Json));
+    let mut reader = csv::Reader::from_reader(table.as_bytes());
+    assert!(reader.headers().expect("a head").iter().eq(COLUMNS));
+    let rows: Vec<csv::StringRecord> =
+        reader.records().collect::<Result<_, _>>().expect("as many fields in every row");
+    // All but the first and the last.
+    let lines: Vec<_> = lines.lines().collect();
+    assert_eq!(rows.len(), lines.len() - 2);
+    for (row, line) in rows.iter().zip(&lines[1..]) {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        for (name, path) in
+            [("gfn", "/gfn"), ("vm.pid", "/vm/pid"), ("slot.npages", "/slot/npages")]
+        {
+            let column = COLUMNS.iter().position(|column| *column == name).expect("the column");
+            let expected = line.pointer(path).filter(|value| !value.is_null());
+            assert_eq!(row[column], expected.map(Value::to_string).unwrap_or_default());
         }
-        let expected = fs::read_to_string(&path).expect("reading it");
-        assert!(text == expected, "{name} is not what it was:\n{text}");
     }
 }
 

@@ -11,10 +11,13 @@ use crate::{build, setup};
 /// What it shows, and how one gets there.
 const SHOWN: &str = "collapse: huge pages split under dirty logging, and what brought them back";
 
-/// Guests: two whose migrations fail at different paces, and one that nobody migrates.
-const SCRIPT: &str = "workload failed-migration --loop --quiet --pause 2000 >/dev/null 2>&1 &
-    workload race --loop --quiet >/dev/null 2>&1 &
-    workload steady --loop --quiet >/dev/null 2>&1 &
+/// Guests: two whose migrations fail at different paces, and one that nobody migrates. A VM is called
+/// by the name of its program.
+const SCRIPT: &str = "guest() { ln -s /bin/workload /tmp/$1; name=$1; shift
+        /tmp/$name \"$@\" --loop --quiet >/dev/null 2>&1 & }
+    guest web-frontend failed-migration --pause 2200
+    guest database failed-migration --pause 900
+    guest batch steady
     exec collapse live --window 1m --title 'three guests' --background $0";
 
 /// Options of `cargo xtask capture`.

@@ -39,6 +39,8 @@ pub fn host() -> (Inspected, Coverage) {
 /// VMs of one size.
 pub struct Fleet {
     guests: Vec<Guest>,
+    /// Whether some of them are under dirty logging.
+    migrating: bool,
     second: u64,
 }
 
@@ -53,13 +55,27 @@ struct Guest {
 impl Fleet {
     /// So many VMs with so many regions each, all mapped huge.
     pub fn new(vms: u64, regions: u64) -> Self {
-        Self { guests: (1..=vms).map(|number| Guest::new(number, regions)).collect(), second: 0 }
+        let guests = (1..=vms).map(|number| Guest::new(number, regions)).collect();
+        Self { guests, migrating: true, second: 0 }
     }
 
-    /// A model that has seen them for a minute.
-    pub fn model(&mut self) -> Model {
+    /// The same, none of which will be under dirty logging.
+    pub fn calm(vms: u64, regions: u64) -> Self {
+        Self { migrating: false, ..Self::new(vms, regions) }
+    }
+
+    /// A model that has just begun to watch them: what events tell from before does not count.
+    pub fn begin(&mut self) -> Model {
+        self.second += 1;
         let mut model = Model::default();
-        for _ in 0..60 {
+        model.apply(self.batch(Vec::new()));
+        model
+    }
+
+    /// A model that has watched them for so many seconds.
+    pub fn model(&mut self, seconds: u64) -> Model {
+        let mut model = self.begin();
+        for _ in 0..seconds {
             model.apply(self.next());
         }
         model
@@ -71,9 +87,9 @@ impl Fleet {
         let (at, second) = (self.second * S, self.second);
         let mut events = Vec::new();
         for (number, guest) in self.guests.iter_mut().enumerate() {
-            let turn = (number as u64 + second / 30) % MIGRATING;
+            let turn = self.migrating && (number as u64 + second / 30).is_multiple_of(MIGRATING);
             let mut tell = guest.teller(at - S);
-            if turn == 0 {
+            if turn {
                 // Half a minute of dirty logging, and all comes back in the next few seconds.
                 match second % 30 {
                     0 => tell.log_on(),
@@ -83,7 +99,7 @@ impl Fleet {
                 }
             }
             tell.quiet(second);
-            tell.faults(turn == 0);
+            tell.faults(turn);
             events.append(&mut tell.events);
         }
         events.sort_by_key(|event| event.ts);

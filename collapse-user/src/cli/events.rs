@@ -15,12 +15,12 @@ use collapse_common::Cause;
 
 use super::{
     parse_duration, replay,
-    session::{MakeSink, Settings, Sink},
+    session::{MakeSink, Sink, Wanted},
     window,
 };
 use crate::{
     cli::Setup,
-    events::{EventWriter, Filter, KINDS, Sample},
+    events::{EventWriter, Filter, KINDS, Lines, Sample},
     exit::{Exit, Failure, OrExit as _},
     model::Model,
     plan::Coverage,
@@ -87,7 +87,7 @@ impl EventSink {
         coverage: &Coverage,
         filter: Filter,
     ) -> Result<Self, Failure> {
-        let writer = EventWriter::new(out, clocks, kernel, coverage, filter);
+        let writer = EventWriter::new(out, Lines::Json, clocks, kernel, coverage, filter);
         let writer =
             writer.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)?;
         Ok(Self { name, writer, failed: None })
@@ -107,7 +107,7 @@ impl Sink for EventSink {
         self.failed.is_some() || self.writer.is_done()
     }
 
-    fn finish(&mut self, _: Option<&Command>) -> Result<(), Failure> {
+    fn finish(&mut self, _: Option<&Command>, _: &Model) -> Result<(), Failure> {
         let written = match self.failed.take() {
             Some(error) => Err(error),
             None => self.writer.finish(),
@@ -136,14 +136,14 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
         return Ok(replay::replay(path, &mut sink)?.exit);
     }
     let selection = filter.selection(each);
-    let wanted = filter.clone();
-    let rows: RowFilter = Rc::new(move |process, fd, cause| wanted.takes_row(process, fd, cause));
+    let rows = filter.clone();
+    let rows: RowFilter = Rc::new(move |process, fd, cause| rows.takes_row(process, fd, cause));
     let rows = (selection.by_row != 0).then_some(rows);
-    let settings = Settings { setup, selection, rows };
+    let wanted = Wanted { setup, selection, rows };
     let sink: MakeSink = Box::new(move |host, coverage| {
         Ok(Box::new(EventSink::new(out, Clocks::now(), release(host), coverage, filter)?))
     });
-    let window = window::run(args.duration, &args.command, keeps_stdout, settings, sink);
+    let window = window::run(args.duration, &args.command, keeps_stdout, wanted, sink);
     window::runtime()?.block_on(window)
 }
 

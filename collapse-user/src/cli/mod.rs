@@ -3,6 +3,7 @@
 mod config;
 mod doctor;
 mod events;
+mod export;
 mod live;
 mod load;
 mod output;
@@ -12,6 +13,7 @@ mod report;
 mod schema;
 mod selftest;
 mod session;
+mod trigger;
 mod window;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -59,6 +61,9 @@ enum Command {
     /// in the kernel, except --slot: what is not wanted is counted there, but not recorded.
     #[command(after_help = Exit::HELP)]
     Events(events::EventsArgs),
+    /// Turn a recording into a file for other programs.
+    #[command(after_help = Exit::HELP)]
+    Export(export::ExportArgs),
     /// Print the settings in effect, as a file that would set them.
     ///
     /// A file overrides the defaults, and flags override the file, which is the first that there is of
@@ -184,6 +189,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Report(args) => report::run(&args, setup),
         Command::Record(args) => record::run(args, setup),
         Command::Events(args) => events::run(args, setup),
+        Command::Export(args) => export::run(&args),
         Command::Doctor(args) => doctor::run(&args, setup),
         Command::Schema { document } => schema::run(document),
         Command::Selftest(args) => selftest::run(&args, setup),

@@ -53,7 +53,7 @@ pub(super) fn replay(path: &Path, sink: &mut dyn Sink) -> Result<Replayed, Failu
         }
     }
     let command = replay.end().and_then(|end| end.command.clone());
-    sink.finish(command.as_ref())?;
+    sink.finish(command.as_ref(), &model)?;
     let (kernel, coverage) = (replay.header().kernel.clone(), replay.coverage().clone());
     Ok(Replayed { kernel, model, coverage, command, exit })
 }

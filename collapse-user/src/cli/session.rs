@@ -34,7 +34,7 @@ pub trait Sink {
     fn is_done(&self) -> bool;
 
     /// Takes the end of the window, in which this command ran, if any.
-    fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure>;
+    fn finish(&mut self, command: Option<&Command>, model: &Model) -> Result<(), Failure>;
 }
 
 /// Makes a sink once the programs are attached and it is known what they see.
@@ -50,20 +50,26 @@ impl Sink for () {
         false
     }
 
-    fn finish(&mut self, _: Option<&Command>) -> Result<(), Failure> {
+    fn finish(&mut self, _: Option<&Command>, _: &Model) -> Result<(), Failure> {
         Ok(())
     }
 }
 
 /// What is asked of the programs.
 #[derive(Clone, Default)]
-pub struct Settings {
+pub struct Wanted {
     /// How they are loaded and attached.
     pub setup: Setup,
     /// What they record.
     pub selection: Selection,
     /// Rows whose changes they record, if not all.
     pub rows: Option<RowFilter>,
+}
+
+impl From<Setup> for Wanted {
+    fn from(setup: Setup) -> Self {
+        Self { setup, ..Self::default() }
+    }
 }
 
 /// Ring buffer where each change is a record, bytes: dirty logging of 1 GiB that goes on or off is a
@@ -83,7 +89,7 @@ pub struct Session {
     /// The KVM that programs are attached to, or that they could not be attached to.
     kvm: Option<Instance>,
     sink: Box<dyn Sink>,
-    settings: Settings,
+    wanted: Wanted,
 }
 
 struct Attached {
@@ -94,17 +100,16 @@ struct Attached {
 impl Session {
     /// Attaches everything and takes the first reading.
     pub fn start(setup: Setup) -> Result<Self, Failure> {
-        let settings = Settings { setup, ..Settings::default() };
-        Self::start_with(settings, Box::new(|_, _| Ok(Box::new(()))))
+        Self::start_with(setup.into(), Box::new(|_, _| Ok(Box::new(()))))
     }
 
     /// The same, with a sink.
-    pub fn start_with(settings: Settings, sink: MakeSink) -> Result<Self, Failure> {
-        if settings.setup.ebpf_log {
+    pub fn start_with(wanted: Wanted, sink: MakeSink) -> Result<Self, Failure> {
+        if wanted.setup.ebpf_log {
             let _ = env_logger::builder().filter_level(log::LevelFilter::Debug).try_init();
         }
         let kvm = loaded_kvm();
-        let (attached, host) = attach(&settings)?;
+        let (attached, host) = attach(&wanted)?;
         let coverage = attached.live.coverage().clone();
         let mut session = Self {
             sink: sink(&host, &coverage)?,
@@ -113,7 +118,7 @@ impl Session {
             coverage,
             attached: Some(attached),
             kvm,
-            settings,
+            wanted,
         };
         session.read(false);
         Ok(session)
@@ -152,7 +157,7 @@ impl Session {
     /// over.
     pub fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure> {
         self.poll(true);
-        mem::replace(&mut self.sink, Box::new(())).finish(command)
+        mem::replace(&mut self.sink, Box::new(())).finish(command, &self.model)
     }
 
     fn read(&mut self, last: bool) {
@@ -187,7 +192,7 @@ impl Session {
     }
 
     fn reattach(&mut self) {
-        match attach(&self.settings) {
+        match attach(&self.wanted) {
             Ok((attached, host)) => {
                 self.host = host;
                 self.coverage = attached.live.coverage().clone();
@@ -207,22 +212,22 @@ fn loaded_kvm() -> Option<Instance> {
     Instance::loaded(Path::new("/"))
 }
 
-fn attach(settings: &Settings) -> Result<(Attached, Inspected), Failure> {
-    let setup = settings.setup;
+fn attach(wanted: &Wanted) -> Result<(Attached, Inspected), Failure> {
+    let &Wanted { setup, selection, ref rows } = wanted;
     let (mut plan, host) = Plan::for_running_kernel(setup.fault_latency);
-    plan.selection = settings.selection;
+    plan.selection = selection;
     if let Some(obstacle) = obstacles(&host).into_iter().find(|obstacle| obstacle.fatal) {
         return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle.to_string()) });
     }
     let mut limits = Limits::default();
-    if settings.selection.each != 0 {
+    if selection.each != 0 {
         limits.ring = RING_FOR_EACH;
     }
     limits.ring = setup.ring_size.unwrap_or(limits.ring);
     let mut probe = Probe::load(&plan, limits, setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
     let log = if setup.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
     let budget = setup.budget_overhead.percent();
-    let live = Live::new(probe, plan.kernel.kvm_vm_list, settings.rows.clone(), budget)
+    let live = Live::new(probe, plan.kernel.kvm_vm_list, rows.clone(), budget)
         .or_exit(Exit::CannotMeasure)?;
     Ok((Attached { live, log }, host))
 }

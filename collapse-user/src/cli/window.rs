@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::session::{DRAIN_INTERVAL, MakeSink, Session, Settings};
+use super::session::{DRAIN_INTERVAL, MakeSink, Session, Wanted};
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     source::recording,
@@ -38,10 +38,10 @@ pub async fn run(
     duration: Option<Duration>,
     argv: &[OsString],
     keeps_stdout: bool,
-    settings: Settings,
+    wanted: Wanted,
     sink: MakeSink,
 ) -> Result<Exit, Failure> {
-    let mut session = Session::start_with(settings, sink)?;
+    let mut session = Session::start_with(wanted, sink)?;
     let command = watch(&mut session, duration, argv, keeps_stdout).await?;
     let finished = session.finish(command.as_ref());
     let exit = command.map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal));

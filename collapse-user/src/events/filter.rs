@@ -2,8 +2,13 @@
 
 use collapse_common::{Cause, Selection, Transition, selection::is_sampled, spte::frames};
 
-use super::line::{Line, VmLine};
-use crate::{identity::VmProcess, report::VmSelect, source::Change};
+use super::kind;
+use crate::{
+    identity::VmProcess,
+    model::Vm,
+    report::VmSelect,
+    source::{Change, Event, EventKind, Slot},
+};
 
 /// Every kind of event. Changes that tell nothing of the life of a mapping are recorded only where
 /// they are asked for.
@@ -76,11 +81,7 @@ impl Filter {
 
     /// Whether changes of a VM by a cause are wanted.
     pub fn takes_row(&self, process: &VmProcess, fd: Option<u32>, cause: Cause) -> bool {
-        let (pid, tid) = (Some(process.pid), Some(process.tid));
-        let name = Some(process.name.text.as_str());
-        let selects = |select: &VmSelect| select.selects_ids(pid, tid, fd, name);
-        (self.vms.is_empty() || self.vms.iter().any(selects))
-            && (self.causes.is_empty() || self.causes.iter().any(|wanted| wanted == cause.name()))
+        self.takes_vm(Some(process), fd) && listed(&self.causes, Some(cause.name()))
     }
 
     /// Whether every change that moves a region is seen.
@@ -88,20 +89,27 @@ impl Filter {
         self.kinds.is_empty() && self.causes.is_empty()
     }
 
-    pub(super) fn takes(&self, line: &Line) -> bool {
-        let listed = |list: &[String], name: Option<&str>| {
-            list.is_empty() || name.is_some_and(|name| list.iter().any(|wanted| wanted == name))
+    /// Whether an event is wanted of a VM that the model knows, in the slot that it is in.
+    pub(super) fn takes(&self, event: &Event, vm: Option<&Vm>, slot: Option<&Slot>) -> bool {
+        let cause = match &event.kind {
+            EventKind::Change(change) => Some(change.cause.name()),
+            _ => None,
         };
-        listed(&self.kinds, Some(line.kind))
-            && listed(&self.causes, line.cause)
-            && self.slot.is_none_or(|id| line.slot.is_some_and(|slot| slot.id == id))
-            && (self.vms.is_empty() || line.vm.as_ref().is_some_and(|vm| self.takes_vm(vm)))
+        listed(&self.kinds, Some(kind(&event.kind)))
+            && listed(&self.causes, cause)
+            && self.slot.is_none_or(|id| slot.is_some_and(|slot| slot.id == id))
+            && self.takes_vm(vm.and_then(|vm| vm.process.as_ref()), vm.and_then(|vm| vm.fd))
     }
 
-    fn takes_vm(&self, vm: &VmLine) -> bool {
-        let name = vm.name.as_deref();
-        self.vms.iter().any(|select| select.selects_ids(vm.pid, vm.tid, vm.fd, name))
+    fn takes_vm(&self, process: Option<&VmProcess>, fd: Option<u32>) -> bool {
+        let (pid, tid) = (process.map(|process| process.pid), process.map(|process| process.tid));
+        let name = process.map(|process| process.name.text.as_str());
+        self.vms.is_empty() || self.vms.iter().any(|select| select.selects_ids(pid, tid, fd, name))
     }
+}
+
+fn listed(list: &[String], name: Option<&str>) -> bool {
+    list.is_empty() || name.is_some_and(|name| list.iter().any(|wanted| wanted == name))
 }
 
 /// One region in so many, at least 1: always the same ones.

@@ -58,9 +58,9 @@ pub struct Line {
     /// The same by the wall clock, UTC.
     time: String,
     /// What happened.
-    pub(super) kind: &'static str,
+    kind: &'static str,
     /// The VM; `None` if unknown.
-    pub(super) vm: Option<VmLine>,
+    vm: Option<VmLine>,
     /// Thread that it happened in.
     tid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     as_id: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cause: Option<&'static str>,
+    cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     read_only: Option<bool>,
     /// The SPTE before, if each change is told.
@@ -90,7 +90,7 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) regions: Option<RegionsLine>,
     /// The slot, as far as it is known.
-    pub(super) slot: Option<Slot>,
+    slot: Option<Slot>,
     /// Number of the VM's episode that it happened in.
     episode: Option<u32>,
     /// Number of the VM's collapse run that did it.
@@ -112,6 +112,7 @@ pub struct Line {
 pub struct RegionsLine(pub(super) Option<BTreeMap<&'static str, u32>>);
 
 /// An SPTE, read.
+#[allow(clippy::struct_excessive_bools, reason = "they are its bits")]
 #[derive(Clone, Debug, Serialize)]
 pub struct SpteLine {
     /// The SPTE itself, hexadecimal: JSON readers lose digits of such numbers.
@@ -162,7 +163,13 @@ pub struct VmLine {
 
 impl Line {
     /// The line of an event, with what the model knows of its VM.
-    pub(super) fn new(event: &Event, clocks: Clocks, vm: Option<&Vm>, layout: SpteLayout) -> Self {
+    pub(super) fn new(
+        event: &Event,
+        clocks: Clocks,
+        vm: Option<&Vm>,
+        slot: Option<Slot>,
+        layout: SpteLayout,
+    ) -> Self {
         let process = vm.and_then(|vm| vm.process.as_ref());
         let mut line = Self {
             ts_ns: event.ts,
@@ -186,7 +193,7 @@ impl Line {
             old: None,
             new: None,
             regions: None,
-            slot: None,
+            slot,
             episode: vm.and_then(|vm| episode(vm, event.ts)),
             span: None,
             logging: None,
@@ -200,7 +207,6 @@ impl Line {
                 line.old = change.sptes.map(|sptes| spte(sptes.old));
                 line.new = change.sptes.map(|sptes| spte(sptes.new));
                 line.regions = Some(RegionsLine(vm.map(|vm| regions(vm, change))));
-                line.slot = vm.and_then(|vm| slot_of(&vm.slots, change));
                 if change.cause == Cause::Collapse {
                     // KVM runs one at a time for a VM, and tells of it at its end.
                     line.span = vm.map(|vm| vm.span_count + 1);
@@ -210,11 +216,8 @@ impl Line {
             | EventKind::VmDestroyed { pages }
             | EventKind::VmFlushed { pages } => line.pages = *pages,
             EventKind::VmSeen | EventKind::VmFreed => {}
-            EventKind::SlotChanged { slot, logging, .. } => {
-                (line.slot, line.logging) = (Some(*slot), Some(*logging));
-            }
+            EventKind::SlotChanged { logging, .. } => line.logging = Some(*logging),
             EventKind::Collapse(collapse) => {
-                line.slot = Some(collapse.slot);
                 line.start_ns = Some(collapse.start);
                 line.pages = collapse.pages_after;
                 line.span = vm.map(|vm| vm.span_count);
@@ -262,12 +265,17 @@ fn regions(vm: &Vm, change: &Change) -> BTreeMap<&'static str, u32> {
     regions
 }
 
-fn slot_of(slots: &Slots, change: &Change) -> Option<Slot> {
-    let contains = |slot: &&Slot| {
-        u32::from(slot.as_id) == change.as_id
-            && change.gfn.checked_sub(slot.base_gfn).is_some_and(|place| place < slot.npages)
-    };
-    slots.values().find(contains).copied()
+/// The slot that an event is about, as far as slots are known.
+pub(super) fn slot_of(event: &Event, slots: Option<&Slots>) -> Option<Slot> {
+    match &event.kind {
+        EventKind::Change(change) => slots?.values().copied().find(|slot| {
+            u32::from(slot.as_id) == change.as_id
+                && change.gfn.checked_sub(slot.base_gfn).is_some_and(|place| place < slot.npages)
+        }),
+        EventKind::SlotChanged { slot, .. } => Some(*slot),
+        EventKind::Collapse(collapse) => Some(collapse.slot),
+        _ => None,
+    }
 }
 
 /// Events that were lost since the batch before.

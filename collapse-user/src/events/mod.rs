@@ -1,7 +1,8 @@
-//! Events as lines of JSON: what the model learns from, with what it knows of them.
+//! Events as lines, of JSON or of a table: what the model learns from, with what it knows of them.
 
 mod filter;
 mod line;
+mod lines;
 pub mod schema;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,9 @@ use collapse_common::SpteLayout;
 
 pub use filter::{Filter, KINDS, Sample};
 pub use line::{End, HeaderLine, Host, Line, Lost, SCHEMA, Sight};
+pub use lines::{COLUMNS, Lines};
+
+use line::slot_of;
 
 use crate::{
     model::{Model, Vm},
@@ -25,6 +29,7 @@ use crate::{
 /// Writes events that a filter takes, a line each.
 pub struct EventWriter<W> {
     out: W,
+    lines: Lines,
     clocks: Clocks,
     filter: Filter,
     spte: SpteLayout,
@@ -38,15 +43,17 @@ impl<W: Write> EventWriter<W> {
     /// Writes the header.
     pub fn new(
         mut out: W,
+        lines: Lines,
         clocks: Clocks,
         kernel: String,
         coverage: &Coverage,
         filter: Filter,
     ) -> io::Result<Self> {
         let host = Host { kernel, mmu: coverage.mmu };
-        write_line(&mut out, &HeaderLine::new(clocks, host))?;
+        lines.frame(&mut out, &HeaderLine::new(clocks, host))?;
+        lines.columns(&mut out)?;
         let (spte, losses) = (coverage.spte, BTreeMap::new());
-        Ok(Self { out, clocks, filter, spte, losses, before: None, end: End::new() })
+        Ok(Self { out, lines, clocks, filter, spte, losses, before: None, end: End::new() })
     }
 
     /// Whether as many were written as were wanted.
@@ -78,7 +85,7 @@ impl<W: Write> EventWriter<W> {
         };
         model.update(update);
         let Some(sight) = sight else { return Ok(()) };
-        write_line(&mut self.out, &sight)?;
+        self.lines.line(&mut self.out, &sight)?;
         self.out.flush()
     }
 
@@ -88,7 +95,7 @@ impl<W: Write> EventWriter<W> {
             let before = self.losses.insert(way, n).unwrap_or(0);
             if n > before {
                 let lost = Lost::new(self.clocks, self.before, at, way, n - before);
-                write_line(&mut self.out, &lost)?;
+                self.lines.line(&mut self.out, &lost)?;
             }
         }
         self.before = Some(at);
@@ -97,20 +104,21 @@ impl<W: Write> EventWriter<W> {
 
     /// Writes what was left out.
     pub fn finish(&mut self) -> io::Result<()> {
-        write_line(&mut self.out, &self.end)?;
+        self.lines.frame(&mut self.out, &self.end)?;
         self.out.flush()
     }
 
     fn event(&mut self, event: &Event, vm: Option<&Vm>) -> io::Result<()> {
-        let mut line = Line::new(event, self.clocks, vm, self.spte);
+        let slot = slot_of(event, vm.map(|vm| &vm.slots));
+        if !self.filter.takes(event, vm, slot.as_ref()) {
+            self.end.filtered += 1;
+            return Ok(());
+        }
+        let mut line = Line::new(event, self.clocks, vm, slot, self.spte);
         if let Some(regions) = &mut line.regions
             && !self.filter.sees_regions()
         {
             regions.0 = None;
-        }
-        if !self.filter.takes(&line) {
-            self.end.filtered += 1;
-            return Ok(());
         }
         let (EventKind::Change(change), Some(sample)) = (&event.kind, self.filter.sample) else {
             return self.write(&line);
@@ -129,17 +137,12 @@ impl<W: Write> EventWriter<W> {
             return Ok(());
         }
         self.end.events += 1;
-        write_line(&mut self.out, line)
+        self.lines.line(&mut self.out, line)
     }
 }
 
-fn write_line(out: &mut impl Write, line: &impl serde::Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.write_all(b"\n")
-}
-
 /// The kind of an event in every output.
-fn kind(event: &EventKind) -> &'static str {
+pub fn kind(event: &EventKind) -> &'static str {
     match event {
         EventKind::Change(Change { transition, .. }) => transition.name(),
         EventKind::VmCreated { .. } => "vm_created",

@@ -55,8 +55,9 @@ fn written(filter: Filter, model: &mut Model, batch: Batch) -> Vec<Value> {
     let coverage =
         Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0, spte: SpteLayout::NPT };
     let mut out = Vec::new();
-    let mut writer =
-        EventWriter::new(&mut out, clocks, "6.12".to_owned(), &coverage, filter).unwrap();
+    let kernel = "6.12".to_owned();
+    let writer = EventWriter::new(&mut out, Lines::Json, clocks, kernel, &coverage, filter);
+    let mut writer = writer.unwrap();
     writer.update(Update::Batch(batch), model).unwrap();
     writer.finish().unwrap();
     let lines: Vec<Value> = String::from_utf8(out)

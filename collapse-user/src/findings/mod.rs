@@ -66,6 +66,11 @@ struct Lint {
     check: fn(&Case) -> Option<String>,
 }
 
+/// Every kind of finding, the gravest first.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    lints::LINTS.iter().map(|lint| lint.name)
+}
+
 /// What is worth a look about a VM that uses `mmu`, at `now` (`CLOCK_MONOTONIC` ns).
 pub fn findings(vm: &Vm, mmu: Mmu, now: u64, thresholds: &Thresholds) -> Vec<Finding> {
     let case = Case { vm, mmu, now, thresholds };

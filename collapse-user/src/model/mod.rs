@@ -165,6 +165,10 @@ impl Model {
         self.history.push(all);
         self.history.forget(oldest);
         self.losses.extend(self.earlier.with(batch.losses));
+        let not_followed = self.vms.values().map(|vm| vm.regions.not_followed()).sum();
+        if not_followed > 0 {
+            self.losses.insert("regions_not_followed", not_followed);
+        }
         // Those that ended with this batch may still be counted in the next.
         self.forget(gone_before);
     }

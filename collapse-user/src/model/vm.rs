@@ -106,7 +106,7 @@ impl Reading {
     /// KVM's gauges minus what our totals add up to, by size.
     fn offset(&self) -> Option<Offset> {
         let (pages, change) = (self.pages?, self.totals.gauge_change());
-        Some(std::array::from_fn(|size| pages[size] as i64 - change[size]))
+        Some(std::array::from_fn(|size| (pages[size] as i64).wrapping_sub(change[size])))
     }
 }
 
@@ -172,7 +172,7 @@ impl Vm {
     /// unknown. Anything but zero means that changes were missed or misread.
     pub fn residual(&self) -> Option<Offset> {
         let (start, now) = (self.start.offset()?, self.now.offset()?);
-        Some(std::array::from_fn(|size| now[size] - start[size]))
+        Some(std::array::from_fn(|size| now[size].wrapping_sub(start[size])))
     }
 
     /// Learns from an event that does not count.

@@ -20,6 +20,7 @@ use crate::identity::VmProcess;
 use cost::Overhead;
 
 /// What a source tells, one after the other.
+#[allow(clippy::large_enum_variant, reason = "nearly all are batches")]
 #[derive(Clone, Debug)]
 pub enum Update {
     /// What attached programs counted and recorded.

@@ -56,7 +56,7 @@ fn run(words: Vec<OsString>) -> Result<i32> {
     let what = words.next().unwrap_or_default();
     match what.to_str() {
         Some("cost") => cost(&words.next().context("no file given")?, words.collect()),
-        Some("terminal") => terminal::run(command(words.collect())?),
+        Some("terminal") => terminal::run(words.collect()),
         _ => bail!("usage: meter cost FILE COMMAND... | meter terminal COMMAND..."),
     }
 }

@@ -35,8 +35,10 @@ impl From<&Screen> for Frame {
         let (rows, columns) = (rows.get(), columns.get());
         let cell = |row, column| {
             let Some(cell) = screen.cell(row, column) else { return Cell::default() };
+            // What was never written to is blank.
+            let blank = !cell.has_contents() && !cell.is_wide_continuation();
             Cell {
-                text: cell.contents().to_owned(),
+                text: if blank { " ".to_owned() } else { cell.contents().to_owned() },
                 text_color: rgb(cell.fgcolor()),
                 background: rgb(cell.bgcolor()),
                 bold: cell.bold(),
@@ -93,12 +95,13 @@ mod tests {
         let mut parser = Size { columns: 6, rows: 1 }.parser();
         parser.process("\x1b[1;38;2;1;2;3mA\x1b[0m\x1b[7;38;5;74m漢\x1b[0mb".as_bytes());
         let frame = Frame::from(parser.screen());
-        let [a, wide, rest, b, ..] = &frame.lines[0][..] else { panic!("{frame:?}") };
+        let [a, wide, rest, b, blank, ..] = &frame.lines[0][..] else { panic!("{frame:?}") };
         assert_eq!((&*a.text, a.text_color, a.bold), ("A", Some([1, 2, 3]), true));
         assert_eq!(
             (&*wide.text, wide.text_color, wide.reversed),
             ("漢", Some([95, 175, 215]), true)
         );
         assert_eq!((&*rest.text, &*b.text, b.text_color), ("", "b", None));
+        assert_eq!(blank.text, " ");
     }
 }

@@ -101,7 +101,7 @@ const fn idle(name: &'static str, run: &'static str) -> Case {
 }
 
 /// All of them, in the order in which they are run.
-pub const CASES: [Case; 23] = [
+pub const CASES: [Case; 24] = [
     Case { part: Part::WarmUp, everywhere: true, ..cost("warm-up", Tool::None, "", "cycle") },
     Case {
         part: Part::Base,
@@ -179,6 +179,14 @@ pub const CASES: [Case; 23] = [
             "collapse events, to a file",
             "the same, a line each",
             "collapse events -o events.jsonl -- cycle",
+        )
+    },
+    Case {
+        tool: Tool::Events,
+        ..collapse(
+            "collapse events --each",
+            "the same of each one, with the SPTE before and after",
+            "collapse events --each -o events.jsonl -- cycle",
         )
     },
     Case {

@@ -105,8 +105,33 @@ impl Measured {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// A case with so many instructions per protected page.
+    pub fn measured(getlog: u64) -> Measured {
+        let tool = Cost {
+            start_ns: 0,
+            end_ns: 500_000_000,
+            busy_start_ns: 1_000_000,
+            busy_end_ns: 400_000_000,
+            cpu_before_ns: 0,
+            cpu_after_ns: 0,
+            resident: None,
+            bpf: 0,
+        };
+        let work = Cost {
+            busy_start_ns: 151_000_000,
+            busy_end_ns: 350_000_000,
+            cpu_after_ns: 2_500_000,
+            resident: Some(3 << 20),
+            bpf: 1 << 19,
+            ..tool
+        };
+        let phases = [("getlog", getlog * PAGES), ("dirty", 1000 * PAGES)];
+        let seen = Seen { changes: Some(7), of_life: Some(6), recorded: Some(5), lost: Some(0) };
+        Measured { tool, work, phases: Some(phases.into()), seen, perf: Some(7) }
+    }
 
     #[test]
     fn figures_are_above_the_base() {

@@ -33,9 +33,13 @@ pub fn run() -> Result<String> {
         cargo
     };
     eprintln!("bench: building and running the host's benchmarks (some minutes)");
+    let results = build::workspace().join("target/criterion");
+    if results.exists() {
+        fs::remove_dir_all(&results).context("clearing earlier results")?;
+    }
     bench("pipeline").run()?;
     let memory = bench("memory").read()?;
-    let times = Times::read(&build::workspace().join("target/criterion"))?;
+    let times = Times::read(&results)?;
     Ok(tables(&times, &Memory::parse(&String::from_utf8_lossy(&memory))?))
 }
 
@@ -144,17 +148,15 @@ fn tables(times: &Times, memory: &Memory) -> String {
             let relative = of(regions).zip(of(0)).map(|(of, none)| of / none);
             fixed(relative, 2, "")
         };
-        let more = memory.of("outstanding", regions).zip(memory.of("outstanding", 0));
-        let bytes = more.filter(|_| regions > 0).map(|(of, none)| (of - none) / regions as f64);
         vec![
             regions.to_string(),
             cell("model"),
             cell("dashboard"),
             cell("report"),
-            fixed(bytes, 0, ""),
+            mib(memory.of("outstanding", regions)),
         ]
     });
-    let head = ["outstanding regions", "batch", "screen", "full report", "bytes per region"];
+    let head = ["outstanding regions", "batch", "screen", "full report", "memory, MiB"];
     let outstanding = table(&head, &outstanding);
 
     let mut rest = vec![vec![
@@ -197,7 +199,7 @@ mod tests {
         for row in [
             "| 100 | 4.00 | 1.00 | 0.50 % | – |",
             "| 1 GiB | 512 | 200 | 2.00 |",
-            "| 1000 | – | – | 1.50 | 64 |",
+            "| 1000 | – | – | 1.50 | 0.06 |",
             "M per second | 1.0 |",
         ] {
             assert!(text.contains(row), "{row} in {text}");

@@ -3,6 +3,7 @@
 mod cases;
 mod document;
 mod figures;
+mod goals;
 mod host;
 mod peers;
 mod render;
@@ -102,6 +103,9 @@ fn in_lab(options: &Options) -> Result<String> {
             .collect();
         let release = fs::read_to_string(out.join("release")).unwrap_or_default();
         let _ = write!(text, "### {}\n\n{}\n", release.trim(), render::tables(&runs));
+        if *in_full && options.only.is_empty() {
+            let _ = writeln!(text, "{}", goals::goals(&runs));
+        }
         if let Some(peers) = peers.filter(|_| *in_full) {
             let versions = peers.versions.iter().map(|(name, version)| format!("{name} {version}"));
             let versions: Vec<String> = versions.collect();

@@ -56,7 +56,8 @@ pub fn tables(runs: &[Ran]) -> String {
     let base = runs.iter().find(|ran| ran.case.part == Part::Base);
     let base = base.and_then(|ran| ran.outcome.as_ref().ok()?.phases.as_ref());
     let of = |part| runs.iter().filter(move |ran| ran.case.part == part);
-    let costs: Vec<_> = of(Part::Cost).map(|ran| cost(ran, base)).collect();
+    let costs = of(Part::Cost).map(|ran| cost(ran, base));
+    let costs: Vec<_> = base.map(untraced).into_iter().chain(costs).collect();
     let uses = of(Part::Cost).filter(|ran| ran.case.tool.is_any() && ran.outcome.is_ok());
     let uses: Vec<_> = uses.map(usage).collect();
     let checks: Vec<_> = of(Part::Check).map(check).collect();
@@ -64,6 +65,15 @@ pub fn tables(runs: &[Ran]) -> String {
     let parts = [(&COST[..], costs), (&USE[..], uses), (&CHECKS[..], checks), (&SCALE[..], scale)];
     let tables = parts.iter().filter(|(_, rows)| !rows.is_empty());
     tables.map(|(head, rows)| table(head, rows)).collect::<Vec<_>>().join("\n")
+}
+
+/// What all is compared with: all instructions, not just those above.
+fn untraced(base: &Phases) -> Vec<String> {
+    let all = Figures::new(&Phases::new(), base);
+    let mut row = vec!["no tracing, all instructions".to_owned(), "nothing".to_owned()];
+    row.extend([all.per_change, all.per_fault, all.per_install].map(|n| rounded(n, 0)));
+    row.extend([(); 3].map(|()| or_dash(None::<u8>)));
+    row
 }
 
 fn cost(ran: &Ran, base: Option<&Phases>) -> Vec<String> {
@@ -158,31 +168,7 @@ fn name(ran: &Ran) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{cases::CASES, figures::Cost, scenario::PAGES, seen::Seen};
-
-    fn measured(getlog: u64) -> Measured {
-        let tool = Cost {
-            start_ns: 0,
-            end_ns: 500_000_000,
-            busy_start_ns: 1_000_000,
-            busy_end_ns: 400_000_000,
-            cpu_before_ns: 0,
-            cpu_after_ns: 0,
-            resident: None,
-            bpf: 0,
-        };
-        let work = Cost {
-            busy_start_ns: 151_000_000,
-            busy_end_ns: 350_000_000,
-            cpu_after_ns: 2_500_000,
-            resident: Some(3 << 20),
-            bpf: 1 << 19,
-            ..tool
-        };
-        let phases = [("getlog", getlog * PAGES), ("dirty", 1000 * PAGES)];
-        let seen = Seen { changes: Some(7), of_life: Some(6), recorded: Some(5), lost: Some(0) };
-        Measured { tool, work, phases: Some(phases.into()), seen, perf: Some(7) }
-    }
+    use crate::bench::{cases::CASES, figures::tests::measured};
 
     #[test]
     fn rows_are_above_the_base() {
@@ -209,6 +195,7 @@ mod tests {
         );
         assert_eq!(row("| both, 64 MiB |"), ["| both, 64 MiB | 7 | 7 | 6 | 5 | 0 |"]);
         assert_eq!(row("| 10 VMs |"), ["| 10 VMs | 5.00 | 0.17 % | 3.0 | 0.5 |"]);
+        assert!(row("| no tracing, all")[0].contains("| nothing | 200 | 1000 | 0 | – |"));
         assert!(row("| warm-up").is_empty());
     }
 

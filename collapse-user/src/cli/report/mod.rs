@@ -9,7 +9,7 @@ pub(super) use args::ReportArgs;
 use super::{
     record::RecordingSink,
     replay::{Replayed, replay},
-    session::{Session, Settings},
+    session::Session,
     window,
 };
 use crate::{
@@ -52,8 +52,8 @@ async fn live(
     setup: Setup,
     outputs: &Outputs,
 ) -> Result<(Report, Exit, Result<(), Failure>), Failure> {
-    let sink = RecordingSink::maker(args.record.clone(), Limits::default())?;
-    let mut session = Session::start_with(Settings { setup, ..Settings::default() }, sink)?;
+    let sink = RecordingSink::maker(args.record.clone(), Limits::default(), None)?;
+    let mut session = Session::start_with(setup.into(), sink)?;
     let keeps_stdout = outputs.spare_stdout();
     let command = window::watch(&mut session, args.duration, &args.command, keeps_stdout).await?;
     let recorded = session.finish(command.as_ref());

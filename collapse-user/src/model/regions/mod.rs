@@ -24,12 +24,16 @@ pub use returned::{RETURNED_KEPT, Returned, ReturnedRegions};
 use super::histogram::Histogram;
 use crate::source::{Change, Slot};
 
+/// Most outstanding regions followed per VM: 16 TiB of guest memory.
+const FOLLOWED: usize = 1 << 23;
+
 /// Regions of one VM that lost their huge leaf and have not got it back, and what became of the
 /// others. Memory follows outstanding regions, not guest size.
 #[derive(Clone, Debug, Default)]
 pub struct Regions {
     outstanding: HashMap<Region, Lost>,
     counts: RegionCounts,
+    not_followed: u64,
     lost_by_cause: BTreeMap<Cause, u64>,
     refaults: Refaults,
     nx: NxRecovery,
@@ -100,6 +104,11 @@ impl Regions {
         self.counts
     }
 
+    /// Losses that were one too many to follow, and are in no count.
+    pub fn not_followed(&self) -> u64 {
+        self.not_followed
+    }
+
     /// Losses, by why.
     pub fn lost_by_cause(&self) -> &BTreeMap<Cause, u64> {
         &self.lost_by_cause
@@ -149,12 +158,14 @@ impl Regions {
         tell: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
         let Change { cause, transition, .. } = *touch.change;
+        let full = self.outstanding.len() >= FOLLOWED;
         match self.outstanding.entry(touch.region) {
             // A zap and the link after it are one loss (two-step split).
             Entry::Occupied(mut lost) if transition == Transition::SplitRelink => {
                 lost.get_mut().relink();
             }
             Entry::Occupied(_) => {}
+            Entry::Vacant(_) if full => self.not_followed += 1,
             Entry::Vacant(place) => {
                 self.returned.remove(touch.region);
                 let lost = place.insert(Lost {

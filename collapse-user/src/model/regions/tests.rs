@@ -278,3 +278,49 @@ proptest! {
         prop_assert_eq!((region.as_id(), region.gfn()), (as_id, gfn / 512 * 512));
     }
 }
+
+#[test]
+fn what_came_back_is_remembered_until_it_is_lost_again() {
+    let mut changes = vec![
+        (Cause::EagerSplit, Split, 2, 0, 2),
+        (Cause::Collapse, Zap, 1, 0, 1024),
+        (Cause::GuestFault, Install, 2, 0, 2),
+    ];
+    let regions = follow(&changes);
+    let returned = regions.returned().get(Region::of(0, 512)).unwrap();
+    assert_eq!(
+        (returned.at, returned.how, returned.cause),
+        (3_000, Recovery::Refault, Cause::GuestFault)
+    );
+    assert_eq!((returned.lost.at, returned.lost.cause), (1_000, Cause::EagerSplit));
+    changes.push((Cause::EagerSplit, Split, 2, 512, 1));
+    let regions = follow(&changes);
+    let left: Vec<_> = regions.returned().iter().map(|(region, _)| region.gfn()).collect();
+    assert_eq!(left, [0]);
+}
+
+#[test]
+fn what_is_gone_did_not_come_back() {
+    let mut followed = Followed::default();
+    followed.apply(1, 0, &change(Cause::EagerSplit, Split, 2, 0, 2));
+    followed.apply(2, 0, &change(Cause::GuestFault, Install, 2, 0, 2));
+    followed.slot_gone(&slot(0, 512));
+    let left: Vec<_> = followed.regions.returned().iter().map(|(region, _)| region.gfn()).collect();
+    assert_eq!(left, [512]);
+}
+
+#[test]
+fn executing_again_undoes_the_nx_worker() {
+    let split = (Cause::GuestFault, Split, 2, 0, 1);
+    let zap = (Cause::NxRecovery, Zap, 1, 0, 512);
+    let huge = (Cause::GuestFault, Install, 2, 0, 1);
+    let small = (Cause::GuestFault, Install, 1, 7, 1);
+    let nx = |changes: &[_]| {
+        let regions = follow(changes);
+        (regions.nx_recovery().zapped(), regions.nx_recovery().undone())
+    };
+    assert_eq!(nx(&[split, zap, huge]), (1, 0));
+    assert_eq!(nx(&[split, zap, huge, split]), (1, 1));
+    assert_eq!(nx(&[split, zap, small, small]), (1, 1));
+    assert_eq!(nx(&[split, zap, small, zap, small]), (2, 2));
+}

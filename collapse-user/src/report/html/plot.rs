@@ -70,9 +70,9 @@ impl<'a> Plots<'a> {
     fn mappings(&self) -> Markup {
         let known: Vec<_> = self.moments.iter().filter_map(|m| Some((m.at_ns, m.pages?))).collect();
         let layers: [(&str, BySize); 3] = [
-            ("giant", |pages| pages.giant << 30),
-            ("huge", |pages| (pages.giant << 30) + (pages.huge << 21)),
-            ("small", |pages| (pages.giant << 30) + (pages.huge << 21) + (pages.small << 12)),
+            ("giant", |pages| mapped(0, 0, pages.giant)),
+            ("huge", |pages| mapped(0, pages.huge, pages.giant)),
+            ("small", |pages| mapped(pages.small, pages.huge, pages.giant)),
         ];
         let all = layers[2].1;
         let most = known.iter().map(|(_, pages)| all(pages)).max().unwrap_or(0);
@@ -275,4 +275,10 @@ fn bytes(n: u64) -> String {
         0x10_0000..0x4000_0000 => format!("{} MiB", n >> 20),
         _ => format!("{:.1} GiB", n as f64 / f64::from(1 << 30)),
     }
+}
+
+/// Memory in so many mappings. KVM's gauges are shown as they are, and have been wrong before.
+fn mapped(small: u64, huge: u64, giant: u64) -> u64 {
+    let sizes = [(small, 1 << 12), (huge, 1 << 21), (giant, 1u64 << 30)];
+    sizes.into_iter().fold(0, |sum: u64, (n, size)| sum.saturating_add(n.saturating_mul(size)))
 }

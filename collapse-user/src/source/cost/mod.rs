@@ -82,17 +82,15 @@ impl Overhead {
             return None;
         }
         let seconds = |ns: u64| ns as f64 / 1e9;
-        let mut text = format!("latency off for {:.1} s", seconds(no_latency_ns));
+        let mut parts = vec![format!("latency off for {:.1} s", seconds(no_latency_ns))];
         if sampled_ns > 0 {
-            text += &format!(", one region in 16 for {:.1} s", seconds(sampled_ns));
+            parts.push(format!("one region in 16 for {:.1} s", seconds(sampled_ns)));
         }
         if counters_only_ns > 0 {
-            text += &format!(", no regions for {:.1} s", seconds(counters_only_ns));
+            parts.push(format!("no regions for {:.1} s", seconds(counters_only_ns)));
         }
-        if self.step != Step::Full {
-            text += &format!("; now: {}", self.step.label());
-        }
-        Some(text)
+        let now = (self.step != Step::Full).then(|| format!("; now: {}", self.step.label()));
+        Some(parts.join(", ") + &now.unwrap_or_default())
     }
 }
 

@@ -14,10 +14,12 @@ pub enum Kind {
     Batch = 5,
     End = 6,
     Sight = 7,
+    Hugetlb = 8,
+    Overhead = 9,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Header,
         Self::Coverage,
         Self::Baseline,
@@ -25,6 +27,8 @@ impl Kind {
         Self::Batch,
         Self::End,
         Self::Sight,
+        Self::Hugetlb,
+        Self::Overhead,
     ];
 }
 

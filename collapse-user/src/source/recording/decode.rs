@@ -3,7 +3,7 @@
 use collapse_common::{
     Cause,
     abi::{Loss, VmKey},
-    counter::COUNTERS,
+    counter::{COUNTERS, transition_at},
     latency::{BUCKETS, OUTCOMES},
     spte::frames,
 };
@@ -12,11 +12,13 @@ use serde::de::DeserializeOwned;
 use super::{
     Malformed,
     wire::{
-        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, KindRecord,
-        ReadingRecord, SightRecord, SlotRecord, State, transition, vm_key,
+        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, HugetlbRecord,
+        KindRecord, ReadingRecord, SightRecord, SlotRecord, State, VmRecord, transition, vm_key,
     },
 };
-use crate::source::{Batch, Change, Collapse, Event, EventKind, Slot, Sptes, Update, VmReading};
+use crate::source::{
+    Batch, Change, Collapse, Event, EventKind, Overhead, Slot, Sptes, Update, VmReading,
+};
 
 /// Most events of a batch: more than a second of them, and no reason to run out of memory.
 const MAX_EVENTS: usize = 1 << 23;
@@ -25,9 +27,28 @@ const MAX_EVENTS: usize = 1 << 23;
 const MAX_WAYS: usize = 64;
 const MAX_WAY: usize = 64;
 
-/// Beyond any guest frame: addresses have 64 bits.
-const MAX_GFN: u64 = 1 << 53;
+/// Beyond any guest frame: x86 has 52 bits of physical address.
+const MAX_GFN: u64 = 1 << 40;
 const TOO_LONG: Malformed = "a range of guest frames is too long";
+
+/// Most guest frames that leaves changed in one run map: 16 TiB, more than a guest has.
+const MAX_RUN: u64 = 1 << 32;
+
+/// Beyond any count, 500 000 a second for a year; and beyond any sum of times, two years in ns. Sums
+/// over all counts of a VM cannot overflow. KVM's own gauges may be anything.
+const MAX_COUNT: u64 = 1 << 44;
+const MAX_SUM: u64 = 1 << 56;
+const TOO_MUCH: Malformed = "a count is too high";
+
+/// Beyond any time, in ns: 292 years.
+const MAX_TIME: u64 = 1 << 63;
+const TOO_LATE: Malformed = "a time is too late";
+
+/// Most VMs, threads and kinds of changes in a segment.
+const MAX_VMS: usize = 1 << 18;
+const MAX_THREADS: usize = 1 << 22;
+const MAX_KINDS: usize = 1 << 14;
+const TOO_MANY: Malformed = "too many VMs, threads or kinds of changes";
 
 const NO_VM: Malformed = "an unknown VM";
 
@@ -41,6 +62,8 @@ pub struct Decoder {
     losses: Vec<(&'static str, u64)>,
     /// Events of the batch that is not complete yet.
     events: Vec<Event>,
+    hugetlb: Vec<(VmKey, u64)>,
+    overhead: Option<Overhead>,
 }
 
 /// The value of a payload.
@@ -54,7 +77,12 @@ pub fn value<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Malformed> {
 impl Decoder {
     /// Takes a part of a batch's events.
     pub fn events(&mut self, record: EventsRecord) -> Result<(), Malformed> {
-        self.vms.extend(record.vms.into_iter().map(vm_key));
+        self.name(record.vms)?;
+        if self.threads.len() + record.threads.len() > MAX_THREADS
+            || self.changes.len() + record.changes.len() > MAX_KINDS
+        {
+            return Err(TOO_MANY);
+        }
         for (vm, tid) in record.threads {
             self.threads.push((self.vm(vm)?, tid));
         }
@@ -71,14 +99,29 @@ impl Decoder {
         Ok(())
     }
 
+    /// Takes the price that the next batch tells of.
+    pub fn overhead(&mut self, overhead: Overhead) {
+        self.overhead = Some(overhead);
+    }
+
+    /// Takes the memory from hugetlbfs that the next batch tells of.
+    pub fn hugetlb(&mut self, record: HugetlbRecord) -> Result<(), Malformed> {
+        self.vms.extend(record.vms.into_iter().map(vm_key));
+        for (vm, bytes) in record.bytes {
+            self.hugetlb.push((self.vm(vm)?, bytes));
+        }
+        Ok(())
+    }
+
     /// Completes a batch.
     pub fn batch(&mut self, record: BatchRecord) -> Result<Batch, Malformed> {
-        self.vms.extend(record.vms.into_iter().map(vm_key));
+        self.name(record.vms)?;
         let mut batch = Batch {
-            at: self.later(record.at),
+            at: self.later(record.at)?,
             settled: record.settled,
             events: std::mem::take(&mut self.events),
-            overhead: record.overhead,
+            hugetlb: std::mem::take(&mut self.hugetlb),
+            overhead: self.overhead.take(),
             ..Batch::default()
         };
         for reading in record.readings {
@@ -88,14 +131,16 @@ impl Decoder {
             let (key, cause) = (self.vm(vm)?, known_cause(cause)?);
             let row = self.state.rows.entry((vm, cause));
             let row = row.or_insert_with(|| Box::new([0; COUNTERS]));
-            add(row.as_mut_slice(), &cells)?;
+            add(row.as_mut_slice(), &cells, |at| {
+                if transition_at(at).is_some() { MAX_COUNT } else { MAX_SUM }
+            })?;
             batch.rows.push((key, cause, row.clone()));
         }
         for CellsRecord { vm, cause, cells } in record.latencies {
             let (key, cause) = (self.vm(vm)?, known_cause(cause)?);
             let latencies = self.state.latencies.entry((vm, cause));
             let latencies = latencies.or_insert_with(|| Box::new([[0; BUCKETS]; OUTCOMES]));
-            add(latencies.as_flattened_mut(), &cells)?;
+            add(latencies.as_flattened_mut(), &cells, |_| MAX_COUNT)?;
             batch.latencies.push((key, cause, latencies.clone()));
         }
         for way in record.ways {
@@ -106,7 +151,7 @@ impl Decoder {
         }
         for (place, n) in record.losses {
             let loss = self.losses.get_mut(place as usize).ok_or("an unknown loss")?;
-            loss.1 = loss.1.wrapping_add(n);
+            loss.1 = below(loss.1.wrapping_add(n), MAX_COUNT)?;
             batch.losses.push(*loss);
         }
         let freed = |event: &&Event| matches!(event.kind, EventKind::VmFreed);
@@ -119,23 +164,31 @@ impl Decoder {
     }
 
     /// Whether anything is seen.
-    pub fn sight(&mut self, record: SightRecord) -> Update {
-        match record {
-            SightRecord::Lost(since, why) => Update::Detached { at: self.later(since), why },
-            SightRecord::None(since) => Update::Blind { at: self.later(since) },
+    pub fn sight(&mut self, record: SightRecord) -> Result<Update, Malformed> {
+        Ok(match record {
+            SightRecord::Lost(since, why) => Update::Detached { at: self.later(since)?, why },
+            SightRecord::None(since) => Update::Blind { at: self.later(since)? },
             SightRecord::Back(since) => {
                 self.state.start_over();
                 for (_, n) in &mut self.losses {
                     *n = 0;
                 }
-                Update::Attached { at: self.later(since) }
+                Update::Attached { at: self.later(since)? }
             }
-        }
+        })
     }
 
-    fn later(&mut self, since: i64) -> u64 {
-        self.state.at = self.state.at.wrapping_add_signed(since);
-        self.state.at
+    fn later(&mut self, since: i64) -> Result<u64, Malformed> {
+        self.state.at = time(self.state.at, since)?;
+        Ok(self.state.at)
+    }
+
+    fn name(&mut self, vms: Vec<VmRecord>) -> Result<(), Malformed> {
+        if self.vms.len() + vms.len() > MAX_VMS {
+            return Err(TOO_MANY);
+        }
+        self.vms.extend(vms.into_iter().map(vm_key));
+        Ok(())
     }
 
     fn vm(&self, place: u32) -> Result<VmKey, Malformed> {
@@ -144,7 +197,7 @@ impl Decoder {
 
     fn event(&mut self, record: EventRecord) -> Result<Event, Malformed> {
         let (vm, tid) = *self.threads.get(record.thread as usize).ok_or("an unknown thread")?;
-        let ts = self.state.ts.wrapping_add_signed(record.ts);
+        let ts = time(self.state.ts, record.ts)?;
         self.state.ts = ts;
         let kind = match record.kind {
             KindRecord::Change(place, since, count) => {
@@ -169,7 +222,7 @@ impl Decoder {
                 EventKind::SlotChanged { slot: checked(slot)?, change, logging }
             }
             KindRecord::Collapse(slot, duration, pages_before, pages_after, yields) => {
-                let start = ts.wrapping_sub(duration as u64);
+                let start = time(ts, duration.wrapping_neg())?;
                 let slot = checked(slot)?;
                 EventKind::Collapse(Collapse { slot, start, pages_before, pages_after, yields })
             }
@@ -182,6 +235,7 @@ impl Decoder {
         let gfn = self.state.gfn.wrapping_add_signed(since);
         let end = u64::from(count)
             .checked_mul(frames(kind.level))
+            .filter(|frames| kind.level > 3 || *frames <= MAX_RUN)
             .and_then(|frames| frames.checked_add(gfn))
             .filter(|end| *end <= MAX_GFN)
             .ok_or(TOO_LONG)?;
@@ -229,12 +283,26 @@ fn known_cause(number: u8) -> Result<Cause, Malformed> {
     Cause::from_number(number).ok_or("an unknown cause")
 }
 
-fn add(counts: &mut [u64], cells: &[(u16, u64)]) -> Result<(), Malformed> {
+fn add(
+    counts: &mut [u64],
+    cells: &[(u16, u64)],
+    limit: impl Fn(usize) -> u64,
+) -> Result<(), Malformed> {
     for (at, n) in cells {
-        let count = counts.get_mut(usize::from(*at)).ok_or("an unknown count")?;
-        *count = count.wrapping_add(*n);
+        let at = usize::from(*at);
+        let count = counts.get_mut(at).ok_or("an unknown count")?;
+        *count = below(count.wrapping_add(*n), limit(at))?;
     }
     Ok(())
+}
+
+fn below(count: u64, limit: u64) -> Result<u64, Malformed> {
+    if count < limit { Ok(count) } else { Err(TOO_MUCH) }
+}
+
+fn time(before: u64, since: i64) -> Result<u64, Malformed> {
+    let time = before.wrapping_add_signed(since);
+    if time < MAX_TIME { Ok(time) } else { Err(TOO_LATE) }
 }
 
 /// Names of losses live as long as the program. Few and short, so that those which only another build

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::{
     block::{self, Kind},
     wire::{
-        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, KindRecord,
-        ReadingRecord, SightRecord, State, vm_record,
+        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, HugetlbRecord,
+        KindRecord, ReadingRecord, SightRecord, State, vm_record,
     },
 };
 use crate::source::{Batch, Change, Event, EventKind, VmReading};
@@ -64,6 +64,12 @@ impl Encoder {
     pub fn batch(&mut self, kind: Kind, batch: &Batch, to: &mut Vec<u8>) -> io::Result<()> {
         for events in batch.events.chunks(EVENTS) {
             append(Kind::Events, &self.events(events), to)?;
+        }
+        if let Some(overhead) = &batch.overhead {
+            append(Kind::Overhead, overhead, to)?;
+        }
+        if !batch.hugetlb.is_empty() {
+            append(Kind::Hugetlb, &self.hugetlb(batch), to)?;
         }
         append(kind, &self.counts(batch), to)?;
         for event in batch.events.iter().filter(|event| matches!(event.kind, EventKind::VmFreed)) {
@@ -152,11 +158,19 @@ impl Encoder {
         }
     }
 
+    fn hugetlb(&mut self, batch: &Batch) -> HugetlbRecord {
+        let mut record = HugetlbRecord::default();
+        for (vm, bytes) in &batch.hugetlb {
+            let vm = self.vms.of(*vm, &mut record.vms, vm_record);
+            record.bytes.push((vm, *bytes));
+        }
+        record
+    }
+
     fn counts(&mut self, batch: &Batch) -> BatchRecord {
         let mut record = BatchRecord {
             at: self.since_batch(batch.at),
             settled: batch.settled,
-            overhead: batch.overhead.clone(),
             ..BatchRecord::default()
         };
         for reading in &batch.vms {

@@ -11,6 +11,8 @@
 //! | baseline | where everything stands as a later segment begins                         |
 //! | events   | a part of a batch's events                                                |
 //! | batch    | the rest of a batch: totals, gauges, latencies, losses as changes         |
+//! | overhead | what the programs cost, as of the next batch                              |
+//! | hugetlb  | memory from hugetlbfs that the next batch tells of                        |
 //! | sight    | programs were detached, or others attached; the time when none were          |
 //! | end      | the recording is complete: the command that was run, and why it ended     |
 //!

@@ -142,7 +142,7 @@ impl Recorder {
         match update {
             Update::Batch(batch) => {
                 self.segment.start.get_or_insert(batch.at);
-                self.standing.apply(&batch.events);
+                self.standing.apply(batch);
                 if self.forgets() {
                     self.last = Batch { events: Vec::new(), ..batch.clone() };
                 }
@@ -174,8 +174,12 @@ impl Recorder {
         self.header.segment += 1;
         self.segment = Segment::new(File::create(&self.path)?, &self.header, &self.coverage)?;
         let mut blocks = Vec::new();
-        let events = self.standing.events();
-        let baseline = Batch { events, ..mem::take(&mut self.last) };
+        let baseline = Batch {
+            events: self.standing.events(),
+            hugetlb: self.standing.hugetlb(),
+            overhead: self.standing.overhead(),
+            ..mem::take(&mut self.last)
+        };
         self.segment.encoder.batch(Kind::Baseline, &baseline, &mut blocks)?;
         self.segment.start = Some(baseline.at);
         self.last = Batch { events: Vec::new(), ..baseline };

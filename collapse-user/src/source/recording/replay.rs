@@ -99,6 +99,13 @@ impl<R: Read> Replay<R> {
                     let events = value(&payload).and_then(|record| self.decoder.events(record));
                     events.map_err(damaged)?;
                 }
+                Item::Block(Kind::Overhead, payload) => {
+                    self.decoder.overhead(value(&payload).map_err(damaged)?);
+                }
+                Item::Block(Kind::Hugetlb, payload) => {
+                    let taken = value(&payload).and_then(|record| self.decoder.hugetlb(record));
+                    taken.map_err(damaged)?;
+                }
                 Item::Block(kind @ (Kind::Batch | Kind::Baseline), payload) => {
                     let batch = value(&payload).and_then(|record| self.decoder.batch(record));
                     let batch = batch.map_err(damaged)?;
@@ -109,8 +116,8 @@ impl<R: Read> Replay<R> {
                     }
                 }
                 Item::Block(Kind::Sight, payload) => {
-                    let record = value(&payload).map_err(damaged)?;
-                    return Ok(Some(self.decoder.sight(record)));
+                    let update = value(&payload).and_then(|record| self.decoder.sight(record));
+                    return update.map(Some).map_err(damaged);
                 }
                 Item::Block(Kind::End, payload) => {
                     self.end = Some(value(&payload).map_err(damaged)?);
@@ -163,6 +170,7 @@ impl<R: Read> Input<R> {
             return Err(RecordingError::Cut(start));
         }
         match u16::from_le_bytes(version) {
+            0 => return Err(RecordingError::Damaged { offset: start, what: "no such version" }),
             newer if newer > VERSION => return Err(RecordingError::TooNew(newer)),
             _ => self.offset = start + (MAGIC.len() + version.len()) as u64,
         }

@@ -4,25 +4,32 @@ use std::collections::BTreeMap;
 
 use collapse_common::abi::VmKey;
 
-use crate::source::{Event, EventKind, SlotChange};
+use crate::source::{Batch, Event, EventKind, SlotChange, cost::Overhead};
 
 /// Events that told what still holds: what a segment that is read without those before it needs.
 #[derive(Default)]
 pub struct Standing {
     created: BTreeMap<VmKey, Event>,
     slots: BTreeMap<(VmKey, u16, u16), Event>,
+    hugetlb: BTreeMap<VmKey, u64>,
+    overhead: Option<Overhead>,
 }
 
 impl Standing {
     /// Takes what happened.
-    pub fn apply(&mut self, events: &[Event]) {
-        for event in events {
+    pub fn apply(&mut self, batch: &Batch) {
+        self.hugetlb.extend(batch.hugetlb.iter().copied());
+        if batch.overhead.is_some() {
+            self.overhead.clone_from(&batch.overhead);
+        }
+        for event in &batch.events {
             match &event.kind {
                 EventKind::VmCreated { .. } => {
                     self.created.insert(event.vm, event.clone());
                 }
                 EventKind::VmDestroyed { .. } => {
                     self.created.remove(&event.vm);
+                    self.hugetlb.remove(&event.vm);
                     self.slots.retain(|(vm, ..), _| *vm != event.vm);
                 }
                 EventKind::SlotChanged { slot, change, .. } => {
@@ -36,6 +43,16 @@ impl Standing {
                 _ => {}
             }
         }
+    }
+
+    /// Memory from hugetlbfs of the processes of VMs, bytes.
+    pub fn hugetlb(&self) -> Vec<(VmKey, u64)> {
+        self.hugetlb.iter().map(|(vm, bytes)| (*vm, *bytes)).collect()
+    }
+
+    /// What the programs cost.
+    pub fn overhead(&self) -> Option<Overhead> {
+        self.overhead.clone()
     }
 
     /// What still holds, oldest first.

@@ -11,9 +11,12 @@ use proptest::prelude::*;
 
 use super::{block::Kind, *};
 use crate::{
+    events::{EventWriter, Filter, Lines, Sample},
+    export::Perfetto,
     identity::{VmProcess, name_from},
     model::Model,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
+    report::{Format, Report, Style},
     source::{
         Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes, Update, VmReading,
         cost::{Degraded, Overhead, Step},
@@ -42,10 +45,26 @@ fn process(pid: u32) -> VmProcess {
     VmProcess { pid, tid: pid + 1, comm: "qemu".to_owned(), name: name_from(pid, &[], "", b"vm") }
 }
 
+/// Small, or as high as it can be.
+fn number(limit: u64) -> impl Strategy<Value = u64> + Clone {
+    prop_oneof![0..9u64, 0..limit, Just(limit - 1)]
+}
+
+fn count() -> impl Strategy<Value = u64> + Clone {
+    number(1 << 44)
+}
+
+fn time() -> impl Strategy<Value = u64> + Clone {
+    number(1 << 63)
+}
+
+fn pages() -> impl Strategy<Value = Option<[u64; 3]>> {
+    prop::option::of([number(u64::MAX), number(u64::MAX), number(u64::MAX)])
+}
+
 fn kinds() -> impl Strategy<Value = EventKind> {
-    let pages = || prop::option::of(any::<[u64; 3]>());
     let slot = || {
-        (any::<u16>(), any::<u16>(), 0..1u64 << 51, 0..1u64 << 51, any::<u32>()).prop_map(
+        (any::<u16>(), any::<u16>(), number(1 << 39), number(1 << 39), any::<u32>()).prop_map(
             |(id, as_id, base_gfn, npages, flags)| Slot { id, as_id, base_gfn, npages, flags },
         )
     };
@@ -61,8 +80,8 @@ fn kinds() -> impl Strategy<Value = EventKind> {
         0..14usize,
         1..=4u32,
         0..2u32,
-        0..1u64 << 52,
-        1..999u32,
+        number(1 << 39),
+        1..99u32,
         any::<bool>(),
         any::<Option<(u64, u64)>>(),
     )
@@ -85,7 +104,7 @@ fn kinds() -> impl Strategy<Value = EventKind> {
         1 => Just(EventKind::VmFreed),
         1 => (slot(), slot_change, any::<bool>())
             .prop_map(|(slot, change, logging)| EventKind::SlotChanged { slot, change, logging }),
-        1 => (slot(), any::<u64>(), pages(), pages(), prop::option::of(any::<u32>())).prop_map(
+        1 => (slot(), time(), pages(), pages(), prop::option::of(any::<u32>())).prop_map(
             |(slot, start, pages_before, pages_after, yields)| EventKind::Collapse(Collapse {
                 slot, start, pages_before, pages_after, yields,
             })
@@ -94,25 +113,17 @@ fn kinds() -> impl Strategy<Value = EventKind> {
 }
 
 fn batches() -> impl Strategy<Value = Vec<Batch>> {
-    let event = (any::<u64>(), 0..4u64, 0..5u32, kinds()).prop_map(|(ts, vm, tid, kind)| Event {
+    let event = (time(), 0..4u64, 0..5u32, kinds()).prop_map(|(ts, vm, tid, kind)| Event {
         ts,
         vm: key(vm),
         tid,
         kind,
     });
-    let reading = (
-        0..4u64,
-        prop::option::of(any::<[u64; 3]>()),
-        prop::option::of(1..9u32),
-        prop::option::of(0..9u32),
-    )
-        .prop_map(|(vm, pages, pid, fd)| VmReading {
-            vm: key(vm),
-            pages,
-            process: pid.map(process),
-            fd,
-        });
-    let cells = || prop::collection::vec((0..COUNTERS, any::<u64>()), 1..5);
+    let reading =
+        (0..4u64, pages(), prop::option::of(1..9u32), prop::option::of(0..9u32)).prop_map(
+            |(vm, pages, pid, fd)| VmReading { vm: key(vm), pages, process: pid.map(process), fd },
+        );
+    let cells = || prop::collection::vec((0..COUNTERS, count()), 1..5);
     let row = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
         let mut row = Box::new([0; COUNTERS]);
         for (at, n) in cells {
@@ -128,18 +139,19 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
         (key(vm), Cause::from_number(cause).unwrap(), row)
     });
     let batch = (
-        any::<(u64, bool)>(),
+        (time(), any::<bool>()),
         prop::collection::vec(event, 0..20),
         prop::collection::vec(reading, 0..3),
         prop::collection::vec(row, 0..3),
         prop::collection::vec(latency, 0..2),
-        (any::<[u64; 3]>(), any::<Option<(f64, u64)>>()),
+        prop::collection::vec((0..4u64, count()), 0..2),
+        ([count(), count(), count()], any::<Option<(f64, u64)>>()),
     )
-        .prop_map(|((at, settled), events, vms, rows, latencies, (losses, cost))| Batch {
+        .prop_map(|((at, settled), events, vms, rows, latencies, hugetlb, (losses, cost))| Batch {
             at,
             settled,
             vms,
-            hugetlb: Vec::new(),
+            hugetlb: hugetlb.into_iter().map(|(vm, bytes)| (key(vm), bytes)).collect(),
             rows,
             latencies,
             events,
@@ -152,6 +164,26 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
             }),
         });
     prop::collection::vec(batch, 1..6)
+}
+
+/// Everything that is made of updates.
+fn show(updates: impl IntoIterator<Item = Update>) {
+    let clocks = Clocks { monotonic: 5, wall: 7 };
+    let (kernel, filter) =
+        ("6.12".to_owned(), Filter { sample: Some(Sample(2)), ..Filter::default() });
+    let lines = EventWriter::new(io::sink(), Lines::Csv, clocks, kernel, &coverage(), filter);
+    let mut lines = lines.unwrap();
+    let mut trace = Perfetto::new(io::sink(), clocks).unwrap();
+    let mut model = Model::default();
+    for update in updates {
+        lines.update(update.clone(), &mut model).unwrap();
+        trace.update(&update, &model).unwrap();
+    }
+    trace.finish(&model).unwrap();
+    let report = Report::of_recording(&model, &coverage(), "6.12".to_owned(), None);
+    for format in [Format::Text, Format::Json, Format::Html, Format::Csv] {
+        format.write(&report, Style::Plain).unwrap();
+    }
 }
 
 fn recorder(path: &Path, coverage: &Coverage, limits: Limits) -> Recorder {
@@ -434,17 +466,29 @@ proptest! {
     /// Payloads that a checksum vouches for are not trusted either.
     #[test]
     fn any_payload_is_survived(
-        kind in 1..=7u8,
+        kind in 1..=9u8,
         payload in prop::collection::vec(any::<u8>(), 0..300),
         batches in batches(),
     ) {
         let mut bytes = record(&batches, Limits::default(), None);
         // Without the end.
         bytes.truncate(bytes.len() - block::HEAD - 2);
-        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight]
+        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb, Kind::Overhead]
             [usize::from(kind) - 1];
         block::append(kind, &payload, &mut bytes).unwrap();
         let (read, _) = read(&bytes);
         prop_assert!(read.len() >= batches.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Whatever counts and places a recording claims, they can be modelled and shown.
+    #[test]
+    fn what_is_read_can_be_shown(batches in batches()) {
+        let (read, _) = read(&record(&batches, Limits::default(), None));
+        prop_assert_eq!(read.len(), batches.len());
+        show(read.into_iter().map(Update::Batch));
     }
 }

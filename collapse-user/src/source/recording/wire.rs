@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::VmProcess,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
-    source::{Slot, SlotChange, Sptes, VmReading, cost::Overhead},
+    source::{Slot, SlotChange, Sptes, VmReading},
 };
 
 /// What is seen and what is not.
@@ -163,7 +163,15 @@ pub struct BatchRecord {
     pub ways: Vec<String>,
     /// Place of the loss, and by how much it changed.
     pub losses: Vec<(u32, u64)>,
-    pub overhead: Option<Overhead>,
+}
+
+/// Memory from hugetlbfs of the processes of VMs, where it is another than before.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct HugetlbRecord {
+    /// VMs that are named here for the first time.
+    pub vms: Vec<VmRecord>,
+    /// Place of the VM, and bytes.
+    pub bytes: Vec<(u32, u64)>,
 }
 
 /// Whether anything is seen. Times are since the batch before, ns.

@@ -2,7 +2,11 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::{Reply, Stage, fixture::S};
+use super::{
+    Reply, Stage,
+    fixture::{Guest, S, coverage, read},
+};
+use crate::model::Model;
 
 #[test]
 fn every_view_is_reached() {
@@ -72,7 +76,7 @@ fn a_frozen_view_stays_while_data_goes_on() {
     stage.type_in(" ");
     let before = stage.text(120, 40);
     assert!(before.contains("PAUSED"));
-    super::fixture::read(&mut stage.model, &mut [], 300 * S);
+    read(&mut stage.model, &mut [], 300 * S);
     assert_eq!(stage.text(120, 40), before);
     stage.type_in(" ");
     let after = stage.text(120, 40);
@@ -147,4 +151,26 @@ fn the_map_tells_what_happened_to_a_region() {
     stage.press(KeyCode::Left);
     let map = stage.text(120, 30);
     assert!(map.contains("huge again after 10.9s: a fault"), "{map}");
+}
+
+#[test]
+fn hundreds_of_vms_are_found_and_reached() {
+    let mut model = Model::default();
+    let mut guests: Vec<_> =
+        (1..=300).map(|number| Guest::new(number, &format!("vm-{number:03}"), 4)).collect();
+    for second in 1..4 {
+        guests[150].touch(0, 1);
+        read(&mut model, &mut guests, second * S);
+    }
+    let mut stage = Stage::new(model, coverage(&[]));
+    let shows = |stage: &Stage, name: &str| stage.text(80, 24).contains(name);
+    // By name.
+    stage.type_in("ssssssss");
+    assert!(shows(&stage, "vm-001") && !shows(&stage, "vm-300"), "{}", stage.text(80, 24));
+    stage.press(KeyCode::End);
+    assert!(shows(&stage, "vm-300") && !shows(&stage, "vm-001"));
+    stage.press(KeyCode::PageUp);
+    assert!(shows(&stage, "vm-290"));
+    stage.type_in("/151");
+    assert!(shows(&stage, "vm-151") && !shows(&stage, "vm-152"));
 }

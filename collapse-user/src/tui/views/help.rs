@@ -16,8 +16,12 @@ use crate::tui::{
     theme::Role,
 };
 
+/// What the mouse does.
+const MOUSE: [(&str, &str); 2] =
+    [("click", "select; again: open; on a column: sort"), ("wheel", "up and down")];
+
 /// Lines of the help.
-pub const LINES: usize = BINDINGS.len() + METRICS.len();
+pub const LINES: usize = BINDINGS.len() + MOUSE.len() + METRICS.len();
 
 /// Draws it from a line on, or from before if the rest fits.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, first: usize) {
@@ -49,8 +53,9 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, first: usize) {
 
 fn lines(scene: &Scene) -> Vec<Line<'static>> {
     let theme = scene.theme;
-    let keys: Vec<_> =
-        BINDINGS.iter().map(|binding| (keys::shown(binding), binding.does)).collect();
+    let keys = BINDINGS.iter().map(|binding| (keys::shown(binding), binding.does));
+    let mouse = MOUSE.map(|(what, does)| (what.to_owned(), does));
+    let keys: Vec<_> = keys.chain(mouse).collect();
     let width = keys.iter().map(|(keys, _)| keys.width()).max().unwrap_or_default();
     let keys = keys.into_iter().map(|(keys, does)| {
         Line::from(vec![

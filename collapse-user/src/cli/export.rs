@@ -1,0 +1,115 @@
+//! `collapse export`
+
+use std::{
+    fs::File,
+    io::{self, BufWriter},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use super::{replay, session::Sink};
+use crate::{
+    events::{EventWriter, Filter, Lines},
+    exit::{Exit, Failure, OrExit as _},
+    export::Perfetto,
+    model::Model,
+    plan::Coverage,
+    source::{Update, recording::Command},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// The recording.
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// Format of the file.
+    #[arg(long, short, value_enum)]
+    format: ExportFormat,
+    /// Write to this file.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// A format of other programs.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ExportFormat {
+    /// A trace for ui.perfetto.dev and its tools.
+    Perfetto,
+    /// Events as a table, with the keys of the lines of events as columns.
+    Csv,
+}
+
+/// Writes what a recording tells.
+enum ExportSink {
+    Perfetto(Perfetto<BufWriter<File>>),
+    Csv(EventWriter<BufWriter<File>>),
+}
+
+/// Keeps the first error for the end.
+struct Export {
+    name: String,
+    sink: ExportSink,
+    failed: Option<io::Error>,
+}
+
+impl Sink for Export {
+    fn update(&mut self, update: Update, _: &Coverage, model: &mut Model) {
+        if self.failed.is_some() {
+            return model.update(update);
+        }
+        let written = match &mut self.sink {
+            ExportSink::Perfetto(trace) => {
+                let told = update.clone();
+                model.update(update);
+                trace.update(&told, model)
+            }
+            ExportSink::Csv(table) => table.update(update, model),
+        };
+        self.failed = written.err();
+    }
+
+    fn is_done(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    fn finish(&mut self, _: Option<&Command>, model: &Model) -> Result<(), Failure> {
+        let written = match (self.failed.take(), &mut self.sink) {
+            (Some(error), _) => Err(error),
+            (None, ExportSink::Perfetto(trace)) => trace.finish(model),
+            (None, ExportSink::Csv(table)) => table.finish(),
+        };
+        cannot_write(written, &self.name)
+    }
+}
+
+pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
+    let recording = replay::open(&args.from)?;
+    let (header, coverage) = (recording.header(), recording.coverage());
+    let name = args.output.display().to_string();
+    let sink = cannot_write(open(&args.output, args.format, header, coverage), &name)?;
+    let mut export = Export { name, sink, failed: None };
+    Ok(replay::replay(&args.from, &mut export)?.exit)
+}
+
+fn open(
+    path: &Path,
+    format: ExportFormat,
+    header: &crate::source::recording::Header,
+    coverage: &Coverage,
+) -> io::Result<ExportSink> {
+    let out = BufWriter::new(File::create(path)?);
+    Ok(match format {
+        ExportFormat::Perfetto => ExportSink::Perfetto(Perfetto::new(out, header.clocks)?),
+        ExportFormat::Csv => {
+            let (kernel, filter) = (header.kernel.clone(), Filter::default());
+            let (lines, clocks) = (Lines::Csv, header.clocks);
+            ExportSink::Csv(EventWriter::new(out, lines, clocks, kernel, coverage, filter)?)
+        }
+    })
+}
+
+fn cannot_write<T>(written: io::Result<T>, name: &str) -> Result<T, Failure> {
+    written.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)
+}

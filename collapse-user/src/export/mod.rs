@@ -1,0 +1,6 @@
+//! What happened, for viewers of other people's making.
+
+mod perfetto;
+mod proto;
+
+pub use perfetto::Perfetto;

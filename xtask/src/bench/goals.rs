@@ -1,0 +1,159 @@
+//! What `collapse` may cost, and what it does.
+
+use super::{
+    document::{or_dash, table},
+    figures::{Figures, Measured},
+    render::Ran,
+};
+
+/// A goal for one figure of the run in full.
+struct Goal {
+    what: &'static str,
+    /// The most that it may be.
+    most: f64,
+    figure: fn(&Runs) -> Option<f64>,
+}
+
+const GOALS: [Goal; 9] = [
+    Goal {
+        what: "per SPTE change, of what perf stat takes",
+        most: 0.65,
+        figure: |runs| {
+            let perf = runs.figures("perf stat, 1 event")?.per_change;
+            Some(runs.figures(DEFAULT)?.per_change / perf)
+        },
+    },
+    Goal {
+        what: "per SPTE change, instructions",
+        most: 250.0,
+        figure: |runs| Some(runs.figures(DEFAULT)?.per_change),
+    },
+    Goal {
+        what: "per write fault with its time, instructions",
+        most: 500.0,
+        figure: |runs| Some(runs.figures(DEFAULT)?.per_fault),
+    },
+    Goal {
+        what: "dirty-touch phase, %",
+        most: 15.0,
+        figure: |runs| Some(runs.figures(DEFAULT)?.dirty),
+    },
+    Goal {
+        what: "dirty-log cycle, %",
+        most: 18.0,
+        figure: |runs| Some(runs.figures(DEFAULT)?.cycle),
+    },
+    Goal {
+        what: "load and attach, M instructions",
+        most: 170.0,
+        figure: |runs| Some(runs.measured(DEFAULT)?.start() as f64 / 1e6),
+    },
+    Goal {
+        what: "changes that totals and perf stat tell apart, in the same runs",
+        most: 0.0,
+        figure: |runs| runs.apart(|measured| (measured.perf, measured.seen.changes)),
+    },
+    Goal {
+        what: "changes that records and totals tell apart, in the same runs",
+        most: 0.0,
+        figure: |runs| runs.apart(|measured| (measured.seen.of_life, measured.seen.recorded)),
+    },
+    Goal {
+        what: "changes that perf stat misses beside collapse",
+        most: 0.0,
+        figure: |runs| {
+            let (alone, beside) =
+                (runs.measured("perf stat, 1 event")?.perf?, runs.measured("both, 64 MiB")?.perf?);
+            Some(alone.abs_diff(beside) as f64)
+        },
+    },
+];
+
+/// The mode that is meant to stay on.
+const DEFAULT: &str = "collapse report";
+/// The runs with `perf stat` beside it.
+const BOTH: [&str; 2] = ["both, 64 MiB", "both, 256 MiB in one ioctl"];
+
+struct Runs<'a>(&'a [Ran<'a>]);
+
+impl Runs<'_> {
+    fn measured(&self, name: &str) -> Option<&Measured> {
+        self.0.iter().find(|ran| ran.case.name == name)?.outcome.as_ref().ok()
+    }
+
+    fn figures(&self, name: &str) -> Option<Figures> {
+        let phases = |name| self.measured(name)?.phases.as_ref();
+        Some(Figures::new(phases("no tracing")?, phases(name)?))
+    }
+
+    /// By how much two counts differ, in all runs that have both; `None` if one has not.
+    fn apart(&self, counts: fn(&Measured) -> (Option<u64>, Option<u64>)) -> Option<f64> {
+        let apart = BOTH.iter().map(|name| {
+            let (one, other) = counts(self.measured(name)?);
+            Some(one?.abs_diff(other?))
+        });
+        apart.sum::<Option<u64>>().map(|sum| sum as f64)
+    }
+}
+
+/// The goals, and which of them are met.
+pub fn goals(runs: &[Ran]) -> String {
+    let runs = Runs(runs);
+    let rows = GOALS.iter().map(|goal| {
+        let figure = (goal.figure)(&runs);
+        let met = figure.map(|figure| if figure <= goal.most { "yes" } else { "no" });
+        // As many as the goal is precise; counts have none.
+        let digits = match goal.most {
+            0.0 | 100.0.. => 0,
+            ..1.0 => 2,
+            _ => 1,
+        };
+        vec![
+            goal.what.to_owned(),
+            goal.most.to_string(),
+            or_dash(figure.map(|figure| format!("{figure:.digits$}"))),
+            or_dash(met),
+        ]
+    });
+    table(&["goal for collapse report", "at most", "is", "met"], &rows.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{cases::CASES, figures::tests::measured};
+
+    #[test]
+    fn goals_are_judged_by_their_runs() {
+        let ran = |name: &str, measured| {
+            let case = CASES.iter().find(|case| case.name == name).unwrap();
+            Ran { case, outcome: Ok(measured) }
+        };
+        let mut off = measured(200);
+        off.seen.recorded = Some(3);
+        let runs = [
+            ran("no tracing", measured(200)),
+            ran("perf stat, 1 event", measured(600)),
+            ran(DEFAULT, measured(460)),
+            ran(BOTH[0], measured(200)),
+            ran(BOTH[1], off),
+        ];
+        let text = goals(&runs);
+        for row in [
+            "| per SPTE change, of what perf stat takes | 0.65 | 0.65 | yes |",
+            "| per SPTE change, instructions | 250 | 260 | no |",
+            "| changes that totals and perf stat tell apart, in the same runs | 0 | 0 | yes |",
+            "| changes that records and totals tell apart, in the same runs | 0 | 4 | no |",
+        ] {
+            assert!(text.contains(row), "{row} in {text}");
+        }
+    }
+
+    #[test]
+    fn no_goal_is_met_without_a_run() {
+        let text = goals(&[]);
+        assert_eq!(text.matches("| – | – |").count(), GOALS.len());
+        let names = CASES.map(|case| case.name);
+        assert!(BOTH.iter().chain([&DEFAULT]).all(|name| names.contains(name)));
+    }
+}
