@@ -17,7 +17,7 @@ use super::{
     theme::Role,
     views::{self, help},
 };
-use crate::{identity::printable, model::Grade};
+use crate::{identity::printable, model::Grade, source::cost::Step};
 
 /// The smallest terminal that a view is drawn in.
 const SMALLEST: (u16, u16) = (20, 5);
@@ -162,7 +162,7 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     }
 }
 
-/// What is lost, what is not seen, and whether counts add up.
+/// What is lost, what is not seen, whether counts add up, and what watching costs.
 fn trust(scene: &Scene, narrow: bool) -> Vec<(String, Role)> {
     let lost: u64 = scene.model.losses.values().sum();
     let signals = scene.coverage.signals.len();
@@ -181,6 +181,12 @@ fn trust(scene: &Scene, narrow: bool) -> Vec<(String, Role)> {
     ];
     if off > 0 {
         parts.push((format!("counts off: {off}"), Role::Bad));
+    }
+    if let Some(overhead) = &scene.model.overhead {
+        match overhead.step {
+            Step::Full => parts.push((format!("probes {:.1}%", overhead.percent), Role::Dim)),
+            less => parts.push((format!("to save: {}", less.label()), Role::Warn)),
+        }
     }
     parts
 }

@@ -1,5 +1,6 @@
 //! The dashboard, frame by frame and key by key.
 
+mod cost;
 mod fixture;
 mod frames;
 mod keys;

@@ -8,7 +8,14 @@ use ratatui::{
 
 use crate::{
     plan::SignalStatus,
-    tui::{format, nav::Nav, scene::Scene, theme::Role, widgets},
+    source::cost::Overhead,
+    tui::{
+        format,
+        nav::Nav,
+        scene::Scene,
+        theme::{Role, Theme},
+        widgets,
+    },
 };
 
 /// Draws it.
@@ -47,6 +54,35 @@ fn told(status: &SignalStatus) -> String {
     }
 }
 
+/// What the programs cost, those first that cost most.
+fn cost(overhead: &Overhead, theme: Theme) -> Vec<Line<'static>> {
+    let dim = theme.style(Role::Dim);
+    let row = |name: &str, cells: [String; 4]| {
+        let cells = cells.map(|cell| format::right(&cell, 11)).concat();
+        format!("   {}{cells}", format::left(name, 19))
+    };
+    let titles = ["runs/s", "ns each", "% of core", "skipped"].map(str::to_owned);
+    let mut lines = vec![Line::styled(row("program", titles), dim)];
+    for program in &overhead.programs {
+        let cells = [
+            format::rate(program.per_second),
+            format!("{:.0}", program.ns),
+            format!("{:.2}", program.percent),
+            format::known(program.misses, format::count),
+        ];
+        lines.push(Line::raw(row(&program.program, cells)));
+    }
+    let budget = overhead.budget_percent.map(|most| format!(" of {most} % allowed"));
+    let total =
+        format!("   all: {:.2} %{} of one core", overhead.percent, budget.unwrap_or_default());
+    lines.push(Line::raw(total));
+    if let Some(caveat) = overhead.caveat() {
+        lines.push(Line::styled(format!("   to keep to that: {caveat}"), theme.style(Role::Warn)));
+    }
+    lines.push(Line::default());
+    lines
+}
+
 /// Every line.
 pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
     let theme = scene.theme;
@@ -62,6 +98,9 @@ pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
         ]));
     }
     lines.push(Line::default());
+    lines.extend(
+        scene.model.overhead.as_ref().map(|overhead| cost(overhead, theme)).into_iter().flatten(),
+    );
     let losses = &scene.model.losses;
     if losses.is_empty() {
         lines.push(Line::styled(" – losses are not known yet", dim));
