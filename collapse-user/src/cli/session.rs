@@ -230,7 +230,7 @@ fn attach_looking(wanted: &Wanted, look: Look) -> Result<(Attached, Inspected), 
     if let Some(obstacle) = obstacles(&host).into_iter().find(|obstacle| obstacle.fatal) {
         return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle.to_string()) });
     }
-    let mut limits = Limits::default();
+    let mut limits = setup.max_vms.map_or_else(Limits::default, Limits::for_vms);
     if selection.each != 0 {
         limits.ring = RING_FOR_EACH;
     }
