@@ -86,7 +86,7 @@ fn second(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("dashboard", vms), |bencher| {
             let model = Fleet::new(vms, REGIONS).model(60);
-            let live = Live { model: &model, coverage: &coverage, facts: &facts };
+            let live = Live { model: &model, coverage: &coverage, facts: &facts, track: None };
             let mut buffer = Buffer::empty(SCREEN);
             bencher.iter(|| app.draw(&mut buffer, SCREEN, black_box(&live)));
         });
@@ -105,7 +105,7 @@ fn outstanding(criterion: &mut Criterion) {
         let mut model = fleet.begin();
         model.apply(fleet.split(regions));
         group.bench_function(BenchmarkId::new("dashboard", regions), |bencher| {
-            let live = Live { model: &model, coverage: &coverage, facts: &facts };
+            let live = Live { model: &model, coverage: &coverage, facts: &facts, track: None };
             let mut buffer = Buffer::empty(SCREEN);
             bencher.iter(|| app.draw(&mut buffer, SCREEN, black_box(&live)));
         });

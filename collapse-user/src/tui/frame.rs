@@ -15,12 +15,16 @@ use super::{
     scene::Scene,
     spots::Hit,
     theme::Role,
+    transport,
     views::{self, help},
 };
 use crate::{identity::printable, model::Grade, source::cost::Step};
 
 /// The smallest terminal that a view is drawn in.
 const SMALLEST: (u16, u16) = (20, 5);
+
+/// The least height where the player has a line of its own.
+const TRANSPORT: u16 = 12;
 
 /// Draws a frame.
 pub fn draw(buf: &mut Buffer, area: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
@@ -33,11 +37,16 @@ pub fn draw(buf: &mut Buffer, area: Rect, scene: &Scene, nav: &Nav, frozen: bool
         if tabs > 0 {
             views_line(buf, Rect { y: area.y + 1, height: 1, ..area }, scene, nav);
         }
-        let body = Rect { y: area.y + 1 + tabs, height: area.height - 2 - tabs, ..area };
+        let transport = u16::from(scene.track.is_some() && area.height >= TRANSPORT);
+        let height = area.height - 2 - tabs - transport;
+        let body = Rect { y: area.y + 1 + tabs, height, ..area };
         views::draw(buf, body, scene, nav);
         if let Some(first) = nav.help {
             help::draw(buf, body, scene, first);
             scene.spots.add(body, Hit::Command(Command::Help));
+        }
+        if let Some(track) = scene.track.filter(|_| transport > 0) {
+            transport::draw(buf, Rect { y: body.bottom(), height: 1, ..area }, scene, &track);
         }
         status(buf, Rect { y: area.bottom() - 1, height: 1, ..area }, scene, nav, frozen);
     }
@@ -69,10 +78,15 @@ fn head(scene: &Scene) -> Line<'static> {
         0 => String::new(),
         n => format!(" ({} ended)", format::count(n)),
     };
+    let watched = match scene.track {
+        Some(track) => format!("recorded {}", transport::date(track.recorded)),
+        None => {
+            let window = format::duration(model.window());
+            format!("watched for {window} · every {}", every(scene.step))
+        }
+    };
     let rest = format!(
-        "{vms}{ended} · watched for {} · every {} · kernel {} · {}",
-        format::duration(model.window()),
-        every(scene.step),
+        "{vms}{ended} · {watched} · kernel {} · {}",
         scene.facts.kernel,
         scene.coverage.mmu.label(),
     );
@@ -125,6 +139,12 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     let mut parts = trust(scene, at.width < 30);
     if frozen {
         parts.insert(0, ("PAUSED".to_owned(), Role::Warn));
+    }
+    if let Some(track) = scene.track.filter(|_| at.y < TRANSPORT - 1) {
+        parts.insert(0, (transport::brief(&track), Role::Key));
+    }
+    if let Some(early) = scene.track.and_then(|track| track.early) {
+        parts.insert(0, (format!("recording {early}"), Role::Warn));
     }
     if scene.is_past() {
         let back = format::duration(scene.model.now - scene.at);

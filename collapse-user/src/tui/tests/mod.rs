@@ -38,7 +38,7 @@ impl Stage {
     }
 
     fn live(&self) -> Live<'_> {
-        Live { model: &self.model, coverage: &self.coverage, facts: &self.facts }
+        Live { model: &self.model, coverage: &self.coverage, facts: &self.facts, track: None }
     }
 
     fn press(&mut self, code: KeyCode) -> Reply {
@@ -46,7 +46,8 @@ impl Stage {
     }
 
     fn hit(&mut self, key: KeyEvent) -> Reply {
-        let live = Live { model: &self.model, coverage: &self.coverage, facts: &self.facts };
+        let live =
+            Live { model: &self.model, coverage: &self.coverage, facts: &self.facts, track: None };
         self.app.handle(key, &live)
     }
 

@@ -6,7 +6,8 @@ use super::{Live, Reply, Stage, lines};
 
 impl Stage {
     pub fn mouse(&mut self, kind: MouseEventKind, column: u16, row: u16) -> Option<Reply> {
-        let live = Live { model: &self.model, coverage: &self.coverage, facts: &self.facts };
+        let live =
+            Live { model: &self.model, coverage: &self.coverage, facts: &self.facts, track: None };
         let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
         self.app.mouse(event, &live)
     }

@@ -230,12 +230,12 @@ fn table(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let rows: Vec<_> = rows(scene, nav).collect();
     if rows.is_empty() {
         let text = match (scene.model.vms.is_empty(), nav.filter.is_empty()) {
-            (_, false) => " No VM has such a name. Esc shows all.",
-            (true, true) => " No VM yet: start one, and it appears here.",
-            (false, true) => " No VM any more.",
+            (_, false) => "No VM has such a name. Esc shows all.",
+            (true, true) => scene.nothing(),
+            (false, true) => "No VM any more.",
         };
         let dim = scene.theme.style(Role::Dim);
-        widgets::paragraph(buf, body, &[Line::styled(text, dim)]);
+        widgets::paragraph(buf, body, &[Line::styled(format!(" {text}"), dim)]);
         return;
     }
     let chosen = selected(scene, nav).map(|vm| vm.key);
