@@ -53,9 +53,13 @@ impl Contents {
         self.readings.last().copied().unwrap_or_default()
     }
 
-    /// Times at which dirty logging went on or off, in order.
+    /// Times of the first readings that tell of dirty logging going on or off, in order.
     pub fn switches(&self) -> impl DoubleEndedIterator<Item = u64> {
-        self.logging.iter().flat_map(|(on, off)| [*on, *off])
+        let reading = |at: u64| {
+            let place = self.readings.partition_point(|reading| *reading < at);
+            self.readings.get(place).copied().unwrap_or(self.end())
+        };
+        self.logging.iter().flat_map(|(on, off)| [*on, *off]).map(reading)
     }
 
     fn take(&mut self, update: &Update, logging: &mut BTreeSet<VmKey>) {

@@ -160,13 +160,15 @@ fn readings_are_gone_through_one_by_one() {
 #[test]
 fn one_goes_to_where_dirty_logging_is_switched() {
     let mut player = player(RUN);
-    let [(on, off)] = player.contents().logging[..] else {
+    let [on, off] = player.contents().switches().collect::<Vec<_>>()[..] else {
         panic!("{:?}", player.contents().logging)
     };
     player.perform(Order::Toggle).unwrap();
-    for at in [on, off, player.contents().end()] {
+    for (at, logging) in [(on, true), (off, false), (player.contents().end(), false)] {
         player.perform(Order::NextSwitch).unwrap();
+        caught_up(&mut player);
         assert_eq!(player.position, at);
+        assert!(player.model().vms.values().all(|vm| vm.is_logging() == Some(logging)));
     }
     for at in [off, on, player.contents().start()] {
         player.perform(Order::PreviousSwitch).unwrap();

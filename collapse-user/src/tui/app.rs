@@ -123,7 +123,7 @@ impl App {
             Command::Left | Command::Right
                 if live.track.is_some() && self.nav.view != View::Map =>
             {
-                let stride = self.stride(&self.scene(live)) as i64;
+                let stride = self.scene(live).stride() as i64;
                 let by = if command == Command::Left { -stride } else { stride };
                 return Reply::Play(Order::By(by));
             }
@@ -309,7 +309,7 @@ impl App {
             self.nav.map = place.unwrap_or_default();
             return;
         }
-        let stride = self.stride(&scene);
+        let stride = scene.stride();
         let first = scene.model.history.first().map_or(scene.at, |sample| sample.at);
         let longest = scene.model.now.saturating_sub(first);
         self.nav.back = if by < 0 {
@@ -317,11 +317,6 @@ impl App {
         } else {
             self.nav.back.saturating_sub(stride)
         };
-    }
-
-    /// How far one goes in time at once, ns: a tenth of what charts show, but at least one reading.
-    fn stride(&self, scene: &Scene) -> u64 {
-        (scene.span / 10).max(scene.step)
     }
 
     fn zoom(&mut self, closer: bool, live: &Live) {

@@ -78,12 +78,11 @@ fn head(scene: &Scene) -> Line<'static> {
         0 => String::new(),
         n => format!(" ({} ended)", format::count(n)),
     };
-    let watched = match scene.track {
-        Some(track) => format!("recorded {}", transport::date(track.recorded)),
-        None => {
-            let window = format::duration(model.window());
-            format!("watched for {window} · every {}", every(scene.step))
-        }
+    let watched = if let Some(track) = scene.track {
+        format!("recorded {}", transport::date(track.recorded))
+    } else {
+        let window = format::duration(model.window());
+        format!("watched for {window} · every {}", every(scene.step))
     };
     let rest = format!(
         "{vms}{ended} · {watched} · kernel {} · {}",

@@ -56,6 +56,11 @@ impl Scene<'_> {
         (to.saturating_sub(part * columns as u64), to)
     }
 
+    /// How far one goes in time at once, ns: a tenth of what charts show, but at least one reading.
+    pub fn stride(&self) -> u64 {
+        (self.span / 10).max(self.step)
+    }
+
     /// How long ago something was, ns.
     pub fn ago(&self, at: u64) -> u64 {
         self.at.saturating_sub(at)
@@ -79,10 +84,10 @@ impl Scene<'_> {
 /// What a VM goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Nothing.
-    Steady,
     /// It went away.
     Ended,
+    /// Nothing.
+    Steady,
     /// Regions that it lost are coming back.
     Recovering,
     /// Dirty logging went off, and the collapse routine is yet to finish.

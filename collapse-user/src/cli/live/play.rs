@@ -92,10 +92,7 @@ async fn play(
                     done.and_then(|()| player.perform(order)).and_then(|()| player.catch_up(SLICE));
                 Ok(())
             }
-            Some(Reply::Draw) => Ok(()),
-            // The last slice of many.
-            None if player.is_behind() => continue,
-            None => Ok(()),
+            Some(Reply::Draw) | None => Ok(()),
         };
         done.with_context(|| replay::cannot_read(path)).or_exit(Exit::Recording)?;
         // What is half way there is shown no more often than what plays.
