@@ -165,13 +165,13 @@ impl App {
 
     fn typed(&mut self, code: KeyCode) {
         match code {
-            KeyCode::Char(char) => self.nav.filter.push(char),
+            KeyCode::Char(char) => self.nav.shown_filter_mut().push(char),
             KeyCode::Backspace => {
-                self.nav.filter.pop();
+                self.nav.shown_filter_mut().pop();
             }
             KeyCode::Enter => self.nav.typing = false,
             KeyCode::Esc => {
-                self.nav.filter.clear();
+                self.nav.shown_filter_mut().clear();
                 self.nav.typing = false;
             }
             _ => {}
@@ -241,6 +241,8 @@ impl App {
     fn back(&mut self) {
         if self.nav.help.is_some() {
             self.nav.help = None;
+        } else if self.nav.view == View::Events && !self.nav.event_filter.is_empty() {
+            self.nav.event_filter.clear();
         } else if self.nav.view != View::Overview {
             self.go(View::Overview);
         } else {

@@ -129,21 +129,21 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     if nav.typing {
         let line = Line::from(vec![
             Span::styled(" /", scene.theme.style(Role::Key)),
-            Span::raw(printable(nav.filter.as_bytes())),
+            Span::raw(printable(nav.shown_filter().as_bytes())),
             Span::styled("▏", scene.theme.style(Role::Key)),
         ]);
         buf.set_line(at.x, at.y, &line, at.width);
         return;
     }
     let mut parts = trust(scene, at.width < 30);
+    if let Some(early) = scene.track.and_then(|track| track.early) {
+        parts.push((format!("recording {early}"), Role::Warn));
+    }
+    if let Some(track) = scene.track.filter(|_| at.y + 1 < TRANSPORT) {
+        parts.push((transport::brief(&track), Role::Key));
+    }
     if frozen {
         parts.insert(0, ("PAUSED".to_owned(), Role::Warn));
-    }
-    if let Some(track) = scene.track.filter(|_| at.y < TRANSPORT - 1) {
-        parts.insert(0, (transport::brief(&track), Role::Key));
-    }
-    if let Some(early) = scene.track.and_then(|track| track.early) {
-        parts.insert(0, (format!("recording {early}"), Role::Warn));
     }
     if scene.is_past() {
         let back = format::duration(scene.model.now - scene.at);
@@ -155,8 +155,8 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     let kept = scene.model.history.first().map_or(0, |first| scene.ago(first.at));
     parts.push((format!("history {}", format::duration(kept)), Role::Dim));
     parts.push((format!("window {}", format::duration(scene.span)), Role::Dim));
-    if !nav.filter.is_empty() {
-        parts.push((format!("/{}", printable(nav.filter.as_bytes())), Role::Key));
+    if !nav.shown_filter().is_empty() {
+        parts.push((format!("/{}", printable(nav.shown_filter().as_bytes())), Role::Key));
     }
     let mut spans = Vec::new();
     let mut used = 0;

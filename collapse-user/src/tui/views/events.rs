@@ -60,7 +60,7 @@ pub fn count(scene: &Scene, nav: &Nav) -> usize {
 
 fn listed<'a>(scene: &Scene<'a>, nav: &Nav) -> impl Iterator<Item = &'a Event> {
     let (vm, at) = (overview::selected(scene, nav).map(|vm| vm.key), scene.at);
-    let (all, wanted) = (nav.all, nav.filter.to_lowercase());
+    let (all, wanted) = (nav.all, nav.event_filter.to_lowercase());
     scene.model.recent.events().rev().filter(move |event| {
         let mine = all || vm.is_none_or(|vm| event.vm == vm);
         mine && event.ts <= at
