@@ -108,7 +108,8 @@ fn a_damaged_recording_is_played_up_to_there() {
     std::fs::write(&path, bytes).unwrap();
     let words = [env!("CARGO_BIN_EXE_collapse"), "live", "--from", &path.to_string_lossy()]
         .map(str::to_owned);
-    let mut terminal = Terminal::run(&words, &[("TERM", "xterm"), ("LANG", "C.UTF-8")], SIZE).unwrap();
+    let mut terminal =
+        Terminal::run(&words, &[("TERM", "xterm"), ("LANG", "C.UTF-8")], SIZE).unwrap();
     terminal.wait_for("recording damaged").unwrap();
     terminal.keys("nq").unwrap();
     assert_eq!(terminal.ended().unwrap(), 116);
