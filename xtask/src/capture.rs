@@ -18,7 +18,7 @@ pub struct Options {
     #[arg(long, default_value = "collapse-user/tests/fixtures/recorded/four-guests.rec")]
     from: PathBuf,
     /// How far into it
-    #[arg(long, default_value = "38s")]
+    #[arg(long, default_value = "52s")]
     at: String,
     /// Where to put the picture
     #[arg(long, default_value = "docs/dashboard.svg")]
@@ -26,8 +26,8 @@ pub struct Options {
     /// Width and height in characters
     #[arg(long, default_value = "120x36", value_parser = size)]
     size: Size,
-    /// Keys to press before, such as 2 for the view of one VM
-    #[arg(long, default_value = "")]
+    /// Keys to press before, such as 2 for the view of one VM; by default, the second VM is selected
+    #[arg(long, default_value = "j")]
     keys: String,
     /// The first line's text
     #[arg(long, default_value = "four guests")]
