@@ -95,6 +95,96 @@ fn mistakes_in_demands_are_wrong_usage() {
     }
 }
 
+/// Where everybody may read it.
+fn recording(folder: &Path) -> String {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("opening it");
+    let path = folder.join("run.rec");
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/recorded/four-guests.rec");
+    fs::copy(kept, &path).expect("copying a recording");
+    path.display().to_string()
+}
+
+#[test]
+fn a_recording_is_told_in_lines_where_there_is_no_terminal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = recording(folder.path());
+    let lines = |arguments: &[&str]| {
+        let output = unprivileged(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(output.stderr.is_empty(), "{}", stderr(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let times = |text: &str| {
+        let times = text.lines().filter_map(|line| line.split(['=', ' ']).nth(1)?.parse().ok());
+        let mut times: Vec<f64> = times.collect();
+        times.dedup();
+        times
+    };
+    let text = lines(&["live", "--from", &path]);
+    assert_eq!(text, lines(&["--from", &path]));
+    assert!(text.lines().all(|line| line.starts_with("t=") && line.contains(" pid=")), "{text}");
+    assert!(text.contains(" name=web-frontend ") && text.contains(" name=database "), "{text}");
+    let seconds = times(&text);
+    assert!(seconds.windows(2).all(|pair| pair[0] < pair[1]), "{seconds:?}");
+    let rarely = times(&lines(&["--from", &path, "--interval", "10s"]));
+    assert!(rarely.len() >= 6 && rarely.len() * 5 < seconds.len(), "{rarely:?} {seconds:?}");
+}
+
+#[test]
+fn what_cannot_be_played_is_one_line_and_has_its_own_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = recording(folder.path());
+    let bytes = fs::read(&whole).expect("the recording");
+    let file = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let (path, mut bytes) = (folder.path().join(name), bytes.clone());
+        change(&mut bytes);
+        fs::write(&path, bytes).expect("writing a file");
+        path.display().to_string()
+    };
+    let middle = bytes.len() / 2;
+    for (path, code, says) in [
+        ("/no/such/file".to_owned(), 116, "cannot read /no/such/file: No such file"),
+        (file("other", &|bytes| bytes[0] = b'x'), 116, "this is no recording of collapse"),
+        (file("newer", &|bytes| bytes[8] = 0xff), 116, "this recording's format has version 255"),
+        (file("damaged", &|bytes| bytes[middle] ^= 0x55), 116, "the recording is damaged at byte"),
+        (file("cut", &|bytes| bytes.truncate(middle)), 0, "the recording is cut short at byte"),
+    ] {
+        let output = unprivileged(&["live", "--from", &path]);
+        assert_eq!(output.status.code(), Some(code), "{path}: {}", stderr(&output));
+        let told = stderr(&output);
+        assert!(told.lines().count() == 1 && told.contains(says), "{path}: {told}");
+    }
+}
+
+#[test]
+fn options_without_effect_are_wrong_usage() {
+    for (arguments, says) in [
+        (&["--from", "x", "--ring-size", "4M"][..], "--ring-size is about measuring"),
+        (&["--fault-latency", "all", "live", "--from", "x"], "--fault-latency is about measuring"),
+        (&["report", "--from", "x", "--budget-overhead", "1"], "--budget-overhead is about"),
+        (&["--ebpf-log", "events", "--from", "x"], "--ebpf-log is about measuring"),
+        (&["--interval", "2s", "report"], "before 'report'"),
+        (&["--paused"], "--from <FILE>"),
+        (&["live", "--at", "2s"], "--from <FILE>"),
+    ] {
+        let output = unprivileged(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+/// Without a command, the dashboard takes its own options.
+#[test]
+fn live_goes_without_saying() {
+    for arguments in [&["--interval", "2s"][..], &["--title", "lab"], &["--interval", "nonsense"]] {
+        let (output, said) =
+            (unprivileged(arguments), unprivileged(&[&["live"], arguments].concat()));
+        assert_eq!(output.status, said.status, "{arguments:?}");
+        assert_eq!(stderr(&output), stderr(&said), "{arguments:?}");
+    }
+}
+
 #[test]
 fn the_schema_of_a_report_is_printed() {
     let output = unprivileged(&["schema", "report"]);

@@ -1,5 +1,6 @@
-//! The terminal is given back on ways of ending that a user cannot ask for. Those that a user can
-//! are driven with the program itself, on a guest.
+//! The dashboard on a terminal: that of a recording through every view and every ending that a user can
+//! ask for, and the terminal given back on those that a user cannot. The dashboard of a running kernel
+//! is driven in the lab.
 
 use std::{
     env,
@@ -8,7 +9,10 @@ use std::{
 
 use anyhow::{Result, ensure};
 use collapse::tui::terminal::Screen;
-use pty::{Size, Terminal};
+use pty::{
+    Size, Terminal,
+    tour::{self, Stage},
+};
 
 /// Which way this test program, run on a terminal by itself, is to end.
 const WAY: &str = "COLLAPSE_TEST_ENDING";
@@ -78,4 +82,37 @@ fn a_stop_gives_the_terminal_back_until_it_goes_on() {
     terminal.keys("x").unwrap();
     assert_eq!(terminal.ended().unwrap(), 0);
     terminal.restored().unwrap();
+}
+
+#[test]
+fn a_recording_is_played() {
+    let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/recorded/four-guests.rec");
+    let program = env!("CARGO_BIN_EXE_collapse");
+    let words = [program, "--from", recording, "--at", "38s"].map(str::to_owned);
+    let stage = Stage { words: words.to_vec(), vm: "web-frontend".to_owned(), plays: true };
+    assert_eq!(tour::run(&stage, ""), 0);
+}
+
+/// What is wrong with a recording is told on the terminal as it was.
+#[test]
+fn a_damaged_recording_is_played_up_to_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.rec");
+    let mut bytes = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/recorded/four-guests.rec"
+    ))
+    .unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    std::fs::write(&path, bytes).unwrap();
+    let words = [env!("CARGO_BIN_EXE_collapse"), "live", "--from", &path.to_string_lossy()]
+        .map(str::to_owned);
+    let mut terminal =
+        Terminal::run(&words, &[("TERM", "xterm"), ("LANG", "C.UTF-8")], SIZE).unwrap();
+    terminal.wait_for("recording damaged").unwrap();
+    terminal.keys("nq").unwrap();
+    assert_eq!(terminal.ended().unwrap(), 116);
+    terminal.restored().unwrap();
+    assert!(terminal.text().contains("what is before that is used"), "{}", terminal.text());
 }

@@ -16,9 +16,12 @@ mod session;
 mod trigger;
 mod window;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    error::ErrorKind, parser::ValueSource,
+};
 
 use crate::{
     exit::{Exit, Failure},
@@ -28,20 +31,23 @@ use crate::{
 
 /// See KVM's huge pages being split, zapped and recovered.
 ///
-/// Without a command, shows the live dashboard.
+/// Without a command, shows the dashboard, as live does with the same options.
 #[derive(Debug, Parser)]
 #[command(name = "collapse", version, after_help = Exit::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
+    live: live::LiveArgs,
+    #[command(flatten)]
     setup: Setup,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch VMs in a dashboard; into a pipe, in lines.
-    Live(LiveArgs),
+    /// Watch VMs in a dashboard; into a pipe, in lines. Or play a recording there.
+    #[command(after_help = Exit::HELP)]
+    Live(live::LiveArgs),
     /// Report on a time span, or on a command from start to end.
     ///
     /// The report goes to stdout, and the command's own stdout to stderr; with --output for each
@@ -127,15 +133,6 @@ fn ring_size(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "expected a power of two from 4k to 1G".to_owned())
 }
 
-#[derive(Debug, Default, Args)]
-struct LiveArgs {
-    #[command(flatten)]
-    settings: config::Flags,
-    /// Text for the first line, such as the name of the machine.
-    #[arg(long, value_name = "TEXT")]
-    title: Option<String>,
-}
-
 #[derive(Debug, Args)]
 struct DoctorArgs {
     /// Format of the answer.
@@ -171,7 +168,7 @@ enum Format {
 /// Runs the program: parses the command line, does what it says, and turns errors into one line on
 /// stderr and an exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -187,9 +184,41 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Understands the command line, and refuses what would be without effect.
+fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(words)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let mut refuse = |what: &str| Err(command.error(ErrorKind::ArgumentConflict, what));
+    if let Some(name) = matches.subcommand_name().filter(|_| !cli.live.is_empty()) {
+        return refuse(&format!(
+            "options of live are given before '{name}', which is another command"
+        ));
+    }
+    let given = |matches: &ArgMatches, id: &str| {
+        matches.try_contains_id(id).is_ok()
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    let innermost = matches.subcommand().map_or(&matches, |(_, matches)| matches);
+    let measuring = command_ids::<Setup>().into_iter().find(|id| given(innermost, id));
+    match measuring.filter(|_| given(innermost, "from")) {
+        Some(id) => refuse(&format!(
+            "--{} is about measuring, and --from measures nothing",
+            id.replace('_', "-")
+        )),
+        None => Ok(cli),
+    }
+}
+
+/// Ids of the options that a type adds.
+fn command_ids<T: Args>() -> Vec<String> {
+    let command = T::augment_args(clap::Command::new(""));
+    command.get_arguments().map(|arg| arg.get_id().to_string()).collect()
+}
+
 fn run(cli: Cli) -> Result<Exit, Failure> {
-    let Cli { command, setup } = cli;
-    match command.unwrap_or(Command::Live(LiveArgs::default())) {
+    let Cli { command, live, setup } = cli;
+    match command.unwrap_or(Command::Live(live)) {
         Command::Live(args) => live::run(&args, setup),
         Command::Config(flags) => config::run(&flags),
         Command::Report(args) => report::run(&args, setup),
@@ -221,8 +250,6 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -42,10 +42,7 @@ pub(super) fn replay(path: &Path, sink: &mut dyn Sink) -> Result<Replayed, Failu
             Ok(Some(update)) => sink.update(update, replay.coverage(), &mut model),
             Ok(None) => break,
             Err(error @ (RecordingError::Cut(_) | RecordingError::Damaged { .. })) => {
-                eprintln!("collapse: {}: {error}; what is before that is used", path.display());
-                if matches!(error, RecordingError::Damaged { .. }) {
-                    exit = Exit::Recording;
-                }
+                exit = ends_early(path, &error);
                 model.losses.insert("recording_ends_early", 1);
                 break;
             }
@@ -58,6 +55,15 @@ pub(super) fn replay(path: &Path, sink: &mut dyn Sink) -> Result<Replayed, Failu
     Ok(Replayed { kernel, model, coverage, command, exit })
 }
 
-fn cannot_read(path: &Path) -> String {
+/// Tells of a recording that is cut short or damaged; how to end then.
+pub(super) fn ends_early(path: &Path, error: &RecordingError) -> Exit {
+    eprintln!("collapse: {}: {error}; what is before that is used", path.display());
+    match error {
+        RecordingError::Damaged { .. } => Exit::Recording,
+        _ => Exit::Ok,
+    }
+}
+
+pub(super) fn cannot_read(path: &Path) -> String {
     format!("cannot read {}", path.display())
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use collapse_common::{
     Cause, Transition,
     abi::{LOG_DIRTY_PAGES, VmKey},
@@ -7,7 +9,9 @@ use collapse_common::{
 use super::*;
 use crate::{
     model::Model,
-    source::{Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading},
+    source::{
+        Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading, recording::Replay,
+    },
 };
 
 const S: u64 = 1_000_000_000;
@@ -228,4 +232,47 @@ fn thresholds_are_the_users() {
     let vm = &bench.model.vms[&KEY];
     let strict = Thresholds { logging_ns: S, ..Thresholds::default() };
     assert_eq!(findings(vm, Mmu::Tdp, bench.now + 2 * S, &strict).len(), 1);
+}
+
+/// What was found at any time in the recording of a real run.
+fn found_in(recording: &[u8]) -> Vec<&'static str> {
+    let mut replay = Replay::new(recording).unwrap();
+    let (mut model, mut found) = (Model::default(), BTreeSet::new());
+    while let Some(update) = replay.next_update().unwrap() {
+        model.update(update);
+        let mmu = replay.coverage().mmu;
+        for vm in model.vms.values().filter(|vm| !vm.gone) {
+            let findings = findings(vm, mmu, model.now, &Thresholds::default());
+            found.extend(findings.iter().map(|finding| finding.name));
+        }
+    }
+    found.into_iter().collect()
+}
+
+macro_rules! recorded {
+    ($name:literal) => {
+        include_bytes!(concat!("../../tests/fixtures/recorded/", $name, ".rec"))
+    };
+}
+
+/// `nx_huge_pages=force` splits what is executed, and the worker gives it back: to be executed again, or
+/// to be written to and huge.
+#[test]
+fn nx_recovery_on_real_runs() {
+    assert_eq!(found_in(recorded!("nx-undone")), ["nx_recovery_undone", "split_by_nx"]);
+    assert_eq!(found_in(recorded!("nx-kept")), ["split_by_nx"]);
+}
+
+/// Hugetlb memory behind a slot at a guest address that is 4 KiB beyond a multiple of 2 MiB, and behind
+/// one that is aligned.
+#[test]
+fn hugetlb_memory_on_real_runs() {
+    assert_eq!(found_in(recorded!("hugetlb-small")), ["hugetlb_mapped_small"]);
+    assert_eq!(found_in(recorded!("hugetlb-huge")), [""; 0]);
+}
+
+#[test]
+fn failed_migrations_on_real_runs() {
+    assert_eq!(found_in(recorded!("four-guests")), ["regions_stuck_small"]);
+    assert_eq!(found_in(recorded!("failed-migration")), [""; 0]);
 }

@@ -216,8 +216,8 @@ impl Report {
     }
 
     /// Sums up a model without listing VMs that ended: all that a live view shows.
-    pub fn of_alive(model: &Model, coverage: &Coverage, host: &Inspected) -> Self {
-        Self::of(model, coverage, release(host), None, |vm| !vm.gone)
+    pub fn of_alive(model: &Model, coverage: &Coverage, kernel: String) -> Self {
+        Self::of(model, coverage, kernel, None, |vm| !vm.gone)
     }
 
     /// Why nothing is seen at all, if so.

@@ -44,6 +44,16 @@ pub enum Update {
     },
 }
 
+impl Update {
+    /// `CLOCK_MONOTONIC` ns of what it tells.
+    pub fn at(&self) -> u64 {
+        match self {
+            Self::Batch(batch) => batch.at,
+            Self::Detached { at, .. } | Self::Blind { at } | Self::Attached { at } => *at,
+        }
+    }
+}
+
 /// What happened since the batch before, and where the totals stand.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {

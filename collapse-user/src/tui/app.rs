@@ -22,6 +22,7 @@ use super::{
 use crate::{
     model::{Model, Vm},
     plan::Coverage,
+    player::{Order, Track},
 };
 
 /// Lines that a page has.
@@ -42,6 +43,8 @@ pub struct Live<'a> {
     pub coverage: &'a Coverage,
     /// The machine.
     pub facts: &'a Facts,
+    /// The recording that is played, if it is one.
+    pub track: Option<Track<'a>>,
 }
 
 /// What a key asks of the caller.
@@ -53,6 +56,8 @@ pub enum Reply {
     Quit,
     /// To stop, with the terminal as it was.
     Suspend,
+    /// Something of the player.
+    Play(Order),
 }
 
 /// What the user chose.
@@ -105,7 +110,8 @@ impl App {
             self.typed(key.code);
             return Reply::Draw;
         }
-        keys::command(key).map_or(Reply::Draw, |command| self.perform(command, live))
+        keys::command(key, live.track.is_some())
+            .map_or(Reply::Draw, |command| self.perform(command, live))
     }
 
     /// Does what a command says.
@@ -113,6 +119,14 @@ impl App {
         match command {
             Command::Quit => return Reply::Quit,
             Command::Suspend => return Reply::Suspend,
+            Command::Play(order) => return Reply::Play(order),
+            Command::Left | Command::Right
+                if live.track.is_some() && self.nav.view != View::Map =>
+            {
+                let stride = self.scene(live).stride() as i64;
+                let by = if command == Command::Left { -stride } else { stride };
+                return Reply::Play(Order::By(by));
+            }
             command => self.act(command, live),
         }
         Reply::Draw
@@ -131,6 +145,7 @@ impl App {
             theme: self.theme,
             options: &self.options,
             spots: &self.spots,
+            track: live.track,
             load: self.load,
         }
     }
@@ -150,13 +165,13 @@ impl App {
 
     fn typed(&mut self, code: KeyCode) {
         match code {
-            KeyCode::Char(char) => self.nav.filter.push(char),
+            KeyCode::Char(char) => self.nav.shown_filter_mut().push(char),
             KeyCode::Backspace => {
-                self.nav.filter.pop();
+                self.nav.shown_filter_mut().pop();
             }
             KeyCode::Enter => self.nav.typing = false,
             KeyCode::Esc => {
-                self.nav.filter.clear();
+                self.nav.shown_filter_mut().clear();
                 self.nav.typing = false;
             }
             _ => {}
@@ -203,7 +218,7 @@ impl App {
                 self.frozen = frozen.is_none().then(|| Box::new(live.model.clone()));
             }
             // The caller's.
-            Command::Quit | Command::Suspend => {}
+            Command::Quit | Command::Suspend | Command::Play(_) => {}
         }
     }
 
@@ -226,6 +241,8 @@ impl App {
     fn back(&mut self) {
         if self.nav.help.is_some() {
             self.nav.help = None;
+        } else if self.nav.view == View::Events && !self.nav.event_filter.is_empty() {
+            self.nav.event_filter.clear();
         } else if self.nav.view != View::Overview {
             self.go(View::Overview);
         } else {
@@ -261,7 +278,8 @@ impl App {
     /// Moves by lines.
     fn step(&mut self, by: isize, live: &Live) {
         if let Some(first) = &mut self.nav.help {
-            *first = first.saturating_add_signed(by).min(views::help::LINES);
+            let last = views::help::count(live.track.is_some());
+            *first = first.saturating_add_signed(by).min(last);
             return;
         }
         let scene = self.scene(live);
@@ -293,8 +311,7 @@ impl App {
             self.nav.map = place.unwrap_or_default();
             return;
         }
-        // A tenth of what charts show, but at least one reading.
-        let stride = (scene.span / 10).max(scene.step);
+        let stride = scene.stride();
         let first = scene.model.history.first().map_or(scene.at, |sample| sample.at);
         let longest = scene.model.now.saturating_sub(first);
         self.nav.back = if by < 0 {

@@ -15,12 +15,16 @@ use super::{
     scene::Scene,
     spots::Hit,
     theme::Role,
+    transport,
     views::{self, help},
 };
 use crate::{identity::printable, model::Grade, source::cost::Step};
 
 /// The smallest terminal that a view is drawn in.
 const SMALLEST: (u16, u16) = (20, 5);
+
+/// The least height where the player has a line of its own.
+const TRANSPORT: u16 = 12;
 
 /// Draws a frame.
 pub fn draw(buf: &mut Buffer, area: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
@@ -33,11 +37,16 @@ pub fn draw(buf: &mut Buffer, area: Rect, scene: &Scene, nav: &Nav, frozen: bool
         if tabs > 0 {
             views_line(buf, Rect { y: area.y + 1, height: 1, ..area }, scene, nav);
         }
-        let body = Rect { y: area.y + 1 + tabs, height: area.height - 2 - tabs, ..area };
+        let transport = u16::from(scene.track.is_some() && area.height >= TRANSPORT);
+        let height = area.height - 2 - tabs - transport;
+        let body = Rect { y: area.y + 1 + tabs, height, ..area };
         views::draw(buf, body, scene, nav);
         if let Some(first) = nav.help {
             help::draw(buf, body, scene, first);
             scene.spots.add(body, Hit::Command(Command::Help));
+        }
+        if let Some(track) = scene.track.filter(|_| transport > 0) {
+            transport::draw(buf, Rect { y: body.bottom(), height: 1, ..area }, scene, &track);
         }
         status(buf, Rect { y: area.bottom() - 1, height: 1, ..area }, scene, nav, frozen);
     }
@@ -69,10 +78,14 @@ fn head(scene: &Scene) -> Line<'static> {
         0 => String::new(),
         n => format!(" ({} ended)", format::count(n)),
     };
+    let watched = if let Some(track) = scene.track {
+        format!("recorded {}", transport::date(track.recorded))
+    } else {
+        let window = format::duration(model.window());
+        format!("watched for {window} · every {}", every(scene.step))
+    };
     let rest = format!(
-        "{vms}{ended} · watched for {} · every {} · kernel {} · {}",
-        format::duration(model.window()),
-        every(scene.step),
+        "{vms}{ended} · {watched} · kernel {} · {}",
         scene.facts.kernel,
         scene.coverage.mmu.label(),
     );
@@ -116,13 +129,19 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     if nav.typing {
         let line = Line::from(vec![
             Span::styled(" /", scene.theme.style(Role::Key)),
-            Span::raw(printable(nav.filter.as_bytes())),
+            Span::raw(printable(nav.shown_filter().as_bytes())),
             Span::styled("▏", scene.theme.style(Role::Key)),
         ]);
         buf.set_line(at.x, at.y, &line, at.width);
         return;
     }
     let mut parts = trust(scene, at.width < 30);
+    if let Some(early) = scene.track.and_then(|track| track.early) {
+        parts.push((format!("recording {early}"), Role::Warn));
+    }
+    if let Some(track) = scene.track.filter(|_| at.y + 1 < TRANSPORT) {
+        parts.push((transport::brief(&track), Role::Key));
+    }
     if frozen {
         parts.insert(0, ("PAUSED".to_owned(), Role::Warn));
     }
@@ -136,8 +155,8 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     let kept = scene.model.history.first().map_or(0, |first| scene.ago(first.at));
     parts.push((format!("history {}", format::duration(kept)), Role::Dim));
     parts.push((format!("window {}", format::duration(scene.span)), Role::Dim));
-    if !nav.filter.is_empty() {
-        parts.push((format!("/{}", printable(nav.filter.as_bytes())), Role::Key));
+    if !nav.shown_filter().is_empty() {
+        parts.push((format!("/{}", printable(nav.shown_filter().as_bytes())), Role::Key));
     }
     let mut spans = Vec::new();
     let mut used = 0;

@@ -2,6 +2,8 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use crate::player::Order;
+
 /// What is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
@@ -105,12 +107,27 @@ pub enum Command {
     All,
     /// The palette for the other background.
     Palette,
+    /// Something of the player.
+    Play(Order),
+}
+
+/// When keys mean something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// While a running kernel is watched.
+    Live,
+    /// While a recording is played.
+    Playing,
 }
 
 /// Keys that ask for the same.
 pub struct Binding {
     /// Keys, and whether Ctrl is held.
     pub keys: &'static [(KeyCode, bool)],
+    /// When they do.
+    pub when: When,
     /// What they ask for.
     pub command: Command,
     /// The same in words; empty if it goes without saying.
@@ -130,54 +147,73 @@ const fn ctrl(char: char) -> (KeyCode, bool) {
 }
 
 macro_rules! bindings {
-    ($([$($key:expr),+] $command:expr, $does:literal;)*) => {
+    ($($when:ident [$($key:expr),+] $command:expr, $does:literal;)*) => {
         /// All keys, in the order of the help.
-        pub const BINDINGS: &[Binding] =
-            &[$(Binding { keys: &[$($key),+], command: $command, does: $does },)*];
+        const BINDINGS: &[Binding] = &[$(Binding {
+            keys: &[$($key),+],
+            when: When::$when,
+            command: $command,
+            does: $does,
+        },)*];
     };
 }
 
 bindings! {
-    [char('1')] Command::Go(View::Overview), "all VMs";
-    [char('2')] Command::Go(View::Vm), "one VM over time";
-    [char('3')] Command::Go(View::Episodes), "its episodes of dirty logging";
-    [char('4')] Command::Go(View::Map), "its guest frames";
-    [char('5')] Command::Go(View::Events), "the latest events";
-    [char('6')] Command::Go(View::Findings), "what is worth a look";
-    [char('7')] Command::Go(View::Probes), "hooks, and what is not seen";
-    [key(KeyCode::Tab)] Command::Next, "next view; next tab of a VM";
-    [key(KeyCode::BackTab)] Command::Previous, "the one before";
-    [key(KeyCode::Up), char('k')] Command::Up, "up";
-    [key(KeyCode::Down), char('j')] Command::Down, "down";
-    [key(KeyCode::PageUp), ctrl('b')] Command::PageUp, "a page up";
-    [key(KeyCode::PageDown), ctrl('f')] Command::PageDown, "a page down";
-    [key(KeyCode::Home), char('g')] Command::First, "first";
-    [key(KeyCode::End), char('G')] Command::Last, "last";
-    [key(KeyCode::Enter)] Command::Open, "open";
-    [key(KeyCode::Esc), key(KeyCode::Backspace)] Command::Back, "back; no filter; no help";
-    [key(KeyCode::Left), char('h')] Command::Left, "back in time; left on the map";
-    [key(KeyCode::Right), char('l')] Command::Right, "forward in time; right on the map";
-    [char('n'), char('0')] Command::Now, "now";
-    [char(' '), char('p')] Command::Pause, "freeze the view; data goes on";
-    [char('+'), char('=')] Command::ZoomIn, "zoom in: less time, fewer frames";
-    [char('-'), char('_')] Command::ZoomOut, "zoom out";
-    [char('s')] Command::Sort, "sort by the next column";
-    [char('S'), char('r')] Command::Reverse, "sort the other way round";
-    [char('/')] Command::Filter, "filter by name; events by text";
-    [char('a')] Command::All, "events of all VMs, or of one";
-    [char('<')] Command::Faster, "refresh more often";
-    [char('>')] Command::Slower, "refresh less often";
-    [char('t')] Command::Palette, "colours for a dark or light background";
-    [char('?'), key(KeyCode::F(1))] Command::Help, "this help";
-    [ctrl('z')] Command::Suspend, "suspend";
-    [char('q'), ctrl('c')] Command::Quit, "quit";
+    Always [char('1')] Command::Go(View::Overview), "all VMs";
+    Always [char('2')] Command::Go(View::Vm), "one VM over time";
+    Always [char('3')] Command::Go(View::Episodes), "its episodes of dirty logging";
+    Always [char('4')] Command::Go(View::Map), "its guest frames";
+    Always [char('5')] Command::Go(View::Events), "the latest events";
+    Always [char('6')] Command::Go(View::Findings), "what is worth a look";
+    Always [char('7')] Command::Go(View::Probes), "hooks, and what is not seen";
+    Always [key(KeyCode::Tab)] Command::Next, "next view; next tab of a VM";
+    Always [key(KeyCode::BackTab)] Command::Previous, "the one before";
+    Always [key(KeyCode::Up), char('k')] Command::Up, "up";
+    Always [key(KeyCode::Down), char('j')] Command::Down, "down";
+    Always [key(KeyCode::PageUp), ctrl('b')] Command::PageUp, "a page up";
+    Always [key(KeyCode::PageDown), ctrl('f')] Command::PageDown, "a page down";
+    Always [key(KeyCode::Home), char('g')] Command::First, "first";
+    Always [key(KeyCode::End), char('G')] Command::Last, "last";
+    Always [key(KeyCode::Enter)] Command::Open, "open";
+    Always [key(KeyCode::Esc), key(KeyCode::Backspace)] Command::Back, "back; no filter; no help";
+    Always [key(KeyCode::Left), char('h')] Command::Left, "back in time; left on the map";
+    Always [key(KeyCode::Right), char('l')] Command::Right, "forward in time; right on the map";
+    Live [char('n'), char('0')] Command::Now, "now";
+    Live [char(' '), char('p')] Command::Pause, "freeze the view; data goes on";
+    Playing [char(' '), char('p')] Command::Play(Order::Toggle), "play; pause";
+    Playing [char('.')] Command::Play(Order::NextReading), "pause at the next reading";
+    Playing [char(',')] Command::Play(Order::PreviousReading), "pause at the reading before";
+    Playing [char('}')] Command::Play(Order::NextSwitch), "to dirty logging going on or off next";
+    Playing [char('{')] Command::Play(Order::PreviousSwitch), "to where it did before";
+    Playing [char('0')] Command::Play(Order::To(0)), "to the beginning";
+    Playing [char('n')] Command::Play(Order::To(u64::MAX)), "to the end";
+    Playing [char(']'), char('>')] Command::Play(Order::Faster), "twice as fast";
+    Playing [char('['), char('<')] Command::Play(Order::Slower), "half as fast";
+    Always [char('+'), char('=')] Command::ZoomIn, "zoom in: less time, fewer frames";
+    Always [char('-'), char('_')] Command::ZoomOut, "zoom out";
+    Always [char('s')] Command::Sort, "sort by the next column";
+    Always [char('S'), char('r')] Command::Reverse, "sort the other way round";
+    Always [char('/')] Command::Filter, "filter by name; events by text";
+    Always [char('a')] Command::All, "events of all VMs, or of one";
+    Live [char('<')] Command::Faster, "refresh more often";
+    Live [char('>')] Command::Slower, "refresh less often";
+    Always [char('t')] Command::Palette, "colours for a dark or light background";
+    Always [char('?'), key(KeyCode::F(1))] Command::Help, "this help";
+    Always [ctrl('z')] Command::Suspend, "suspend";
+    Always [char('q'), ctrl('c')] Command::Quit, "quit";
+}
+
+/// All keys that mean something, in the order of the help.
+pub fn bindings(playing: bool) -> impl Iterator<Item = &'static Binding> + Clone {
+    let other = if playing { When::Live } else { When::Playing };
+    BINDINGS.iter().filter(move |binding| binding.when != other)
 }
 
 /// What a key asks for.
-pub fn command(event: KeyEvent) -> Option<Command> {
+pub fn command(event: KeyEvent, playing: bool) -> Option<Command> {
     let held = event.modifiers.contains(KeyModifiers::CONTROL);
     let mine = |(code, ctrl): &(KeyCode, bool)| *code == event.code && *ctrl == held;
-    BINDINGS.iter().find(|binding| binding.keys.iter().any(mine)).map(|binding| binding.command)
+    bindings(playing).find(|binding| binding.keys.iter().any(mine)).map(|binding| binding.command)
 }
 
 /// A binding's keys, as the help tells them.
@@ -204,18 +240,27 @@ mod tests {
 
     #[test]
     fn no_key_asks_for_two_things() {
-        let keys: Vec<_> = BINDINGS.iter().flat_map(|binding| binding.keys).collect();
-        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+        for playing in [false, true] {
+            let keys: Vec<_> = bindings(playing).flat_map(|binding| binding.keys).collect();
+            assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+        }
     }
 
     #[test]
     fn every_view_has_a_key() {
         for (view, digit) in View::ALL.into_iter().zip('1'..) {
             let event = KeyEvent::new(KeyCode::Char(digit), KeyModifiers::NONE);
-            assert_eq!(command(event), Some(Command::Go(view)));
+            assert_eq!(command(event, false), Some(Command::Go(view)));
         }
         let quit = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(command(quit), Some(Command::Quit));
-        assert_eq!(command(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::NONE)), None);
+        assert_eq!(command(quit, false), Some(Command::Quit));
+        assert_eq!(command(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::NONE), false), None);
+    }
+
+    #[test]
+    fn space_freezes_a_live_view_and_plays_a_recording() {
+        let space = KeyEvent::new(KeyCode::Char(' '), KeyModifiers::NONE);
+        assert_eq!(command(space, false), Some(Command::Pause));
+        assert_eq!(command(space, true), Some(Command::Play(Order::Toggle)));
     }
 }

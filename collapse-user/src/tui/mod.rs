@@ -19,6 +19,7 @@ pub mod terminal;
 #[cfg(test)]
 mod tests;
 mod theme;
+mod transport;
 mod views;
 mod widgets;
 

@@ -10,6 +10,7 @@ use super::{
     keys::{Command, View},
     spots::Hit,
 };
+use crate::player::Order;
 
 /// Lines that the wheel moves by.
 const WHEEL: usize = 3;
@@ -31,10 +32,8 @@ impl App {
         };
         // A row of the overview is a VM, and a row of the map 64 cells: those go one by one.
         let single = matches!(self.nav.view, View::Overview | View::Vm | View::Map);
-        for _ in 0..if single && self.nav.help.is_none() { 1 } else { times } {
-            self.perform(command, live);
-        }
-        Some(Reply::Draw)
+        let times = if single && self.nav.help.is_none() { 1 } else { times };
+        (0..times).map(|_| self.perform(command, live)).last()
     }
 
     fn click(&mut self, hit: Hit, live: &Live) -> Reply {
@@ -53,6 +52,7 @@ impl App {
             }
             Hit::Sort(column) => (self.nav.sort, self.nav.reversed) = (column, false),
             Hit::Gfn(gfn) => self.nav.map.gfn = gfn,
+            Hit::Time(ns) => return Reply::Play(Order::To(ns)),
         }
         Reply::Draw
     }

@@ -19,9 +19,11 @@ pub struct Nav {
     pub sort: Column,
     /// Whether the other way round than is usual for it.
     pub reversed: bool,
-    /// What names or events have to contain.
+    /// What names of VMs have to contain.
     pub filter: String,
-    /// Whether keys go into `filter`.
+    /// What events have to contain.
+    pub event_filter: String,
+    /// Whether keys go into the filter of the view.
     pub typing: bool,
     /// How long before the last reading the time shown is, ns.
     pub back: u64,
@@ -47,6 +49,7 @@ impl Default for Nav {
             sort: Column::State,
             reversed: false,
             filter: String::new(),
+            event_filter: String::new(),
             typing: false,
             back: 0,
             span: None,
@@ -56,5 +59,17 @@ impl Default for Nav {
             all: false,
             help: None,
         }
+    }
+}
+
+impl Nav {
+    /// The filter that matters to the view.
+    pub fn shown_filter(&self) -> &str {
+        if self.view == View::Events { &self.event_filter } else { &self.filter }
+    }
+
+    /// The same, to be changed.
+    pub fn shown_filter_mut(&mut self) -> &mut String {
+        if self.view == View::Events { &mut self.event_filter } else { &mut self.filter }
     }
 }

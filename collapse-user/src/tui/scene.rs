@@ -8,6 +8,7 @@ use super::{
 use crate::{
     model::{Episode, Model, Outcome, Phase, Vm},
     plan::Coverage,
+    player::Track,
 };
 
 /// The machine, as the first line tells it.
@@ -40,6 +41,8 @@ pub struct Scene<'a> {
     pub options: &'a Options,
     /// Where views tell what the mouse does.
     pub spots: &'a Spots,
+    /// The recording that is played, if it is one.
+    pub track: Option<Track<'a>>,
     /// The part of a core that this program takes, once known.
     pub load: Option<f64>,
 }
@@ -53,9 +56,23 @@ impl Scene<'_> {
         (to.saturating_sub(part * columns as u64), to)
     }
 
+    /// How far one goes in time at once, ns: a tenth of what charts show, but at least one reading.
+    pub fn stride(&self) -> u64 {
+        (self.span / 10).max(self.step)
+    }
+
     /// How long ago something was, ns.
     pub fn ago(&self, at: u64) -> u64 {
         self.at.saturating_sub(at)
+    }
+
+    /// Why there is nothing to show.
+    pub fn nothing(&self) -> &'static str {
+        if self.track.is_some() {
+            "No VM at this time of the recording."
+        } else {
+            "No VM yet: start one, and it appears here."
+        }
     }
 
     /// Whether it shows another time than the last reading.
@@ -67,10 +84,10 @@ impl Scene<'_> {
 /// What a VM goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Nothing.
-    Steady,
     /// It went away.
     Ended,
+    /// Nothing.
+    Steady,
     /// Regions that it lost are coming back.
     Recovering,
     /// Dirty logging went off, and the collapse routine is yet to finish.

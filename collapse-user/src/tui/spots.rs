@@ -28,6 +28,8 @@ pub enum Hit {
     Sort(Column),
     /// A guest frame on the map.
     Gfn(u64),
+    /// A time of the recording, ns since its first reading.
+    Time(u64),
 }
 
 /// The spots of the last frame.

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let stage = Stage { words: words.collect(), vm };
+    let stage = Stage { words: words.collect(), vm, plays: false };
     if stage.words.is_empty() {
         eprintln!("{USAGE}");
         return ExitCode::from(2);

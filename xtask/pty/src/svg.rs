@@ -102,6 +102,11 @@ fn draw(out: &mut String, cells: &[Cell], first: usize, y: f64, style: Style, lo
     while place < cells.len() {
         let column = (first + place) as f64;
         let same = cells[place..].iter().take_while(|cell| cell.text == cells[place].text).count();
+        if &*cells[place].text == "┤" {
+            // A line and a stroke to it.
+            let (top, height, _, width) = STROKE;
+            rect(out, column, y + top * CELL.1, (width, height * CELL.1), style.text);
+        }
         if let Some(shape) = shape(&cells[place].text) {
             let (top, height, left, width) = shape;
             let across = if (left, width) == (0.0, 1.0) { same } else { 1 };
@@ -145,9 +150,17 @@ fn is_blank(cell: &Cell) -> bool {
     cell.text.trim().is_empty()
 }
 
-/// What part of its cell a character fills: top, height, left, width.
-fn shape(text: &str) -> Option<(f64, f64, f64, f64)> {
-    const LINE: f64 = 1.0 / 18.0;
+/// The width of a thin line, in cells' heights.
+const LINE: f64 = 1.0 / 18.0;
+
+/// What part of its cell something fills: top, height, left, width.
+type Shape = (f64, f64, f64, f64);
+
+/// From the left edge to the middle.
+const STROKE: Shape = (0.5, LINE, 0.0, 0.5);
+
+/// What part of its cell a character fills.
+fn shape(text: &str) -> Option<Shape> {
     let mut chars = text.chars();
     let char = chars.next().filter(|_| chars.next().is_none())?;
     Some(match char {
@@ -158,7 +171,7 @@ fn shape(text: &str) -> Option<(f64, f64, f64, f64)> {
         '▏' => (0.0, 1.0, 0.0, 0.125),
         '─' => (0.5, LINE, 0.0, 1.0),
         '━' => (0.5 - LINE, LINE * 2.0, 0.0, 1.0),
-        '│' => (0.0, 1.0, 0.5, LINE * 2.0),
+        '│' | '┤' => (0.0, 1.0, 0.5, LINE * 2.0),
         _ => return None,
     })
 }

@@ -12,7 +12,12 @@ pub struct Stage {
     pub words: Vec<String>,
     /// The name of a VM that it shows, which goes through episodes of dirty logging.
     pub vm: String,
+    /// Whether it plays a recording.
+    pub plays: bool,
 }
+
+/// What is typed, and what must be shown then.
+type Shows = [(&'static str, &'static str)];
 
 /// A step of the tour.
 type Step = (&'static str, fn(&Stage) -> Result<()>);
@@ -64,8 +69,7 @@ pub fn run(stage: &Stage, filter: &str) -> usize {
 
 fn views(stage: &Stage) -> Result<()> {
     let mut terminal = stage.open()?;
-    // Keys, and what must be shown then.
-    let shows: [(&str, &str); 20] = [
+    let shows: &Shows = &[
         ("2", "counts against KVM's gauges"),
         ("\t", "CAUSE"),
         ("\t", "OUTSTANDING"),
@@ -78,16 +82,24 @@ fn views(stage: &Stage) -> Result<()> {
         ("l", "gfn 0x"),
         ("5", "latest events"),
         ("/dirty logging\r", "dirty logging o"),
-        ("\x1b", "latest events"),
+        ("\x1b", "install "),
         ("6", " 6 Findings "),
         ("7", "coverage"),
         ("?", "help: ? closes"),
         ("?", " 7 Probes "),
         ("1", "RECOVERED"),
-        (" ", "PAUSED"),
-        (" ", "watched for"),
     ];
-    for (keys, text) in shows {
+    let live: &Shows = &[(" ", "PAUSED"), (" ", "watched for")];
+    let recorded: &Shows = &[
+        (" ", "■ paused"),
+        ("]]", "×4"),
+        ("0", "No VM at this time"),
+        ("}", "dirty logging"),
+        ("n", "■ at its end"),
+        (" ", "▸ playing"),
+        ("[[ ", "■ paused ×1 "),
+    ];
+    for (keys, text) in shows.iter().chain(if stage.plays { recorded } else { live }) {
         terminal.keys(keys)?;
         terminal.wait_for(text).with_context(|| format!("after {keys:?}"))?;
     }

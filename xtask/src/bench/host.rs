@@ -20,6 +20,10 @@ const SIZES: [(&str, u64); 5] = [
 ];
 /// Outstanding regions, as in the benchmarks.
 const OUTSTANDING: [u64; 3] = [0, 1000, 1_000_000];
+/// Events since the screen before, as in the benchmarks.
+const REDRAWN: [u64; 3] = [0, 1000, 1_000_000];
+/// A second's batch and screen, as in the benchmarks.
+const TICK: &str = "tick/all of a second with 100 VMs";
 /// Formats of a report, as in the benchmarks.
 const FORMATS: [&str; 5] = ["text", "json", "markdown", "html", "csv"];
 /// Seconds that a history goes back, and how to call that.
@@ -159,11 +163,23 @@ fn tables(times: &Times, memory: &Memory) -> String {
     let head = ["outstanding regions", "batch", "screen", "full report", "memory, MiB"];
     let outstanding = table(&head, &outstanding);
 
+    let redraw = REDRAWN.map(|events| {
+        let of = |events| times.of(&format!("tick/redraw by events before/{events}"));
+        let relative = of(events).zip(of(0)).map(|(of, none)| of / none);
+        vec![events.to_string(), ms(of(events)), fixed(relative, 2, "")]
+    });
+    let head = ["events before, with 100 VMs", "one screen, ms", "relative to none"];
+    let redraw = table(&head, &redraw);
+
     let mut rest = vec![vec![
         "changes taken, each in a region of its own, M per second".to_owned(),
         // The benchmark takes as many as a guest of 64 GiB has regions.
         fixed(times.of("ingest/runs").map(|ns| SIZES[2].1 as f64 / ns * 1e3), 1, ""),
     ]];
+    rest.push(vec![
+        "a tick of the dashboard with 100 VMs, once a second, of a core".to_owned(),
+        fixed(times.of(TICK).map(|ns| ns / 1e9 * 100.0), 2, " %"),
+    ]);
     rest.extend(FORMATS.map(|format| {
         let what = format!("report on 100 VMs as {format}, ms");
         vec![what, ms(times.of(&format!("report/{format}")))]
@@ -174,7 +190,7 @@ fn tables(times: &Times, memory: &Memory) -> String {
         }]
     }));
     let rest = table(&["else", ""], &rest);
-    [vms, sizes, outstanding, rest].join("\n")
+    [vms, sizes, outstanding, redraw, rest].join("\n")
 }
 
 #[cfg(test)]
@@ -191,6 +207,9 @@ mod tests {
             ("outstanding/report/0", 10.0),
             ("outstanding/report/1000", 15.0),
             ("ingest/runs", 32_768_000.0),
+            ("tick/redraw by events before/0", 1e6),
+            ("tick/redraw by events before/1000", 1.25e6),
+            (TICK, 5e6),
         ];
         let times = Times(times.map(|(name, ns)| (name.to_owned(), ns)).into());
         let lines = "noise\n{\"what\":\"outstanding\",\"amount\":0,\"bytes\":100}\n\
@@ -201,6 +220,8 @@ mod tests {
             "| 1 GiB | 512 | 200 | 2.00 |",
             "| 1000 | – | – | 1.50 | 0.06 |",
             "M per second | 1.0 |",
+            "| 1000 | 1.25 | 1.25 |",
+            "of a core | 0.50 % |",
         ] {
             assert!(text.contains(row), "{row} in {text}");
         }

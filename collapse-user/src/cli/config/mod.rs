@@ -79,6 +79,11 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// Whether none is given.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
     fn apply(&self, settings: &mut Settings) -> Result<(), String> {
         for (place, value) in &self.given {
             let setting = &SETTINGS[*place];

@@ -212,7 +212,8 @@ impl Meter {
             })
             .collect();
         programs.sort_by(|a, b| b.percent.total_cmp(&a.percent));
-        self.overhead.percent = programs.iter().map(|program| program.percent).sum();
+        // Not a sum, which is -0 where there is none.
+        self.overhead.percent = programs.iter().fold(0.0, |all, program| all + program.percent);
         self.overhead.programs = programs;
         self.changed = true;
         self.counted = Some((now, counts));

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, ErrorKind, Read},
+    io::{BufReader, ErrorKind, Read, Seek},
     path::Path,
 };
 
@@ -54,6 +54,16 @@ impl<R: Read> Replay<R> {
         };
         let coverage = input.coverage()?;
         Ok(Self { input, header, coverage, decoder: Decoder::default(), begun: false, end: None })
+    }
+
+    /// The same recording from the beginning.
+    pub fn rewound(self) -> Result<Self, RecordingError>
+    where
+        R: Seek,
+    {
+        let mut from = self.input.from;
+        from.rewind()?;
+        Self::new(from)
     }
 
     /// How it began.

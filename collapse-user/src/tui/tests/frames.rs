@@ -10,9 +10,7 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
-use pty::{Frame, frame, svg};
-
-use super::{Stage, fixture, lines};
+use super::{Stage, fixture, lines, recorded::FOUR};
 use crate::{
     model::Model,
     tui::{Background, Depth, Theme, theme::Role},
@@ -47,49 +45,7 @@ fn shown(buf: &Buffer) -> String {
     format!("{}\n{}\n{}\n", lines(buf).join("\n"), "=".repeat(width), styles.join("\n"))
 }
 
-/// Draws a frame as a picture into the folder that `PICTURES` names, to be looked at.
-fn draw_picture(name: &str, buf: &Buffer, theme: Theme) {
-    let Some(folder) = env::var_os("PICTURES") else { return };
-    let look = if theme.background == Background::Dark { svg::DARK } else { svg::LIGHT };
-    let picture = svg::picture(&picture_of(buf), look, name);
-    fs::write(PathBuf::from(folder).join(format!("{name}.svg")), picture).unwrap();
-}
-
-fn picture_of(buf: &Buffer) -> Frame {
-    let rgb = |color| match color {
-        Color::Rgb(r, g, b) => Some([r, g, b]),
-        _ => None,
-    };
-    let cell = |cell: &Cell| frame::Cell {
-        text: cell.symbol().to_owned(),
-        text_color: rgb(cell.fg),
-        background: rgb(cell.bg),
-        bold: cell.modifier.contains(Modifier::BOLD),
-        dim: cell.modifier.contains(Modifier::DIM),
-        reversed: cell.modifier.contains(Modifier::REVERSED),
-    };
-    let lines = buf.content.chunks(usize::from(buf.area.width));
-    Frame { lines: lines.map(|line| line.iter().map(cell).collect()).collect() }
-}
-
-#[test]
-fn pictures() {
-    let mut stage = Stage::busy();
-    stage.press(KeyCode::End);
-    stage.press(KeyCode::Home);
-    for background in [Background::Dark, Background::Light] {
-        stage.app.theme = Theme { depth: Depth::True, background, ascii: false };
-        for (view, key) in VIEWS.into_iter().zip('1'..) {
-            stage.type_in(&key.to_string());
-            for (columns, rows) in [(80, 24), (120, 40), (200, 60)] {
-                let frame = stage.frame(columns, rows);
-                draw_picture(&format!("{view}-{columns}-{background:?}"), &frame, stage.app.theme);
-            }
-        }
-    }
-}
-
-fn check(name: &str, buf: &Buffer) {
+pub fn check(name: &str, buf: &Buffer) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/tui/tests/frames");
     let path = folder.join(format!("{name}.txt"));
     let shown = shown(buf);
@@ -104,13 +60,8 @@ fn check(name: &str, buf: &Buffer) {
 
 #[test]
 fn every_view_at_every_size() {
-    let mut stage = Stage::busy();
-    // The VM whose migration failed twice.
-    stage.type_in("s/web");
-    stage.press(KeyCode::Enter);
-    stage.press(KeyCode::Enter);
-    stage.press(KeyCode::Esc);
-    stage.press(KeyCode::Esc);
+    let mut stage = Stage::watching(FOUR, 52_000);
+    stage.choose("web");
     for (view, key) in VIEWS.into_iter().zip('1'..) {
         stage.type_in(&key.to_string());
         for (columns, rows) in SIZES {
@@ -124,10 +75,9 @@ fn every_view_at_every_size() {
 
 #[test]
 fn every_tab_of_a_vm() {
-    let mut stage = Stage::busy();
-    stage.type_in("/web");
-    stage.press(KeyCode::Enter);
-    stage.press(KeyCode::Enter);
+    let mut stage = Stage::watching(FOUR, 52_000);
+    stage.choose("web");
+    stage.type_in("2");
     for tab in ["charts", "causes", "slots", "collapse", "latency"] {
         check(&format!("vm-{tab}-80x24"), &stage.frame(80, 24));
         stage.press(KeyCode::Tab);
@@ -146,21 +96,26 @@ fn nothing_known_yet() {
 }
 
 #[test]
-fn every_palette() {
-    let mut stage = Stage::busy();
-    let depths = [Depth::None, Depth::Ansi16, Depth::Ansi256, Depth::True];
-    let texts = depths.map(|depth| {
-        stage.app.theme = Theme { depth, background: Background::Light, ascii: false };
-        stage.text(120, 40)
-    });
-    // Textures take the place of colours, in charts only.
-    assert!(texts[1..].windows(2).all(|pair| pair[0] == pair[1]));
-    assert_ne!(texts[0], texts[1]);
-    let charts = |text: &str| {
-        let blank = text.replace(|c| "░▓█▁▂▃▄▅▆▇".contains(c), " ");
-        blank.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(charts(&texts[0]), charts(&texts[1]));
+fn every_view_in_every_palette() {
+    let mut stage = Stage::watching(FOUR, 52_000);
+    stage.choose("web");
+    for (view, key) in VIEWS.into_iter().zip('1'..) {
+        stage.type_in(&key.to_string());
+        let depths = [Depth::None, Depth::Ansi16, Depth::Ansi256, Depth::True];
+        let texts = depths.map(|depth| {
+            stage.app.theme = Theme { depth, background: Background::Light, ascii: false };
+            stage.text(120, 40)
+        });
+        assert!(texts[1..].windows(2).all(|pair| pair[0] == pair[1]), "{view}");
+        // Without colours, textures take their place, in charts only.
+        stage.app.theme.depth = Depth::None;
+        check(&format!("{view}-colourless-120x40"), &stage.frame(120, 40));
+        let charts = |text: &str| {
+            let blank = text.replace(|c| "░▓█▁▂▃▄▅▆▇".contains(c), " ");
+            blank.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(charts(&texts[0]), charts(&texts[1]), "{view}");
+    }
 }
 
 /// Whether a cell is of a role that has this colour among the 16.
@@ -175,7 +130,8 @@ fn every_palette_means_the_same() {
     for (view, key) in VIEWS.into_iter().zip('1'..) {
         for background in [Background::Dark, Background::Light] {
             let frames = [Depth::Ansi16, Depth::Ansi256, Depth::True].map(|depth| {
-                let mut stage = Stage::busy();
+                let mut stage = Stage::watching(FOUR, 52_000);
+                stage.choose("web");
                 stage.type_in(&key.to_string());
                 stage.app.theme = Theme { depth, background, ascii: false };
                 (stage.app.theme, stage.frame(120, 40))
@@ -197,9 +153,12 @@ fn every_palette_means_the_same() {
 
 #[test]
 fn ascii_says_the_same() {
-    let mut stage = Stage::busy();
+    let mut stage = Stage::watching(FOUR, 52_000);
     stage.app.theme.ascii = true;
     check("overview-ascii-80x24", &stage.frame(80, 24));
+    let mut stage = Stage::playing(FOUR, 52_000);
+    stage.app.theme.ascii = true;
+    check("playing-ascii-80x24", &stage.frame(80, 24));
 }
 
 #[test]

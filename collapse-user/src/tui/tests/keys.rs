@@ -43,6 +43,24 @@ fn a_vm_is_chosen_and_opened() {
 }
 
 #[test]
+fn events_have_a_filter_of_their_own() {
+    let mut stage = Stage::busy();
+    stage.type_in("/web");
+    stage.press(KeyCode::Enter);
+    stage.type_in("5/dirty logging o");
+    stage.press(KeyCode::Enter);
+    let text = stage.text(120, 40);
+    assert!(text.contains("dirty logging on (") && !text.contains("install"), "{text}");
+    stage.type_in("1");
+    let text = stage.text(120, 40);
+    assert!(text.contains("web-frontend") && !text.contains("database"), "{text}");
+    stage.type_in("5");
+    stage.press(KeyCode::Esc);
+    let text = stage.text(120, 40);
+    assert!(text.contains("latest events") && text.contains("install"), "{text}");
+}
+
+#[test]
 fn the_selection_moves_over_rows() {
     let mut stage = Stage::busy();
     stage.press(KeyCode::End);
@@ -107,7 +125,7 @@ fn help_lists_every_key_and_goes_away() {
     let mut stage = Stage::busy();
     stage.type_in("?");
     let help = stage.text(120, 40);
-    for binding in super::super::keys::BINDINGS {
+    for binding in super::super::keys::bindings(false) {
         assert!(help.contains(binding.does), "{} is not in\n{help}", binding.does);
     }
     stage.press(KeyCode::Esc);

@@ -5,9 +5,11 @@ mod fixture;
 mod frames;
 mod keys;
 mod mouse;
+mod playing;
+mod recorded;
 mod sizes;
 
-use std::time::Duration;
+use std::{io::Cursor, time::Duration};
 
 use ratatui::{
     buffer::Buffer,
@@ -16,7 +18,7 @@ use ratatui::{
 };
 
 use super::{App, Background, Depth, Facts, Live, Reply, Theme};
-use crate::{model::Model, plan::Coverage};
+use crate::{model::Model, plan::Coverage, player::Player};
 
 /// A dashboard with what it shows.
 struct Stage {
@@ -24,13 +26,14 @@ struct Stage {
     model: Model,
     coverage: Coverage,
     facts: Facts,
+    player: Option<Player<Cursor<&'static [u8]>>>,
 }
 
 impl Stage {
     fn new(model: Model, coverage: Coverage) -> Self {
         let theme = Theme { depth: Depth::Ansi16, background: Background::Dark, ascii: false };
         let facts = Facts { kernel: "6.12.117".to_owned(), title: Some("lab".to_owned()) };
-        Self { app: App::new(theme, Duration::from_secs(1)), model, coverage, facts }
+        Self { app: App::new(theme, Duration::from_secs(1)), model, coverage, facts, player: None }
     }
 
     fn busy() -> Self {
@@ -38,7 +41,7 @@ impl Stage {
     }
 
     fn live(&self) -> Live<'_> {
-        Live { model: &self.model, coverage: &self.coverage, facts: &self.facts }
+        see(&self.model, &self.coverage, &self.facts, self.player.as_ref())
     }
 
     fn press(&mut self, code: KeyCode) -> Reply {
@@ -46,8 +49,9 @@ impl Stage {
     }
 
     fn hit(&mut self, key: KeyEvent) -> Reply {
-        let live = Live { model: &self.model, coverage: &self.coverage, facts: &self.facts };
-        self.app.handle(key, &live)
+        let live = see(&self.model, &self.coverage, &self.facts, self.player.as_ref());
+        let reply = self.app.handle(key, &live);
+        self.obey(reply)
     }
 
     fn type_in(&mut self, text: &str) {
@@ -66,6 +70,15 @@ impl Stage {
     fn text(&self, columns: u16, rows: u16) -> String {
         lines(&self.frame(columns, rows)).join("\n")
     }
+}
+
+fn see<'a>(
+    model: &'a Model,
+    coverage: &'a Coverage,
+    facts: &'a Facts,
+    player: Option<&'a Player<Cursor<&'static [u8]>>>,
+) -> Live<'a> {
+    Live { model, coverage, facts, track: player.map(Player::track) }
 }
 
 /// The text of a frame: wide characters as a terminal shows them.

@@ -2,11 +2,11 @@
 
 use ratatui::crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 
-use super::{Live, Reply, Stage, lines};
+use super::{Reply, Stage, lines, see};
 
 impl Stage {
     pub fn mouse(&mut self, kind: MouseEventKind, column: u16, row: u16) -> Option<Reply> {
-        let live = Live { model: &self.model, coverage: &self.coverage, facts: &self.facts };
+        let live = see(&self.model, &self.coverage, &self.facts, self.player.as_ref());
         let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
         self.app.mouse(event, &live)
     }

@@ -12,6 +12,7 @@ use super::{
     Stage,
     fixture::{Guest, S, coverage, read},
     lines,
+    recorded::FOUR,
 };
 use crate::{
     model::Model,
@@ -114,6 +115,37 @@ proptest! {
                     |cell: &ratatui::buffer::Cell| cell.fg == cell.bg && cell.fg == ratatui::style::Color::Reset;
                 prop_assert!(frame.content.iter().all(colourless));
             }
+        }
+    }
+}
+
+const PLAYER_KEYS: &[char] = &['.', ',', '{', '}', '[', ']', '0', 'n', ' ', 'l', 'h'];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Wherever a real run is played from, and whatever is asked of the player.
+    #[test]
+    fn every_frame_of_a_recording_is_whole(
+        ms in 0u64..70_000,
+        keys in prop::collection::vec(
+            prop_oneof![prop::sample::select(KEYS), prop::sample::select(PLAYER_KEYS)],
+            0..8,
+        ),
+        columns in 1u16..=220,
+        rows in 1u16..=70,
+        small: bool,
+        ascii: bool,
+    ) {
+        let mut stage = Stage::playing(FOUR, ms);
+        stage.app.theme.ascii = ascii;
+        let (columns, rows) = if small { (columns % 50 + 1, rows % 16 + 1) } else { (columns, rows) };
+        for key in keys {
+            stage.type_in(&key.to_string());
+            stage.pass(700);
+            let frame = stage.frame(columns, rows);
+            assert_whole(&frame);
+            prop_assert!(!ascii || lines(&frame).iter().all(|line| line.is_ascii()));
         }
     }
 }

@@ -209,7 +209,8 @@ const ENTRIES: &[Entry] = &[
     Entry::Phase("split"),
     fact("splits", |_, episode| number(episode.splits, Role::Split)),
     fact("took", |_, episode| {
-        let took = episode.split.map(|(first, last)| last - first);
+        // Of a run of splits the beginning is known only.
+        let took = episode.split.map(|(first, last)| last - first).filter(|took| *took > 0);
         plain(format::known(took, format::duration))
     }),
     Entry::Phase("collapse"),
@@ -218,7 +219,9 @@ const ENTRIES: &[Entry] = &[
         plain(format::known(runs, format::count))
     }),
     fact("took", |scene, episode| {
-        let took = scene.coverage.sees("collapse").then_some(episode.collapse.duration);
+        let collapse = Some(&episode.collapse).filter(|collapse| collapse.runs > 0);
+        let took = collapse.filter(|_| scene.coverage.sees("collapse"));
+        let took = took.map(|collapse| collapse.duration);
         plain(format::known(took, format::duration))
     }),
     fact("zapped × 4K", |_, episode| number(episode.collapse.work.zapped_4k, Role::Zap)),

@@ -31,9 +31,13 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let mut heads = vec![format!(" {count} latest events {of}; / filters by text")];
     if at.height >= 10 {
         let seen = format::count(scene.model.recent.seen());
-        heads.push(format!(
-            " of {seen} records so far, which regions are followed by: showing them costs nothing more"
-        ));
+        heads.push(if scene.track.is_some() {
+            format!(" of {seen} records up to this time of the recording")
+        } else {
+            format!(
+                " of {seen} records so far, which regions are followed by: showing them costs nothing more"
+            )
+        });
     }
     let heads: Vec<_> = heads.into_iter().map(|head| Line::styled(head, dim)).collect();
     let rows = widgets::paragraph(buf, at, &heads);
@@ -56,7 +60,7 @@ pub fn count(scene: &Scene, nav: &Nav) -> usize {
 
 fn listed<'a>(scene: &Scene<'a>, nav: &Nav) -> impl Iterator<Item = &'a Event> {
     let (vm, at) = (overview::selected(scene, nav).map(|vm| vm.key), scene.at);
-    let (all, wanted) = (nav.all, nav.filter.to_lowercase());
+    let (all, wanted) = (nav.all, nav.event_filter.to_lowercase());
     scene.model.recent.events().rev().filter(move |event| {
         let mine = all || vm.is_none_or(|vm| event.vm == vm);
         mine && event.ts <= at

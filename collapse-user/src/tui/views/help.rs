@@ -8,20 +8,16 @@ use ratatui::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::tui::{
-    format,
-    keys::{self, BINDINGS},
-    metric::METRICS,
-    scene::Scene,
-    theme::Role,
-};
+use crate::tui::{format, keys, metric::METRICS, scene::Scene, theme::Role};
 
 /// What the mouse does.
 const MOUSE: [(&str, &str); 2] =
     [("click", "select; again: open; on a column: sort"), ("wheel", "up and down")];
 
 /// Lines of the help.
-pub const LINES: usize = BINDINGS.len() + MOUSE.len() + METRICS.len();
+pub fn count(playing: bool) -> usize {
+    keys::bindings(playing).count() + MOUSE.len() + METRICS.len()
+}
 
 /// Draws it from a line on, or from before if the rest fits.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, first: usize) {
@@ -53,7 +49,8 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, first: usize) {
 
 fn lines(scene: &Scene) -> Vec<Line<'static>> {
     let theme = scene.theme;
-    let keys = BINDINGS.iter().map(|binding| (keys::shown(binding), binding.does));
+    let keys =
+        keys::bindings(scene.track.is_some()).map(|binding| (keys::shown(binding), binding.does));
     let mouse = MOUSE.map(|(what, does)| (what.to_owned(), does));
     let keys: Vec<_> = keys.chain(mouse).collect();
     let width = keys.iter().map(|(keys, _)| keys.width()).max().unwrap_or_default();

@@ -33,8 +33,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
         View::Vm | View::Episodes | View::Map => {
             let Some(vm) = overview::selected(scene, nav) else {
                 let dim = scene.theme.style(Role::Dim);
-                let text = "No VM yet: start one, and it appears here.";
-                buf.set_line(at.x, at.y, &Line::styled(text, dim), at.width);
+                buf.set_line(at.x, at.y, &Line::styled(scene.nothing(), dim), at.width);
                 return;
             };
             match nav.view {

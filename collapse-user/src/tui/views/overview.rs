@@ -65,7 +65,9 @@ pub fn rows<'a>(scene: &Scene<'a>, nav: &Nav) -> impl Iterator<Item = &'a Vm> + 
         let pid = vm.process.as_ref().map(|process| process.pid.to_string());
         name(vm).to_lowercase().contains(&wanted) || pid.is_some_and(|pid| pid == wanted)
     };
-    let vms = scene.model.vms.values().filter(|vm| !vm.gone || nav.vm == Some(vm.key));
+    // Where a recording ends, most have gone, and they are what it is about.
+    let ended = scene.track.is_some();
+    let vms = scene.model.vms.values().filter(|vm| !vm.gone || ended || nav.vm == Some(vm.key));
     let mut rows: Vec<_> =
         vms.filter(is_wanted).map(|vm| (Rank::of(nav.sort, scene, vm), vm)).collect();
     rows.sort_by(|(a, vm), (b, other)| {
@@ -111,7 +113,7 @@ fn fate(scene: &Scene, vm: &Vm) -> Option<Fate> {
 }
 
 /// Lines that the charts of the selected VM need, where the list of VMs leaves so many.
-const PREVIEW: u16 = 12;
+const PREVIEW: u16 = 10;
 
 /// More of them would only stretch them.
 const TALLEST: u16 = 36;
@@ -230,12 +232,12 @@ fn table(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let rows: Vec<_> = rows(scene, nav).collect();
     if rows.is_empty() {
         let text = match (scene.model.vms.is_empty(), nav.filter.is_empty()) {
-            (_, false) => " No VM has such a name. Esc shows all.",
-            (true, true) => " No VM yet: start one, and it appears here.",
-            (false, true) => " No VM any more.",
+            (_, false) => "No VM has such a name. Esc shows all.",
+            (true, true) => scene.nothing(),
+            (false, true) => "No VM any more.",
         };
         let dim = scene.theme.style(Role::Dim);
-        widgets::paragraph(buf, body, &[Line::styled(text, dim)]);
+        widgets::paragraph(buf, body, &[Line::styled(format!(" {text}"), dim)]);
         return;
     }
     let chosen = selected(scene, nav).map(|vm| vm.key);
@@ -294,6 +296,7 @@ fn fit(wanted: &[Column], columns: usize) -> Vec<Layout> {
         }
     };
     give(Column::Name, 3, false);
+    give(Column::Back, 4, false);
     for column in [Column::Recoveries, Column::Splits, Column::Faults, Column::Zaps, Column::Stall]
     {
         give(column, SPARK + 1, true);
@@ -370,10 +373,9 @@ fn back(scene: &Scene, vm: &Vm, width: usize) -> Vec<Span<'static>> {
         let share = format::share(counts.recovered, counts.lost);
         let rate = RECOVERIES.now(scene, &vm.history).filter(|rate| *rate > 0.0);
         let left = rate.map(|rate| counts.outstanding as f64 / rate * 1e9);
-        match left {
-            Some(ns) => (format!("{share}, {} left", format::duration(ns as u64)), Role::Warn),
-            None => (format!("{share} of {}", format::count(counts.lost)), Role::Warn),
-        }
+        let left = left.map(|ns| format!("{share}, {} left", format::duration(ns as u64)));
+        let text = left.filter(|text| text.width() <= width);
+        (text.unwrap_or_else(|| format!("{share} of {}", format::count(counts.lost))), Role::Warn)
     };
     vec![Span::styled(format::right(&text, width), scene.theme.style(role))]
 }

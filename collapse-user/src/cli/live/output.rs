@@ -1,0 +1,103 @@
+//! The terminal, and what ends or stops the program.
+
+use std::io::{self, IsTerminal as _};
+
+use ratatui::crossterm::event::Event;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Duration, Instant, Interval, MissedTickBehavior, interval_at},
+};
+
+use crate::{
+    cli::config::Settings,
+    tui::{
+        App, Live, Reply,
+        terminal::{Input, Screen},
+    },
+};
+
+/// Whether the dashboard can be shown.
+pub fn is_terminal() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    !dumb && io::stdout().is_terminal() && io::stdin().is_terminal()
+}
+
+/// Ticks from a time on.
+pub fn every(interval: Duration, start: Instant) -> Interval {
+    let mut ticks = interval_at(start, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Signals that end or stop the program.
+pub struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    stop: Signal,
+}
+
+impl Ends {
+    /// Takes them from now on.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            stop: signal(SignalKind::from_raw(libc::SIGTSTP))?,
+        })
+    }
+
+    /// Waits for one; what it asks for.
+    pub async fn next(&mut self) -> Reply {
+        tokio::select! {
+            _ = self.interrupt.recv() => Reply::Quit,
+            _ = self.terminate.recv() => Reply::Quit,
+            _ = self.hangup.recv() => Reply::Quit,
+            _ = self.stop.recv() => Reply::Suspend,
+        }
+    }
+}
+
+/// The dashboard on the terminal.
+pub struct Dashboard {
+    /// Dropped first: nothing that is typed once the terminal is back is taken.
+    input: Input,
+    screen: Screen,
+    /// Its state.
+    pub app: App,
+}
+
+impl Dashboard {
+    /// Takes the terminal.
+    pub fn open(settings: &Settings) -> io::Result<Self> {
+        let screen = Screen::open(settings.mouse.0)?;
+        let app = App::with(settings.theme(), settings.options.clone());
+        Ok(Self { input: Input::default(), screen, app })
+    }
+
+    /// Waits for what the user asks for; `None` if that is nothing.
+    pub async fn asked(&mut self, live: &Live<'_>) -> Option<Reply> {
+        match self.input.next().await {
+            // The terminal is gone.
+            None => Some(Reply::Quit),
+            Some(Event::Key(key)) => Some(self.app.handle(key, live)),
+            Some(Event::Mouse(mouse)) => self.app.mouse(mouse, live),
+            Some(_) => Some(Reply::Draw),
+        }
+    }
+
+    /// Draws.
+    pub fn show(&mut self, live: &Live) -> io::Result<()> {
+        let Self { app, screen, .. } = self;
+        screen.draw(|frame| {
+            let area = frame.area();
+            app.draw(frame.buffer_mut(), area, live);
+        })
+    }
+
+    /// Gives the terminal back until the program goes on.
+    pub fn suspend(&mut self) -> io::Result<()> {
+        self.screen.suspend()
+    }
+}

@@ -1,0 +1,64 @@
+//! Recordings of real runs on stage.
+
+use std::{io::Cursor, time::Duration};
+
+use ratatui::crossterm::event::KeyCode;
+
+use super::{Facts, Reply, Stage};
+use crate::player::{Order, Player};
+
+/// Four guests on Linux 6.12: `web-frontend`, whose migration fails three times; `database`, with twice
+/// as much memory, which is migrated for longer; `build-runner`, whose host memory lost huge pages
+/// meanwhile; `batch`, which nobody migrates.
+pub const FOUR: &[u8] = include_bytes!("../../../tests/fixtures/recorded/four-guests.rec");
+
+/// One guest whose migration fails.
+pub const FAILED: &[u8] = include_bytes!("../../../tests/fixtures/recorded/failed-migration.rec");
+
+impl Stage {
+    /// A recording played, paused so many ms after its beginning.
+    pub fn playing(bytes: &'static [u8], ms: u64) -> Self {
+        let mut player = Player::new(Cursor::new(bytes)).unwrap();
+        player.perform(Order::Toggle).unwrap();
+        let mut stage = Self::new(player.model().clone(), player.coverage().clone());
+        let kernel = player.header().kernel.clone();
+        stage.facts = Facts { kernel, title: Some("lab".to_owned()) };
+        stage.player = Some(player);
+        stage.obey(Reply::Play(Order::To(ms * 1_000_000)));
+        stage
+    }
+
+    /// What was seen at that time, as if it were now.
+    pub fn watching(bytes: &'static [u8], ms: u64) -> Self {
+        Self { player: None, ..Self::playing(bytes, ms) }
+    }
+
+    /// Has the player do what is asked of it.
+    pub fn obey(&mut self, reply: Reply) -> Reply {
+        if let (Reply::Play(order), Some(player)) = (reply, &mut self.player) {
+            player.perform(order).unwrap();
+            self.catch_up();
+        }
+        reply
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, ms: u64) {
+        self.player.as_mut().unwrap().advance(Duration::from_millis(ms));
+        self.catch_up();
+    }
+
+    fn catch_up(&mut self) {
+        let player = self.player.as_mut().unwrap();
+        player.catch_up(usize::MAX).unwrap();
+        (self.model, self.coverage) = (player.model().clone(), player.coverage().clone());
+    }
+
+    /// Selects a VM by a part of its name.
+    pub fn choose(&mut self, name: &str) {
+        self.type_in(&format!("1/{name}"));
+        for code in [KeyCode::Enter, KeyCode::Enter, KeyCode::Esc, KeyCode::Esc] {
+            self.press(code);
+        }
+    }
+}
