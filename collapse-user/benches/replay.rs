@@ -34,6 +34,7 @@ fn batch(number: u64) -> Batch {
             count: 1,
             read_only: false,
             sptes: None,
+            stack: None,
         };
         Event {
             ts: n * 1000 + n * 31 % 997,

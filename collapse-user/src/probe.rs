@@ -29,11 +29,14 @@ pub struct Limits {
     pub vms: u32,
     /// Ring buffer, bytes; a power of two and a multiple of the page size.
     pub ring: u32,
+    /// Kernel stacks told apart, 1 KiB each. Of two that meet in a place by their hash, the second cannot
+    /// be taken: there should be many more than stacks.
+    pub stacks: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rows: 1024, threads: 4096, vms: 1024, ring: 1 << 20 }
+        Self { rows: 1024, threads: 4096, vms: 1024, ring: 1 << 20, stacks: 1 }
     }
 }
 
@@ -144,6 +147,7 @@ impl Probe {
             .map_max_entries("FREE_THREADS", limits.threads)
             .map_max_entries("VCPUS", limits.threads)
             .map_max_entries("RING", limits.ring)
+            .map_max_entries("STACKS", limits.stacks)
             .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/collapse-ebpf")))
             .map_err(|error| {
                 if is_permission_error(&error) {

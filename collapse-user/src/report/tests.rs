@@ -67,8 +67,17 @@ fn change_at(
     count: u32,
 ) -> Event {
     let gfn = SLOT.base_gfn + region * 512;
-    let change =
-        Change { cause, transition, level, as_id: 0, gfn, count, read_only: false, sptes: None };
+    let change = Change {
+        cause,
+        transition,
+        level,
+        as_id: 0,
+        gfn,
+        count,
+        read_only: false,
+        sptes: None,
+        stack: None,
+    };
     event(ts, EventKind::Change(change))
 }
 
@@ -145,6 +154,7 @@ fn failed_migration() -> Model {
         settled: true,
         vms: reading([1, 30, 0]),
         hugetlb: Vec::new(),
+        stacks: Vec::new(),
         rows,
         latencies,
         events,

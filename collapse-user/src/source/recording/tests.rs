@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::{block::Kind, *};
 use crate::{
     events::{EventWriter, Filter, Lines, Sample},
-    export::Perfetto,
+    export::{Folded, Perfetto},
     identity::{VmProcess, name_from},
     model::Model,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
@@ -62,6 +62,14 @@ fn pages() -> impl Strategy<Value = Option<[u64; 3]>> {
     prop::option::of([number(u64::MAX), number(u64::MAX), number(u64::MAX)])
 }
 
+/// Stacks that changes name.
+const STACKS: u32 = 3;
+
+/// All of them, one of which could not be taken.
+fn stacks() -> Vec<(u32, Vec<String>)> {
+    (0..STACKS).map(|number| (number, vec!["zap".to_owned(); number as usize])).collect()
+}
+
 fn kinds() -> impl Strategy<Value = EventKind> {
     let slot = || {
         (any::<u16>(), any::<u16>(), number(1 << 39), number(1 << 39), any::<u32>()).prop_map(
@@ -83,18 +91,21 @@ fn kinds() -> impl Strategy<Value = EventKind> {
         number(1 << 39),
         1..99u32,
         any::<bool>(),
-        any::<Option<(u64, u64)>>(),
+        (any::<Option<(u64, u64)>>(), prop::option::of(0..STACKS)),
     )
-        .prop_map(|(cause, transition, level, as_id, gfn, count, read_only, sptes)| Change {
-            cause: Cause::ALL[cause],
-            transition: Transition::ALL[transition],
-            level,
-            as_id,
-            gfn: gfn - gfn % frames(level),
-            count: if sptes.is_some() { 1 } else { count },
-            read_only,
-            sptes: sptes.map(|(old, new)| Sptes { old, new }),
-        });
+        .prop_map(
+            |(cause, transition, level, as_id, gfn, count, read_only, (sptes, stack))| Change {
+                cause: Cause::ALL[cause],
+                transition: Transition::ALL[transition],
+                level,
+                as_id,
+                gfn: gfn - gfn % frames(level),
+                count: if sptes.is_some() || stack.is_some() { 1 } else { count },
+                read_only,
+                sptes: sptes.map(|(old, new)| Sptes { old, new }),
+                stack,
+            },
+        );
     prop_oneof![
         8 => change.prop_map(EventKind::Change),
         1 => (pages(), 1..9u32).prop_map(|(pages, pid)| EventKind::VmCreated { pages, process: process(pid) }),
@@ -155,6 +166,7 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
             rows,
             latencies,
             events,
+            stacks: stacks(),
             losses: Loss::ALL.iter().map(|loss| loss.name()).chain(["odd"]).zip(losses).collect(),
             overhead: cost.map(|(percent, ns)| Overhead {
                 percent,
@@ -174,12 +186,15 @@ fn show(updates: impl IntoIterator<Item = Update>) {
     let lines = EventWriter::new(io::sink(), Lines::Csv, clocks, kernel, &coverage(), filter);
     let mut lines = lines.unwrap();
     let mut trace = Perfetto::new(io::sink(), clocks).unwrap();
+    let mut folded = Folded::new(io::sink());
     let mut model = Model::default();
     for update in updates {
+        folded.update(update.clone(), &mut Model::default());
         lines.update(update.clone(), &mut model).unwrap();
         trace.update(&update, &model).unwrap();
     }
     trace.finish(&model).unwrap();
+    folded.finish().unwrap();
     let report = Report::of_recording(&model, &coverage(), "6.12".to_owned(), None);
     for format in [Format::Text, Format::Json, Format::Html, Format::Csv] {
         format.write(&report, Style::Plain).unwrap();
@@ -233,6 +248,7 @@ fn change(ts: u64, gfn: u64, count: u32) -> Event {
         count,
         read_only: false,
         sptes: None,
+        stack: None,
     };
     Event { ts, vm: key(1), tid: 7, kind: EventKind::Change(change) }
 }
@@ -440,6 +456,7 @@ proptest! {
         prop_assert_eq!(events(&read), events(&batches));
         let vms = |batches: &[Batch]| format!("{:?}", batches.iter().map(|b| (b.at, b.settled, &b.vms)).collect::<Vec<_>>());
         prop_assert_eq!(vms(&read), vms(&batches));
+        prop_assert!(read.iter().all(|batch| batch.stacks == stacks()));
     }
 
     /// Cut anywhere, what is before is read, and the cut is told.
@@ -466,14 +483,14 @@ proptest! {
     /// Payloads that a checksum vouches for are not trusted either.
     #[test]
     fn any_payload_is_survived(
-        kind in 1..=9u8,
+        kind in 1..=10u8,
         payload in prop::collection::vec(any::<u8>(), 0..300),
         batches in batches(),
     ) {
         let mut bytes = record(&batches, Limits::default(), None);
         // Without the end.
         bytes.truncate(bytes.len() - block::HEAD - 2);
-        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb, Kind::Overhead]
+        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb, Kind::Overhead, Kind::Stacks]
             [usize::from(kind) - 1];
         block::append(kind, &payload, &mut bytes).unwrap();
         let (read, _) = read(&bytes);
