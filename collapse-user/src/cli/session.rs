@@ -233,8 +233,11 @@ fn attach(wanted: &Wanted) -> Result<(Attached, Inspected), Failure> {
     let mut probe = Probe::load(&plan, limits, setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
     let log = if setup.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
     let budget = setup.budget_overhead.percent();
-    let live = Live::new(probe, plan.kernel.kvm_vm_list, rows.clone(), budget)
+    let mut live = Live::new(probe, plan.kernel.kvm_vm_list, rows.clone(), budget)
         .or_exit(Exit::CannotMeasure)?;
+    if selection.stacks != 0 {
+        live.learn_functions();
+    }
     Ok((Attached { live, log }, host))
 }
 

@@ -134,6 +134,11 @@ impl Live {
         &self.probe.coverage
     }
 
+    /// Prepares to name the functions of stacks.
+    pub fn learn_functions(&mut self) {
+        self.stacks.learn();
+    }
+
     /// Detaches everything.
     pub fn detach(self) {
         self.probe.detach();

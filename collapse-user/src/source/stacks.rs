@@ -10,8 +10,8 @@ use aya::{
 /// Kernel stacks by number.
 pub struct Stacks {
     map: StackTraceMap<MapData>,
-    /// Functions by address, once a stack was seen.
-    symbols: Option<BTreeMap<u64, String>>,
+    /// Functions by address.
+    symbols: BTreeMap<u64, String>,
     /// Our number by the kernel's; `None` for stacks that could not be taken. Ours count from 0 on, so
     /// that they take little room in a recording.
     numbers: HashMap<Option<u32>, u32>,
@@ -22,7 +22,16 @@ pub struct Stacks {
 impl Stacks {
     /// Those that the programs put into `map`.
     pub fn new(map: StackTraceMap<MapData>) -> Self {
-        Self { map, symbols: None, numbers: HashMap::new(), new: Vec::new() }
+        Self { map, symbols: BTreeMap::new(), numbers: HashMap::new(), new: Vec::new() }
+    }
+
+    /// Learns where functions are, programs included, which are to be attached by then. Takes as long as
+    /// the kernel takes to list all of them.
+    pub fn learn(&mut self) {
+        match kernel_symbols() {
+            Ok(symbols) => self.symbols = symbols,
+            Err(error) => log::warn!("/proc/kallsyms: {error}"),
+        }
     }
 
     /// The number of the stack that a program told of.
@@ -52,13 +61,7 @@ impl Stacks {
                 return Vec::new();
             }
         };
-        let symbols = self.symbols.get_or_insert_with(|| {
-            kernel_symbols().unwrap_or_else(|error| {
-                log::warn!("/proc/kallsyms: {error}");
-                BTreeMap::new()
-            })
-        });
-        named(&addresses, symbols)
+        named(&addresses, &self.symbols)
     }
 }
 
