@@ -48,7 +48,7 @@ fn strip(when: &str, cells: &[MapCell], map: &SlotMap) -> Markup {
             span { (when) }
             svg.map role="img"
                 aria-label={ "slot " (map.slot.id) ", " (when) ": " (missing) " regions" }
-                viewBox={ "0 0 " (cells.len()) " 10" } preserveAspectRatio="none" {
+                viewBox={ "0 0 " (cells.len()) " 10" } preserveAspectRatio="none" shape-rendering="crispEdges" {
                 @for (at, cell) in cells.iter().enumerate() {
                     (parts(at, cell, map.regions_per_cell))
                 }
