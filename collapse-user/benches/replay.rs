@@ -60,7 +60,7 @@ fn batch(number: u64) -> Batch {
     }
 }
 
-/// A number for each number, without a pattern that compression could find (SplitMix64).
+/// A number for each number, without a pattern that compression could find (`SplitMix64`).
 fn scattered(n: u64) -> u64 {
     let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
