@@ -33,6 +33,8 @@ mod standing;
 mod wire;
 
 #[cfg(test)]
+mod any;
+#[cfg(test)]
 mod numbers;
 #[cfg(test)]
 mod tests;
