@@ -306,6 +306,16 @@ impl Loss {
             Self::LeftOut => "left_out_for_budget",
         }
     }
+
+    /// The flag that, set higher, avoids it, if there is one.
+    pub const fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::RecordedChanges | Self::Marks => Some("--ring-size"),
+            Self::Rows | Self::Threads | Self::Vms => Some("--max-vms"),
+            Self::LeftOut => Some("--budget-overhead"),
+            Self::Depth | Self::Returns | Self::Context => None,
+        }
+    }
 }
 
 /// Operations a thread can be nested in: their rows are packed in one word.

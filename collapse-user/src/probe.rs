@@ -17,7 +17,7 @@ use collapse_common::abi::CPUS;
 
 use crate::plan::{Coverage, Hook, Plan, SignalStatus};
 
-/// Size of the kernel-side tables. Memory: rows take 512 bytes each per CPU and 2.5 KiB besides,
+/// Size of the tables in the kernel. Memory: rows take 512 bytes each per CPU and 2.5 KiB besides,
 /// threads 160 bytes, VMs 100, run lists 6 KiB per CPU, the ring its size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -34,9 +34,18 @@ pub struct Limits {
     pub stacks: u32,
 }
 
+impl Limits {
+    /// For so many VMs at one time, up to 8000, each of some 30 vCPUs. Those that are not in a
+    /// migration, or have fewer vCPUs, leave room for others.
+    pub fn for_vms(vms: u32) -> Self {
+        // A row's number has 16 bits. Not even one VM goes without the row of what is unknown.
+        Self { rows: 8 * vms + 8, threads: 32 * vms, vms: 8 * vms, ring: 1 << 20, stacks: 1 }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { rows: 1024, threads: 4096, vms: 1024, ring: 1 << 20, stacks: 1 }
+        Self::for_vms(128)
     }
 }
 

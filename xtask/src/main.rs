@@ -37,8 +37,8 @@ enum Task {
     Test(test::Options),
     /// Run a command, or a shell, on a real kernel with KVM inside an emulated machine
     ///
-    /// Exits with the command's status; 122: the emulator ran a stale breakpoint and the run is to
-    /// be repeated; 124: time limit; 125: the machine died, or the lab could not be set up.
+    /// Exits with the command's status; 122: the emulator ran a stale breakpoint (`--parallel`) and is
+    /// to be run again; 124: time limit; 125: the machine died, or the lab could not be set up.
     Vm(vm::Options),
 }
 

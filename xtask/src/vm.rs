@@ -33,6 +33,10 @@ pub struct Options {
     /// Make guest time a function of executed instructions, on one CPU
     #[arg(long)]
     icount: bool,
+    /// Emulate each CPU on a thread of its own: nearer to real races, but some 6 % of such runs die
+    /// of code that the emulator should have forgotten
+    #[arg(long, conflicts_with = "icount")]
+    parallel: bool,
     /// End a command after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT.as_secs())]
     timeout: u64,
@@ -73,6 +77,7 @@ pub fn run(options: Options) -> Result<i32> {
         cpus: options.cpus,
         memory: options.memory,
         icount: options.icount,
+        parallel: options.parallel,
         timeout: Some(Duration::from_secs(options.timeout)),
         out: Some(out),
         verbose: options.verbose,

@@ -112,6 +112,12 @@ struct Setup {
     /// What finds it full is counted as lost; totals are not in it.
     #[arg(long, global = true, value_name = "SIZE", value_parser = ring_size)]
     ring_size: Option<u32>,
+    /// VMs at one time that the tables in the kernel are to have room for: 128, or up to 8000. Each takes
+    /// some 30 KiB, and 4 KiB more for each CPU. What finds them full is counted as lost, of unknown
+    /// VM.
+    #[arg(long, global = true, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=8000))]
+    max_vms: Option<u32>,
 }
 
 /// The kernel wants a power of two, and whole pages.

@@ -13,8 +13,8 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     kernel::{Inspected, Instance},
     model::Model,
-    plan::{Coverage, NO_KVM, Plan, obstacles},
-    probe::{Limits, Probe},
+    plan::{Coverage, Look, NO_KVM, Plan, obstacles},
+    probe::{Limits, Probe, ProbeError},
     source::{
         Update,
         live::{Live, RowFilter},
@@ -215,14 +215,25 @@ fn loaded_kvm() -> Option<Instance> {
     Instance::loaded(Path::new("/"))
 }
 
+/// Looks closely only where hooks are refused: another way may then do, and all could be attached so far.
 fn attach(wanted: &Wanted) -> Result<(Attached, Inspected), Failure> {
+    match attach_looking(wanted, Look::Quick) {
+        Ok((Attached { live, .. }, _)) if live.is_refused() => live.detach(),
+        Err(Failure { error, .. })
+            if matches!(error.downcast_ref(), Some(ProbeError::Essential { .. })) => {}
+        attached => return attached,
+    }
+    attach_looking(wanted, Look::Thorough)
+}
+
+fn attach_looking(wanted: &Wanted, look: Look) -> Result<(Attached, Inspected), Failure> {
     let &Wanted { setup, selection, ref rows } = wanted;
-    let (mut plan, host) = Plan::for_running_kernel(setup.fault_latency);
+    let (mut plan, host) = Plan::for_running_kernel(setup.fault_latency, look);
     plan.selection = selection;
     if let Some(obstacle) = obstacles(&host).into_iter().find(|obstacle| obstacle.fatal) {
         return Err(Failure { exit: Exit::CannotMeasure, error: anyhow!(obstacle.to_string()) });
     }
-    let mut limits = Limits::default();
+    let mut limits = setup.max_vms.map_or_else(Limits::default, Limits::for_vms);
     if selection.each != 0 {
         limits.ring = RING_FOR_EACH;
     }

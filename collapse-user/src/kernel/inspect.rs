@@ -55,7 +55,7 @@ pub struct Inspected {
     pub tracefs: Fact<PathBuf>,
     /// Whether kprobes are built in and not switched off.
     pub kprobes: Fact<bool>,
-    /// Whether the list of traceable functions could be read; if not, no symbol is known to be
+    /// Whether the list of traceable functions was read; if not, no symbol is known to be
     /// traceable or not.
     pub filter_functions: Fact<()>,
     /// State of KVM and its settings.

@@ -99,9 +99,10 @@ impl Mmu {
 }
 
 impl Plan {
-    /// Looks at the running kernel and plans for it.
-    pub fn for_running_kernel(latency: FaultLatency) -> (Self, Inspected) {
-        let kernel = inspect(Path::new("/"));
+    /// Looks at the running kernel and plans for it. With `look` quick, functions that cannot be probed
+    /// are taken for such that can: attaching will tell.
+    pub fn for_running_kernel(latency: FaultLatency, look: Look) -> (Self, Inspected) {
+        let kernel = inspect(Path::new("/"), look);
         (Self::new(&kernel, latency), kernel)
     }
 
@@ -193,8 +194,17 @@ impl SignalStatus {
     }
 }
 
+/// How closely the running kernel is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It is not read which functions can be probed, which takes longer than all the rest.
+    Quick,
+    /// At everything.
+    Thorough,
+}
+
 /// Finds out what plans depend on, below `root` (`/`, unless in a test).
-fn inspect(root: &Path) -> Inspected {
+fn inspect(root: &Path, look: Look) -> Inspected {
     let symbols = symbols();
     let tracepoints = tracepoints();
     let offsets = facts::offsets();
@@ -205,6 +215,7 @@ fn inspect(root: &Path) -> Inspected {
         sizes: facts::SIZES,
         constants: facts::CONSTANTS,
         functions: facts::FUNCTIONS,
+        traceable: look == Look::Thorough,
     };
     Inspected::of_running_kernel(root, &wanted)
 }

@@ -1,8 +1,8 @@
 //! What is said in every view for people.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
-use collapse_common::Cause;
+use collapse_common::{Cause, abi::Loss};
 
 use super::{
     CheckKind, EpisodeReport, Faults, HistogramReport, Recoveries, Report, SignalReport,
@@ -240,9 +240,16 @@ pub fn checked(report: &Report) -> Option<String> {
 /// about loss, and one line follows for each signal that is not seen.
 pub fn trust(report: &Report) -> Vec<String> {
     let lost: Vec<_> = report.losses.iter().filter(|(_, n)| **n > 0).collect();
+    let remedy = |way: &str| Loss::ALL.into_iter().find(|loss| loss.name() == way)?.remedy();
+    let remedies: BTreeSet<_> = lost.iter().filter_map(|(way, _)| remedy(way)).collect();
+    let remedies: Vec<_> = remedies.into_iter().collect();
+    let remedy = match remedies.as_slice() {
+        [] => String::new(),
+        remedies => format!(" (try a larger {})", remedies.join(" and ")),
+    };
     let lost: Vec<_> = lost.iter().map(|(way, n)| format!("{way} {n}")).collect();
     let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
-    let mut lines = vec![format!("lost: {lost}")];
+    let mut lines = vec![format!("lost: {lost}{remedy}")];
     if let Some(overhead) = &report.overhead {
         let budget = overhead.budget_percent;
         let of = budget.map_or(String::new(), |most| format!(" (budget: {most} %)"));

@@ -139,6 +139,11 @@ impl Live {
         self.stacks.learn();
     }
 
+    /// Whether a planned hook could not be attached.
+    pub fn is_refused(&self) -> bool {
+        self.probe.hooks.iter().any(|hook| hook.refused.is_some())
+    }
+
     /// Detaches everything.
     pub fn detach(self) {
         self.probe.detach();

@@ -37,9 +37,12 @@ impl Console {
     }
 
     /// Whether the kernel died of a breakpoint that the emulator executed although the kernel had
-    /// already patched it away. That is QEMU's fault, and says nothing about what ran.
+    /// already patched it away, or of coming back to one for ever. That is QEMU's fault, and says
+    /// nothing about what ran.
     pub fn emulator_artefact(&self) -> bool {
-        self.0.contains("Oops: int3") || self.0.contains("int3: 0000 [#")
+        ["Oops: int3", "int3: 0000 [#", "softlockup: hung tasks"]
+            .iter()
+            .any(|sign| self.0.contains(sign))
     }
 }
 
@@ -54,6 +57,9 @@ mod tests {
             console("x\n[  9.1] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n").emulator_artefact()
         );
         assert!(console("[  9.1] int3: 0000 [#1] SMP NOPTI\n").emulator_artefact());
+        assert!(
+            console("Kernel panic - not syncing: softlockup: hung tasks\n").emulator_artefact()
+        );
         assert!(
             !console("BUG: kernel NULL pointer dereference\nOops: 0002 [#1]\n").emulator_artefact()
         );

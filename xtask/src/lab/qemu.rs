@@ -28,6 +28,8 @@ pub struct Machine<'a> {
     pub memory: &'a str,
     /// Whether guest time is to be a function of executed instructions.
     pub icount: bool,
+    /// Whether each CPU is emulated by a thread of its own.
+    pub parallel: bool,
 }
 
 /// Our ends of the connections to a machine.
@@ -76,9 +78,10 @@ impl Machine<'_> {
     /// Starts the machine. It ends with the thread that called this, at the latest.
     pub fn start(&self) -> Result<(Guest, Ports)> {
         let image = memory_file(c"initramfs", self.image).context("holding the initramfs")?;
+        let accelerator = if self.parallel { "tcg,thread=multi" } else { "tcg,thread=single" };
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-accel", "tcg", "-cpu", "EPYC,+svm,+npt"])
+            .args(["-accel", accelerator, "-cpu", "EPYC,+svm,+npt"])
             .args(["-smp", &self.cpus.to_string(), "-m", self.memory])
             .args(["-append", self.cmdline, "-kernel"])
             .arg(self.kernel)

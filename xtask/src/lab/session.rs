@@ -79,18 +79,12 @@ pub fn run(lab: &Lab, command: &[OsString], streams: Streams) -> Result<Outcome>
         cpus: if lab.icount { 1 } else { lab.cpus },
         memory: &lab.memory,
         icount: lab.icount,
+        parallel: lab.parallel && !lab.icount,
     };
     if streams != Streams::Captured {
         eprintln!("lab: booting {}", kernel.name);
     }
-    let outcome = boot(lab, &machine, &mark, streams, stdin)?;
-    // Nothing has run yet, so nothing is hidden by trying again; whoever captures sees to it alone.
-    if streams != Streams::Captured && outcome.ending == Ending::EmulatorArtefact && !outcome.booted
-    {
-        eprintln!("lab: the emulator ran a stale breakpoint during the boot; booting again");
-        return boot(lab, &machine, &mark, streams, stdin);
-    }
-    Ok(outcome)
+    boot(lab, &machine, &mark, streams, stdin)
 }
 
 /// One boot, to the end of the command or of the machine.
@@ -137,10 +131,9 @@ fn boot(
     let stderr = collect(stderr, (!captured).then(|| Box::new(io::stderr()) as _));
     let archive = collect(archive, Some(tar));
 
-    let (mut booted, mut screen) = (false, None);
+    let mut screen = None;
     let mut session = Session { lab, inbox, control, raw: None, started };
     let ending = session.follow(|session| {
-        booted = true;
         if streams == Streams::Captured {
             return Ok(());
         }
@@ -174,7 +167,7 @@ fn boot(
         ending => ending,
     };
     let files = files.finish(matches!(ending, Ending::Exited(_)))?;
-    Ok(Outcome { ending, booted, stdout, stderr, files, console })
+    Ok(Outcome { ending, stdout, stderr, files, console })
 }
 
 struct Session<'a> {
@@ -230,6 +223,10 @@ impl Session<'_> {
 fn cmdline(lab: &Lab) -> String {
     let mut words = vec!["console=ttyS0", "rdinit=/init", "panic=-1", "oops=panic"];
     words.push(if lab.verbose { "loglevel=7" } else { "loglevel=5" });
+    if lab.parallel {
+        // A standstill is to show itself at once where it can.
+        words.push("softlockup_panic=1");
+    }
     if lab.icount {
         words.extend(["nokaslr", "tsc=reliable", "clocksource=tsc"]);
     }

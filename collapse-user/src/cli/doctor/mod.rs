@@ -11,7 +11,7 @@ use crate::{
     cli::Setup,
     exit::{Exit, Failure, OrExit as _},
     kernel::inspect::Inspected,
-    plan::{Coverage, Mmu, Obstacle, Plan, obstacles},
+    plan::{Coverage, Look, Mmu, Obstacle, Plan, obstacles},
     report::{SignalReport, release},
 };
 
@@ -72,7 +72,7 @@ fn signals(coverage: &Coverage) -> Vec<SignalReport> {
 }
 
 pub(super) fn run(args: &DoctorArgs, setup: Setup) -> Result<Exit, Failure> {
-    let (plan, host) = Plan::for_running_kernel(setup.fault_latency);
+    let (plan, host) = Plan::for_running_kernel(setup.fault_latency, Look::Thorough);
     let diagnosis = Diagnosis::new(&plan, &host, !args.no_attach, setup);
     let text = match args.format {
         Format::Text => text::render(&diagnosis),

@@ -61,6 +61,7 @@ const WANTED: Wanted<'static> = Wanted {
     sizes: &["kvm"],
     constants: &["RET_PF_FIXED"],
     functions: &["kvm_tdp_page_fault"],
+    traceable: true,
 };
 
 fn root(files: &[(&str, &str)]) -> TempDir {

@@ -11,7 +11,12 @@ use crate::{lab::Outcome, test::lab::Case};
 /// VMs that come and go: more than the kernel-side tables have room for at a time.
 const VMS: usize = 300;
 
-/// Both cases.
+/// VMs at a time, where the tables were told of one.
+const CROWDED: &str = "
+    collapse --max-vms 1 report -f json -o /out/report.json -f text -o /out/report.txt -- \
+        workload failed-migration --vms 6 --size 4M --quiet";
+
+/// All cases.
 pub fn cases() -> Vec<Case> {
     let churn = format!(
         "collapse report -f json -o /out/report.json -- \
@@ -23,6 +28,7 @@ pub fn cases() -> Vec<Case> {
     };
     vec![
         case("hundreds of VMs come and go", &churn, churned),
+        case("more VMs than the tables have room for", CROWDED, crowded),
         case("killed, it leaves nothing behind", KILLED, killed),
     ]
 }
@@ -42,6 +48,20 @@ fn churned(outcome: &Outcome) -> Result<()> {
     for (way, n) in report["losses"].as_object().context("no losses in the report")? {
         same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
     }
+    Ok(())
+}
+
+/// What no row was left for is counted, as lost and as changes of an unknown VM; what had one adds up.
+fn crowded(outcome: &Outcome) -> Result<()> {
+    outcome.success()?;
+    let files = outcome.files.as_deref().context("no files came back")?;
+    let report: Value = serde_json::from_slice(&fs::read(files.join("report.json"))?)?;
+    let lost = report["losses"]["row_table_full"].as_u64();
+    ensure!(lost > Some(0), "nothing found the table full: {}", report["losses"]);
+    let unattributed = report["unattributed_changes"].as_u64();
+    ensure!(unattributed > Some(0), "all changes have a VM: {}", report["losses"]);
+    let text = fs::read_to_string(files.join("report.txt"))?;
+    ensure!(text.contains("try a larger --max-vms"), "it does not say what to do:\n{text}");
     Ok(())
 }
 
