@@ -161,6 +161,16 @@ pub struct Single {
     pub new: u64,
 }
 
+/// One change on its own, with the stack that it happened in: one ring-buffer record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stacked {
+    /// The change, whose first word is [`RECORD_STACKED`].
+    pub single: Single,
+    /// Number of the kernel's stack in the table of stacks; negative if it could not be taken.
+    pub stack: i64,
+}
+
 /// Runs that one [`Writer`] closes on one CPU. Nobody else writes it; user space reads it under
 /// `begun` and `ended`: a copy in which they differ was torn and is read again.
 #[repr(C)]
@@ -543,6 +553,8 @@ pub const RECORD_BLOCK: u32 = 1;
 pub const RECORD_MARK: u32 = 2;
 /// First word of a [`Single`] in the ring.
 pub const RECORD_SINGLE: u32 = 3;
+/// First word of a [`Stacked`] in the ring.
+pub const RECORD_STACKED: u32 = 4;
 
 /// Facts about the running kernel, resolved by user space before load. An offset of
 /// [`Kernel::UNKNOWN`] means that the field could not be found; what needs it is left out.
@@ -704,6 +716,7 @@ layouts! {
     Run = 32,
     Block = 1040,
     Single = 48,
+    Stacked = 56,
     RunList = 1104,
     Cpu = 5624,
     Span = 72,
@@ -713,6 +726,6 @@ layouts! {
     Slot = 24,
     Mark = 152,
     Kernel = 176,
-    crate::Selection = 16,
+    crate::Selection = 20,
     VmGauges = 80,
 }

@@ -14,11 +14,15 @@ pub struct Selection {
     pub by_row: u32,
     /// Whether each change is a record of its own, with its SPTE before and after.
     pub each: u32,
+    /// By [`Transition`] number, a bit: whether such changes are told with the kernel's stack, where each
+    /// is a record of its own.
+    pub stacks: u32,
 }
 
 impl Selection {
     /// What tells of the life of a mapping, in runs.
-    pub const DEFAULT: Self = Self { transitions: Self::LIFE_CYCLE, sample: 1, by_row: 0, each: 0 };
+    pub const DEFAULT: Self =
+        Self { transitions: Self::LIFE_CYCLE, sample: 1, by_row: 0, each: 0, stacks: 0 };
 
     /// [`Transition::is_recorded`] as bits.
     pub const LIFE_CYCLE: u32 = {

@@ -5,7 +5,7 @@ use core::{cell::UnsafeCell, ptr};
 use aya_ebpf::{
     helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, Queue, RingBuf},
+    maps::{Array, HashMap, Queue, RingBuf, StackTrace},
 };
 use collapse_common::{
     abi::{Cpu, PendingFaults, Row, RowOwner, Thread, Vm, VmGauges},
@@ -63,6 +63,10 @@ static VCPUS: HashMap<u64, u32> = HashMap::with_max_entries(8192, 0);
 #[map]
 static RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
+/// Kernel stacks, where they are asked for.
+#[map]
+static STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
+
 /// Where the walk over KVM's list of VMs stands.
 #[map]
 static GAUGES: Array<VmGauges> = Array::with_max_entries(1, MAPPED);
@@ -105,6 +109,10 @@ pub fn vcpus() -> &'static HashMap<u64, u32> {
 
 pub fn ring() -> &'static RingBuf {
     &RING
+}
+
+pub fn stacks() -> &'static StackTrace {
+    &STACKS
 }
 
 pub fn gauges() -> &'static Array<VmGauges> {

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
-    programs::{ProbeContext, RawTracePointContext},
+    programs::{ProbeContext, RawTracePointContext, tracing::StackIdContext},
 };
 use collapse_common::{
     Cause, Counter, Transition,
@@ -74,7 +74,7 @@ fn frame_told(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, ctx: &RawTrace
     thread.installed = 0;
     let place = Place { as_id: 0, gfn: ctx.arg(1), level: ctx.arg(0), direct: false };
     let new = kernel::read::<u64>(sptep, 0).unwrap_or(0);
-    installed(cpu, writer, thread, &place, new);
+    installed(ctx, cpu, writer, thread, &place, new);
 }
 
 #[inline(always)]
@@ -99,16 +99,16 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
     match transition {
         // The page still has the frame that the entry mapped before.
         Transition::Install if !place.direct => thread.installed = sptep,
-        Transition::Install => installed(cpu, Writer::Rmap, thread, &place, new),
+        Transition::Install => installed(ctx, cpu, Writer::Rmap, thread, &place, new),
         Transition::Zap => {
             if place.level > 1 && thread.row == thread.base {
                 thread.zapped = zapped(place.level, place.gfn);
                 context::update(cpu, thread);
             }
-            record(cpu, Writer::Rmap, thread, Transition::Zap, &place, [old, new]);
+            record(ctx, cpu, Writer::Rmap, thread, Transition::Zap, &place, [old, new]);
         }
         // Only where such changes were asked for.
-        _ => record(cpu, Writer::Rmap, thread, transition, &place, [old, new]),
+        _ => record(ctx, cpu, Writer::Rmap, thread, transition, &place, [old, new]),
     }
     0
 }
@@ -116,19 +116,27 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
 /// Records an install. The rmap MMU splits at a fault in two steps: the huge leaf is zapped, and the
 /// first small leaf in its place tells that a page table took it.
 #[inline(always)]
-fn installed(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, place: &Place, new: u64) {
+fn installed<C: StackIdContext>(
+    ctx: &C,
+    cpu: &mut Cpu,
+    writer: Writer,
+    thread: &mut Thread,
+    place: &Place,
+    new: u64,
+) {
     let region = place.gfn & !(frames(2) - 1);
     if place.level == 1 && thread.row == thread.base && thread.zapped == zapped(2, region) {
         thread.zapped = 0;
         runs::count(cpu, thread.row, index(Transition::SplitRelink, 2));
         let split = Place { gfn: region, level: 2, ..*place };
-        record(cpu, writer, thread, Transition::SplitRelink, &split, [0; 2]);
+        record(ctx, cpu, writer, thread, Transition::SplitRelink, &split, [0; 2]);
     }
-    record(cpu, writer, thread, Transition::Install, place, [0, new]);
+    record(ctx, cpu, writer, thread, Transition::Install, place, [0, new]);
 }
 
 #[inline(always)]
-fn record(
+fn record<C: StackIdContext>(
+    ctx: &C,
     cpu: &mut Cpu,
     writer: Writer,
     thread: &Thread,
@@ -144,7 +152,9 @@ fn record(
     let epoch = maps::EPOCH.get() as u32;
     let key = RunKey::new(thread.row, counter, place.as_id, read_only, epoch);
     let &Place { gfn, level, .. } = place;
-    runs::record(cpu, writer, &runs::Change { key, tid: thread.id as u32, gfn, level, old, new });
+    let tid = thread.id as u32;
+    let change = runs::Change { transition, key, tid, gfn, level, old, new };
+    runs::record(ctx, cpu, writer, &change);
 }
 
 /// What an SPTE of a shadow page maps, from the page's own structure.

@@ -2,12 +2,14 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns, programs::tracing::StackIdContext,
+};
 use collapse_common::{
     Selection, Transition,
     abi::{
-        Block, Cpu, Loss, Mark, RECORD_MARK, RECORD_SINGLE, RunKey, RunList, Single, WRITERS,
-        Writer,
+        Block, Cpu, Loss, Mark, RECORD_MARK, RECORD_SINGLE, RECORD_STACKED, RunKey, RunList,
+        Single, Stacked, WRITERS, Writer,
     },
     counter::COUNTERS,
     selection::is_sampled,
@@ -85,6 +87,7 @@ pub fn records(transition: Transition) -> bool {
 
 /// One change that is worth a record.
 pub struct Change {
+    pub transition: Transition,
     pub key: RunKey,
     pub tid: u32,
     pub gfn: u64,
@@ -95,7 +98,7 @@ pub struct Change {
 
 /// Records one change if it is wanted: in a run, see [`RunList::record`], or on its own.
 #[inline(always)]
-pub fn record(cpu: &mut Cpu, writer: Writer, change: &Change) {
+pub fn record<C: StackIdContext>(ctx: &C, cpu: &mut Cpu, writer: Writer, change: &Change) {
     if !is_wanted(change) {
         return;
     }
@@ -105,7 +108,7 @@ pub fn record(cpu: &mut Cpu, writer: Writer, change: &Change) {
         return;
     }
     if chosen!(each) != 0 {
-        return single(cpu, change);
+        return single(ctx, cpu, change);
     }
     let &Change { key, tid, gfn, level, .. } = change;
     let runs = &mut cpu.runs[writer as usize];
@@ -141,9 +144,10 @@ fn is_wanted(change: &Change) -> bool {
 }
 
 #[inline(always)]
-fn single(cpu: &mut Cpu, change: &Change) {
+fn single<C: StackIdContext>(ctx: &C, cpu: &mut Cpu, change: &Change) {
+    let with_stack = chosen!(stacks) >> (change.transition as u32) & 1 != 0;
     let single = Single {
-        record: RECORD_SINGLE,
+        record: if with_stack { RECORD_STACKED } else { RECORD_SINGLE },
         tid: change.tid,
         // SAFETY: no arguments.
         ts: unsafe { bpf_ktime_get_ns() },
@@ -152,7 +156,13 @@ fn single(cpu: &mut Cpu, change: &Change) {
         old: change.old,
         new: change.new,
     };
-    if maps::ring().output::<Single>(&single, BPF_RB_NO_WAKEUP.into()).is_err() {
+    let sent = if with_stack {
+        let stack = ctx.get_stackid(maps::stacks(), 0).unwrap_or(-1);
+        maps::ring().output::<Stacked>(&Stacked { single, stack }, BPF_RB_NO_WAKEUP.into())
+    } else {
+        maps::ring().output::<Single>(&single, BPF_RB_NO_WAKEUP.into())
+    };
+    if sent.is_err() {
         lose(cpu, Loss::RecordedChanges, 1);
     }
 }

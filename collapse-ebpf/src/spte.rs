@@ -3,7 +3,7 @@
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::{kprobe, raw_tracepoint},
-    programs::{ProbeContext, RawTracePointContext},
+    programs::{ProbeContext, RawTracePointContext, tracing::StackIdContext},
 };
 use collapse_common::{
     SpteLayout, Transition,
@@ -52,9 +52,9 @@ impl Change {
 pub fn spte_changed(ctx: RawTracePointContext) -> u32 {
     let change = Change::of(&ctx);
     let transition = change.transition(&WithPresentBit);
-    if !changed_as_hinted(&change, transition) {
+    if !changed_as_hinted(&ctx, &change, transition) {
         watch::first(Watched::SpteChanged, |cpu, thread| {
-            changed(cpu, thread, Writer::Tdp, &change, transition);
+            changed(&ctx, cpu, thread, Writer::Tdp, &change, transition);
         });
     }
     0
@@ -66,7 +66,7 @@ pub fn spte_changed_again(ctx: RawTracePointContext) -> u32 {
     let change = Change::of(&ctx);
     let transition = change.transition(&WithPresentBit);
     watch::second(Watched::SpteChanged, |cpu, thread| {
-        changed(cpu, Some(thread), Writer::TdpAgain, &change, transition);
+        changed(&ctx, cpu, Some(thread), Writer::TdpAgain, &change, transition);
     })
 }
 
@@ -83,11 +83,11 @@ pub fn handle_changed_spte(ctx: ProbeContext) -> u32 {
         new: arg(4),
     };
     let transition = change.transition(&kernel::spte_layout());
-    if !changed_as_hinted(&change, transition)
+    if !changed_as_hinted(&ctx, &change, transition)
         && let Some(cpu) = maps::cpu()
     {
         let thread = context::current(cpu);
-        changed(cpu, thread, Writer::Tdp, &change, transition);
+        changed(&ctx, cpu, thread, Writer::Tdp, &change, transition);
     }
     0
 }
@@ -122,7 +122,7 @@ impl SpteBits for WithPresentBit {
 /// if that does not tell enough. Most changes take this way: by a thread that is known, in an
 /// operation or in place.
 #[inline(always)]
-fn changed_as_hinted(change: &Change, transition: Transition) -> bool {
+fn changed_as_hinted<C: StackIdContext>(ctx: &C, change: &Change, transition: Transition) -> bool {
     let hint = maps::hint();
     let id = bpf_get_current_pid_tgid();
     if hint.thread != id || (fault::may_tell(transition, change.level) && hint.row == hint.base) {
@@ -133,14 +133,15 @@ fn changed_as_hinted(change: &Change, transition: Transition) -> bool {
     if runs::records(transition)
         && let Some(cpu) = maps::cpu()
     {
-        record(cpu, Writer::Tdp, hint.row, id as u32, change, transition);
+        record(ctx, cpu, Writer::Tdp, hint.row, id as u32, change, transition);
     }
     true
 }
 
 /// Counts a change where it belongs, and records it if it tells of the life of a mapping.
 #[inline(always)]
-fn changed(
+fn changed<C: StackIdContext>(
+    ctx: &C,
     cpu: &mut Cpu,
     thread: Option<&mut Thread>,
     writer: Writer,
@@ -165,12 +166,13 @@ fn changed(
     }
     runs::count(cpu, thread.row, index(transition, level));
     if runs::records(transition) {
-        record(cpu, writer, thread.row, thread.id as u32, change, transition);
+        record(ctx, cpu, writer, thread.row, thread.id as u32, change, transition);
     }
 }
 
 #[inline(always)]
-fn record(
+fn record<C: StackIdContext>(
+    ctx: &C,
     cpu: &mut Cpu,
     writer: Writer,
     row: u32,
@@ -182,7 +184,8 @@ fn record(
     let read_only = transition == Transition::Install && new & SpteLayout::NPT.writable == 0;
     let counter = index(transition, level);
     let key = RunKey::new(row, counter, as_id, read_only, maps::EPOCH.get() as u32);
-    runs::record(cpu, writer, &runs::Change { key, tid, gfn, level, old, new });
+    let change = runs::Change { transition, key, tid, gfn, level, old, new };
+    runs::record(ctx, cpu, writer, &change);
 }
 
 /// A fault that splits a huge page does so in two steps on 5.10 and 6.1: zap, then link of a page

@@ -19,6 +19,13 @@ const BATCHES: u64 = 10;
 const EACH: u64 = 100_000;
 const EVENTS: u64 = BATCHES * EACH;
 
+/// Recordings of real failed migrations, kept with the tests: in runs, and each change on its own with
+/// stacks.
+const RECORDINGS: [(&str, &[u8]); 2] = [
+    ("recording/runs", include_bytes!("../tests/fixtures/recorded/failed-migration.rec")),
+    ("recording/stacks", include_bytes!("../tests/fixtures/recorded/stacks.rec")),
+];
+
 /// Faults of 16 vCPUs of 4 VMs, each of which maps a 4 KiB page where a huge one was split before; none
 /// can be joined with another.
 fn batch(number: u64) -> Batch {
@@ -30,13 +37,14 @@ fn batch(number: u64) -> Batch {
             transition: Transition::Install,
             level: 1,
             as_id: 0,
-            gfn: n * 7919 % (1 << 22),
+            gfn: scattered(n) % (1 << 22),
             count: 1,
             read_only: false,
             sptes: None,
+            stack: None,
         };
         Event {
-            ts: n * 1000 + n * 31 % 997,
+            ts: n * 1000 + scattered(n) % 997,
             vm: vm(n % 4),
             tid: 100 + (n % 16) as u32,
             kind: EventKind::Change(change),
@@ -50,6 +58,14 @@ fn batch(number: u64) -> Batch {
         events: (0..EACH).map(event).collect(),
         ..Batch::default()
     }
+}
+
+/// A number for each number, without a pattern that compression could find (`SplitMix64`).
+fn scattered(n: u64) -> u64 {
+    let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
 }
 
 fn coverage() -> Coverage {
@@ -70,8 +86,12 @@ fn record(path: &Path) -> &Path {
 fn replay(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let bytes = fs::read(record(&folder.path().join("recording"))).expect("a recording");
-    let each = bytes.len() as f64 / EVENTS as f64;
-    println!("{EVENTS} changes that none other goes with: {each:.2} bytes each");
+    told("recording/scattered", EVENTS, bytes.len());
+    for (what, recording) in RECORDINGS {
+        let mut changes = 0;
+        read(recording, |update| changes += sptes(&update));
+        told(what, changes, recording.len());
+    }
     let mut group = criterion.benchmark_group("replay");
     group.throughput(Throughput::Elements(EVENTS)).sample_size(10);
     group.bench_function("read", |bencher| bencher.iter(|| read(&bytes, |_| ())));
@@ -104,6 +124,21 @@ fn replay(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// Tells the size of a recording, bytes, of so many SPTE changes.
+fn told(what: &str, changes: u64, bytes: usize) {
+    println!("{{\"what\":\"{what}\",\"amount\":{changes},\"bytes\":{bytes}}}");
+}
+
+/// SPTEs that an update tells to have changed.
+fn sptes(update: &Update) -> u64 {
+    let Update::Batch(batch) = update else { return 0 };
+    let counts = batch.events.iter().map(|event| match &event.kind {
+        EventKind::Change(change) => change.count.into(),
+        _ => 0,
+    });
+    counts.sum()
 }
 
 fn read(bytes: &[u8], mut each: impl FnMut(Update)) {

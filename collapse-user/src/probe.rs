@@ -29,6 +29,9 @@ pub struct Limits {
     pub vms: u32,
     /// Ring buffer, bytes; a power of two and a multiple of the page size.
     pub ring: u32,
+    /// Kernel stacks told apart, 1 KiB each. Of two that meet in a place by their hash, the second cannot
+    /// be taken: there should be many more than stacks.
+    pub stacks: u32,
 }
 
 impl Limits {
@@ -36,7 +39,7 @@ impl Limits {
     /// migration, or have fewer vCPUs, leave room for others.
     pub fn for_vms(vms: u32) -> Self {
         // A row's number has 16 bits. Not even one VM goes without the row of what is unknown.
-        Self { rows: 8 * vms + 8, threads: 32 * vms, vms: 8 * vms, ring: 1 << 20 }
+        Self { rows: 8 * vms + 8, threads: 32 * vms, vms: 8 * vms, ring: 1 << 20, stacks: 1 }
     }
 }
 
@@ -153,6 +156,7 @@ impl Probe {
             .map_max_entries("FREE_THREADS", limits.threads)
             .map_max_entries("VCPUS", limits.threads)
             .map_max_entries("RING", limits.ring)
+            .map_max_entries("STACKS", limits.stacks)
             .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/collapse-ebpf")))
             .map_err(|error| {
                 if is_permission_error(&error) {

@@ -10,8 +10,10 @@ use collapse::{
     baseline::Baseline,
     budget::Budget,
     events::{COLUMNS, EventWriter, Filter, Lines},
+    export::Folded,
     model::Model,
     report::{CommandReport, Format, Report, Required, Style},
+    source::recording::Replay,
 };
 use recorded::{fixture, replayed};
 use serde_json::Value;
@@ -81,6 +83,19 @@ fn every_format_is_as_it_was() {
     }
     golden("events.ndjson", &lines(Lines::Json));
     golden("events.csv", &lines(Lines::Csv));
+}
+
+/// A recording with stacks, of a smaller guest.
+#[test]
+fn stacks_are_as_they_were() {
+    let mut replay = Replay::open(&fixture("stacks.rec")).expect("a recording");
+    let (mut model, mut out) = (Model::default(), Vec::new());
+    let mut folded = Folded::new(&mut out);
+    while let Some(update) = replay.next_update().expect("a whole recording") {
+        folded.update(update, &mut model);
+    }
+    assert!(folded.finish().expect("memory"));
+    golden("stacks.folded", &String::from_utf8(out).expect("text"));
 }
 
 #[test]

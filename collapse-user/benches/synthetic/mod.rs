@@ -155,6 +155,7 @@ impl Fleet {
             settled: true,
             vms: guests.clone().map(reading).collect(),
             hugetlb: Vec::new(),
+            stacks: Vec::new(),
             rows: guests.clone().flat_map(rows).collect(),
             latencies: guests.flat_map(latencies).collect(),
             events,
@@ -242,6 +243,7 @@ impl Teller<'_> {
             count,
             read_only: false,
             sptes: None,
+            stack: None,
         };
         self.tell(EventKind::Change(change));
     }

@@ -16,6 +16,7 @@ use collapse_common::Cause;
 use super::{
     parse_duration, replay,
     session::{MakeSink, Sink, Wanted},
+    stacks::StackArgs,
     window,
 };
 use crate::{
@@ -55,6 +56,8 @@ pub(super) struct EventsArgs {
     /// Dearer: a time stamp and a ring record per change.
     #[arg(long, conflicts_with = "from")]
     each: bool,
+    #[command(flatten)]
+    stacks: StackArgs,
     /// End after so many events.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -65,7 +68,7 @@ pub(super) struct EventsArgs {
     #[arg(long, short, value_parser = parse_duration, conflicts_with = "command")]
     duration: Option<Duration>,
     /// Events of a recording instead.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command", "stacks"])]
     from: Option<PathBuf>,
     /// Command to run meanwhile.
     #[arg(last = true)]
@@ -135,7 +138,7 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
         let mut sink = EventSink::new(out, header.clocks, kernel, recording.coverage(), filter)?;
         return Ok(replay::replay(path, &mut sink)?.exit);
     }
-    let selection = filter.selection(each);
+    let selection = args.stacks.of(filter.selection(each));
     let rows = filter.clone();
     let rows: RowFilter = Rc::new(move |process, fd, cause| rows.takes_row(process, fd, cause));
     let rows = (selection.by_row != 0).then_some(rows);

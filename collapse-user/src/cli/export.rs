@@ -13,7 +13,7 @@ use super::{replay, session::Sink};
 use crate::{
     events::{EventWriter, Filter, Lines},
     exit::{Exit, Failure, OrExit as _},
-    export::Perfetto,
+    export::{Folded, Perfetto},
     model::Model,
     plan::Coverage,
     source::{Update, recording::Command},
@@ -39,12 +39,15 @@ enum ExportFormat {
     Perfetto,
     /// Events as a table, with the keys of the lines of events as columns.
     Csv,
+    /// Stacks of splits and zaps for flame graphs, in SPTEs, of a recording made with --stacks.
+    Folded,
 }
 
 /// Writes what a recording tells.
 enum ExportSink {
     Perfetto(Perfetto<BufWriter<File>>),
     Csv(EventWriter<BufWriter<File>>),
+    Folded(Folded<BufWriter<File>>),
 }
 
 /// Keeps the first error for the end.
@@ -66,6 +69,10 @@ impl Sink for Export {
                 trace.update(&told, model)
             }
             ExportSink::Csv(table) => table.update(update, model),
+            ExportSink::Folded(stacks) => {
+                stacks.update(update, model);
+                Ok(())
+            }
         };
         self.failed = written.err();
     }
@@ -79,6 +86,11 @@ impl Sink for Export {
             (Some(error), _) => Err(error),
             (None, ExportSink::Perfetto(trace)) => trace.finish(model),
             (None, ExportSink::Csv(table)) => table.finish(),
+            (None, ExportSink::Folded(stacks)) => stacks.finish().map(|any| {
+                if !any {
+                    eprintln!("collapse: no stacks are in this recording: record with --stacks");
+                }
+            }),
         };
         cannot_write(written, &self.name)
     }
@@ -102,6 +114,7 @@ fn open(
     let out = BufWriter::new(File::create(path)?);
     Ok(match format {
         ExportFormat::Perfetto => ExportSink::Perfetto(Perfetto::new(out, header.clocks)?),
+        ExportFormat::Folded => ExportSink::Folded(Folded::new(out)),
         ExportFormat::Csv => {
             let (kernel, filter) = (header.kernel.clone(), Filter::default());
             let (lines, clocks) = (Lines::Csv, header.clocks);

@@ -13,6 +13,7 @@ mod report;
 mod schema;
 mod selftest;
 mod session;
+mod stacks;
 mod trigger;
 mod window;
 

@@ -14,6 +14,7 @@ use collapse_common::Selection;
 use super::{
     parse_duration,
     session::{MakeSink, Sink, Wanted},
+    stacks::StackArgs,
     trigger::Trigger,
     window,
 };
@@ -58,6 +59,8 @@ pub(super) struct RecordArgs {
     /// them. Dearer: a ring record per change, and some 16 bytes in the file.
     #[arg(long)]
     each: bool,
+    #[command(flatten)]
+    stacks: StackArgs,
     /// Command to run and record.
     #[arg(last = true)]
     command: Vec<OsString>,
@@ -132,7 +135,7 @@ impl Sink for RecordingSink {
 
 pub(super) fn run(args: RecordArgs, setup: Setup) -> Result<Exit, Failure> {
     let RecordArgs { output, duration, max_size, keep_last, each, command, .. } = args;
-    let selection = Selection { each: each.into(), ..Selection::DEFAULT };
+    let selection = args.stacks.of(Selection { each: each.into(), ..Selection::DEFAULT });
     let wanted = Wanted { setup, selection, rows: None };
     let trigger =
         (!args.trigger.is_empty()).then(|| Trigger::new(args.trigger, args.trigger_after));

@@ -76,6 +76,9 @@ impl From<Setup> for Wanted {
 /// quarter of a million, in one system call that nobody can read meanwhile.
 const RING_FOR_EACH: u32 = 1 << 24;
 
+/// Kernel stacks told apart where they are asked for: a few dozens lead to SPTE changes.
+const STACKS: u32 = 1 << 13;
+
 /// Attached programs, and the model of what they saw.
 pub struct Session {
     /// The running kernel.
@@ -234,12 +237,18 @@ fn attach_looking(wanted: &Wanted, look: Look) -> Result<(Attached, Inspected), 
     if selection.each != 0 {
         limits.ring = RING_FOR_EACH;
     }
+    if selection.stacks != 0 {
+        limits.stacks = STACKS;
+    }
     limits.ring = setup.ring_size.unwrap_or(limits.ring);
     let mut probe = Probe::load(&plan, limits, setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
     let log = if setup.ebpf_log { Some(ebpf_logger(&mut probe)?) } else { None };
     let budget = setup.budget_overhead.percent();
-    let live = Live::new(probe, plan.kernel.kvm_vm_list, rows.clone(), budget)
+    let mut live = Live::new(probe, plan.kernel.kvm_vm_list, rows.clone(), budget)
         .or_exit(Exit::CannotMeasure)?;
+    if selection.stacks != 0 {
+        live.learn_functions();
+    }
     Ok((Attached { live, log }, host))
 }
 

@@ -76,6 +76,7 @@ impl Filter {
             sample: self.sample.map_or(1, |sample| sample.0),
             by_row: (!self.vms.is_empty() || !self.causes.is_empty()).into(),
             each: each.into(),
+            stacks: 0,
         }
     }
 

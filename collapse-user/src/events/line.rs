@@ -1,6 +1,6 @@
 //! What is in the lines. Keys are added, never renamed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use collapse_common::{
     Cause, SpteLayout,
@@ -85,6 +85,9 @@ pub struct Line {
     /// The SPTE after.
     #[serde(skip_serializing_if = "Option::is_none")]
     new: Option<SpteLine>,
+    /// The kernel's stack by functions, innermost first, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stack: Option<StackLine>,
     /// How the regions are mapped now that it touched, of those that lost their huge leaf in the time
     /// that was watched, by number.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +113,11 @@ pub struct Line {
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub struct RegionsLine(pub(super) Option<BTreeMap<&'static str, u32>>);
+
+/// Functions of a stack; `None` if it could not be taken.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct StackLine(pub(super) Option<Rc<[String]>>);
 
 /// An SPTE, read.
 #[allow(clippy::struct_excessive_bools, reason = "they are its bits")]
@@ -192,6 +200,7 @@ impl Line {
             read_only: None,
             old: None,
             new: None,
+            stack: None,
             regions: None,
             slot,
             episode: vm.and_then(|vm| episode(vm, event.ts)),

@@ -16,7 +16,7 @@ pub enum Lines {
 }
 
 /// Columns of the table: keys of the objects, and those of objects in them after a dot.
-pub const COLUMNS: [&str; 36] = [
+pub const COLUMNS: [&str; 37] = [
     "ts_ns",
     "time",
     "kind",
@@ -53,6 +53,7 @@ pub const COLUMNS: [&str; 36] = [
     "since_ns",
     "way",
     "why",
+    "stack",
 ];
 
 impl Lines {
@@ -113,6 +114,10 @@ fn cell(out: &mut impl Write, value: &Value) -> io::Result<()> {
             } else {
                 out.write_all(text.as_bytes())
             }
+        }
+        Value::Array(names) => {
+            let names: Vec<_> = names.iter().filter_map(Value::as_str).collect();
+            out.write_all(names.join(";").as_bytes())
         }
         other => write!(out, "{other}"),
     }

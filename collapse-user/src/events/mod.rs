@@ -10,6 +10,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     io::{self, Write},
+    rc::Rc,
 };
 
 use collapse_common::SpteLayout;
@@ -18,7 +19,7 @@ pub use filter::{Filter, KINDS, Sample};
 pub use line::{End, HeaderLine, Host, Line, Lost, SCHEMA, Sight};
 pub use lines::{COLUMNS, Lines};
 
-use line::slot_of;
+use line::{StackLine, slot_of};
 
 use crate::{
     model::{Model, Vm},
@@ -34,6 +35,8 @@ pub struct EventWriter<W> {
     filter: Filter,
     spte: SpteLayout,
     losses: BTreeMap<&'static str, u64>,
+    /// Kernel stacks by number.
+    stacks: BTreeMap<u32, Rc<[String]>>,
     /// When the last batch was read, ns.
     before: Option<u64>,
     end: End,
@@ -52,8 +55,9 @@ impl<W: Write> EventWriter<W> {
         let host = Host { kernel, mmu: coverage.mmu };
         lines.frame(&mut out, &HeaderLine::new(clocks, host))?;
         lines.columns(&mut out)?;
-        let (spte, losses) = (coverage.spte, BTreeMap::new());
-        Ok(Self { out, lines, clocks, filter, spte, losses, before: None, end: End::new() })
+        let (spte, losses, stacks) = (coverage.spte, BTreeMap::new(), BTreeMap::new());
+        let (before, end) = (None, End::new());
+        Ok(Self { out, lines, clocks, filter, spte, losses, stacks, before, end })
     }
 
     /// Whether as many were written as were wanted.
@@ -66,6 +70,8 @@ impl<W: Write> EventWriter<W> {
         let sight = match &update {
             Update::Batch(batch) => {
                 let (at, losses) = (batch.at, batch.losses.clone());
+                let stacks = batch.stacks.iter();
+                self.stacks.extend(stacks.map(|(number, frames)| (*number, frames[..].into())));
                 let mut written = Ok(());
                 model.update_seen(update, &mut |event, vm| {
                     if written.is_ok() && !self.is_done() {
@@ -119,6 +125,10 @@ impl<W: Write> EventWriter<W> {
             && !self.filter.sees_regions()
         {
             regions.0 = None;
+        }
+        if let EventKind::Change(Change { stack: Some(stack), .. }) = &event.kind {
+            let frames = self.stacks.get(stack).filter(|frames| !frames.is_empty());
+            line.stack = Some(StackLine(frames.cloned()));
         }
         let (EventKind::Change(change), Some(sample)) = (&event.kind, self.filter.sample) else {
             return self.write(&line);

@@ -13,7 +13,17 @@ const SLOT: Slot = Slot { id: 3, as_id: 0, base_gfn: 0x1000, npages: 4096, flags
 
 fn zap(gfn: u64, count: u32) -> Change {
     let (cause, transition) = (Cause::Collapse, Transition::Zap);
-    Change { cause, transition, level: 1, as_id: 0, gfn, count, read_only: false, sptes: None }
+    Change {
+        cause,
+        transition,
+        level: 1,
+        as_id: 0,
+        gfn,
+        count,
+        read_only: false,
+        sptes: None,
+        stack: None,
+    }
 }
 
 fn event(ts: u64, kind: EventKind) -> Event {
@@ -134,6 +144,24 @@ fn each_change_shows_its_sptes() {
     assert_eq!(line["old"], old);
     assert_eq!((&line["new"]["present"], &line["new"]["pfn"]), (&false.into(), &Value::Null));
     assert_eq!(line["regions"], serde_json::json!({"zapped": 1}));
+}
+
+#[test]
+fn a_change_shows_its_stack() {
+    let mut model = Model::default();
+    model.apply(Batch { at: 100, ..Batch::default() });
+    let events = [Some(0), Some(1), None].map(|stack| {
+        let sptes = Some(Sptes { old: 1, new: 0 });
+        event(150, EventKind::Change(Change { sptes, stack, ..zap(0x1000, 1) }))
+    });
+    let frames = ["handle_changed_spte", "kvm_vm_ioctl"].map(str::to_owned);
+    let stacks = vec![(0, frames.to_vec()), (1, Vec::new())];
+    let batch = Batch { at: 200, events: events.into(), stacks, ..Batch::default() };
+    let lines = written(Filter::default(), &mut model, batch);
+    assert_eq!(lines[1]["stack"], serde_json::json!(frames));
+    // That it could not be taken is not that it was not asked for.
+    assert_eq!(lines[2].get("stack"), Some(&Value::Null));
+    assert_eq!(lines[3].get("stack"), None);
 }
 
 #[test]

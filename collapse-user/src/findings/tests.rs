@@ -91,6 +91,7 @@ fn change(cause: Cause, transition: Transition, level: u32, count: u32) -> Event
         count,
         read_only: false,
         sptes: None,
+        stack: None,
     })
 }
 

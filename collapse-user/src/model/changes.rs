@@ -88,6 +88,7 @@ mod tests {
                 count: 2,
                 read_only: false,
                 sptes: None,
+                stack: None,
             };
             let kinds = [EventKind::Change(install), EventKind::VmDestroyed { pages: None }];
             let events = kinds.map(|kind| Event { ts: number, vm, tid: 1, kind }).into();

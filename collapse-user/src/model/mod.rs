@@ -6,6 +6,7 @@ mod episode;
 mod histogram;
 mod history;
 mod latency;
+mod memory_map;
 mod recent;
 mod reconcile;
 mod regions;
@@ -29,6 +30,7 @@ pub use episode::{
 pub use histogram::Histogram;
 pub use history::{Flows, History, KEPT, MERGED, Sample};
 pub use latency::FaultLatencies;
+pub use memory_map::{MapCell, MemoryMaps, SlotMap};
 pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{

@@ -163,6 +163,7 @@ mod tests {
             count,
             read_only: false,
             sptes: None,
+            stack: None,
         }
     }
 

@@ -148,6 +148,7 @@ fn a_deleted_slot_does_not_leave_its_regions_outstanding() {
         count: 8,
         read_only: false,
         sptes: None,
+        stack: None,
     };
     let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 5 * 512, flags: 0 };
     let mut model = Model::default();

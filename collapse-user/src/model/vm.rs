@@ -9,6 +9,7 @@ use super::{
     episode::{EpisodeCost, Episodes, Slots},
     history::{Flows, History, Sample},
     latency::FaultLatencies,
+    memory_map::MemoryMaps,
     reconcile::{Offset, Reconciliation},
     regions::{RegionCounts, Regions},
     span::{CollapseSpan, Race, Work},
@@ -63,6 +64,8 @@ pub struct Vm {
     pub logging: bool,
     /// Slots whose dirty logging state was seen, by address space and id.
     pub slots: Slots,
+    /// Where huge leaves were missing at the moments that matter.
+    pub memory: MemoryMaps,
     /// How it did over time.
     pub history: History,
     /// Whether `logging` was right from the start, by the first switch that was seen: off means that it
@@ -133,6 +136,7 @@ impl Vm {
             log_off: 0,
             logging: false,
             slots: Slots::new(),
+            memory: MemoryMaps::default(),
             history: History::default(),
             known: None,
             stage: Stage::Moving,
@@ -262,6 +266,7 @@ impl Vm {
             }
             _ => {}
         }
+        self.memory.slot(slot, change, &self.regions);
         self.know(slot, change);
     }
 
@@ -294,7 +299,8 @@ impl Vm {
     }
 
     fn end(&mut self, at: u64) {
-        let Self { regions, episodes, .. } = self;
+        let Self { regions, episodes, slots, memory, .. } = self;
+        memory.end(slots, regions);
         regions.end(&mut |episode, step| episodes.step(at, episode, step));
         episodes.end(at);
     }

@@ -10,7 +10,6 @@ mod junit;
 mod keys;
 mod live;
 mod markdown;
-mod memory_map;
 mod schema;
 mod select;
 #[cfg(test)]
@@ -26,13 +25,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::{MapCell, SlotMap};
 pub use checks::{Check, CheckKind, State, checks};
 pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
 pub use figures::{HistogramReport, LatencyReport, StallReport};
 pub use format::Format;
 pub use keys::Name;
 pub use live::live_lines;
-pub use memory_map::{MapCell, SlotMap};
 pub(crate) use schema::inlined as inlined_schema;
 pub use schema::schema;
 pub use select::{SelectionReport, VmSelect};
@@ -211,7 +210,7 @@ impl Report {
     fn add_detail(&mut self, model: &Model, coverage: &Coverage) {
         for (report, vm) in self.vms.iter_mut().zip(in_order(model, |_| true)) {
             report.timeline = timeline::of(&vm.history, coverage);
-            report.memory_map = memory_map::of(vm);
+            report.memory_map = vm.memory.of(&vm.slots, &vm.regions);
         }
     }
 

@@ -67,8 +67,17 @@ fn change_at(
     count: u32,
 ) -> Event {
     let gfn = SLOT.base_gfn + region * 512;
-    let change =
-        Change { cause, transition, level, as_id: 0, gfn, count, read_only: false, sptes: None };
+    let change = Change {
+        cause,
+        transition,
+        level,
+        as_id: 0,
+        gfn,
+        count,
+        read_only: false,
+        sptes: None,
+        stack: None,
+    };
     event(ts, EventKind::Change(change))
 }
 
@@ -145,6 +154,7 @@ fn failed_migration() -> Model {
         settled: true,
         vms: reading([1, 30, 0]),
         hugetlb: Vec::new(),
+        stacks: Vec::new(),
         rows,
         latencies,
         events,
@@ -212,6 +222,9 @@ fn detail_is_where_and_when() {
     assert_eq!(cells[29], json!({"small": 0, "still_split": 0, "unmapped": 0}));
     assert_eq!(cells[30], json!({"small": 0, "still_split": 0, "unmapped": 1}));
     assert_eq!(cells[31], json!({"small": 1, "still_split": 0, "unmapped": 0}));
+    let (none, split) = (MapCell::default(), MapCell { still_split: 1, ..MapCell::default() });
+    assert_eq!(map["cells_at_log_on"], json!(vec![none; 32]));
+    assert_eq!(map["cells_at_log_off"], json!(vec![split; 32]));
 }
 
 #[test]

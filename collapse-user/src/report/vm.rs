@@ -10,13 +10,12 @@ use super::{
     episode::EpisodeReport,
     figures::{HistogramReport, LatencyReport, StallReport},
     keys::{self, Name, SIZES, by_name},
-    memory_map::SlotMap,
     timeline::Moment,
     unknown,
 };
 use crate::{
     identity::VmProcess,
-    model::{CollapseSpan, Grade, Race, Refaults, RegionCounts, Totals, Vm, Work},
+    model::{CollapseSpan, Grade, Race, Refaults, RegionCounts, SlotMap, Totals, Vm, Work},
     plan::Coverage,
     source::Slot,
 };
@@ -95,7 +94,8 @@ pub struct VmReport {
     pub collapse_spans: Vec<SpanReport>,
     /// Where it stood over time, oldest first; long times are thinned out.
     pub timeline: Vec<Moment>,
-    /// Where huge leaves are missing at the end, by slot, as far as slots were seen.
+    /// Where huge leaves are missing, by slot, as far as slots were seen: at the end, or just before
+    /// teardown, and as dirty logging was switched.
     pub memory_map: Vec<SlotMap>,
     /// Why what is null is not known: path and reason.
     pub unknown: BTreeMap<Name, String>,

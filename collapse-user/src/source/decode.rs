@@ -24,19 +24,19 @@ pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
         count: run.count,
         read_only: run.key.is_read_only(),
         sptes: None,
+        stack: None,
     };
     Some(Event { ts: run.ts, vm: owner.vm, tid: run.tid, kind: EventKind::Change(change) })
 }
 
-/// The event of a change that is a record of its own.
-pub fn single(single: &Single, owner: &RowOwner) -> Option<Event> {
+/// The event of a change that is a record of its own, with the number of its stack.
+pub fn single(single: &Single, stack: Option<u32>, owner: &RowOwner) -> Option<Event> {
     let &Single { tid, ts, gfn, key, old, new, .. } = single;
     let mut event = run(&Run { ts, gfn, key, tid, count: 1 }, owner)?;
-    // The second half of a split in two steps stands for both.
-    if let EventKind::Change(change) = &mut event.kind
-        && (old, new) != (0, 0)
-    {
-        change.sptes = Some(Sptes { old, new });
+    if let EventKind::Change(change) = &mut event.kind {
+        // The second half of a split in two steps stands for both.
+        change.sptes = ((old, new) != (0, 0)).then_some(Sptes { old, new });
+        change.stack = stack;
     }
     Some(event)
 }

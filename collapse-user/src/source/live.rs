@@ -14,8 +14,9 @@ use aya::{
 use collapse_common::{
     Cause, Counter,
     abi::{
-        Block, Cpu, Loss, Mark, PendingFaults, RECORD_BLOCK, RECORD_MARK, RECORD_SINGLE, Row,
-        RowOwner, Single, Thread, UNKNOWN_ROW, VcpuFaults, VmGauges, VmKey, WRITERS,
+        Block, Cpu, Loss, Mark, PendingFaults, RECORD_BLOCK, RECORD_MARK, RECORD_SINGLE,
+        RECORD_STACKED, Row, RowOwner, Single, Stacked, Thread, UNKNOWN_ROW, VcpuFaults, VmGauges,
+        VmKey, WRITERS,
     },
     counter::{COUNTERS, transition_at},
     latency::Latencies,
@@ -28,6 +29,7 @@ use super::{
     decode,
     hugetlb::Hugetlb,
     maps::{Maps, map_error},
+    stacks::Stacks,
 };
 use crate::{
     clock::monotonic_ns,
@@ -52,6 +54,7 @@ pub struct Live {
     probe: Probe,
     maps: Maps,
     rows: Rows,
+    stacks: Stacks,
     /// Rows whose changes are recorded, if not all are.
     wanted: Option<RowFilter>,
     /// By run list.
@@ -96,6 +99,8 @@ impl Live {
     ) -> Result<Self, ProbeError> {
         let mut maps = Maps::take(&mut probe)?;
         maps.number_cpus();
+        let stacks = probe.ebpf.take_map("STACKS").ok_or(ProbeError::NoMap("STACKS"))?;
+        let stacks = Stacks::new(stacks.try_into().map_err(map_error("STACKS"))?);
         let mut rows = Rows::default();
         for row in UNKNOWN_ROW + 1..maps.owners.len() as u32 {
             maps.free_rows.push(row, 0).map_err(map_error("FREE_ROWS"))?;
@@ -111,6 +116,7 @@ impl Live {
             probe,
             maps,
             rows,
+            stacks,
             wanted,
             cursors,
             pending: Vec::new(),
@@ -126,6 +132,11 @@ impl Live {
     /// What is seen and what is not.
     pub fn coverage(&self) -> &Coverage {
         &self.probe.coverage
+    }
+
+    /// Prepares to name the functions of stacks.
+    pub fn learn_functions(&mut self) {
+        self.stacks.learn();
     }
 
     /// Whether a planned hook could not be attached.
@@ -167,7 +178,9 @@ impl Live {
                     cursor.block(&block, |run| runs.push(run));
                 }
             } else if let Some(single) = read_record::<Single>(&record, RECORD_SINGLE) {
-                singles.push(single);
+                singles.push((single, None));
+            } else if let Some(stacked) = read_record::<Stacked>(&record, RECORD_STACKED) {
+                singles.push((stacked.single, Some(self.stacks.number(stacked.stack))));
             } else if let Some(mark) = read_record::<Mark>(&record, RECORD_MARK) {
                 let event = decode::mark(&mark, sees_yields, identity::process_of_thread);
                 self.pending.extend(event);
@@ -180,9 +193,9 @@ impl Live {
                 cursor.open(list, at, |run| runs.push(run));
             }
         }
-        for single in &singles {
+        for (single, stack) in &singles {
             if let Some(owner) = self.owner(single.key.row()) {
-                self.pending.extend(decode::single(single, &owner));
+                self.pending.extend(decode::single(single, *stack, &owner));
             }
         }
         for run in &runs {
@@ -229,7 +242,8 @@ impl Live {
         let losses = self.losses();
         self.keep_to_budget();
         let overhead = self.meter.news();
-        Batch { at, settled, vms, hugetlb, rows, latencies, events, losses, overhead }
+        let stacks = self.stacks.news();
+        Batch { at, settled, vms, hugetlb, rows, latencies, events, stacks, losses, overhead }
     }
 
     /// Measures what the programs cost if it is time, and sees less or more accordingly.

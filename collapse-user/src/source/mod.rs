@@ -8,6 +8,7 @@ pub mod live;
 mod mapped;
 mod maps;
 pub mod recording;
+mod stacks;
 
 use collapse_common::{
     Cause, Transition,
@@ -74,6 +75,9 @@ pub struct Batch {
     pub latencies: Vec<(VmKey, Cause, Box<Latencies>)>,
     /// Changes and marks, oldest first.
     pub events: Vec<Event>,
+    /// Kernel stacks that changes of this batch or later ones name, of which nothing was told before:
+    /// number, and names of functions, innermost first; none if the stack could not be taken.
+    pub stacks: Vec<(u32, Vec<String>)>,
     /// Everything known to be lost since attaching: key and count, zero included; those that have
     /// not changed may be left out.
     pub losses: Vec<(&'static str, u64)>,
@@ -166,6 +170,8 @@ pub struct Change {
     pub read_only: bool,
     /// The SPTE itself; `None` if changes are recorded in runs, or if it was not seen.
     pub sptes: Option<Sptes>,
+    /// Number of the kernel's stack, see [`Batch::stacks`]; `None` where none is taken.
+    pub stack: Option<u32>,
 }
 
 /// An SPTE before and after a change.

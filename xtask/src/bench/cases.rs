@@ -101,7 +101,7 @@ const fn idle(name: &'static str, run: &'static str) -> Case {
 }
 
 /// All of them, in the order in which they are run.
-pub const CASES: [Case; 24] = [
+pub const CASES: [Case; 25] = [
     Case { part: Part::WarmUp, everywhere: true, ..cost("warm-up", Tool::None, "", "cycle") },
     Case {
         part: Part::Base,
@@ -187,6 +187,14 @@ pub const CASES: [Case; 24] = [
             "collapse events --each",
             "the same of each one, with the SPTE before and after",
             "collapse events --each -o events.jsonl -- cycle",
+        )
+    },
+    Case {
+        tool: Tool::Events,
+        ..collapse(
+            "collapse events --stacks",
+            "the same, with the kernel's stack of each split and zap",
+            "collapse events --stacks -o events.jsonl -- cycle",
         )
     },
     Case {

@@ -24,6 +24,14 @@ const OUTSTANDING: [u64; 3] = [0, 1000, 1_000_000];
 const REDRAWN: [u64; 3] = [0, 1000, 1_000_000];
 /// A second's batch and screen, as in the benchmarks.
 const TICK: &str = "tick/all of a second with 100 VMs";
+/// SPTE changes in the recording that is replayed, as in the benchmark.
+const REPLAYED: f64 = 1e6;
+/// What is recorded, as in the benchmark, and how to call it.
+const RECORDED: [(&str, &str); 3] = [
+    ("runs", "a failed migration, in runs"),
+    ("stacks", "a failed migration, each change on its own, with stacks"),
+    ("scattered", "changes that none other goes with"),
+];
 /// Formats of a report, as in the benchmarks.
 const FORMATS: [&str; 5] = ["text", "json", "markdown", "html", "csv"];
 /// Seconds that a history goes back, and how to call that.
@@ -42,9 +50,9 @@ pub fn run() -> Result<String> {
         fs::remove_dir_all(&results).context("clearing earlier results")?;
     }
     bench("pipeline").run()?;
-    let memory = bench("memory").read()?;
+    let told = [bench("replay").read()?, bench("memory").read()?].concat();
     let times = Times::read(&results)?;
-    Ok(tables(&times, &Memory::parse(&String::from_utf8_lossy(&memory))?))
+    Ok(tables(&times, &Memory::parse(&String::from_utf8_lossy(&told))?))
 }
 
 /// Time by benchmark, ns.
@@ -110,6 +118,12 @@ impl Memory {
 
     fn of(&self, what: &str, amount: u64) -> Option<f64> {
         self.0.get(&(what.to_owned(), amount)).map(|bytes| *bytes as f64)
+    }
+
+    /// Bytes by unit, whatever its amount.
+    fn by_unit(&self, what: &str) -> Option<f64> {
+        let ((_, amount), bytes) = self.0.iter().find(|((of, _), _)| of == what)?;
+        Some(*bytes as f64 / *amount as f64)
     }
 }
 
@@ -180,6 +194,14 @@ fn tables(times: &Times, memory: &Memory) -> String {
         "a tick of the dashboard with 100 VMs, once a second, of a core".to_owned(),
         fixed(times.of(TICK).map(|ns| ns / 1e9 * 100.0), 2, " %"),
     ]);
+    for (part, what) in [("filter", "replayed and filtered"), ("model", "replayed for a report")] {
+        let rate = times.of(&format!("replay/{part}")).map(|ns| REPLAYED / ns * 1e3);
+        rest.push(vec![format!("changes {what}, M per second"), fixed(rate, 1, "")]);
+    }
+    rest.extend(RECORDED.map(|(part, what)| {
+        let each = memory.by_unit(&format!("recording/{part}"));
+        vec![format!("{what}: bytes in a recording per SPTE change"), fixed(each, 2, "")]
+    }));
     rest.extend(FORMATS.map(|format| {
         let what = format!("report on 100 VMs as {format}, ms");
         vec![what, ms(times.of(&format!("report/{format}")))]
@@ -210,10 +232,12 @@ mod tests {
             ("tick/redraw by events before/0", 1e6),
             ("tick/redraw by events before/1000", 1.25e6),
             (TICK, 5e6),
+            ("replay/filter", 4e8),
         ];
         let times = Times(times.map(|(name, ns)| (name.to_owned(), ns)).into());
         let lines = "noise\n{\"what\":\"outstanding\",\"amount\":0,\"bytes\":100}\n\
-                     {\"what\":\"outstanding\",\"amount\":1000,\"bytes\":64100}\n";
+                     {\"what\":\"outstanding\",\"amount\":1000,\"bytes\":64100}\n\
+                     {\"what\":\"recording/runs\",\"amount\":16000,\"bytes\":2000}\n";
         let text = tables(&times, &Memory::parse(lines).unwrap());
         for row in [
             "| 100 | 4.00 | 1.00 | 0.50 % | – |",
@@ -222,6 +246,8 @@ mod tests {
             "M per second | 1.0 |",
             "| 1000 | 1.25 | 1.25 |",
             "of a core | 0.50 % |",
+            "filtered, M per second | 2.5 |",
+            "in runs: bytes in a recording per SPTE change | 0.12 |",
         ] {
             assert!(text.contains(row), "{row} in {text}");
         }

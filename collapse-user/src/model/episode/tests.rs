@@ -51,6 +51,7 @@ fn change(vm: &mut Vm, at: u64, cause: Cause, transition: Transition, level: u32
         count,
         read_only: false,
         sptes: None,
+        stack: None,
     };
     tell(vm, at, EventKind::Change(change));
 }
@@ -297,7 +298,7 @@ fn any_event() -> impl Strategy<Value = EventKind> {
         }),
         8 => (cause, transition, 1u32..3, 0u64..96, 1u32..40).prop_map(
             |(cause, transition, level, region, count)| EventKind::Change(Change {
-                cause, transition, level, as_id: 0, gfn: region * 512, count, read_only: false, sptes: None,
+                cause, transition, level, as_id: 0, gfn: region * 512, count, read_only: false, sptes: None, stack: None,
             })
         ),
         4 => id.prop_map(|id| EventKind::Collapse(Collapse {

@@ -37,7 +37,17 @@ impl Followed {
 }
 
 fn change(cause: Cause, transition: Transition, level: u32, gfn: u64, count: u32) -> Change {
-    Change { cause, transition, level, as_id: 0, gfn, count, read_only: false, sptes: None }
+    Change {
+        cause,
+        transition,
+        level,
+        as_id: 0,
+        gfn,
+        count,
+        read_only: false,
+        sptes: None,
+        stack: None,
+    }
 }
 
 /// Follows changes, one per µs.

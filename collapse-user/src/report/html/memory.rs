@@ -1,41 +1,59 @@
-//! The memory map: where huge leaves are missing.
+//! The memory map: where huge leaves are missing, before dirty logging and after.
 
 use maud::{Markup, html};
 
 use crate::report::{MapCell, SlotMap, VmReport};
 
-/// A strip per slot; nothing if no slot is known.
+/// Strips of every slot; nothing if no slot is known.
 pub fn maps(vm: &VmReport) -> Markup {
     html! {
         @if !vm.memory_map.is_empty() {
             figure.wide {
                 figcaption {
-                    "Memory at the end: regions without their huge page "
+                    "Memory: regions without their huge page "
                     span.legend {
                         span.key.small {} "mapped small "
                         span.key.split {} "still split "
                         span.key.unmapped {} "not touched since"
                     }
                 }
-                @for map in &vm.memory_map { (strip(map)) }
+                @for map in &vm.memory_map { (slot(vm, map)) }
             }
         }
     }
 }
 
-fn strip(map: &SlotMap) -> Markup {
+fn slot(vm: &VmReport, map: &SlotMap) -> Markup {
     let slot = &map.slot;
-    let cells = map.cells.len();
-    let missing: u64 =
-        map.cells.iter().map(|cell| cell.small + cell.still_split + cell.unmapped).sum();
+    let end = if vm.gone { "before teardown" } else { "at the end" };
+    let moments = [
+        ("logging goes on", &map.cells_at_log_on),
+        ("logging goes off", &map.cells_at_log_off),
+        (end, &map.cells),
+    ];
     html! {
         p.slot {
             "slot " (slot.id) ", " (slot.npages / 256) " MiB at gfn " (format!("{:#x}", slot.base_gfn))
-            span.dim { " " (missing) " regions" }
         }
-        svg.map role="img" aria-label={ "slot " (slot.id) } viewBox={ "0 0 " (cells) " 10" }
-            preserveAspectRatio="none" {
-            @for (at, cell) in map.cells.iter().enumerate() { (parts(at, cell, map.regions_per_cell)) }
+        @for (when, cells) in moments {
+            @if !cells.is_empty() { (strip(when, cells, map)) }
+        }
+    }
+}
+
+fn strip(when: &str, cells: &[MapCell], map: &SlotMap) -> Markup {
+    let missing: u64 = cells.iter().map(MapCell::missing).sum();
+    html! {
+        div.moment {
+            span { (when) }
+            svg.map role="img"
+                aria-label={ "slot " (map.slot.id) ", " (when) ": " (missing) " regions" }
+                viewBox={ "0 0 " (cells.len()) " 10" } preserveAspectRatio="none" shape-rendering="crispEdges" {
+                @for (at, cell) in cells.iter().enumerate() {
+                    (parts(at, cell, map.regions_per_cell))
+                }
+            }
+            span.n { (missing) }
         }
     }
 }

@@ -16,10 +16,11 @@ pub enum Kind {
     Sight = 7,
     Hugetlb = 8,
     Overhead = 9,
+    Stacks = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Header,
         Self::Coverage,
         Self::Baseline,
@@ -29,6 +30,7 @@ impl Kind {
         Self::Sight,
         Self::Hugetlb,
         Self::Overhead,
+        Self::Stacks,
     ];
 }
 

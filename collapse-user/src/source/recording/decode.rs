@@ -1,5 +1,7 @@
 //! From payloads to batches. Nothing here trusts the payload.
 
+use std::collections::BTreeSet;
+
 use collapse_common::{
     Cause,
     abi::{Loss, VmKey},
@@ -13,7 +15,8 @@ use super::{
     Malformed,
     wire::{
         BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, HugetlbRecord,
-        KindRecord, ReadingRecord, SightRecord, SlotRecord, State, VmRecord, transition, vm_key,
+        KindRecord, ReadingRecord, SightRecord, SlotRecord, StacksRecord, State, VmRecord,
+        transition, vm_key,
     },
 };
 use crate::source::{
@@ -50,6 +53,11 @@ const MAX_THREADS: usize = 1 << 22;
 const MAX_KINDS: usize = 1 << 14;
 const TOO_MANY: Malformed = "too many VMs, threads or kinds of changes";
 
+/// Most stacks in a segment, functions in one, and bytes in the name of one.
+const MAX_STACKS: usize = 1 << 16;
+const MAX_FRAMES: usize = 1 << 8;
+const MAX_NAME: usize = 1 << 9;
+
 const NO_VM: Malformed = "an unknown VM";
 
 /// Turns the blocks of one segment into batches.
@@ -63,6 +71,9 @@ pub struct Decoder {
     /// Events of the batch that is not complete yet.
     events: Vec<Event>,
     hugetlb: Vec<(VmKey, u64)>,
+    stacks: StacksRecord,
+    /// Stacks told of so far.
+    known_stacks: BTreeSet<u32>,
     overhead: Option<Overhead>,
 }
 
@@ -99,6 +110,22 @@ impl Decoder {
         Ok(())
     }
 
+    /// Takes stacks that the next batch names.
+    pub fn stacks(&mut self, record: StacksRecord) -> Result<(), Malformed> {
+        self.known_stacks.extend(record.iter().map(|(number, _)| *number));
+        let fits = |name: &String| name.len() <= MAX_NAME && !name.contains(char::is_control);
+        let fit = |(_, frames): &(u32, Vec<String>)| {
+            frames.len() <= MAX_FRAMES && frames.iter().all(fits)
+        };
+        if self.known_stacks.len().max(self.stacks.len() + record.len()) > MAX_STACKS
+            || !record.iter().all(fit)
+        {
+            return Err("too many or too large stacks");
+        }
+        self.stacks.extend(record);
+        Ok(())
+    }
+
     /// Takes the price that the next batch tells of.
     pub fn overhead(&mut self, overhead: Overhead) {
         self.overhead = Some(overhead);
@@ -121,6 +148,7 @@ impl Decoder {
             settled: record.settled,
             events: std::mem::take(&mut self.events),
             hugetlb: std::mem::take(&mut self.hugetlb),
+            stacks: std::mem::take(&mut self.stacks),
             overhead: self.overhead.take(),
             ..Batch::default()
         };
@@ -204,14 +232,16 @@ impl Decoder {
                 EventKind::Change(self.change(place, since, count)?)
             }
             KindRecord::Single(place, since, old, new) => {
-                let before = self.state.sptes;
-                let sptes = Sptes {
-                    old: before.old.wrapping_add_signed(old),
-                    new: before.new.wrapping_add_signed(new),
-                };
-                self.state.sptes = sptes;
-                let change = self.change(place, since, 1)?;
-                EventKind::Change(Change { sptes: Some(sptes), ..change })
+                let sptes = Some(self.sptes(old, new));
+                EventKind::Change(Change { sptes, ..self.change(place, since, 1)? })
+            }
+            KindRecord::Stacked(place, since, stack, sptes) => {
+                if !self.known_stacks.contains(&stack) {
+                    return Err("an unknown stack");
+                }
+                let sptes = sptes.map(|(old, new)| self.sptes(old, new));
+                let stack = Some(stack);
+                EventKind::Change(Change { sptes, stack, ..self.change(place, since, 1)? })
             }
             KindRecord::VmCreated(pages, process) => EventKind::VmCreated { pages, process },
             KindRecord::VmSeen => EventKind::VmSeen,
@@ -228,6 +258,15 @@ impl Decoder {
             }
         };
         Ok(Event { ts, vm, tid, kind })
+    }
+
+    fn sptes(&mut self, old: i64, new: i64) -> Sptes {
+        let before = self.state.sptes;
+        self.state.sptes = Sptes {
+            old: before.old.wrapping_add_signed(old),
+            new: before.new.wrapping_add_signed(new),
+        };
+        self.state.sptes
     }
 
     fn change(&mut self, place: u32, since: i64, count: u32) -> Result<Change, Malformed> {
@@ -276,7 +315,17 @@ fn change(kind: ChangeKind) -> Result<Change, Malformed> {
     }
     let transition = transition(number).ok_or("an unknown transition")?;
     let cause = known_cause(cause)?;
-    Ok(Change { cause, transition, level, as_id, gfn: 0, count: 0, read_only, sptes: None })
+    Ok(Change {
+        cause,
+        transition,
+        level,
+        as_id,
+        gfn: 0,
+        count: 0,
+        read_only,
+        sptes: None,
+        stack: None,
+    })
 }
 
 fn known_cause(number: u8) -> Result<Cause, Malformed> {

@@ -62,6 +62,9 @@ pub fn append(kind: Kind, value: &impl Serialize, to: &mut Vec<u8>) -> io::Resul
 impl Encoder {
     /// Appends the blocks of a batch, the last of which is of `kind`.
     pub fn batch(&mut self, kind: Kind, batch: &Batch, to: &mut Vec<u8>) -> io::Result<()> {
+        if !batch.stacks.is_empty() {
+            append(Kind::Stacks, &batch.stacks, to)?;
+        }
         for events in batch.events.chunks(EVENTS) {
             append(Kind::Events, &self.events(events), to)?;
         }
@@ -121,22 +124,32 @@ impl Encoder {
     fn kind(&mut self, event: &Event, new: &mut Vec<ChangeKind>) -> KindRecord {
         match &event.kind {
             EventKind::Change(change) => {
-                let &Change { cause, transition, level, as_id, gfn, count, read_only, sptes } =
-                    change;
+                let &Change {
+                    cause,
+                    transition,
+                    level,
+                    as_id,
+                    gfn,
+                    count,
+                    read_only,
+                    sptes,
+                    stack,
+                } = change;
                 let (cause, transition) = (cause as u8, transition as u8);
                 let kind = ChangeKind { cause, transition, level, as_id, read_only };
                 let place = self.changes.of(kind, new, |kind| kind);
                 let since = gfn.wrapping_sub(self.state.gfn) as i64;
                 self.state.gfn = gfn.wrapping_add(u64::from(count).wrapping_mul(frames(level)));
-                let Some(sptes) = sptes else { return KindRecord::Change(place, since, count) };
-                let before = std::mem::replace(&mut self.state.sptes, sptes);
-                let since_before = |new: u64, old: u64| new.wrapping_sub(old) as i64;
-                KindRecord::Single(
-                    place,
-                    since,
-                    since_before(sptes.old, before.old),
-                    since_before(sptes.new, before.new),
-                )
+                let sptes = sptes.map(|sptes| {
+                    let before = std::mem::replace(&mut self.state.sptes, sptes);
+                    let since_before = |new: u64, old: u64| new.wrapping_sub(old) as i64;
+                    (since_before(sptes.old, before.old), since_before(sptes.new, before.new))
+                });
+                match (stack, sptes) {
+                    (Some(stack), sptes) => KindRecord::Stacked(place, since, stack, sptes),
+                    (None, Some((old, new))) => KindRecord::Single(place, since, old, new),
+                    (None, None) => KindRecord::Change(place, since, count),
+                }
             }
             EventKind::VmCreated { pages, process } => {
                 KindRecord::VmCreated(*pages, process.clone())

@@ -13,6 +13,7 @@
 //! | batch    | the rest of a batch: totals, gauges, latencies, losses as changes         |
 //! | overhead | what the programs cost, as of the next batch                              |
 //! | hugetlb  | memory from hugetlbfs that the next batch tells of                        |
+//! | stacks   | kernel stacks that changes of the next batch or later ones name            |
 //! | sight    | programs were detached, or others attached; the time when none were          |
 //! | end      | the recording is complete: the command that was run, and why it ended     |
 //!
@@ -31,6 +32,10 @@ mod replay;
 mod standing;
 mod wire;
 
+#[cfg(test)]
+mod any;
+#[cfg(test)]
+mod numbers;
 #[cfg(test)]
 mod tests;
 

@@ -178,6 +178,7 @@ impl Recorder {
             events: self.standing.events(),
             hugetlb: self.standing.hugetlb(),
             overhead: self.standing.overhead(),
+            stacks: self.standing.stacks(),
             ..mem::take(&mut self.last)
         };
         self.segment.encoder.batch(Kind::Baseline, &baseline, &mut blocks)?;

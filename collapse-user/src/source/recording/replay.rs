@@ -112,6 +112,10 @@ impl<R: Read> Replay<R> {
                 Item::Block(Kind::Overhead, payload) => {
                     self.decoder.overhead(value(&payload).map_err(damaged)?);
                 }
+                Item::Block(Kind::Stacks, payload) => {
+                    let taken = value(&payload).and_then(|record| self.decoder.stacks(record));
+                    taken.map_err(damaged)?;
+                }
                 Item::Block(Kind::Hugetlb, payload) => {
                     let taken = value(&payload).and_then(|record| self.decoder.hugetlb(record));
                     taken.map_err(damaged)?;

@@ -13,12 +13,14 @@ pub struct Standing {
     slots: BTreeMap<(VmKey, u16, u16), Event>,
     hugetlb: BTreeMap<VmKey, u64>,
     overhead: Option<Overhead>,
+    stacks: BTreeMap<u32, Vec<String>>,
 }
 
 impl Standing {
     /// Takes what happened.
     pub fn apply(&mut self, batch: &Batch) {
         self.hugetlb.extend(batch.hugetlb.iter().copied());
+        self.stacks.extend(batch.stacks.iter().cloned());
         if batch.overhead.is_some() {
             self.overhead.clone_from(&batch.overhead);
         }
@@ -53,6 +55,11 @@ impl Standing {
     /// What the programs cost.
     pub fn overhead(&self) -> Option<Overhead> {
         self.overhead.clone()
+    }
+
+    /// Kernel stacks.
+    pub fn stacks(&self) -> Vec<(u32, Vec<String>)> {
+        self.stacks.iter().map(|(number, frames)| (*number, frames.clone())).collect()
     }
 
     /// What still holds, oldest first.

@@ -1,26 +1,20 @@
 use std::{io::Cursor, path::Path, time::Duration};
 
-use collapse_common::{
-    Cause, Transition,
-    abi::{Loss, VmKey},
-    counter::COUNTERS,
-    latency::{BUCKETS, OUTCOMES},
-    spte::frames,
-};
+use collapse_common::{Cause, Transition, abi::VmKey, counter::COUNTERS};
 use proptest::prelude::*;
 
-use super::{block::Kind, *};
+use super::{
+    any::{batches, key, stacks},
+    block::Kind,
+    *,
+};
 use crate::{
     events::{EventWriter, Filter, Lines, Sample},
-    export::Perfetto,
-    identity::{VmProcess, name_from},
+    export::{Folded, Perfetto},
     model::Model,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
     report::{Format, Report, Style},
-    source::{
-        Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes, Update, VmReading,
-        cost::{Degraded, Overhead, Step},
-    },
+    source::{Batch, Change, Event, EventKind, Slot, SlotChange, Update, VmReading},
 };
 
 fn coverage() -> Coverage {
@@ -37,135 +31,6 @@ fn coverage() -> Coverage {
     }
 }
 
-fn key(number: u64) -> VmKey {
-    VmKey { kvm: 0xffff_8880_0000_0000 + number, born: number }
-}
-
-fn process(pid: u32) -> VmProcess {
-    VmProcess { pid, tid: pid + 1, comm: "qemu".to_owned(), name: name_from(pid, &[], "", b"vm") }
-}
-
-/// Small, or as high as it can be.
-fn number(limit: u64) -> impl Strategy<Value = u64> + Clone {
-    prop_oneof![0..9u64, 0..limit, Just(limit - 1)]
-}
-
-fn count() -> impl Strategy<Value = u64> + Clone {
-    number(1 << 44)
-}
-
-fn time() -> impl Strategy<Value = u64> + Clone {
-    number(1 << 63)
-}
-
-fn pages() -> impl Strategy<Value = Option<[u64; 3]>> {
-    prop::option::of([number(u64::MAX), number(u64::MAX), number(u64::MAX)])
-}
-
-fn kinds() -> impl Strategy<Value = EventKind> {
-    let slot = || {
-        (any::<u16>(), any::<u16>(), number(1 << 39), number(1 << 39), any::<u32>()).prop_map(
-            |(id, as_id, base_gfn, npages, flags)| Slot { id, as_id, base_gfn, npages, flags },
-        )
-    };
-    let slot_change = prop_oneof![
-        Just(SlotChange::Created),
-        Just(SlotChange::Deleted),
-        Just(SlotChange::LogOn),
-        Just(SlotChange::LogOff),
-        Just(SlotChange::Other),
-    ];
-    let change = (
-        0..Cause::ALL.len(),
-        0..14usize,
-        1..=4u32,
-        0..2u32,
-        number(1 << 39),
-        1..99u32,
-        any::<bool>(),
-        any::<Option<(u64, u64)>>(),
-    )
-        .prop_map(|(cause, transition, level, as_id, gfn, count, read_only, sptes)| Change {
-            cause: Cause::ALL[cause],
-            transition: Transition::ALL[transition],
-            level,
-            as_id,
-            gfn: gfn - gfn % frames(level),
-            count: if sptes.is_some() { 1 } else { count },
-            read_only,
-            sptes: sptes.map(|(old, new)| Sptes { old, new }),
-        });
-    prop_oneof![
-        8 => change.prop_map(EventKind::Change),
-        1 => (pages(), 1..9u32).prop_map(|(pages, pid)| EventKind::VmCreated { pages, process: process(pid) }),
-        1 => Just(EventKind::VmSeen),
-        1 => pages().prop_map(|pages| EventKind::VmDestroyed { pages }),
-        1 => pages().prop_map(|pages| EventKind::VmFlushed { pages }),
-        1 => Just(EventKind::VmFreed),
-        1 => (slot(), slot_change, any::<bool>())
-            .prop_map(|(slot, change, logging)| EventKind::SlotChanged { slot, change, logging }),
-        1 => (slot(), time(), pages(), pages(), prop::option::of(any::<u32>())).prop_map(
-            |(slot, start, pages_before, pages_after, yields)| EventKind::Collapse(Collapse {
-                slot, start, pages_before, pages_after, yields,
-            })
-        ),
-    ]
-}
-
-fn batches() -> impl Strategy<Value = Vec<Batch>> {
-    let event = (time(), 0..4u64, 0..5u32, kinds()).prop_map(|(ts, vm, tid, kind)| Event {
-        ts,
-        vm: key(vm),
-        tid,
-        kind,
-    });
-    let reading =
-        (0..4u64, pages(), prop::option::of(1..9u32), prop::option::of(0..9u32)).prop_map(
-            |(vm, pages, pid, fd)| VmReading { vm: key(vm), pages, process: pid.map(process), fd },
-        );
-    let cells = || prop::collection::vec((0..COUNTERS, count()), 1..5);
-    let row = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
-        let mut row = Box::new([0; COUNTERS]);
-        for (at, n) in cells {
-            row[at] = n;
-        }
-        (key(vm), Cause::from_number(cause).unwrap(), row)
-    });
-    let latency = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
-        let mut row = Box::new([[0; BUCKETS]; OUTCOMES]);
-        for (at, n) in cells {
-            row[at % OUTCOMES][at % BUCKETS] = n;
-        }
-        (key(vm), Cause::from_number(cause).unwrap(), row)
-    });
-    let batch = (
-        (time(), any::<bool>()),
-        prop::collection::vec(event, 0..20),
-        prop::collection::vec(reading, 0..3),
-        prop::collection::vec(row, 0..3),
-        prop::collection::vec(latency, 0..2),
-        prop::collection::vec((0..4u64, count()), 0..2),
-        ([count(), count(), count()], any::<Option<(f64, u64)>>()),
-    )
-        .prop_map(|((at, settled), events, vms, rows, latencies, hugetlb, (losses, cost))| Batch {
-            at,
-            settled,
-            vms,
-            hugetlb: hugetlb.into_iter().map(|(vm, bytes)| (key(vm), bytes)).collect(),
-            rows,
-            latencies,
-            events,
-            losses: Loss::ALL.iter().map(|loss| loss.name()).chain(["odd"]).zip(losses).collect(),
-            overhead: cost.map(|(percent, ns)| Overhead {
-                percent,
-                step: Step::ALL[ns as usize % Step::ALL.len()],
-                degraded: Degraded { no_latency_ns: ns, ..Degraded::default() },
-                ..Overhead::default()
-            }),
-        });
-    prop::collection::vec(batch, 1..6)
-}
-
 /// Everything that is made of updates.
 fn show(updates: impl IntoIterator<Item = Update>) {
     let clocks = Clocks { monotonic: 5, wall: 7 };
@@ -174,12 +39,15 @@ fn show(updates: impl IntoIterator<Item = Update>) {
     let lines = EventWriter::new(io::sink(), Lines::Csv, clocks, kernel, &coverage(), filter);
     let mut lines = lines.unwrap();
     let mut trace = Perfetto::new(io::sink(), clocks).unwrap();
+    let mut folded = Folded::new(io::sink());
     let mut model = Model::default();
     for update in updates {
+        folded.update(update.clone(), &mut Model::default());
         lines.update(update.clone(), &mut model).unwrap();
         trace.update(&update, &model).unwrap();
     }
     trace.finish(&model).unwrap();
+    folded.finish().unwrap();
     let report = Report::of_recording(&model, &coverage(), "6.12".to_owned(), None);
     for format in [Format::Text, Format::Json, Format::Html, Format::Csv] {
         format.write(&report, Style::Plain).unwrap();
@@ -233,6 +101,7 @@ fn change(ts: u64, gfn: u64, count: u32) -> Event {
         count,
         read_only: false,
         sptes: None,
+        stack: None,
     };
     Event { ts, vm: key(1), tid: 7, kind: EventKind::Change(change) }
 }
@@ -440,6 +309,7 @@ proptest! {
         prop_assert_eq!(events(&read), events(&batches));
         let vms = |batches: &[Batch]| format!("{:?}", batches.iter().map(|b| (b.at, b.settled, &b.vms)).collect::<Vec<_>>());
         prop_assert_eq!(vms(&read), vms(&batches));
+        prop_assert!(read.iter().all(|batch| batch.stacks == stacks()));
     }
 
     /// Cut anywhere, what is before is read, and the cut is told.
@@ -466,14 +336,14 @@ proptest! {
     /// Payloads that a checksum vouches for are not trusted either.
     #[test]
     fn any_payload_is_survived(
-        kind in 1..=9u8,
+        kind in 1..=10u8,
         payload in prop::collection::vec(any::<u8>(), 0..300),
         batches in batches(),
     ) {
         let mut bytes = record(&batches, Limits::default(), None);
         // Without the end.
         bytes.truncate(bytes.len() - block::HEAD - 2);
-        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb, Kind::Overhead]
+        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb, Kind::Overhead, Kind::Stacks]
             [usize::from(kind) - 1];
         block::append(kind, &payload, &mut bytes).unwrap();
         let (read, _) = read(&bytes);

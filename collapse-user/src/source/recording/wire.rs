@@ -109,6 +109,9 @@ pub enum KindRecord {
     /// As a change of one SPTE, with the SPTE before and after: each as the difference to that of the
     /// one before, as the next page often is next in host memory too.
     Single(u32, i64, i64, i64),
+    /// As a change of one SPTE with its stack: place of the kind of change, guest frame, number of the
+    /// stack, and the SPTEs, if they were seen.
+    Stacked(u32, i64, u32, Option<(i64, i64)>),
 }
 
 /// What is the same for all SPTE changes of one kind.
@@ -173,6 +176,9 @@ pub struct HugetlbRecord {
     /// Place of the VM, and bytes.
     pub bytes: Vec<(u32, u64)>,
 }
+
+/// Kernel stacks: number, and names of functions, innermost first.
+pub type StacksRecord = Vec<(u32, Vec<String>)>;
 
 /// Whether anything is seen. Times are since the batch before, ns.
 #[derive(Debug, Serialize, Deserialize)]

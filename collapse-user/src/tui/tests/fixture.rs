@@ -120,6 +120,7 @@ impl Guest {
             count,
             read_only: false,
             sptes: None,
+            stack: None,
         };
         self.tell(EventKind::Change(change));
     }

@@ -14,6 +14,7 @@ mod reload;
 mod reports;
 mod scenarios;
 mod selftest;
+mod stacks;
 mod streams;
 mod timeline;
 
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(budget::cases());
     cases.extend(recordings::cases());
     cases.extend(each::cases());
+    cases.extend(stacks::cases());
     cases.extend(selftest::cases());
     cases.extend(reload::cases());
     cases.extend(readme::cases());

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Run and its exit code.
-const EXPECTED: [(&str, i32); 16] = [
+const EXPECTED: [(&str, i32); 18] = [
     ("live", 0),
     ("replayed", 0),
     ("recorded", 0),
@@ -29,6 +29,8 @@ const EXPECTED: [(&str, i32); 16] = [
     ("unwritable", 120),
     ("latest", 0),
     ("latest_report", 0),
+    ("triggered", 0),
+    ("triggered_report", 0),
 ];
 
 /// All in one boot.
@@ -95,8 +97,21 @@ fn check(outcome: &Outcome) -> Result<()> {
     ensure!(!statuses.contains("latest.rec.old"), "the older half was left");
     let kept = json("latest_report.stdout")?["window_ns"].as_u64().context("no window")?;
     ensure!((1_000_000_000..4_000_000_000).contains(&kept), "kept {kept} ns");
+    triggered(&read("triggered")?, &json("triggered_report.stdout")?)?;
     for name in ["killed.stdout", "rest.stdout", "damaged.stdout", "latest_report.stdout"] {
         same(name, &json(name)?["schema"], &"collapse.report/1".into())?;
     }
     Ok(())
+}
+
+/// It ended by itself, soon after what it waited for, and has what led to that.
+fn triggered(told: &str, report: &Value) -> Result<()> {
+    let fired = "eager_split_off of culprit: the recording ends soon";
+    ensure!(told.contains(fired), "it did not say why it ends: {told}");
+    let splits = "/vms/0/splits/by_cause/guest_fault_logging";
+    let splits = report.pointer(splits).and_then(Value::as_u64).unwrap_or(0);
+    ensure!(splits >= 8, "{splits} splits by guest faults led to it");
+    let window = report["window_ns"].as_u64().context("no window")?;
+    ensure!(window >= 1_000_000_000, "{window} ns are not what was to follow");
+    same("lost", report.pointer("/losses/recording_ends_early"), None)
 }

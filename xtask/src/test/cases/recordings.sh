@@ -54,3 +54,12 @@ run unwritable collapse record -o /out/no/r.rec -- workload list
 run latest collapse record -o /out/latest.rec --keep-last 1s --max-size 64k -d 6s
 run latest_report collapse report -f json --from /out/latest.rec
 ls /out/latest.rec*
+
+# Without eager splitting, guest faults split: a finding, which ends the recording.
+echo N >/sys/module/kvm/parameters/eager_page_split
+workload failed-migration --size 32M --loop --quiet --name culprit >/dev/null &
+guest=$!
+run triggered collapse record -o /out/triggered.rec --keep-last 20s --trigger eager_split_off --trigger-after 1s
+kill $guest
+wait $guest 2>/dev/null
+run triggered_report collapse report -f json --from /out/triggered.rec

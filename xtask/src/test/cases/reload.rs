@@ -146,6 +146,7 @@ fn middle(files: &Path) -> Result<()> {
 /// Every VM is complete and exact, whichever KVM it was of.
 fn reloads(files: &Path) -> Result<()> {
     let report = read(files, "reloads.json")?;
+    same("the report of the recording", &read(files, "replayed.json")?, &report)?;
     same("reloads", count(&report, "/reloads"), Some(2))?;
     let old = is_old(&report["host"]["kernel"]);
     let mmu = if old { "rmap" } else { "tdp" };

@@ -57,7 +57,8 @@ collapse report --format json --output /out/middle.json -- sh -c '
     kill -CONT $middle
     while [ -d /proc/$middle ] && ! grep -q ") Z" /proc/$middle/stat; do usleep 50000; done'
 
-collapse report --format json --output /out/reloads.json -- sh $0 reloads
+collapse report --format json --output /out/reloads.json --record /out/reloads.rec -- sh $0 reloads
+collapse report --format json --output /out/replayed.json --from /out/reloads.rec
 
 while is_attached; do usleep 50000; done
 collapse live --interval 500ms >/out/live.txt &

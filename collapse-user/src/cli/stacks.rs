@@ -1,0 +1,70 @@
+//! `--stacks`
+
+use clap::{Args, ValueEnum};
+use collapse_common::{Selection, Transition};
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct StackArgs {
+    /// The kernel's stack of every split and zap, or of one of the two. Implies --each.
+    ///
+    /// Dearer than that: a walk up the stack per change, about a microsecond. `collapse export --format folded` makes a
+    /// recording's stacks ready for a flame graph.
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 0..=1, require_equals = true,
+        default_missing_value = "split,zap", value_name = "KIND,…")]
+    stacks: Vec<StackedKind>,
+}
+
+/// Changes whose stack can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StackedKind {
+    Split,
+    Zap,
+}
+
+impl StackArgs {
+    /// The selection with the stacks that are asked for.
+    pub(super) fn of(&self, selection: Selection) -> Selection {
+        let transitions = |kind: &StackedKind| match kind {
+            StackedKind::Split => {
+                1 << Transition::Split as u32 | 1 << Transition::SplitRelink as u32
+            }
+            StackedKind::Zap => 1 << Transition::Zap as u32,
+        };
+        let stacks = self.stacks.iter().map(transitions).fold(0, |all, bits: u32| all | bits);
+        let each = if stacks == 0 { selection.each } else { 1 };
+        Selection { each, stacks, ..selection }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        stacks: StackArgs,
+        #[arg(last = true)]
+        command: Vec<String>,
+    }
+
+    fn selection(args: &[&str]) -> Selection {
+        let line = Line::try_parse_from([&["collapse"], args, &["--", "true"]].concat()).unwrap();
+        assert_eq!(line.command, ["true"]);
+        line.stacks.of(Selection::DEFAULT)
+    }
+
+    #[test]
+    fn both_kinds_or_one() {
+        let (split, zap) = (selection(&["--stacks=split"]), selection(&["--stacks=zap"]));
+        let relink = 1 << Transition::SplitRelink as u32;
+        assert_eq!(zap.stacks, 1 << Transition::Zap as u32);
+        assert_eq!(split.stacks, 1 << Transition::Split as u32 | relink);
+        let both = Selection { each: 1, stacks: split.stacks | zap.stacks, ..Selection::DEFAULT };
+        assert_eq!(selection(&["--stacks"]), both);
+        assert_eq!(selection(&["--stacks=zap,split"]), both);
+        assert_eq!(selection(&[]), Selection::DEFAULT);
+    }
+}

@@ -1,0 +1,120 @@
+//! Kernel stacks, as the programs number them and as everything above does.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aya::{
+    maps::{MapData, StackTraceMap},
+    util::kernel_symbols,
+};
+
+/// Kernel stacks by number.
+pub struct Stacks {
+    map: StackTraceMap<MapData>,
+    /// Functions by address.
+    symbols: BTreeMap<u64, String>,
+    /// Our number by the kernel's; `None` for stacks that could not be taken. Ours count from 0 on, so
+    /// that they take little room in a recording.
+    numbers: HashMap<Option<u32>, u32>,
+    /// Numbered since they were last asked for.
+    new: Vec<(u32, Vec<String>)>,
+}
+
+impl Stacks {
+    /// Those that the programs put into `map`.
+    pub fn new(map: StackTraceMap<MapData>) -> Self {
+        Self { map, symbols: BTreeMap::new(), numbers: HashMap::new(), new: Vec::new() }
+    }
+
+    /// Learns where functions are, programs included, which are to be attached by then. Takes as long as
+    /// the kernel takes to list all of them.
+    pub fn learn(&mut self) {
+        match kernel_symbols() {
+            Ok(symbols) => self.symbols = symbols,
+            Err(error) => log::warn!("/proc/kallsyms: {error}"),
+        }
+    }
+
+    /// The number of the stack that a program told of.
+    pub fn number(&mut self, told: i64) -> u32 {
+        let told = u32::try_from(told).ok();
+        if let Some(number) = self.numbers.get(&told) {
+            return *number;
+        }
+        let number = self.numbers.len() as u32;
+        let frames = told.map_or_else(Vec::new, |id| self.frames(id));
+        self.numbers.insert(told, number);
+        self.new.push((number, frames));
+        number
+    }
+
+    /// What was numbered since this was asked last.
+    pub fn news(&mut self) -> Vec<(u32, Vec<String>)> {
+        std::mem::take(&mut self.new)
+    }
+
+    fn frames(&mut self, id: u32) -> Vec<String> {
+        // Nobody removes or replaces a stack, so it is still the one that the program saw.
+        let addresses = match self.map.get(&id, 0) {
+            Ok(stack) => stack.frames().iter().map(|frame| frame.ip).collect::<Vec<_>>(),
+            Err(error) => {
+                log::warn!("kernel stack {id}: {error}");
+                return Vec::new();
+            }
+        };
+        named(&addresses, &self.symbols)
+    }
+}
+
+/// Names of the functions that addresses are in, without the frames of tracing itself.
+fn named(addresses: &[u64], symbols: &BTreeMap<u64, String>) -> Vec<String> {
+    let name = |(depth, address): (usize, &u64)| {
+        if symbols.get(address).is_some_and(|name| TRAMPOLINES.iter().any(|end| name == end)) {
+            return None;
+        }
+        // All but the innermost return to after a call, which may be the end of the function.
+        let called = if depth == 0 { *address } else { address.saturating_sub(1) };
+        let (_, name) = symbols.range(..=called).next_back()?;
+        // The module follows.
+        name.split_whitespace().next()
+    };
+    let names = addresses.iter().enumerate().map(|frame| name(frame).unwrap_or(UNKNOWN));
+    let names: Vec<_> = names.collect();
+    let tracing = |name: &&str| TRACING.iter().any(|start| name.starts_with(start));
+    let own = names.iter().rposition(tracing).map_or(0, |last| last + 1);
+    names[own..].iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// A function whose name is not known.
+const UNKNOWN: &str = "[unknown]";
+
+/// How names begin of what runs between a traced function and a program.
+const TRACING: [&str; 4] = ["bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"];
+
+/// Where a function returns to whose return a kretprobe watches. Before 5.15 the kernel does not find the
+/// caller behind it, and the stack ends there.
+const TRAMPOLINES: [&str; 2] = ["kretprobe_trampoline", "__kretprobe_trampoline"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_named_from_the_traced_function_on() {
+        let symbols = [
+            (100, "entry_SYSCALL_64"),
+            (200, "handle_changed_spte\t[kvm]"),
+            (300, "kvm_vm_ioctl\t[kvm]"),
+            (400, "__bpf_trace_kvm_tdp_mmu_spte_changed\t[kvm]"),
+            (450, "kretprobe_trampoline"),
+            (500, "bpf_prog_0123_spte_changed\t[bpf]"),
+        ];
+        let symbols = symbols.map(|(address, name)| (address, name.to_owned())).into();
+        let named = |addresses: &[u64]| named(addresses, &symbols);
+        let frames = ["handle_changed_spte", "kvm_vm_ioctl", "entry_SYSCALL_64"];
+        assert_eq!(named(&[510, 410, 300, 310, 200]), frames);
+        assert_eq!(named(&[200, 301]), frames[..2]);
+        assert_eq!(named(&[99]), [UNKNOWN]);
+        assert_eq!(named(&[200, 450]), ["handle_changed_spte", UNKNOWN]);
+        assert_eq!(named(&[]), [""; 0]);
+    }
+}
