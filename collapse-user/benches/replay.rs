@@ -1,11 +1,16 @@
 //! What it takes to read a recording again, and what one takes on disk.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Cursor},
+    path::Path,
+};
 
 use collapse::{
     events::{EventWriter, Filter, Lines},
     model::Model,
     plan::{Coverage, Mmu},
+    player::{Order, Player},
     source::{
         Batch, Change, Event, EventKind, Update, VmReading,
         recording::{self, Clocks, Limits, Recorder, Replay},
@@ -103,6 +108,17 @@ fn replay(criterion: &mut Criterion) {
             model.now
         });
     });
+    // What `collapse live --from FILE` does before it shows anything, and to go back to the end.
+    group.bench_function("open to play", |bencher| bencher.iter(|| player(&bytes)));
+    group.bench_function("seek back to the last reading but one", |bencher| {
+        let mut player = player(&bytes);
+        bencher.iter(|| {
+            for order in [Order::To(u64::MAX), Order::PreviousReading] {
+                player.perform(order).expect("memory");
+                player.catch_up(usize::MAX).expect("memory");
+            }
+        });
+    });
     // As `collapse events --from FILE --cause collapse` does; the filter leaves all out.
     group.bench_function("filter", |bencher| {
         bencher.iter(|| {
@@ -139,6 +155,10 @@ fn sptes(update: &Update) -> u64 {
         _ => 0,
     });
     counts.sum()
+}
+
+fn player(bytes: &[u8]) -> Player<Cursor<&[u8]>> {
+    Player::new(Cursor::new(bytes)).expect("a recording")
 }
 
 fn read(bytes: &[u8], mut each: impl FnMut(Update)) {
