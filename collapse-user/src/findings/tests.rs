@@ -237,13 +237,17 @@ fn thresholds_are_the_users() {
 
 /// What was found at any time in the recording of a real run.
 fn found_in(recording: &[u8]) -> Vec<&'static str> {
+    found_by(recording, &Thresholds::default())
+}
+
+fn found_by(recording: &[u8], thresholds: &Thresholds) -> Vec<&'static str> {
     let mut replay = Replay::new(recording).unwrap();
     let (mut model, mut found) = (Model::default(), BTreeSet::new());
     while let Some(update) = replay.next_update().unwrap() {
         model.update(update);
         let mmu = replay.coverage().mmu;
         for vm in model.vms.values().filter(|vm| !vm.gone) {
-            let findings = findings(vm, mmu, model.now, &Thresholds::default());
+            let findings = findings(vm, mmu, model.now, thresholds);
             found.extend(findings.iter().map(|finding| finding.name));
         }
     }
@@ -276,4 +280,16 @@ fn hugetlb_memory_on_real_runs() {
 fn failed_migrations_on_real_runs() {
     assert_eq!(found_in(recorded!("four-guests")), ["regions_stuck_small"]);
     assert_eq!(found_in(recorded!("failed-migration")), [""; 0]);
+    let strict = Thresholds { logging_ns: S, ..Thresholds::default() };
+    let found = found_by(recorded!("failed-migration"), &strict);
+    assert_eq!(found, ["dirty_logging_on_for_long"]);
+}
+
+/// With `eager_page_split=N`; on 7.3 without a write while dirty logging was on; and with vCPUs that write
+/// all the time, whose faults map huge pages while the collapse routine runs.
+#[test]
+fn other_failed_migrations_on_real_runs() {
+    assert_eq!(found_in(recorded!("eager-off")), ["eager_split_off"]);
+    assert_eq!(found_in(recorded!("read-only")), ["recovered_read_only"]);
+    assert_eq!(found_in(recorded!("raced")), [""; 0]);
 }
