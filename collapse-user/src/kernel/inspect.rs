@@ -51,6 +51,9 @@ pub struct Inspected {
     pub perf_event_paranoid: Fact<i32>,
     /// `kernel.kptr_restrict`; 2 hides kernel addresses from everyone.
     pub kptr_restrict: Fact<i32>,
+    /// `kernel.ftrace_enabled`; 0 keeps kprobes at the begin of functions from running, although they
+    /// can be attached. Absent without `CONFIG_FUNCTION_TRACER`.
+    pub ftrace_enabled: Fact<i32>,
     /// Where tracefs is mounted.
     pub tracefs: Fact<PathBuf>,
     /// Whether kprobes are built in and not switched off.

@@ -33,7 +33,7 @@ impl fmt::Display for Obstacle {
 /// Everything in the way, in the order in which a person would have to deal with it: what makes
 /// measuring impossible first.
 pub fn obstacles(host: &Inspected) -> Vec<Obstacle> {
-    let fatal = [privileges, machine, kvm, lockdown, types, tracefs, kprobes];
+    let fatal = [privileges, machine, kvm, lockdown, types, tracefs, kprobes, ftrace];
     let lesser = [capabilities, addresses, module_types];
     let found = |checks: &[Check], fatal| {
         let found = checks.iter().filter_map(|check| check(host));
@@ -100,6 +100,13 @@ fn kprobes(host: &Inspected) -> Option<(String, String)> {
     let remedy = "a kernel built with CONFIG_KPROBES is needed, and \
                   /sys/kernel/debug/kprobes/enabled must be 1";
     (host.kprobes != Ok(true)).then(|| ("kprobes are not to be had".to_owned(), remedy.to_owned()))
+}
+
+fn ftrace(host: &Inspected) -> Option<(String, String)> {
+    (host.ftrace_enabled == Ok(0)).then(|| {
+        let what = "ftrace is switched off, and no kprobe at the begin of a function runs";
+        (what.to_owned(), "`sysctl -w kernel.ftrace_enabled=1`".to_owned())
+    })
 }
 
 fn capabilities(host: &Inspected) -> Option<(String, String)> {
@@ -179,6 +186,14 @@ mod tests {
         });
         assert_eq!(fatal(&found), [""; 0]);
         assert!(found[0].remedy.contains("kptr_restrict=1"), "{found:?}");
+    }
+
+    #[test]
+    fn kprobes_that_would_not_run_are_none() {
+        let found = host(|host| host.ftrace_enabled = Ok(0));
+        assert!(fatal(&found)[0].contains("kernel.ftrace_enabled=1"), "{found:?}");
+        let without = host(|host| host.ftrace_enabled = Err(Unknown::Absent("x".into())));
+        assert_eq!(without, []);
     }
 
     #[test]

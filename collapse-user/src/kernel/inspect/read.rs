@@ -56,6 +56,7 @@ pub(super) fn inspect(root: &Path, wanted: &Wanted<'_>) -> Inspected {
         lockdown: root.parse("sys/kernel/security/lockdown", parse_lockdown),
         perf_event_paranoid: root.number("proc/sys/kernel/perf_event_paranoid"),
         kptr_restrict: root.number("proc/sys/kernel/kptr_restrict"),
+        ftrace_enabled: root.number("proc/sys/kernel/ftrace_enabled"),
         kprobes: root.kprobes(&tracefs),
         filter_functions,
         kvm: root.kvm(),

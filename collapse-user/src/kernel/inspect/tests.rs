@@ -83,6 +83,7 @@ fn complete() -> TempDir {
         ("proc/sys/kernel/arch", "x86_64\n"),
         ("proc/sys/kernel/perf_event_paranoid", "-1\n"),
         ("proc/sys/kernel/kptr_restrict", "0\n"),
+        ("proc/sys/kernel/ftrace_enabled", "1\n"),
         ("sys/kernel/security/lockdown", "none [integrity] confidentiality\n"),
         ("sys/kernel/tracing/available_filter_functions", FUNCTIONS),
         ("sys/kernel/tracing/kprobe_events", ""),
@@ -114,6 +115,7 @@ fn settings_and_privileges() {
     assert!(!found.privileges.has(Capability::SysResource));
     assert_eq!(found.lockdown, Ok(Lockdown::Integrity));
     assert_eq!(found.perf_event_paranoid, Ok(-1));
+    assert_eq!(found.ftrace_enabled, Ok(1));
     assert_eq!(found.tracefs, Ok("/sys/kernel/tracing".into()));
     assert_eq!(found.kprobes, Ok(true));
     assert_eq!(
