@@ -18,7 +18,10 @@ fn with_settings(arguments: &[&str], folder_of_settings: &Path) -> Output {
     let folder = tempfile::tempdir().expect("a folder for the binary");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opening it");
     let binary = folder.path().join("collapse");
-    fs::copy(env!("CARGO_BIN_EXE_collapse"), &binary).expect("copying the binary");
+    // By another process: a command that another test starts meanwhile would inherit the descriptor
+    // that writes, and the binary would be busy (ETXTBSY).
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_collapse")).arg(&binary).status();
+    assert!(copied.expect("running cp").success());
     let mut command = Command::new(&binary);
     command.args(arguments).current_dir("/");
     command.env("XDG_CONFIG_HOME", folder_of_settings).env("XDG_CONFIG_DIRS", "/nonexistent");
