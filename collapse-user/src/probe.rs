@@ -17,6 +17,9 @@ use collapse_common::abi::CPUS;
 
 use crate::plan::{Coverage, Hook, Plan, SignalStatus};
 
+/// File descriptors of all maps, programs and links, and what a process has open besides.
+const FILES: u64 = 512;
+
 /// Size of the tables in the kernel. Memory: rows take 512 bytes each per CPU and 2.5 KiB besides,
 /// threads 160 bytes, VMs 100, run lists 6 KiB per CPU, the ring its size.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +72,12 @@ pub enum ProbeError {
         /// What is wrong with it.
         #[source]
         source: MapError,
+    },
+    /// This process may open too few files, and may not raise the limit.
+    #[error("may open {allowed} files and needs {FILES}: `ulimit -n {FILES}`")]
+    Files {
+        /// `RLIMIT_NOFILE`.
+        allowed: u64,
     },
     /// The number of CPUs is not to be had.
     #[error("cannot go by the number of CPUs")]
@@ -139,6 +148,7 @@ impl Probe {
     /// verifier.
     pub fn load(plan: &Plan, limits: Limits, log: bool) -> Result<Self, ProbeError> {
         raise_memlock_limit();
+        raise_file_limit()?;
         let log_level = if log { u8::MAX } else { 0 };
         let cpus = cpus()?;
         let ebpf = EbpfLoader::new()
@@ -308,6 +318,25 @@ fn raise_memlock_limit() {
     let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the pointer is to a live value.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+}
+
+/// Makes room for a file descriptor of every map, program and link. A limit that has room is left as
+/// it is, and with it that of a measured command.
+fn raise_file_limit() -> Result<(), ProbeError> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live value.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+    if !known || limit.rlim_cur >= FILES {
+        return Ok(());
+    }
+    let allowed = limit.rlim_cur;
+    limit.rlim_cur = FILES;
+    limit.rlim_max = limit.rlim_max.max(FILES);
+    // SAFETY: the pointer is to a live value.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+        0 => Ok(()),
+        _ => Err(ProbeError::Files { allowed }),
+    }
 }
 
 fn attach(

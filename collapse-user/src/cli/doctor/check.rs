@@ -135,6 +135,7 @@ impl ProgramCheck {
 fn obstacle(error: &ProbeError) -> Obstacle {
     let remedy = match error {
         ProbeError::NotPermitted => "run as root (sudo collapse …)",
+        ProbeError::Files { .. } => "raise the limit of open files",
         _ => "please report it, with the output of `collapse doctor --format json`",
     };
     Obstacle { fatal: true, what: chain(error), remedy: remedy.to_owned() }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Run, its exit code, and what it must say on stderr, in one line.
-const EXPECTED: [(&str, i32, &str); 18] = [
+const EXPECTED: [(&str, i32, &str); 20] = [
     ("ok", 0, ""),
     ("doctor", 0, ""),
     ("usage", 2, "--no-such-option"),
@@ -26,6 +26,8 @@ const EXPECTED: [(&str, i32, &str); 18] = [
     ("interrupt", 0, ""),
     ("terminate", 0, ""),
     ("live", 0, ""),
+    ("few_files", 0, ""),
+    ("no_ftrace", 121, "sysctl -w kernel.ftrace_enabled=1"),
     ("no_kprobes", 121, "/sys/kernel/debug/kprobes/enabled must be 1"),
     ("no_btf", 121, "CONFIG_DEBUG_INFO_BTF"),
     ("no_kvm", 121, "modprobe kvm_amd"),

@@ -22,6 +22,15 @@ run interrupt timeout -s INT 8 collapse report -f json
 run terminate timeout -s TERM 8 collapse report -f json
 run live timeout -s INT 8 collapse live -i 500ms
 
+(
+    ulimit -n 64
+    run few_files collapse report -d 200ms
+)
+
+echo 0 >/proc/sys/kernel/ftrace_enabled
+run no_ftrace collapse report -d 200ms
+echo 1 >/proc/sys/kernel/ftrace_enabled
+
 echo 0 >/sys/kernel/debug/kprobes/enabled
 run no_kprobes collapse report -d 200ms
 echo 1 >/sys/kernel/debug/kprobes/enabled
