@@ -285,11 +285,13 @@ fn failed_migrations_on_real_runs() {
     assert_eq!(found, ["dirty_logging_on_for_long"]);
 }
 
-/// With `eager_page_split=N`; on 7.3 without a write while dirty logging was on; and with vCPUs that write
-/// all the time, whose faults map huge pages while the collapse routine runs.
+/// With `eager_page_split=N`; on 7.3 without a write while dirty logging was on; and with vCPUs whose
+/// faults map pages while the collapse routine runs, huge ones or, as the guest executes them under
+/// `nx_huge_pages=force`, small ones.
 #[test]
 fn other_failed_migrations_on_real_runs() {
     assert_eq!(found_in(recorded!("eager-off")), ["eager_split_off"]);
     assert_eq!(found_in(recorded!("read-only")), ["recovered_read_only"]);
     assert_eq!(found_in(recorded!("raced")), [""; 0]);
+    assert_eq!(found_in(recorded!("raced-small")), ["collapse_raced"]);
 }

@@ -98,7 +98,8 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
         .iter()
         .map(|episode| format!("{}. {}", episode.number, words::story(episode)));
     write_list(out, "Episodes of dirty logging", vm.episode_count, stories)?;
-    let spans = latest(&vm.collapse_spans).iter().map(|span| format!("- {}", words::span(span)));
+    let spans = vm.collapse_spans.as_deref().unwrap_or_default();
+    let spans = latest(spans).iter().map(|span| format!("- {}", words::span(span)));
     write_list(out, "Runs of the collapse routine", vm.collapse_runs, spans)
 }
 

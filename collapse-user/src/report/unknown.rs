@@ -13,7 +13,7 @@ const SIGNALS: [(&str, &[&str]); 8] = [
     ("fault_latency", &["latency", "stall", "racing.unresolved"]),
     ("drop_spte", &["drop_spte_calls"]),
     ("dirty_logging", &["dirty_logging", "log_on", "log_off", "episode_count", "episodes"]),
-    ("collapse", &["collapse_runs"]),
+    ("collapse", &["collapse_runs", "collapse_spans"]),
     ("lock_yields", &["collapse_spans.yields"]),
 ];
 

@@ -90,8 +90,8 @@ pub struct VmReport {
     pub episodes: Option<Vec<EpisodeReport>>,
     /// Runs of the collapse routine; `None` if not seen.
     pub collapse_runs: Option<u64>,
-    /// The latest of them.
-    pub collapse_spans: Vec<SpanReport>,
+    /// The latest of them; `None` if not seen.
+    pub collapse_spans: Option<Vec<SpanReport>>,
     /// Where it stood over time, oldest first; long times are thinned out.
     pub timeline: Vec<Moment>,
     /// Where huge leaves are missing, by slot, as far as slots were seen: at the end, or just before
@@ -331,7 +331,9 @@ impl VmReport {
                 vm.episodes.kept().map(|episode| EpisodeReport::new(episode, coverage)).collect()
             }),
             collapse_runs: seen("collapse", vm.span_count),
-            collapse_spans: vm.spans.iter().map(SpanReport::new).collect(),
+            collapse_spans: coverage
+                .sees("collapse")
+                .then(|| vm.spans.iter().map(SpanReport::new).collect()),
             timeline: Vec::new(),
             memory_map: Vec::new(),
             unknown: BTreeMap::new(),

@@ -94,10 +94,10 @@ fn tables(vm: &VmReport) -> Markup {
             } }
         }
         (episodes(vm.episodes.as_deref().unwrap_or_default()))
-        @if !vm.collapse_spans.is_empty() {
+        @if let Some(spans) = vm.collapse_spans.as_deref().filter(|spans| !spans.is_empty()) {
             details {
                 summary { "Runs of the collapse routine: " (words::known(vm.collapse_runs)) }
-                ul { @for span in latest(&vm.collapse_spans) { li { (words::span(span)) } } }
+                ul { @for span in latest(spans) { li { (words::span(span)) } } }
             }
         }
     }

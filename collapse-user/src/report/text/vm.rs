@@ -108,8 +108,9 @@ fn write_episodes(out: &mut String, vm: &VmReport) -> fmt::Result {
 
 fn write_spans(out: &mut String, vm: &VmReport) -> fmt::Result {
     row(out, "collapse runs", known(vm.collapse_runs), "")?;
-    let skipped = vm.collapse_spans.len().saturating_sub(SPANS_SHOWN);
-    for span in &vm.collapse_spans[skipped..] {
+    let spans = vm.collapse_spans.as_deref().unwrap_or_default();
+    let skipped = spans.len().saturating_sub(SPANS_SHOWN);
+    for span in &spans[skipped..] {
         writeln!(out, "    {}", words::span(span))?;
     }
     Ok(())
