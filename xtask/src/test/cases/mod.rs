@@ -17,6 +17,7 @@ mod selftest;
 mod stacks;
 mod streams;
 mod timeline;
+mod unprobed;
 
 use super::lab::Case;
 
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(failed_migration::cases());
     cases.extend(scenarios::cases());
     cases.extend(hardship::cases());
+    cases.extend(unprobed::cases());
     cases.extend(life::cases());
     cases.extend(budget::cases());
     cases.extend(recordings::cases());
