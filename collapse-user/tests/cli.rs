@@ -2,9 +2,11 @@
 
 use std::{
     fs,
+    io::{self, Write as _},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    thread,
 };
 
 /// Runs `collapse` as a user without privileges and without settings.
@@ -14,6 +16,10 @@ fn unprivileged(arguments: &[&str]) -> Output {
 
 /// The same with a folder of settings.
 fn with_settings(arguments: &[&str], folder_of_settings: &Path) -> Output {
+    run(arguments, folder_of_settings, Stdio::null())
+}
+
+fn run(arguments: &[&str], folder_of_settings: &Path, input: Stdio) -> Output {
     // The build folder may be closed to other users.
     let folder = tempfile::tempdir().expect("a folder for the binary");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opening it");
@@ -23,7 +29,7 @@ fn with_settings(arguments: &[&str], folder_of_settings: &Path) -> Output {
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_collapse")).arg(&binary).status();
     assert!(copied.expect("running cp").success());
     let mut command = Command::new(&binary);
-    command.args(arguments).current_dir("/");
+    command.stdin(input).args(arguments).current_dir("/");
     command.env("XDG_CONFIG_HOME", folder_of_settings).env("XDG_CONFIG_DIRS", "/nonexistent");
     // SAFETY: geteuid has no preconditions and cannot fail.
     if unsafe { libc::geteuid() } == 0 {
@@ -131,6 +137,33 @@ fn a_recording_is_told_in_lines_where_there_is_no_terminal() {
     assert!(seconds.windows(2).all(|pair| pair[0] < pair[1]), "{seconds:?}");
     let rarely = times(&lines(&["--from", &path, "--interval", "10s"]));
     assert!(rarely.len() >= 6 && rarely.len() * 5 < seconds.len(), "{rarely:?} {seconds:?}");
+}
+
+#[test]
+fn a_dash_is_standard_input_and_output() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = recording(folder.path());
+    for arguments in [
+        &["report", "--format", "json", "--output", "-"][..],
+        &["events", "--output", "-"],
+        &["export", "--format", "perfetto", "--output", "-"],
+        &["export", "--format", "csv", "--output", "-"],
+        &["live"],
+    ] {
+        let of_file = unprivileged(&[arguments, &["--from", &path]].concat());
+        assert_eq!(of_file.status.code(), Some(0), "{arguments:?}: {}", stderr(&of_file));
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        let bytes = fs::read(&path).expect("the recording");
+        let written = thread::spawn(move || writer.write_all(&bytes));
+        let arguments = [arguments, &["--from", "-"]].concat();
+        let of_pipe = run(&arguments, Path::new("/nonexistent"), reader.into());
+        assert_eq!(of_pipe, of_file, "{arguments:?}");
+        assert!(!of_pipe.stdout.is_empty(), "{arguments:?}");
+        written.join().expect("writing").expect("writing");
+    }
+    let output = unprivileged(&["record", "--output", "-", "--duration", "1s"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("a recording is a file"), "{}", stderr(&output));
 }
 
 #[test]

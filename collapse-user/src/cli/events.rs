@@ -2,8 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::PathBuf,
     rc::Rc,
     time::Duration,
@@ -14,6 +13,7 @@ use clap::{Args, builder::PossibleValuesParser};
 use collapse_common::Cause;
 
 use super::{
+    output::{Output, written},
     parse_duration, replay,
     session::{MakeSink, Sink, Wanted},
     stacks::StackArgs,
@@ -61,13 +61,13 @@ pub(super) struct EventsArgs {
     /// End after so many events.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Write to a file.
+    /// Write to a file ('-' is stdout).
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Length of the window, such as 10s, 500ms or 2m.
     #[arg(long, short, value_parser = parse_duration, conflicts_with = "command")]
     duration: Option<Duration>,
-    /// Events of a recording instead.
+    /// Events of a recording instead ('-' is stdin).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command", "stacks"])]
     from: Option<PathBuf>,
     /// Command to run meanwhile.
@@ -111,23 +111,18 @@ impl Sink for EventSink {
     }
 
     fn finish(&mut self, _: Option<&Command>, _: &Model) -> Result<(), Failure> {
-        let written = match self.failed.take() {
+        let result = match self.failed.take() {
             Some(error) => Err(error),
             None => self.writer.finish(),
         };
-        match written {
-            // A reader that has seen enough is no error.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => {
-                written.with_context(|| format!("cannot write {}", self.name)).or_exit(Exit::Output)
-            }
-        }
+        written(result, &self.name)
     }
 }
 
 pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
-    let out = open(&args)?;
-    let keeps_stdout = args.output.is_some();
+    let output = Output::open(args.output.as_deref())?;
+    let keeps_stdout = !matches!(output, Output::Stdout);
+    let out = output.into_writer();
     let each = args.each;
     let EventsArgs { vm: vms, kind: kinds, cause: causes, slot, sample, limit, .. } = args;
     let filter = Filter { vms, kinds, causes, slot, sample, limit };
@@ -136,7 +131,7 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
         let header = recording.header();
         let kernel = header.kernel.clone();
         let mut sink = EventSink::new(out, header.clocks, kernel, recording.coverage(), filter)?;
-        return Ok(replay::replay(path, &mut sink)?.exit);
+        return Ok(replay::replay(recording, path, &mut sink)?.exit);
     }
     let selection = args.stacks.of(filter.selection(each));
     let rows = filter.clone();
@@ -148,16 +143,6 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     });
     let window = window::run(args.duration, &args.command, keeps_stdout, wanted, sink);
     window::runtime()?.block_on(window)
-}
-
-/// Where the lines go, and its name.
-fn open(args: &EventsArgs) -> Result<(String, Box<dyn Write>), Failure> {
-    let Some(path) = &args.output else {
-        return Ok(("standard output".to_owned(), Box::new(BufWriter::new(io::stdout()))));
-    };
-    let name = path.display().to_string();
-    let file = File::create(path).with_context(|| format!("cannot write {name}"));
-    Ok((name, Box::new(BufWriter::new(file.or_exit(Exit::Output)?))))
 }
 
 fn causes() -> impl Iterator<Item = &'static str> {

@@ -1,15 +1,18 @@
 //! `collapse export`
 
 use std::{
-    fs::File,
-    io::{self, BufWriter},
-    path::{Path, PathBuf},
+    io::{self, Write},
+    path::PathBuf,
 };
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{replay, session::Sink};
+use super::{
+    output::{Output, written},
+    replay,
+    session::Sink,
+};
 use crate::{
     events::{EventWriter, Filter, Lines},
     exit::{Exit, Failure, OrExit as _},
@@ -21,13 +24,13 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// The recording.
+    /// The recording ('-' is stdin).
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
     /// Format of the file.
     #[arg(long, short, value_enum)]
     format: ExportFormat,
-    /// Write to this file.
+    /// Write to this file ('-' is stdout).
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 }
@@ -45,9 +48,9 @@ enum ExportFormat {
 
 /// Writes what a recording tells.
 enum ExportSink {
-    Perfetto(Perfetto<BufWriter<File>>),
-    Csv(EventWriter<BufWriter<File>>),
-    Folded(Folded<BufWriter<File>>),
+    Perfetto(Perfetto<Box<dyn Write>>),
+    Csv(EventWriter<Box<dyn Write>>),
+    Folded(Folded<Box<dyn Write>>),
 }
 
 /// Keeps the first error for the end.
@@ -82,7 +85,7 @@ impl Sink for Export {
     }
 
     fn finish(&mut self, _: Option<&Command>, model: &Model) -> Result<(), Failure> {
-        let written = match (self.failed.take(), &mut self.sink) {
+        let result = match (self.failed.take(), &mut self.sink) {
             (Some(error), _) => Err(error),
             (None, ExportSink::Perfetto(trace)) => trace.finish(model),
             (None, ExportSink::Csv(table)) => table.finish(),
@@ -92,26 +95,25 @@ impl Sink for Export {
                 }
             }),
         };
-        cannot_write(written, &self.name)
+        written(result, &self.name)
     }
 }
 
 pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
     let recording = replay::open(&args.from)?;
-    let (header, coverage) = (recording.header(), recording.coverage());
-    let name = args.output.display().to_string();
-    let sink = cannot_write(open(&args.output, args.format, header, coverage), &name)?;
+    let (name, out) = Output::open(Some(&args.output))?.into_writer();
+    let sink = write(out, args.format, recording.header(), recording.coverage());
+    let sink = sink.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)?;
     let mut export = Export { name, sink, failed: None };
-    Ok(replay::replay(&args.from, &mut export)?.exit)
+    Ok(replay::replay(recording, &args.from, &mut export)?.exit)
 }
 
-fn open(
-    path: &Path,
+fn write(
+    out: Box<dyn Write>,
     format: ExportFormat,
     header: &crate::source::recording::Header,
     coverage: &Coverage,
 ) -> io::Result<ExportSink> {
-    let out = BufWriter::new(File::create(path)?);
     Ok(match format {
         ExportFormat::Perfetto => ExportSink::Perfetto(Perfetto::new(out, header.clocks)?),
         ExportFormat::Folded => ExportSink::Folded(Folded::new(out)),
@@ -121,8 +123,4 @@ fn open(
             ExportSink::Csv(EventWriter::new(out, lines, clocks, kernel, coverage, filter)?)
         }
     })
-}
-
-fn cannot_write<T>(written: io::Result<T>, name: &str) -> Result<T, Failure> {
-    written.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)
 }

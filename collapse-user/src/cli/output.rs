@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, BufWriter, IsTerminal as _, Write},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,11 @@ use crate::{
     report::Style,
 };
 
+/// Whether a path is `-`, which is standard output, or input.
+pub fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 /// A place for output, opened before anything is measured.
 pub enum Output {
     /// Standard output.
@@ -22,13 +27,31 @@ pub enum Output {
 }
 
 impl Output {
-    /// Opens a file, or standard output if none is given.
+    /// Opens a file, or standard output if none is given or `-`.
     pub fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path else { return Ok(Self::Stdout) };
+        let Some(path) = path.filter(|path| !is_dash(path)) else {
+            return Ok(Self::Stdout);
+        };
         let file = File::create(path)
             .with_context(|| format!("cannot write {}", path.display()))
             .or_exit(Exit::Output)?;
         Ok(Self::File(path.to_owned(), file))
+    }
+
+    /// Its name, and a way to write to it bit by bit.
+    pub fn into_writer(self) -> (String, Box<dyn Write>) {
+        let name = self.name();
+        match self {
+            Self::Stdout => (name, Box::new(BufWriter::new(io::stdout()))),
+            Self::File(_, file) => (name, Box::new(BufWriter::new(file))),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Stdout => "standard output".to_owned(),
+            Self::File(path, _) => path.display().to_string(),
+        }
     }
 
     /// Whether to set off parts of a text.
@@ -41,24 +64,27 @@ impl Output {
         }
     }
 
-    /// Writes all of it. A reader of a pipe that has seen enough is no error.
+    /// Writes all of it.
     pub fn write(&mut self, text: &str) -> Result<(), Failure> {
-        let (name, result) = match self {
+        let result = match self {
             Self::Stdout => {
                 let mut stdout = io::stdout().lock();
-                let result = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-                ("standard output".to_owned(), result)
+                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
             }
-            Self::File(path, file) => {
-                let result = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-                (path.display().to_string(), result)
-            }
+            Self::File(_, file) => file.write_all(text.as_bytes()).and_then(|()| file.sync_all()),
         };
         match result {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             // Devices and pipes cannot be synced.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-            result => result.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output),
+            result => written(result, &self.name()),
         }
+    }
+}
+
+/// What came of writing to `name`. A reader of a pipe that has seen enough is no error.
+pub fn written(result: io::Result<()>, name: &str) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output),
     }
 }

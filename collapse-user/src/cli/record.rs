@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, builder::PossibleValuesParser};
 use collapse_common::Selection;
 
 use super::{
+    output::is_dash,
     parse_duration,
     session::{MakeSink, Sink, Wanted},
     stacks::StackArgs,
@@ -85,6 +86,10 @@ impl RecordingSink {
         trigger: Option<Trigger>,
     ) -> Result<MakeSink, Failure> {
         let Some(path) = path else { return Ok(Box::new(|_, _| Ok(Box::new(())))) };
+        if is_dash(&path) {
+            return Err(anyhow!("a recording is a file, not standard output: name one"))
+                .or_exit(Exit::Usage);
+        }
         let file = write(&path, recording::create(&path))?;
         Ok(Box::new(move |host, coverage| {
             let recorder = Recorder::new(file, &path, release(host), coverage, limits);

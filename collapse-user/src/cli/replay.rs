@@ -1,10 +1,15 @@
 //! Recordings in place of a running kernel.
 
-use std::path::Path;
+use std::{
+    borrow::Cow,
+    io::{self, BufReader},
+    os::fd::AsFd as _,
+    path::Path,
+};
 
 use anyhow::Context as _;
 
-use super::session::Sink;
+use super::{output::is_dash, session::Sink};
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     model::Model,
@@ -26,15 +31,25 @@ pub(super) struct Replayed {
     pub exit: Exit,
 }
 
-/// Opens a recording.
+/// Opens a recording; `-` is standard input.
 pub(super) fn open(path: &Path) -> Result<Replay, Failure> {
-    Replay::open(path).with_context(|| cannot_read(path)).or_exit(Exit::Recording)
+    let replay = if is_dash(path) {
+        // The descriptor as it is: what is behind it may be another user's to open.
+        let stdin = io::stdin().as_fd().try_clone_to_owned();
+        stdin.map_err(RecordingError::from).and_then(|fd| Replay::new(BufReader::new(fd.into())))
+    } else {
+        Replay::open(path)
+    };
+    replay.with_context(|| cannot_read(path)).or_exit(Exit::Recording)
 }
 
-/// Reads a recording to its end. One that is cut short or damaged is read up to there: a loss, and a
-/// line on stderr.
-pub(super) fn replay(path: &Path, sink: &mut dyn Sink) -> Result<Replayed, Failure> {
-    let mut replay = open(path)?;
+/// Reads a recording, opened at `path`, to its end. One that is cut short or damaged is read up to
+/// there: a loss, and a line on stderr.
+pub(super) fn replay(
+    mut replay: Replay,
+    path: &Path,
+    sink: &mut dyn Sink,
+) -> Result<Replayed, Failure> {
     let mut model = Model::default();
     let mut exit = Exit::Ok;
     while !sink.is_done() {
@@ -57,7 +72,7 @@ pub(super) fn replay(path: &Path, sink: &mut dyn Sink) -> Result<Replayed, Failu
 
 /// Tells of a recording that is cut short or damaged; how to end then.
 pub(super) fn ends_early(path: &Path, error: &RecordingError) -> Exit {
-    eprintln!("collapse: {}: {error}; what is before that is used", path.display());
+    eprintln!("collapse: {}: {error}; what is before that is used", name(path));
     match error {
         RecordingError::Damaged { .. } => Exit::Recording,
         _ => Exit::Ok,
@@ -65,5 +80,9 @@ pub(super) fn ends_early(path: &Path, error: &RecordingError) -> Exit {
 }
 
 pub(super) fn cannot_read(path: &Path) -> String {
-    format!("cannot read {}", path.display())
+    format!("cannot read {}", name(path))
+}
+
+fn name(path: &Path) -> Cow<'_, str> {
+    if is_dash(path) { "standard input".into() } else { path.to_string_lossy() }
 }

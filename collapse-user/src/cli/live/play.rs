@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::time::{Duration, Instant};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     output::{Dashboard, Ends, every, is_terminal},
 };
 use crate::{
-    cli::{config::Settings, replay, session::Sink},
+    cli::{config::Settings, output::is_dash, replay, session::Sink},
     exit::{Exit, Failure, OrExit as _},
     model::Model,
     plan::Coverage,
@@ -31,9 +31,15 @@ const SLICE: usize = 20_000;
 
 pub fn run(args: &LiveArgs, settings: &Settings, path: &Path) -> Result<Exit, Failure> {
     if !is_terminal() {
-        let kernel = replay::open(path)?.header().kernel.clone();
-        let mut lines = Lines { kernel, interval: settings.options.interval, ..Lines::default() };
-        return Ok(replay::replay(path, &mut lines)?.exit);
+        let recording = replay::open(path)?;
+        let (kernel, interval) = (recording.header().kernel.clone(), settings.options.interval);
+        let mut lines = Lines { kernel, interval, ..Lines::default() };
+        return Ok(replay::replay(recording, path, &mut lines)?.exit);
+    }
+    // Which is read again from the beginning, while stdin is for keys.
+    if path.metadata().is_ok_and(|file| !file.is_file()) || is_dash(path) {
+        let why = anyhow!("{}: only a file can be played: keep it in one first", path.display());
+        return Err(why).or_exit(Exit::Usage);
     }
     let mut player =
         Player::open(path).with_context(|| replay::cannot_read(path)).or_exit(Exit::Recording)?;

@@ -45,7 +45,7 @@ pub(in crate::cli) struct ReportArgs {
     /// How much must be seen.
     #[arg(long, value_enum)]
     pub require: Option<Required>,
-    /// Report on a recording instead.
+    /// Report on a recording instead ('-' is stdin).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command", "record"])]
     pub from: Option<PathBuf>,
     /// Keep a recording of the window too.

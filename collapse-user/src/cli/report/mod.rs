@@ -8,7 +8,7 @@ pub(super) use args::ReportArgs;
 
 use super::{
     record::RecordingSink,
-    replay::{Replayed, replay},
+    replay::{Replayed, open, replay},
     session::Session,
     window,
 };
@@ -26,7 +26,8 @@ pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
     let mut outputs = Outputs::open(&args.format, &args.output)?;
     let (mut report, exit, recorded) = match &args.from {
         Some(path) => {
-            let Replayed { kernel, model, coverage, command, exit } = replay(path, &mut ())?;
+            let Replayed { kernel, model, coverage, command, exit } =
+                replay(open(path)?, path, &mut ())?;
             let command = command.map(CommandReport::from);
             (Report::of_recording(&model, &coverage, kernel, command), exit, Ok(()))
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{anyhow, bail};
 
 use crate::{
-    cli::output::Output,
+    cli::output::{Output, is_dash},
     exit::{Exit, Failure, OrExit as _},
     report::{Format, Report},
 };
@@ -49,7 +49,7 @@ fn pair<'a>(
     formats: &[Format],
     files: &'a [PathBuf],
 ) -> anyhow::Result<Vec<(Format, Option<&'a Path>)>> {
-    let place = |file: &'a PathBuf| (file.as_os_str() != "-").then_some(file.as_path());
+    let place = |file: &'a PathBuf| (!is_dash(file)).then_some(file.as_path());
     let count = formats.len().max(files.len()).max(1);
     let pairs: Vec<_> = (0..count)
         .map(|n| {
