@@ -462,6 +462,7 @@ impl Live {
         losses[Loss::RecordedChanges as usize].1 -= salvaged.min(sum(Loss::RecordedChanges));
         let again: u64 = cpus.iter().flat_map(|cpu| cpu.again).sum();
         losses.push(("program_skipped", self.probe.skipped().saturating_sub(again)));
+        losses.push(("stacks_not_taken", self.stacks.not_taken()));
         losses.push(("unknown_records", self.unknown_records));
         losses
     }

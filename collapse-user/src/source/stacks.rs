@@ -17,12 +17,19 @@ pub struct Stacks {
     numbers: HashMap<Option<u32>, u32>,
     /// Numbered since they were last asked for.
     new: Vec<(u32, Vec<String>)>,
+    not_taken: u64,
 }
 
 impl Stacks {
     /// Those that the programs put into `map`.
     pub fn new(map: StackTraceMap<MapData>) -> Self {
-        Self { map, symbols: BTreeMap::new(), numbers: HashMap::new(), new: Vec::new() }
+        Self {
+            map,
+            symbols: BTreeMap::new(),
+            numbers: HashMap::new(),
+            new: Vec::new(),
+            not_taken: 0,
+        }
     }
 
     /// Learns where functions are, programs included, which are to be attached by then. Takes as long as
@@ -37,6 +44,7 @@ impl Stacks {
     /// The number of the stack that a program told of.
     pub fn number(&mut self, told: i64) -> u32 {
         let told = u32::try_from(told).ok();
+        self.not_taken += u64::from(told.is_none());
         if let Some(number) = self.numbers.get(&told) {
             return *number;
         }
@@ -45,6 +53,11 @@ impl Stacks {
         self.numbers.insert(told, number);
         self.new.push((number, frames));
         number
+    }
+
+    /// Times that a stack could not be taken, such as when another holds its place in the table.
+    pub fn not_taken(&self) -> u64 {
+        self.not_taken
     }
 
     /// What was numbered since this was asked last.

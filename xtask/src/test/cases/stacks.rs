@@ -39,11 +39,15 @@ fn check(outcome: &Outcome) -> Result<()> {
         text.lines().map(|line| serde_json::from_str(line).context("no JSON")).collect()
     };
     let events = lines("events")?;
-    let (mut seen, mut stacked) = (BTreeMap::<&str, u64>::new(), 0);
+    let (mut seen, mut stacked, mut missing) = (BTreeMap::<&str, u64>::new(), 0, 0);
     for event in &events {
         let (kind, cause) = (text(event, "kind"), text(event, "cause"));
         if !["split", "split_relink", "zap"].contains(&kind) {
             same("stack of another kind", event.get("stack"), None)?;
+            continue;
+        }
+        if event.get("stack") == Some(&Value::Null) {
+            missing += event["count"].as_u64().context("no count")?;
             continue;
         }
         let stack = event["stack"].as_array().with_context(|| format!("no stack: {event}"))?;
@@ -55,18 +59,25 @@ fn check(outcome: &Outcome) -> Result<()> {
         }
         *seen.entry(if kind == "zap" { cause } else { "split" }).or_default() += 1;
     }
+    let lost = events.iter().filter(|event| event["way"] == "stacks_not_taken");
+    same("stacks lost", missing, lost.filter_map(|event| event["count"].as_u64()).sum())?;
     let of = |what: &str| seen.get(what).copied().unwrap_or(0);
     ensure!(of("split") >= 8 && of("collapse") >= 4096, "hardly anything has a stack: {seen:?}");
 
     let folded = fs::read_to_string(files.join("folded"))?;
-    let mut weights = 0;
+    let (mut weights, mut unknown) = (0, 0);
     for line in folded.lines() {
         let (frames, weight) = line.rsplit_once(' ').context("no weight")?;
+        let weight = weight.parse::<u64>()?;
+        if frames.ends_with(";[unknown]") && frames.split(';').count() == 4 {
+            unknown += weight;
+            continue;
+        }
         ensure!(frames.split(';').count() > 5, "hardly a stack: {line}");
         ensure!(!frames.contains("bpf_"), "frames of tracing: {line}");
-        weights += weight.parse::<u64>()?;
+        weights += weight;
     }
-    same("SPTEs in the flame graph", weights, stacked)?;
+    same("SPTEs in the flame graph", [weights, unknown], [stacked, missing])?;
 
     let zaps = lines("zaps")?;
     for event in zaps.iter().filter(|event| event["cause"].is_string()) {
