@@ -71,7 +71,7 @@ fn episode(criterion: &mut Criterion) {
 /// One second of VMs: taking the batch, and drawing the dashboard.
 fn second(criterion: &mut Criterion) {
     let (_, coverage) = host();
-    let facts = Facts { kernel: "6.12".to_owned(), title: None };
+    let facts = Facts::default();
     let app = App::new(Theme::detect(|_| None), Duration::from_secs(1));
     let mut group = criterion.benchmark_group("second");
     for vms in [1, 10, 100, 1000] {
@@ -98,7 +98,7 @@ fn second(criterion: &mut Criterion) {
 /// 1 % of a core. Redrawing grows with the VMs, and not with the events since the last time.
 fn tick(criterion: &mut Criterion) {
     let (_, coverage) = host();
-    let facts = Facts { kernel: "6.12".to_owned(), title: None };
+    let facts = Facts::default();
     let app = App::new(Theme::detect(|_| None), Duration::from_secs(1));
     let mut buffer = Buffer::empty(SCREEN);
     let mut draw = |model: &Model| {
@@ -135,7 +135,7 @@ fn tick(criterion: &mut Criterion) {
 /// One VM with regions outstanding, which must not matter.
 fn outstanding(criterion: &mut Criterion) {
     let (host, coverage) = host();
-    let facts = Facts { kernel: "6.12".to_owned(), title: None };
+    let facts = Facts::default();
     let app = App::new(Theme::detect(|_| None), Duration::from_secs(1));
     let mut group = criterion.benchmark_group("outstanding");
     for regions in [0, 1000, 1_000_000] {

@@ -8,6 +8,7 @@ use std::{
 
 use collapse::{
     events::{EventWriter, Filter, Lines},
+    kernel::Machine,
     model::Model,
     plan::{Coverage, Mmu},
     player::{Order, Player},
@@ -80,7 +81,8 @@ fn coverage() -> Coverage {
 fn record(path: &Path) -> &Path {
     let file = recording::create(path).expect("a file");
     let mut recorder =
-        Recorder::new(file, path, String::new(), &coverage(), Limits::default()).expect("a file");
+        Recorder::new(file, path, Machine::default(), &coverage(), Limits::default())
+            .expect("a file");
     for number in 0..BATCHES {
         recorder.update(&Update::Batch(batch(number)), &coverage()).expect("a file");
     }
@@ -128,7 +130,7 @@ fn replay(criterion: &mut Criterion) {
                 io::sink(),
                 Lines::Json,
                 clocks,
-                String::new(),
+                Machine::default(),
                 &coverage(),
                 filter,
             );

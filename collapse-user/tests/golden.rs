@@ -23,8 +23,8 @@ fn recorded() -> Report {
     let (mut replay, model) = replayed(|_, _| ());
     assert!(replay.next_update().expect("a whole recording").is_none());
     let command = replay.end().and_then(|end| end.command.clone()).map(CommandReport::from);
-    let kernel = replay.header().kernel.clone();
-    let mut report = Report::of_recording(&model, replay.coverage(), kernel, command);
+    let machine = replay.machine().clone();
+    let mut report = Report::of_recording(&model, replay.coverage(), machine, command);
     let budgets = [
         "recovery_rate >= 0.99",
         "time_to_recover.p99 < 1ms",
@@ -43,9 +43,10 @@ fn recorded() -> Report {
 /// Every event.
 fn lines(lines: Lines) -> String {
     let (mut replay, mut model, mut out) = (recorded::open(), Model::default(), Vec::new());
-    let (header, coverage) = (replay.header().clone(), replay.coverage().clone());
+    let (clocks, machine) = (replay.header().clocks, replay.machine().clone());
+    let coverage = replay.coverage().clone();
     let filter = Filter::default();
-    let writer = EventWriter::new(&mut out, lines, header.clocks, header.kernel, &coverage, filter);
+    let writer = EventWriter::new(&mut out, lines, clocks, machine, &coverage, filter);
     let mut writer = writer.expect("memory");
     while let Some(update) = replay.next_update().expect("a whole recording") {
         writer.update(update, &mut model).expect("memory");

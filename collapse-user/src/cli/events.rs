@@ -23,9 +23,10 @@ use crate::{
     cli::Setup,
     events::{EventWriter, Filter, KINDS, Lines, Sample},
     exit::{Exit, Failure, OrExit as _},
+    kernel::Machine,
     model::Model,
     plan::Coverage,
-    report::{VmSelect, release},
+    report::VmSelect,
     source::{
         Update,
         live::RowFilter,
@@ -86,11 +87,11 @@ impl EventSink {
     fn new(
         (name, out): (String, Box<dyn Write>),
         clocks: Clocks,
-        kernel: String,
+        machine: Machine,
         coverage: &Coverage,
         filter: Filter,
     ) -> Result<Self, Failure> {
-        let writer = EventWriter::new(out, Lines::Json, clocks, kernel, coverage, filter);
+        let writer = EventWriter::new(out, Lines::Json, clocks, machine, coverage, filter);
         let writer =
             writer.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)?;
         Ok(Self { name, writer, failed: None })
@@ -128,9 +129,8 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let filter = Filter { vms, kinds, causes, slot, sample, limit };
     if let Some(path) = &args.from {
         let recording = replay::open(path)?;
-        let header = recording.header();
-        let kernel = header.kernel.clone();
-        let mut sink = EventSink::new(out, header.clocks, kernel, recording.coverage(), filter)?;
+        let (clocks, machine) = (recording.header().clocks, recording.machine().clone());
+        let mut sink = EventSink::new(out, clocks, machine, recording.coverage(), filter)?;
         return Ok(replay::replay(recording, path, &mut sink)?.exit);
     }
     let selection = args.stacks.of(filter.selection(each));
@@ -139,7 +139,7 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let rows = (selection.by_row != 0).then_some(rows);
     let wanted = Wanted { setup, selection, rows };
     let sink: MakeSink = Box::new(move |host, coverage| {
-        Ok(Box::new(EventSink::new(out, Clocks::now(), release(host), coverage, filter)?))
+        Ok(Box::new(EventSink::new(out, Clocks::now(), host.into(), coverage, filter)?))
     });
     let window = window::run(args.duration, &args.command, keeps_stdout, wanted, sink);
     window::runtime()?.block_on(window)

@@ -19,7 +19,10 @@ use crate::{
     export::{Folded, Perfetto},
     model::Model,
     plan::Coverage,
-    source::{Update, recording::Command},
+    source::{
+        Update,
+        recording::{Command, Replay},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -102,25 +105,21 @@ impl Sink for Export {
 pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
     let recording = replay::open(&args.from)?;
     let (name, out) = Output::open(Some(&args.output))?.into_writer();
-    let sink = write(out, args.format, recording.header(), recording.coverage());
+    let sink = write(out, args.format, &recording);
     let sink = sink.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)?;
     let mut export = Export { name, sink, failed: None };
     Ok(replay::replay(recording, &args.from, &mut export)?.exit)
 }
 
-fn write(
-    out: Box<dyn Write>,
-    format: ExportFormat,
-    header: &crate::source::recording::Header,
-    coverage: &Coverage,
-) -> io::Result<ExportSink> {
+fn write(out: Box<dyn Write>, format: ExportFormat, recording: &Replay) -> io::Result<ExportSink> {
+    let clocks = recording.header().clocks;
     Ok(match format {
-        ExportFormat::Perfetto => ExportSink::Perfetto(Perfetto::new(out, header.clocks)?),
+        ExportFormat::Perfetto => ExportSink::Perfetto(Perfetto::new(out, clocks)?),
         ExportFormat::Folded => ExportSink::Folded(Folded::new(out)),
         ExportFormat::Csv => {
-            let (kernel, filter) = (header.kernel.clone(), Filter::default());
-            let (lines, clocks) = (Lines::Csv, header.clocks);
-            ExportSink::Csv(EventWriter::new(out, lines, clocks, kernel, coverage, filter)?)
+            let (machine, filter) = (recording.machine().clone(), Filter::default());
+            let coverage = recording.coverage();
+            ExportSink::Csv(EventWriter::new(out, Lines::Csv, clocks, machine, coverage, filter)?)
         }
     })
 }

@@ -25,7 +25,6 @@ use crate::{
     findings,
     model::Model,
     plan::Coverage,
-    report::release,
     source::{
         Update,
         recording::{self, Command, Limits, Recorder},
@@ -92,7 +91,7 @@ impl RecordingSink {
         }
         let file = write(&path, recording::create(&path))?;
         Ok(Box::new(move |host, coverage| {
-            let recorder = Recorder::new(file, &path, release(host), coverage, limits);
+            let recorder = Recorder::new(file, &path, host.into(), coverage, limits);
             let recorder = write(&path, recorder)?;
             Ok(Box::new(Self { path, recorder, trigger, over: false, failed: None }))
         }))
@@ -201,7 +200,9 @@ mod tests {
         let keep_last = Some(Duration::from_secs(10));
         let limits = Limits { max_size: None, keep_last };
         let file = recording::create(&path).unwrap();
-        let recorder = Recorder::new(file, &path, String::new(), &coverage, limits).unwrap();
+        let recorder =
+            Recorder::new(file, &path, crate::kernel::Machine::default(), &coverage, limits)
+                .unwrap();
         let trigger = Trigger::new(vec!["split_by_nx".to_owned()], Duration::from_secs(7));
         let (path, trigger) = (path.clone(), Some(trigger));
         let mut sink = RecordingSink { path, recorder, trigger, over: false, failed: None };

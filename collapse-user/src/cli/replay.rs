@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use super::{output::is_dash, session::Sink};
 use crate::{
     exit::{Exit, Failure, OrExit as _},
+    kernel::Machine,
     model::Model,
     plan::Coverage,
     source::recording::{Command, RecordingError, Replay},
@@ -19,8 +20,8 @@ use crate::{
 
 /// What came of a recording.
 pub(super) struct Replayed {
-    /// `uname -r`.
-    pub kernel: String,
+    /// Where it was recorded.
+    pub machine: Machine,
     /// What it adds up to.
     pub model: Model,
     /// What was seen and what was not.
@@ -66,8 +67,8 @@ pub(super) fn replay(
     }
     let command = replay.end().and_then(|end| end.command.clone());
     sink.finish(command.as_ref(), &model)?;
-    let (kernel, coverage) = (replay.header().kernel.clone(), replay.coverage().clone());
-    Ok(Replayed { kernel, model, coverage, command, exit })
+    let (machine, coverage) = (replay.machine().clone(), replay.coverage().clone());
+    Ok(Replayed { machine, model, coverage, command, exit })
 }
 
 /// Tells of a recording that is cut short or damaged; how to end then.

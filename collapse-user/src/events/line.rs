@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     model::{Mapping, Slots, Vm, regions_of},
-    plan::Mmu,
+    report::Host,
     source::{Change, Event, EventKind, Slot, recording::Clocks},
 };
 
@@ -26,15 +26,6 @@ pub struct HeaderLine {
     host: Host,
     /// Both clocks at one moment, to convert by.
     clock: ClockLine,
-}
-
-/// The machine.
-#[derive(Clone, Debug, Serialize)]
-pub struct Host {
-    /// `uname -r`.
-    pub kernel: String,
-    /// Which MMU KVM uses.
-    pub mmu: Mmu,
 }
 
 #[derive(Clone, Debug, Serialize)]

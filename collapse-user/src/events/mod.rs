@@ -16,14 +16,16 @@ use std::{
 use collapse_common::SpteLayout;
 
 pub use filter::{Filter, KINDS, Sample};
-pub use line::{End, HeaderLine, Host, Line, Lost, SCHEMA, Sight};
+pub use line::{End, HeaderLine, Line, Lost, SCHEMA, Sight};
 pub use lines::{COLUMNS, Lines};
 
 use line::{StackLine, slot_of};
 
 use crate::{
+    kernel::Machine,
     model::{Model, Vm},
     plan::Coverage,
+    report::Host,
     source::{Change, Event, EventKind, SlotChange, Update, recording::Clocks},
 };
 
@@ -48,11 +50,11 @@ impl<W: Write> EventWriter<W> {
         mut out: W,
         lines: Lines,
         clocks: Clocks,
-        kernel: String,
+        machine: Machine,
         coverage: &Coverage,
         filter: Filter,
     ) -> io::Result<Self> {
-        let host = Host { kernel, mmu: coverage.mmu };
+        let host = Host::new(machine, coverage.mmu);
         lines.frame(&mut out, &HeaderLine::new(clocks, host))?;
         lines.columns(&mut out)?;
         let (spte, losses, stacks) = (coverage.spte, BTreeMap::new(), BTreeMap::new());

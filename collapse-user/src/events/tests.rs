@@ -65,8 +65,8 @@ fn written(filter: Filter, model: &mut Model, batch: Batch) -> Vec<Value> {
     let coverage =
         Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0, spte: SpteLayout::NPT };
     let mut out = Vec::new();
-    let kernel = "6.12".to_owned();
-    let writer = EventWriter::new(&mut out, Lines::Json, clocks, kernel, &coverage, filter);
+    let machine = Machine { name: Some("web7".to_owned()), kernel: "6.12".to_owned() };
+    let writer = EventWriter::new(&mut out, Lines::Json, clocks, machine, &coverage, filter);
     let mut writer = writer.unwrap();
     writer.update(Update::Batch(batch), model).unwrap();
     writer.finish().unwrap();

@@ -41,6 +41,8 @@ pub enum Unknown {
 pub struct Inspected {
     /// As `uname -r` shows it.
     pub release: Fact<String>,
+    /// As `uname -n` shows it; `None` if it was never set.
+    pub hostname: Option<String>,
     /// As `uname -m` shows it: `x86_64`.
     pub machine: String,
     /// What this process may do.
@@ -287,7 +289,7 @@ impl Inspected {
 
     /// As `uname -r` shows it, for people.
     pub fn release(&self) -> String {
-        self.release.clone().unwrap_or_else(|_| "unknown".to_owned())
+        self.release.clone().unwrap_or_else(|_| "–".to_owned())
     }
 
     /// The symbol called exactly `name`, if it exists and symbols are known.

@@ -6,6 +6,7 @@
 pub mod btf;
 pub mod inspect;
 pub mod instance;
+mod machine;
 
 pub use btf::ParamType;
 pub use inspect::{
@@ -13,3 +14,4 @@ pub use inspect::{
     Unknown, Vendor, Wanted,
 };
 pub use instance::Instance;
+pub use machine::Machine;

@@ -16,6 +16,7 @@ pub use contents::Contents;
 pub use track::{Motion, Order, Speed, Track};
 
 use crate::{
+    kernel::Machine,
     model::Model,
     plan::Coverage,
     source::{
@@ -32,6 +33,7 @@ pub struct Player<R = BufReader<File>> {
     /// The first update after the position, or what is to be caught up on.
     next: Option<Update>,
     header: Header,
+    machine: Machine,
     contents: Contents,
     model: Model,
     coverage: Coverage,
@@ -54,13 +56,14 @@ impl<R: Read + Seek> Player<R> {
     /// Reads all of it once, and stands at its beginning, playing.
     pub fn new(from: R) -> Result<Self, RecordingError> {
         let mut replay = Replay::new(from)?;
-        let header = replay.header().clone();
+        let (header, machine) = (replay.header().clone(), replay.machine().clone());
         let contents = Contents::of(&mut replay)?;
         let mut player = Self {
             next: None,
             coverage: replay.coverage().clone(),
             replay: Some(replay),
             header,
+            machine,
             model: Model::default(),
             position: contents.start(),
             reached: 0,
@@ -80,6 +83,11 @@ impl<R: Read + Seek> Player<R> {
     /// How the recording began.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Where it was recorded.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     /// What is in the recording.

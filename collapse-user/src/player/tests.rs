@@ -3,7 +3,7 @@ use std::{io::Cursor, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::report::Report;
+use crate::{kernel::Machine, report::Report};
 
 /// A migration that failed, as it was recorded.
 const RUN: &[u8] = include_bytes!("../../tests/fixtures/recorded/failed-migration.rec");
@@ -46,7 +46,7 @@ fn caught_up(player: &mut InMemory) {
 
 /// All that views show of a model.
 fn told(model: &Model, coverage: &Coverage) -> String {
-    let report = Report::of_recording(model, coverage, String::new(), None);
+    let report = Report::of_recording(model, coverage, Machine::default(), None);
     let report = serde_json::to_string(&report).unwrap();
     format!("{report} {:?} {:?} {coverage:?}", model.history, model.recent)
 }

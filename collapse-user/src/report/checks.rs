@@ -4,6 +4,7 @@ use super::{Report, SignalReport, shown_duration};
 use crate::{
     baseline::{self, BaselineReport, Verdict},
     budget::BudgetReport,
+    identity::printable,
 };
 
 /// One demand on a run.
@@ -164,6 +165,8 @@ impl Report {
             n => format!("{n} VMs"),
         };
         let (kernel, mmu) = (&self.host.kernel, self.host.mmu.label());
-        format!("kernel {kernel}, {mmu}, {}, {vms}", shown_duration(self.window_ns))
+        let name = self.host.name.as_deref();
+        let host = name.map_or(String::new(), |name| format!("{}, ", printable(name.as_bytes())));
+        format!("{host}kernel {kernel}, {mmu}, {}, {vms}", shown_duration(self.window_ns))
     }
 }

@@ -48,7 +48,7 @@ use collapse_common::Transition;
 use crate::{
     baseline::{self, Baseline, BaselineReport},
     budget::{Budget, BudgetReport},
-    kernel::inspect::Inspected,
+    kernel::{Inspected, Machine},
     model::{Changes, Model, Vm},
     plan::{Coverage, Mmu},
     source::{cost::Overhead, recording},
@@ -114,10 +114,19 @@ pub struct Report {
 /// The machine.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
+    /// Its host name; `None` if it has none, or if it was not recorded.
+    pub name: Option<String>,
     /// `uname -r`.
     pub kernel: String,
     /// Which MMU KVM uses.
     pub mmu: Mmu,
+}
+
+impl Host {
+    /// The machine, with what coverage tells of it.
+    pub fn new(machine: Machine, mmu: Mmu) -> Self {
+        Self { name: machine.name, kernel: machine.kernel, mmu }
+    }
 }
 
 /// The command that a report was about.
@@ -191,17 +200,17 @@ impl Report {
         host: &Inspected,
         command: Option<CommandReport>,
     ) -> Self {
-        Self::of_recording(model, coverage, release(host), command)
+        Self::of_recording(model, coverage, host.into(), command)
     }
 
-    /// Sums up a model of what happened on `kernel`.
+    /// Sums up a model of what happened on `machine`.
     pub fn of_recording(
         model: &Model,
         coverage: &Coverage,
-        kernel: String,
+        machine: Machine,
         command: Option<CommandReport>,
     ) -> Self {
-        let mut report = Self::of(model, coverage, kernel, command, |_| true);
+        let mut report = Self::of(model, coverage, machine, command, |_| true);
         report.add_detail(model, coverage);
         report
     }
@@ -215,8 +224,8 @@ impl Report {
     }
 
     /// Sums up a model without listing VMs that ended: all that a live view shows.
-    pub fn of_alive(model: &Model, coverage: &Coverage, kernel: String) -> Self {
-        Self::of(model, coverage, kernel, None, |vm| !vm.gone)
+    pub fn of_alive(model: &Model, coverage: &Coverage, machine: Machine) -> Self {
+        Self::of(model, coverage, machine, None, |vm| !vm.gone)
     }
 
     /// Why nothing is seen at all, if so.
@@ -228,7 +237,7 @@ impl Report {
     fn of(
         model: &Model,
         coverage: &Coverage,
-        kernel: String,
+        machine: Machine,
         command: Option<CommandReport>,
         listed: fn(&Vm) -> bool,
     ) -> Self {
@@ -238,7 +247,7 @@ impl Report {
         Self {
             schema: SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            host: Host { kernel, mmu: now.mmu },
+            host: Host::new(machine, now.mmu),
             started_ns: model.started,
             window_ns: model.window(),
             command,
@@ -310,11 +319,6 @@ fn is_ageing(transition: Transition) -> bool {
             | Transition::Age
             | Transition::Update
     )
-}
-
-/// `uname -r`, or a dash.
-pub fn release(host: &Inspected) -> String {
-    host.release.clone().unwrap_or_else(|_| "–".to_owned())
 }
 
 impl SignalReport {

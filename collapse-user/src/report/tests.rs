@@ -166,7 +166,8 @@ fn failed_migration() -> Model {
 
 fn report(unless: fn(&str) -> bool) -> Report {
     let model = failed_migration();
-    Report::of(&model, &coverage(unless), "6.12".to_owned(), None, |_| true)
+    let machine = Machine { kernel: "6.12".to_owned(), ..Machine::default() };
+    Report::of(&model, &coverage(unless), machine, None, |_| true)
 }
 
 /// The JSON, which is as the schema says.
@@ -303,10 +304,19 @@ fn regions_that_are_gone_are_no_failure() {
         ),
     ];
     model.apply(Batch { at: 4 * MS, events, ..Batch::default() });
-    let report = Report::of(&model, &coverage(|_| false), String::new(), None, |_| true);
+    let report = Report::of(&model, &coverage(|_| false), Machine::default(), None, |_| true);
     let text = render(&report, Style::Plain);
     let verdict = "huge pages: 32 lost, 0 recovered; 32 gone with the VM or its slot\n";
     assert!(text.contains(verdict), "{text}");
+}
+
+#[test]
+fn the_host_is_named_and_its_name_is_harmless() {
+    let machine = Machine { name: Some("web\x1b[2J".to_owned()), kernel: "6.12".to_owned() };
+    let report = Report::of(&Model::default(), &coverage(|_| false), machine, None, |_| true);
+    assert_eq!(json(&report)["host"]["name"], "web\u{1b}[2J");
+    let text = render(&report, Style::Plain);
+    assert!(text.starts_with("collapse report: web␛[2J, kernel 6.12, "), "{text}");
 }
 
 #[test]
@@ -386,6 +396,6 @@ fn a_live_view_is_spared_the_dead() {
     let ended = event(210 * MS, EventKind::VmDestroyed { pages: None });
     model.apply(Batch { at: 300 * MS, events: vec![ended], ..Batch::default() });
     let coverage = coverage(|_| false);
-    let alive = Report::of(&model, &coverage, String::new(), None, |vm| !vm.gone);
+    let alive = Report::of(&model, &coverage, Machine::default(), None, |vm| !vm.gone);
     assert_eq!((alive.vms.len(), alive.vms_ended), (0, 1));
 }

@@ -12,7 +12,7 @@ use super::{
     format,
     keys::{Command, View},
     nav::Nav,
-    scene::Scene,
+    scene::{Facts, Scene},
     spots::Hit,
     theme::Role,
     transport,
@@ -71,22 +71,25 @@ fn head(scene: &Scene) -> Line<'static> {
     let dim = scene.theme.style(Role::Dim);
     let model = scene.model;
     let alive = model.vms.values().filter(|vm| !vm.gone).count();
-    let title = scene.facts.title.as_deref();
-    let title = title.map_or(String::new(), |title| format!("  {}", printable(title.as_bytes())));
+    let Facts { machine, title } = scene.facts;
+    let host = machine.name.as_deref().map(|name| printable(name.as_bytes()));
+    let title = title.as_ref().map(|title| printable(title.as_bytes()));
+    let title = title.or_else(|| host.clone()).map_or(String::new(), |title| format!("  {title}"));
     let vms = if alive == 1 { "1 VM".to_owned() } else { format!("{alive} VMs") };
     let ended = match model.ended() {
         0 => String::new(),
         n => format!(" ({} ended)", format::count(n)),
     };
     let watched = if let Some(track) = scene.track {
-        format!("recorded {}", transport::date(track.recorded))
+        let on = host.map_or(String::new(), |host| format!(" on {host}"));
+        format!("recorded {}{on}", transport::date(track.recorded))
     } else {
         let window = format::duration(model.window());
         format!("watched for {window} · every {}", every(scene.step))
     };
     let rest = format!(
         "{vms}{ended} · {watched} · kernel {} · {}",
-        scene.facts.kernel,
+        machine.kernel,
         scene.coverage.mmu.label(),
     );
     Line::from(vec![

@@ -6,6 +6,7 @@ use super::{
     theme::{Role, Theme},
 };
 use crate::{
+    kernel::Machine,
     model::{Episode, Model, Outcome, Phase, Vm},
     plan::Coverage,
     player::Track,
@@ -14,9 +15,9 @@ use crate::{
 /// The machine, as the first line tells it.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// `uname -r`.
-    pub kernel: String,
-    /// What the user calls it.
+    /// Name and kernel.
+    pub machine: Machine,
+    /// What the user calls what is shown, instead of the machine's name.
     pub title: Option<String>,
 }
 

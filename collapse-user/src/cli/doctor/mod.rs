@@ -12,7 +12,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     kernel::inspect::Inspected,
     plan::{Coverage, Look, Mmu, Obstacle, Plan, obstacles},
-    report::{SignalReport, release},
+    report::SignalReport,
 };
 
 /// The answer.
@@ -46,7 +46,7 @@ impl<'a> Diagnosis<'a> {
         let fatal = obstacles.iter().find(|obstacle| obstacle.fatal);
         Self {
             schema: "collapse.doctor/1",
-            kernel: release(host),
+            kernel: host.release(),
             mmu: coverage.mmu,
             obstacle: fatal.map(ToString::to_string),
             obstacles,

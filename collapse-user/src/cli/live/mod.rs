@@ -25,7 +25,7 @@ use super::{
 use crate::{
     cli::Setup,
     exit::{Exit, Failure, OrExit as _},
-    report::{Report, live_lines, release},
+    report::{Report, live_lines},
     tui::{Facts, Live, Reply, terminal},
 };
 use output::{Dashboard, Ends, every, is_terminal};
@@ -122,7 +122,7 @@ impl Output {
         if !is_terminal() {
             return Ok(Self::Lines);
         }
-        let facts = Facts { kernel: release(&session.host), title: args.title.clone() };
+        let facts = Facts { machine: (&session.host).into(), title: args.title.clone() };
         let dashboard = Box::new(Dashboard::open(settings)?);
         Ok(Self::Dashboard { dashboard, facts, load: Load::default() })
     }
@@ -146,8 +146,8 @@ impl Output {
         match self {
             Self::Dashboard { dashboard, facts, .. } => dashboard.show(&see(session, facts)),
             Self::Lines => {
-                let kernel = release(&session.host);
-                let report = Report::of_alive(&session.model, session.coverage(), kernel);
+                let machine = (&session.host).into();
+                let report = Report::of_alive(&session.model, session.coverage(), machine);
                 let mut out = io::stdout().lock();
                 out.write_all(live_lines(&report).as_bytes())?;
                 out.flush()

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cli::{config::Settings, output::is_dash, replay, session::Sink},
     exit::{Exit, Failure, OrExit as _},
+    kernel::Machine,
     model::Model,
     plan::Coverage,
     player::{Order, Player},
@@ -32,8 +33,8 @@ const SLICE: usize = 20_000;
 pub fn run(args: &LiveArgs, settings: &Settings, path: &Path) -> Result<Exit, Failure> {
     if !is_terminal() {
         let recording = replay::open(path)?;
-        let (kernel, interval) = (recording.header().kernel.clone(), settings.options.interval);
-        let mut lines = Lines { kernel, interval, ..Lines::default() };
+        let (machine, interval) = (recording.machine().clone(), settings.options.interval);
+        let mut lines = Lines { machine, interval, ..Lines::default() };
         return Ok(replay::replay(recording, path, &mut lines)?.exit);
     }
     // Which is read again from the beginning, while stdin is for keys.
@@ -54,7 +55,7 @@ pub fn run(args: &LiveArgs, settings: &Settings, path: &Path) -> Result<Exit, Fa
     }
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let facts = Facts {
-        kernel: player.header().kernel.clone(),
+        machine: player.machine().clone(),
         title: Some(args.title.clone().unwrap_or_else(|| name.into_owned())),
     };
     super::runtime()?.block_on(play(settings, &mut player, &facts, path))?;
@@ -120,7 +121,7 @@ fn see<'a>(player: &'a Player, facts: &'a Facts) -> Live<'a> {
 /// For what is no terminal: a line per VM at every interval of the recording's time, and at its end.
 #[derive(Default)]
 struct Lines {
-    kernel: String,
+    machine: Machine,
     interval: Duration,
     /// When lines are due next, `CLOCK_MONOTONIC` ns; `None` before the first.
     due: Option<u64>,
@@ -141,7 +142,7 @@ impl Sink for Lines {
     fn update(&mut self, update: Update, coverage: &Coverage, model: &mut Model) {
         model.update(update);
         // Of one VM that goes, the reading before tells last.
-        let report = Report::of_alive(model, coverage, self.kernel.clone());
+        let report = Report::of_alive(model, coverage, self.machine.clone());
         let text = live_lines(&report);
         if !text.is_empty() {
             self.latest = Some(text);

@@ -26,10 +26,10 @@ pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
     let mut outputs = Outputs::open(&args.format, &args.output)?;
     let (mut report, exit, recorded) = match &args.from {
         Some(path) => {
-            let Replayed { kernel, model, coverage, command, exit } =
+            let Replayed { machine, model, coverage, command, exit } =
                 replay(open(path)?, path, &mut ())?;
             let command = command.map(CommandReport::from);
-            (Report::of_recording(&model, &coverage, kernel, command), exit, Ok(()))
+            (Report::of_recording(&model, &coverage, machine, command), exit, Ok(()))
         }
         None => window::runtime()?.block_on(live(args, setup, &outputs))?,
     };

@@ -61,18 +61,20 @@ pub fn text(
         selftest,
         guest,
         report,
-        inspected: without_addresses(host.clone()),
+        inspected: without_secrets(host.clone()),
         host_files: HOST_FILES.into_iter().map(|path| (path, read(path))).collect(),
         messages: relevant(&kernel_messages()),
     };
     Ok(serde_json::to_string_pretty(&bundle)? + "\n")
 }
 
-/// Where the kernel is in memory is a secret until the next boot; that an address is known is not.
-fn without_addresses(mut host: Inspected) -> Inspected {
+/// Where the kernel is in memory is a secret until the next boot; that an address is known is not. The
+/// machine's name is its owner's.
+fn without_secrets(mut host: Inspected) -> Inspected {
     for symbol in host.symbols.iter_mut().flat_map(BTreeMap::values_mut) {
         symbol.address = symbol.address.min(1);
     }
+    host.hostname = None;
     host
 }
 

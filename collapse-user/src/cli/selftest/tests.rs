@@ -48,7 +48,7 @@ impl Run {
 }
 
 fn verdict(checks: &[Check], subject: &Value) -> Verdict {
-    let host = Host { kernel: "test".to_owned(), mmu: Mmu::Tdp };
+    let host = Host { name: None, kernel: "test".to_owned(), mmu: Mmu::Tdp };
     Verdict::new(checks, subject, host)
 }
 

@@ -69,7 +69,7 @@ impl Verdict {
 
     /// For people.
     pub fn text(&self, style: Style) -> String {
-        let Host { kernel, mmu } = &self.host;
+        let Host { kernel, mmu, .. } = &self.host;
         let head = format!("collapse selftest: kernel {kernel}, {}", mmu.label());
         let mut out = bold(&head, style) + "\n";
         for check in &self.checks {

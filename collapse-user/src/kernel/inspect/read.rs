@@ -45,6 +45,8 @@ pub(super) fn inspect(root: &Path, wanted: &Wanted<'_>) -> Inspected {
     let types = root.types();
     Inspected {
         release: root.text("proc/sys/kernel/osrelease"),
+        // Which is what the kernel has before it is set.
+        hostname: root.text("proc/sys/kernel/hostname").ok().filter(|name| name != "(none)"),
         // Only 6.1 and later tell; a program for another machine would not run.
         machine: root
             .text("proc/sys/kernel/arch")

@@ -80,6 +80,7 @@ fn complete() -> TempDir {
         ("proc/self/status", STATUS),
         ("proc/kallsyms", KALLSYMS),
         ("proc/sys/kernel/osrelease", "6.12.107+deb13-amd64\n"),
+        ("proc/sys/kernel/hostname", "web7\n"),
         ("proc/sys/kernel/arch", "x86_64\n"),
         ("proc/sys/kernel/perf_event_paranoid", "-1\n"),
         ("proc/sys/kernel/kptr_restrict", "0\n"),
@@ -106,6 +107,7 @@ fn settings_and_privileges() {
     let root = complete();
     let found = Inspected::of_running_kernel(root.path(), &WANTED);
     assert_eq!(found.release.as_deref(), Ok("6.12.107+deb13-amd64"));
+    assert_eq!(found.hostname.as_deref(), Some("web7"));
     assert_eq!(found.machine, "x86_64");
     assert!(found.privileges.is_root());
     assert_eq!(
@@ -182,6 +184,12 @@ fn tracepoint_fields() {
     assert_eq!(found.has_tracepoint("kvmmmu:kvm_tdp_mmu_spte_changed"), Some(true));
     assert_eq!(found.has_tracepoint("kvm:absent"), Some(false));
     assert_eq!(found.has_tracepoint("kvm:not_wanted"), None);
+}
+
+#[test]
+fn a_host_name_that_was_never_set_is_none() {
+    let root = root(&[("proc/sys/kernel/hostname", "(none)\n")]);
+    assert_eq!(Inspected::of_running_kernel(root.path(), &WANTED).hostname, None);
 }
 
 #[test]

@@ -17,10 +17,11 @@ pub enum Kind {
     Hugetlb = 8,
     Overhead = 9,
     Stacks = 10,
+    Host = 11,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Header,
         Self::Coverage,
         Self::Baseline,
@@ -31,6 +32,7 @@ impl Kind {
         Self::Hugetlb,
         Self::Overhead,
         Self::Stacks,
+        Self::Host,
     ];
 }
 

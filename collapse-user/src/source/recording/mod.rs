@@ -7,6 +7,7 @@
 //! | block    | what is in it                                                             |
 //! |----------|---------------------------------------------------------------------------|
 //! | header   | program, kernel, clocks, number of the segment                            |
+//! | host     | the machine's name, if it has one: before coverage, in each segment        |
 //! | coverage | what is seen and what is not; again whenever that changes                 |
 //! | baseline | where everything stands as a later segment begins                         |
 //! | events   | a part of a batch's events                                                |

@@ -16,6 +16,7 @@ use super::{
     wire::CoverageRecord,
 };
 use crate::{
+    kernel::Machine,
     plan::Coverage,
     source::{Batch, Update},
 };
@@ -37,6 +38,8 @@ pub struct Recorder {
     path: PathBuf,
     limits: Limits,
     header: Header,
+    /// The machine's name.
+    host: Option<String>,
     coverage: CoverageRecord,
     segment: Segment,
     /// Size of the segment before.
@@ -70,22 +73,23 @@ impl Recorder {
     pub fn new(
         file: File,
         path: &Path,
-        kernel: String,
+        machine: Machine,
         coverage: &Coverage,
         limits: Limits,
     ) -> io::Result<Self> {
         let header = Header {
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel,
+            kernel: machine.kernel,
             clocks: Clocks::now(),
             segment: 0,
         };
         let coverage = CoverageRecord::from(coverage);
-        let segment = Segment::new(file, &header, &coverage)?;
+        let segment = Segment::new(file, &header, machine.name.as_deref(), &coverage)?;
         Ok(Self {
             path: path.to_owned(),
             limits,
             header,
+            host: machine.name,
             coverage,
             segment,
             older: 0,
@@ -172,7 +176,8 @@ impl Recorder {
         fs::rename(&self.path, older(&self.path))?;
         self.older = self.segment.size;
         self.header.segment += 1;
-        self.segment = Segment::new(File::create(&self.path)?, &self.header, &self.coverage)?;
+        let file = File::create(&self.path)?;
+        self.segment = Segment::new(file, &self.header, self.host.as_deref(), &self.coverage)?;
         let mut blocks = Vec::new();
         let baseline = Batch {
             events: self.standing.events(),
@@ -215,11 +220,19 @@ fn older(path: &Path) -> PathBuf {
 }
 
 impl Segment {
-    fn new(file: File, header: &Header, coverage: &CoverageRecord) -> io::Result<Self> {
+    fn new(
+        file: File,
+        header: &Header,
+        host: Option<&str>,
+        coverage: &CoverageRecord,
+    ) -> io::Result<Self> {
         let mut segment = Self { file, size: 0, start: None, encoder: Encoder::default() };
         let mut beginning = MAGIC.to_vec();
         beginning.extend(VERSION.to_le_bytes());
         append(Kind::Header, header, &mut beginning)?;
+        if let Some(host) = host {
+            append(Kind::Host, &host, &mut beginning)?;
+        }
         append(Kind::Coverage, coverage, &mut beginning)?;
         segment.write(&beginning)?;
         Ok(segment)

@@ -6,18 +6,21 @@ use std::{
     path::Path,
 };
 
+use serde::de::DeserializeOwned;
+
 use super::{
     End, Header, MAGIC, RecordingError, VERSION,
     block::{HEAD, Head, Kind},
     decode::{Decoder, value},
     wire::CoverageRecord,
 };
-use crate::{plan::Coverage, source::Update};
+use crate::{kernel::Machine, plan::Coverage, source::Update};
 
 /// A recording that is being read, a block at a time.
 pub struct Replay<R = BufReader<File>> {
     input: Input<R>,
     header: Header,
+    machine: Machine,
     coverage: Coverage,
     decoder: Decoder,
     /// Whether a batch was handed out.
@@ -52,8 +55,10 @@ impl<R: Read> Replay<R> {
         let Item::Segment(header) = input.next()? else {
             return Err(RecordingError::NotARecording);
         };
-        let coverage = input.coverage()?;
-        Ok(Self { input, header, coverage, decoder: Decoder::default(), begun: false, end: None })
+        let (name, coverage) = input.opening()?;
+        let machine = Machine { name, kernel: header.kernel.clone() };
+        let decoder = Decoder::default();
+        Ok(Self { input, header, machine, coverage, decoder, begun: false, end: None })
     }
 
     /// The same recording from the beginning.
@@ -69,6 +74,11 @@ impl<R: Read> Replay<R> {
     /// How it began.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Where it was recorded.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     /// What was seen and what was not, as of the last batch.
@@ -97,10 +107,12 @@ impl<R: Read> Replay<R> {
                         return Err(damaged("a segment is missing"));
                     }
                     self.header = header;
-                    self.coverage = self.input.coverage()?;
+                    (self.machine.name, self.coverage) = self.input.opening()?;
                     self.decoder = Decoder::default();
                 }
-                Item::Block(Kind::Header, _) => return Err(damaged("a header out of place")),
+                Item::Block(Kind::Header | Kind::Host, _) => {
+                    return Err(damaged("a header out of place"));
+                }
                 Item::Block(Kind::Coverage, payload) => {
                     let record: CoverageRecord = value(&payload).map_err(damaged)?;
                     self.coverage = record.coverage();
@@ -191,19 +203,27 @@ impl<R: Read> Input<R> {
         self.expect(Kind::Header).map(Item::Segment)
     }
 
-    fn coverage(&mut self) -> Result<Coverage, RecordingError> {
-        self.expect(Kind::Coverage).map(CoverageRecord::coverage)
+    /// What stands between a segment's header and what was measured: the host's name, if it was
+    /// recorded, and the coverage.
+    fn opening(&mut self) -> Result<(Option<String>, Coverage), RecordingError> {
+        let coverage = |record: CoverageRecord| record.coverage();
+        let offset = self.offset;
+        match self.next()? {
+            Item::Block(Kind::Host, payload) => {
+                let name = value(&payload);
+                let name = name.map_err(|what| RecordingError::Damaged { offset, what })?;
+                let offset = self.offset;
+                let next = self.next()?;
+                Ok((Some(name), expected(next, Kind::Coverage, offset).map(coverage)?))
+            }
+            item => Ok((None, expected(item, Kind::Coverage, offset).map(coverage)?)),
+        }
     }
 
     /// The value of the next block, which must be of this kind.
-    fn expect<T: serde::de::DeserializeOwned>(&mut self, kind: Kind) -> Result<T, RecordingError> {
+    fn expect<T: DeserializeOwned>(&mut self, kind: Kind) -> Result<T, RecordingError> {
         let offset = self.offset;
-        let damaged = |what| RecordingError::Damaged { offset, what };
-        match self.next()? {
-            Item::Block(found, payload) if found == kind => value(&payload).map_err(damaged),
-            Item::Nothing => Err(RecordingError::Cut(offset)),
-            _ => Err(damaged("a block out of place")),
-        }
+        expected(self.next()?, kind, offset)
     }
 
     /// Reads until the buffer is full or the input ends; how much.
@@ -218,5 +238,15 @@ impl<R: Read> Input<R> {
             }
         }
         Ok(filled)
+    }
+}
+
+/// The value of a block at `offset`, which must be of this kind.
+fn expected<T: DeserializeOwned>(item: Item, kind: Kind, offset: u64) -> Result<T, RecordingError> {
+    let damaged = |what| RecordingError::Damaged { offset, what };
+    match item {
+        Item::Block(found, payload) if found == kind => value(&payload).map_err(damaged),
+        Item::Nothing => Err(RecordingError::Cut(offset)),
+        _ => Err(damaged("a block out of place")),
     }
 }

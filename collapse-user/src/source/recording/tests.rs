@@ -11,6 +11,7 @@ use super::{
 use crate::{
     events::{EventWriter, Filter, Lines, Sample},
     export::{Folded, Perfetto},
+    kernel::Machine,
     model::Model,
     plan::{Coverage, Mmu, SIGNALS, SignalStatus},
     report::{Format, Report, Style},
@@ -31,12 +32,15 @@ fn coverage() -> Coverage {
     }
 }
 
+fn machine() -> Machine {
+    Machine { name: Some("web7".to_owned()), kernel: "6.12".to_owned() }
+}
+
 /// Everything that is made of updates.
 fn show(updates: impl IntoIterator<Item = Update>) {
     let clocks = Clocks { monotonic: 5, wall: 7 };
-    let (kernel, filter) =
-        ("6.12".to_owned(), Filter { sample: Some(Sample(2)), ..Filter::default() });
-    let lines = EventWriter::new(io::sink(), Lines::Csv, clocks, kernel, &coverage(), filter);
+    let filter = Filter { sample: Some(Sample(2)), ..Filter::default() };
+    let lines = EventWriter::new(io::sink(), Lines::Csv, clocks, machine(), &coverage(), filter);
     let mut lines = lines.unwrap();
     let mut trace = Perfetto::new(io::sink(), clocks).unwrap();
     let mut folded = Folded::new(io::sink());
@@ -48,14 +52,14 @@ fn show(updates: impl IntoIterator<Item = Update>) {
     }
     trace.finish(&model).unwrap();
     folded.finish().unwrap();
-    let report = Report::of_recording(&model, &coverage(), "6.12".to_owned(), None);
+    let report = Report::of_recording(&model, &coverage(), machine(), None);
     for format in [Format::Text, Format::Json, Format::Html, Format::Csv] {
         format.write(&report, Style::Plain).unwrap();
     }
 }
 
 fn recorder(path: &Path, coverage: &Coverage, limits: Limits) -> Recorder {
-    Recorder::new(create(path).unwrap(), path, "6.12".to_owned(), coverage, limits).unwrap()
+    Recorder::new(create(path).unwrap(), path, machine(), coverage, limits).unwrap()
 }
 
 /// A recording of these batches.
@@ -129,6 +133,7 @@ fn header_coverage_and_command_come_back() {
     let bytes = record(&[], Limits::default(), Some(&command));
     let mut replay = Replay::new(Cursor::new(&bytes)).unwrap();
     assert_eq!((replay.header().kernel.as_str(), replay.header().segment), ("6.12", 0));
+    assert_eq!(replay.machine(), &machine());
     assert_eq!(format!("{:?}", replay.coverage()), format!("{:?}", coverage()));
     assert!(replay.next_update().unwrap().is_none());
     assert_eq!(replay.end(), Some(&End { command: Some(command), full: false }));
@@ -216,6 +221,7 @@ fn a_reload_of_kvm_adds_up_to_the_same() {
         while let Some(update) = replay.next_update().unwrap() {
             read.push(update);
         }
+        assert_eq!(replay.machine(), &machine());
         if keep_last.is_none() {
             let (read, told) = (modelled(read), modelled(updates.clone()));
             assert_eq!(format!("{read:#?}"), format!("{told:#?}"));

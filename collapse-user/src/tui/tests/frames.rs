@@ -10,7 +10,10 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
-use super::{Stage, fixture, lines, recorded::FOUR};
+use super::{
+    Stage, fixture, lines,
+    recorded::{FAILED, FOUR},
+};
 use crate::{
     model::Model,
     tui::{Background, Depth, Theme, theme::Role},
@@ -167,4 +170,14 @@ fn a_small_terminal_says_so_and_recovers() {
     assert_eq!(stage.text(10, 3), "too small:\n needs 20x\n5");
     assert_eq!(stage.text(1, 1), "t");
     assert!(stage.text(20, 5).contains("lost 0"));
+}
+
+#[test]
+fn the_first_line_names_the_host() {
+    let mut stage = Stage::playing(FAILED, 500);
+    stage.facts.machine.name = Some("web\x1b7".to_owned());
+    let first = |stage: &Stage| lines(&stage.frame(120, 30))[0].clone();
+    assert!(first(&stage).contains("  lab  ") && first(&stage).contains(" UTC on web␛7 · "));
+    stage.facts.title = None;
+    assert!(first(&stage).contains(" collapse  web␛7  "), "{}", first(&stage));
 }

@@ -18,7 +18,7 @@ use ratatui::{
 };
 
 use super::{App, Background, Depth, Facts, Live, Reply, Theme};
-use crate::{model::Model, plan::Coverage, player::Player};
+use crate::{kernel::Machine, model::Model, plan::Coverage, player::Player};
 
 /// A dashboard with what it shows.
 struct Stage {
@@ -32,7 +32,8 @@ struct Stage {
 impl Stage {
     fn new(model: Model, coverage: Coverage) -> Self {
         let theme = Theme { depth: Depth::Ansi16, background: Background::Dark, ascii: false };
-        let facts = Facts { kernel: "6.12.117".to_owned(), title: Some("lab".to_owned()) };
+        let machine = Machine { kernel: "6.12.117".to_owned(), ..Machine::default() };
+        let facts = Facts { machine, title: Some("lab".to_owned()) };
         Self { app: App::new(theme, Duration::from_secs(1)), model, coverage, facts, player: None }
     }
 

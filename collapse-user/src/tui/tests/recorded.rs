@@ -21,8 +21,8 @@ impl Stage {
         let mut player = Player::new(Cursor::new(bytes)).unwrap();
         player.perform(Order::Toggle).unwrap();
         let mut stage = Self::new(player.model().clone(), player.coverage().clone());
-        let kernel = player.header().kernel.clone();
-        stage.facts = Facts { kernel, title: Some("lab".to_owned()) };
+        let machine = player.machine().clone();
+        stage.facts = Facts { machine, title: Some("lab".to_owned()) };
         stage.player = Some(player);
         stage.obey(Reply::Play(Order::To(ms * 1_000_000)));
         stage

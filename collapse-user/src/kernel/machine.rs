@@ -1,0 +1,18 @@
+//! Which machine was measured.
+
+use super::Inspected;
+
+/// A machine, as far as outputs name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Its host name; `None` if it has none, or if it was not recorded.
+    pub name: Option<String>,
+    /// `uname -r`.
+    pub kernel: String,
+}
+
+impl From<&Inspected> for Machine {
+    fn from(host: &Inspected) -> Self {
+        Self { name: host.hostname.clone(), kernel: host.release() }
+    }
+}
