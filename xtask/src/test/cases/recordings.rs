@@ -62,6 +62,7 @@ fn check(outcome: &Outcome) -> Result<()> {
         ensure!(statuses.lines().any(|status| status == line), "no {line}: {}", read(name)?);
     }
     same("the report of the recording", json("replayed.json")?, json("live.json")?)?;
+    same("host", &json("replayed.json")?["host"]["name"], &"web7".into())?;
 
     let migration = json("migration.stdout")?;
     let count = |key: &str| migration.pointer(&format!("/vms/0/{key}/total"))?.as_u64();

@@ -16,6 +16,7 @@ grown() {
     echo "$1 does not grow"
 }
 
+hostname web7
 run live collapse report -f json -o /out/live.json --record /out/r.rec -- workload race --size 16M
 run replayed collapse report -f json -o /out/replayed.json --from /out/r.rec
 run recorded collapse record -o /out/migration.rec -- workload failed-migration --quiet
