@@ -172,6 +172,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        kernel::Machine,
         plan::Mmu,
         source::{Batch, VmReading, recording::Replay},
     };
@@ -200,9 +201,7 @@ mod tests {
         let keep_last = Some(Duration::from_secs(10));
         let limits = Limits { max_size: None, keep_last };
         let file = recording::create(&path).unwrap();
-        let recorder =
-            Recorder::new(file, &path, crate::kernel::Machine::default(), &coverage, limits)
-                .unwrap();
+        let recorder = Recorder::new(file, &path, Machine::default(), &coverage, limits).unwrap();
         let trigger = Trigger::new(vec!["split_by_nx".to_owned()], Duration::from_secs(7));
         let (path, trigger) = (path.clone(), Some(trigger));
         let mut sink = RecordingSink { path, recorder, trigger, over: false, failed: None };

@@ -1,0 +1,192 @@
+//! What can be missing on other kernels, and what is seen then.
+
+use super::*;
+
+fn symbols_of(kernel: &mut Inspected) -> &mut BTreeMap<String, Symbol> {
+    kernel.symbols.as_mut().unwrap()
+}
+
+#[test]
+fn without_a_function_the_next_way_is_used() {
+    let mut kernel = kernel("6.12");
+    symbols_of(&mut kernel).remove("kvm_nx_huge_page_recovery_worker");
+    assert_eq!(
+        seen_by(&planned(&kernel), "nx_recovery"),
+        ["nx_recovery, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_sp"]
+    );
+    symbols_of(&mut kernel).remove("kvm_tdp_mmu_zap_sp");
+    let plan = planned(&kernel);
+    let reasons = seen_by(&plan, "nx_recovery");
+    for function in ["kvm_nx_huge_page_recovery_worker", "kvm_tdp_mmu_zap_sp"] {
+        assert!(reasons.contains(&format!("missing: no function {function}")), "{reasons:?}");
+    }
+    let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
+    assert_eq!(missing, ["nx_recovery"], "nothing else depends on it");
+}
+
+#[test]
+fn a_way_needs_all_of_its_hooks() {
+    let mut kernel = kernel("6.12");
+    symbols_of(&mut kernel).remove("kvm_clear_dirty_log_protect");
+    assert_eq!(
+        seen_by(&planned(&kernel), "dirty_log_harvest"),
+        ["missing: no function kvm_clear_dirty_log_protect"]
+    );
+}
+
+#[test]
+fn functions_that_cannot_be_probed_are_as_good_as_missing() {
+    let reason = ["missing: kvm_set_memslot cannot be probed"];
+    let with = |change: fn(&mut Symbol)| {
+        let mut kernel = kernel("6.12");
+        change(symbols_of(&mut kernel).get_mut("kvm_set_memslot").unwrap());
+        seen_by(&planned(&kernel), "memslots")
+    };
+    assert_eq!(with(|symbol| symbol.traceable = Some(false)), reason);
+    assert_eq!(with(|symbol| symbol.copies = 2), reason);
+    let unknown = with(|symbol| symbol.traceable = None);
+    assert_eq!(unknown, ["slot_change, slot_change_end at kprobe+kretprobe:kvm_set_memslot"]);
+}
+
+#[test]
+fn without_a_tracepoint() {
+    let absent = || Err(Unknown::Absent("format".into()));
+    let mut kernel = kernel("6.12");
+    kernel.tracepoints.get_mut("kvm:kvm_page_fault").unwrap().fields = absent();
+    assert_eq!(
+        seen_by(&planned(&kernel), "faults"),
+        ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]
+    );
+    kernel.tracepoints.get_mut("kvmmmu:kvm_tdp_mmu_spte_changed").unwrap().fields = absent();
+    assert_eq!(
+        seen_by(&planned(&kernel), "tdp_changes"),
+        [
+            "missing: no tracepoint kvmmmu:kvm_tdp_mmu_spte_changed",
+            "missing: no function __handle_changed_spte",
+        ]
+    );
+}
+
+#[test]
+fn tracepoints_are_tried_where_tracefs_cannot_be_read() {
+    let mut kernel = kernel("6.12");
+    let before = planned(&kernel);
+    kernel.tracefs = unreadable();
+    for tracepoint in kernel.tracepoints.values_mut() {
+        tracepoint.fields = unreadable();
+    }
+    for arguments_known in [true, false] {
+        if !arguments_known {
+            for tracepoint in kernel.tracepoints.values_mut() {
+                tracepoint.raw_args = unreadable();
+            }
+        }
+        let plan = planned(&kernel);
+        assert_eq!(plan.kernel, before.kernel);
+        assert!(plan.coverage.missing().next().is_none(), "{plan:?}");
+        for signal in ["faults", "fast_faults", "tdp_changes"] {
+            assert_eq!(seen_by(&plan, signal), seen_by(&before, signal));
+        }
+    }
+}
+
+#[test]
+fn faults_that_kvm_does_not_count_are_counted_here() {
+    let mut kernel = kernel("6.12");
+    kernel.offsets.remove("kvm_vcpu.stat.pf_fast");
+    let plan = planned(&kernel);
+    assert_eq!(seen_by(&plan, "faults"), ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]);
+    assert_eq!(seen_by(&plan, "fast_faults"), ["fast_page_fault at raw_tp:kvmmmu:fast_page_fault"]);
+    // Or they would be counted twice.
+    assert_eq!(plan.kernel.vcpu_taken, Kernel::UNKNOWN);
+    assert_eq!(planned(&self::kernel("6.12")).kernel.vcpu_taken, 6112);
+}
+
+#[test]
+fn a_tracepoint_with_other_arguments_is_left_alone() {
+    let mut kernel = kernel("6.12");
+    kernel.offsets.remove("kvm_vcpu.stat.pf_fast");
+    let args = &mut kernel.tracepoints.get_mut("kvmmmu:fast_page_fault").unwrap().raw_args;
+    args.as_mut().unwrap().pop();
+    assert_eq!(
+        seen_by(&planned(&kernel), "fast_faults"),
+        [
+            "missing: kvm_vcpu.stat.pf_fast: not looked up",
+            "missing: tracepoint kvmmmu:fast_page_fault has 4 arguments",
+            "missing: tracepoint kvmmmu:fast_page_fault has 4 arguments",
+        ]
+    );
+}
+
+#[test]
+fn without_an_offset_its_signals_are_missing() {
+    let mut kernel = kernel("6.12");
+    let unclear = Unknown::Unclear("`kvm` has no field `mmu_notifier`".into());
+    kernel.offsets.insert("kvm.mmu_notifier".into(), Err(unclear));
+    let plan = planned(&kernel);
+    assert_eq!(
+        seen_by(&plan, "notifier"),
+        ["missing: kvm.mmu_notifier: `kvm` has no field `mmu_notifier`"]
+    );
+    assert_eq!(plan.coverage.missing().count(), 1);
+    assert_eq!(plan.kernel.kvm_mmu_notifier, Kernel::UNKNOWN);
+    kernel.offsets.remove("kvm_vcpu.kvm");
+    assert_eq!(seen_by(&planned(&kernel), "faults"), ["missing: kvm_vcpu.kvm: not looked up"]);
+}
+
+/// Fixed offsets hold for kernels like 5.10 only.
+#[test]
+fn newer_kernels_need_module_btf_for_the_rmap_mmu() {
+    let mut kernel = kernel("6.12");
+    let unclear = || Unknown::Unclear("no definition of `kvm_mmu_page`".into());
+    for (path, offset) in &mut kernel.offsets {
+        if path.starts_with("kvm_mmu_page.") {
+            *offset = Err(unclear());
+        }
+    }
+    assert_eq!(
+        seen_by(&planned(&kernel), "rmap_changes"),
+        ["missing: kvm_mmu_page.gfn: no definition of `kvm_mmu_page`"]
+    );
+}
+
+#[test]
+fn optional_offsets_cost_no_signal() {
+    let mut kernel = kernel("6.12");
+    kernel.offsets.insert("kvm.debugfs_dentry".into(), unreadable());
+    let plan = planned(&kernel);
+    assert!(plan.coverage.missing().next().is_none());
+    assert_eq!(plan.kernel.kvm_debugfs_dentry, Kernel::UNKNOWN);
+}
+
+#[test]
+fn hidden_addresses_cost_what_starts_from_variables() {
+    let mut kernel = kernel("6.12");
+    for symbol in symbols_of(&mut kernel).values_mut() {
+        symbol.address = 0;
+    }
+    let plan = planned(&kernel);
+    let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
+    assert_eq!(missing, ["rmap_changes", "vm_list", "gauges"]);
+    assert_eq!(
+        seen_by(&plan, "gauges"),
+        ["missing: the address of vm_list is hidden (kernel.kptr_restrict)"]
+    );
+    symbols_of(&mut kernel).remove("vm_list");
+    assert_eq!(seen_by(&planned(&kernel), "gauges"), ["missing: no variable vm_list"]);
+}
+
+#[test]
+fn functions_are_tried_where_symbols_are_unknown() {
+    for series in KERNELS {
+        let mut kernel = kernel(series);
+        kernel.symbols = Err(Unknown::Denied("/proc/kallsyms".into()));
+        let plan = planned(&kernel);
+        let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
+        assert_eq!(missing, ["rmap_changes", "vm_list", "gauges"], "{series}");
+        assert_eq!(
+            seen_by(&plan, "vm_list"),
+            ["missing: the address of vm_list is not known: no permission to read /proc/kallsyms"]
+        );
+    }
+}
