@@ -34,7 +34,7 @@ pub fn current(cpu: &mut Cpu) -> Option<&'static mut Thread> {
     match place(cpu.place) {
         Some(thread) if thread.id == id => {
             if fact!(preemptible) == 0 && maps::hint().thread != id {
-                learn(cpu, thread, cpu.place);
+                learn(cpu, thread);
             }
             Some(thread)
         }
@@ -47,14 +47,14 @@ fn find(cpu: &mut Cpu, id: u64) -> Option<&'static mut Thread> {
     // SAFETY: a copy of a map value that only this thread changes.
     let position = unsafe { maps::thread_index().get(id) }.copied()?;
     let thread = place(position)?;
-    learn(cpu, thread, position);
+    learn(cpu, thread);
     Some(thread)
 }
 
 /// Makes this CPU the one with a hint of the current thread.
 #[inline(always)]
-fn learn(cpu: &mut Cpu, thread: &mut Thread, position: u32) {
-    cpu.place = position;
+fn learn(cpu: &mut Cpu, thread: &mut Thread) {
+    cpu.place = thread.position;
     if thread.cpu != cpu.id {
         forgotten_by(thread.cpu, thread.id);
         thread.cpu = cpu.id;
@@ -163,33 +163,59 @@ pub fn pending(position: u32) -> Option<PendingFaults> {
     Some(PendingFaults { row: thread.base, pad: 0, counted: thread.counted, pending })
 }
 
-/// The current thread runs `vcpu` from now on: what another thread had to do with it is done.
+/// The thread at `position` runs `vcpu` from now on: what another thread had to do with it is done. Returns
+/// what KVM has counted of it that is in a row, or is not ours to tell.
 #[inline(always)]
-fn take_vcpu(cpu: &mut Cpu, vcpu: u64) {
-    let position = cpu.place;
-    leave_vcpu(cpu, vcpu);
-    let _ = maps::vcpus().insert(vcpu, position, 0);
+fn take_vcpu(cpu: &mut Cpu, position: u32, vcpu: u64) -> VcpuFaults {
+    let known = leave_vcpu(cpu, vcpu);
+    if maps::vcpus().insert(vcpu, position, 0).is_err() {
+        runs::lose(cpu, Loss::Threads, 1);
+    }
+    if known || !is_seen_from_creation(kernel::vcpu_kvm(vcpu)) {
+        kernel::vcpu_faults(vcpu)
+    } else {
+        // Programs may have been skipped for its first faults.
+        VcpuFaults { taken: 0, fast: 0 }
+    }
 }
 
 /// KVM frees a vCPU.
 #[inline(always)]
-pub fn vcpu_gone(cpu: &mut Cpu, vcpu: u64) {
-    leave_vcpu(cpu, vcpu);
-    let _ = maps::vcpus().remove(vcpu);
+pub fn vcpu_gone<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, vcpu: u64) {
+    if leave_vcpu(cpu, vcpu) {
+        let _ = maps::vcpus().remove(vcpu);
+        return;
+    }
+    // Programs were skipped for all of its faults, or it had none.
+    let kvm = kernel::vcpu_kvm(vcpu);
+    let faults = kernel::vcpu_faults(vcpu);
+    if faults.taken != 0 && is_seen_from_creation(kvm) {
+        let cause = fault_cause(cpu, kvm);
+        let row = row_of(ctx, cpu, kvm, cause);
+        runs::add(cpu, row, Counter::Fault as usize, faults.taken);
+        runs::add(cpu, row, Counter::FastFault as usize, faults.fast);
+    }
 }
 
-/// The thread that ran a vCPU last runs it no more.
 #[inline(always)]
-fn leave_vcpu(cpu: &mut Cpu, vcpu: u64) {
+fn is_seen_from_creation(kvm: u64) -> bool {
+    // SAFETY: the entry is removed only by the end of the VM.
+    maps::vms().get_ptr(kvm).is_some_and(|vm| unsafe { (*vm).created != 0 })
+}
+
+/// The thread that ran a vCPU last runs it no more; whether any thread was known to have run it.
+#[inline(always)]
+fn leave_vcpu(cpu: &mut Cpu, vcpu: u64) -> bool {
     // SAFETY: a copy of a value that changes only with the thread that runs the vCPU.
-    let Some(position) = (unsafe { maps::vcpus().get(vcpu) }).copied() else { return };
-    let Some(thread) = place(position) else { return };
+    let Some(position) = (unsafe { maps::vcpus().get(vcpu) }).copied() else { return false };
+    let Some(thread) = place(position) else { return true };
     if thread.vcpu == vcpu {
         settle(cpu, thread);
         thread.vcpu = 0;
         set_fault_at(thread, 0);
         forgotten_by(thread.cpu, thread.id);
     }
+    true
 }
 
 #[inline(always)]
@@ -220,6 +246,8 @@ fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         row: UNKNOWN_ROW,
         base: UNKNOWN_ROW,
         depth: 0,
+        position,
+        pad: 0,
         generation: 0,
         stack: 0,
         vcpu: 0,
@@ -237,7 +265,7 @@ fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         second: [0; WATCHED],
         span: Span::NONE,
     };
-    learn(cpu, thread, position);
+    learn(cpu, thread);
     Some(thread)
 }
 
@@ -255,8 +283,7 @@ pub fn vcpu_thread<C: EbpfContext>(
             settle(cpu, thread);
         }
         if thread.vcpu != vcpu {
-            take_vcpu(cpu, vcpu);
-            thread.counted = kernel::vcpu_faults(vcpu);
+            thread.counted = take_vcpu(cpu, thread.position, vcpu);
         }
         let kvm = kernel::vcpu_kvm(vcpu);
         let cause = fault_cause(cpu, kvm);
@@ -349,9 +376,8 @@ fn free_if_idle(cpu: &mut Cpu, thread: &mut Thread) {
         let id = thread.id;
         thread.id = 0;
         forgotten_by(thread.cpu, id);
-        let position = cpu.place;
         let _ = maps::thread_index().remove(id);
-        let _ = maps::free_threads().push(position, 0);
+        let _ = maps::free_threads().push(thread.position, 0);
     }
 }
 
@@ -434,7 +460,15 @@ pub fn vm(cpu: &mut Cpu, kvm: u64) -> Option<&'static mut Vm> {
 /// Enters a VM in the table and reports it.
 #[inline(always)]
 pub fn register(cpu: &mut Cpu, kvm: u64, born: u64, kind: MarkKind, flags: u64) {
-    let vm = Vm { born, logged: 0, total: 0, logging: 0, collapsing: 0, rows: [0; CAUSES] };
+    let vm = Vm {
+        born,
+        logged: 0,
+        total: 0,
+        logging: 0,
+        collapsing: 0,
+        created: u64::from(matches!(kind, MarkKind::VmCreated)),
+        rows: [0; CAUSES],
+    };
     match maps::vms().insert(kvm, vm, flags) {
         Ok(()) => {
             let mark = point(kind, born, VmKey { kvm, born }, Slot::NONE, kernel::pages(kvm));

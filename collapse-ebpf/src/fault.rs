@@ -210,7 +210,7 @@ fn fast_fault(cpu: &mut Cpu, old: u64, ret: u32) {
 #[kprobe]
 pub fn vcpu_destroyed(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        context::vcpu_gone(cpu, kernel::arg(&ctx, 0));
+        context::vcpu_gone(&ctx, cpu, kernel::arg(&ctx, 0));
     }
     0
 }

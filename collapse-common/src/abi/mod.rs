@@ -55,6 +55,8 @@ pub struct Vm {
     pub logging: u32,
     /// 1 while a slot whose dirty logging went off is still being worked on.
     pub collapsing: u32,
+    /// Whether it was seen from its creation on, so that all that KVM has counted of it is ours to tell.
+    pub created: u64,
     /// Row by cause; 0 where none is taken yet.
     pub rows: [u16; CAUSES],
 }
@@ -109,7 +111,7 @@ macro_rules! layouts {
 layouts! {
     RowOwner = 24,
     VmKey = 16,
-    Vm = 96,
+    Vm = 104,
     Run = 32,
     Block = 1040,
     Single = 48,
@@ -119,7 +121,7 @@ layouts! {
     Span = 72,
     VcpuFaults = 16,
     PendingFaults = 40,
-    Thread = 208,
+    Thread = 216,
     Slot = 24,
     Mark = 152,
     Kernel = 176,

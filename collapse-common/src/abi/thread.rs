@@ -44,6 +44,11 @@ pub struct Thread {
     pub host_cause: u32,
     /// Operations it is in.
     pub depth: u32,
+    /// Its position in the table. That of the current thread is not to be had from
+    /// [`super::Cpu::place`] where another one may preempt the program.
+    pub position: u32,
+    /// Padding.
+    pub pad: u32,
     /// The VM whose memslot it changes; 0 if none.
     pub slot_kvm: u64,
     /// Times it gave up `mmu_lock` in this span.
