@@ -30,10 +30,18 @@ impl Console {
         Self(String::from_utf8_lossy(&kept).replace('\r', ""))
     }
 
-    /// The last lines.
+    /// The last lines. If the kernel complains before them, from there on, or four times as many.
     pub fn tail(&self, lines: usize) -> String {
         let all: Vec<&str> = self.0.lines().filter(|line| !line.trim().is_empty()).collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
+        let last = |lines| all.len().saturating_sub(lines);
+        let complaint = all.iter().position(|line| complains(line)).unwrap_or(all.len());
+        all[complaint.clamp(last(4 * lines), last(lines))..].join("\n")
+    }
+
+    /// What the kernel complained of first.
+    pub fn complaint(&self) -> Option<&str> {
+        let line = self.0.lines().find(|line| complains(line))?;
+        Some(line.split_once("] ").map_or(line, |(_, text)| text))
     }
 
     /// Whether the kernel died of a breakpoint that the emulator executed although the kernel had
@@ -44,6 +52,12 @@ impl Console {
             .iter()
             .any(|sign| self.0.contains(sign))
     }
+}
+
+fn complains(line: &str) -> bool {
+    ["BUG: ", "Oops: ", "Kernel panic", "general protection fault"]
+        .iter()
+        .any(|sign| line.contains(sign))
 }
 
 #[cfg(test)]
@@ -69,5 +83,19 @@ mod tests {
     fn tail_skips_blank_lines() {
         assert_eq!(Console("a\n\nb\n \nc\n".to_owned()).tail(2), "b\nc");
         assert_eq!(Console::default().tail(5), "");
+    }
+
+    #[test]
+    fn tail_begins_with_the_complaint() {
+        let console = |lines: usize| {
+            Console(format!(
+                "up\n[  9.1] BUG: unable\n{}[  9.2] Kernel panic\n",
+                "x\n".repeat(lines)
+            ))
+        };
+        assert_eq!(console(2).tail(2).lines().count(), 4);
+        assert_eq!(console(90).tail(2).lines().count(), 8);
+        assert_eq!(console(2).complaint(), Some("BUG: unable"));
+        assert_eq!(Console("up\n".to_owned()).complaint(), None);
     }
 }
