@@ -57,7 +57,7 @@ echo 1 >$thp/pages_to_scan";
 pub fn cases() -> Vec<Case> {
     let defaults = TESTED.into_iter().map(|kernel| case(kernel, &[]));
     let others = OTHER_MMUS.into_iter().map(|(kernel, kvm)| case(kernel, &[kvm]));
-    defaults.chain(others).chain([crowded()]).collect()
+    defaults.chain(others).chain([crowded(), hardly_seen()]).collect()
 }
 
 /// Four vCPUs on one CPU where the kernel preempts programs in the middle of an event: what a program
@@ -71,6 +71,31 @@ fn crowded() -> Case {
         files: vec![observed::script()],
         ..Case::new("more vCPUs than CPUs, against tracefs", "7.3", &COMMAND, check_crowded)
     }
+}
+
+/// vCPUs that take a fault or two, 320 of them, where the kernel skips programs: for some of them it
+/// skips all.
+fn hardly_seen() -> Case {
+    const LOOP: &str = "for vm in $(seq 40); do workload run 'touch vcpu=all; touch background vcpu=all; \
+        hold 60; stop' --vcpus 8 --size 4M; done";
+    const COMMAND: [&str; 6] = ["sh", "/bin/observe.sh", "/out", "sh", "-c", LOOP];
+    Case {
+        cpus: 1,
+        timeout: Duration::from_secs(150),
+        files: vec![observed::script()],
+        ..Case::new(
+            "first faults of many vCPUs, against tracefs",
+            "7.3",
+            &COMMAND,
+            check_hardly_seen,
+        )
+    }
+}
+
+fn check_hardly_seen(outcome: &Outcome) -> Result<()> {
+    outcome.success()?;
+    Run::read(outcome.files.as_deref().context("no files came back")?)?
+        .first_faults_against_tracefs()
 }
 
 fn check_crowded(outcome: &Outcome) -> Result<()> {
