@@ -138,19 +138,13 @@ fn perform(
     let mut lab = case.lab(kernel.clone(), binaries)?;
     let mut outcome = lab.run(&case.command)?;
     let artefact = match outcome.ending {
-        Ending::EmulatorArtefact => Some("the emulator ran a stale breakpoint".to_owned()),
+        Ending::EmulatorArtefact => Some("the emulator ran a stale breakpoint"),
         // A CPU that executes a breakpoint which is gone from memory comes back to it for ever:
         // kprobe_int3_handler takes it for one that was removed just now.
-        Ending::TimedOut => Some("the machine stood still".to_owned()),
-        // One that executes half of what was patched into the kernel's text, such as the call at the
-        // begin of a traced function, ends up anywhere.
-        Ending::Died => {
-            let complaint = outcome.console.complaint().unwrap_or("without a word");
-            Some(format!("the machine died: {complaint}"))
-        }
-        Ending::Exited(_) | Ending::Left => None,
+        Ending::TimedOut => Some("the machine stood still"),
+        _ => None,
     };
-    // On one thread none of this can be the emulator's doing: what is ours comes again.
+    // On one thread neither can be the emulator's doing: what is ours comes again.
     if let Some(artefact) = artefact.filter(|_| lab.parallel) {
         *note = format!(" ({artefact}; run again on one thread)");
         lab.parallel = false;
