@@ -38,12 +38,6 @@ impl Console {
         all[complaint.clamp(last(4 * lines), last(lines))..].join("\n")
     }
 
-    /// What the kernel complained of first.
-    pub fn complaint(&self) -> Option<&str> {
-        let line = self.0.lines().find(|line| complains(line))?;
-        Some(line.split_once("] ").map_or(line, |(_, text)| text))
-    }
-
     /// Whether the kernel died of a breakpoint that the emulator executed although the kernel had
     /// already patched it away, or of coming back to one for ever. That is QEMU's fault, and says
     /// nothing about what ran.
@@ -95,7 +89,5 @@ mod tests {
         };
         assert_eq!(console(2).tail(2).lines().count(), 4);
         assert_eq!(console(90).tail(2).lines().count(), 8);
-        assert_eq!(console(2).complaint(), Some("BUG: unable"));
-        assert_eq!(Console("up\n".to_owned()).complaint(), None);
     }
 }

@@ -33,7 +33,8 @@ const EXPECTED: [(&str, i32); 18] = [
     ("triggered_report", 0),
 ];
 
-/// All in one boot.
+/// All in one boot, in which hooks are attached and detached some ten times. On one CPU: with two, that
+/// often makes the emulator run a stale breakpoint.
 pub fn cases() -> Vec<Case> {
     let script = ImageFile {
         path: "/bin/recordings.sh".to_owned(),
@@ -42,6 +43,7 @@ pub fn cases() -> Vec<Case> {
     };
     let command = ["sh", "/bin/recordings.sh"];
     let case = |kernel| Case {
+        cpus: 1,
         files: vec![script.clone()],
         ..Case::new("a recording tells the same again", kernel, &command, check)
     };
