@@ -163,8 +163,8 @@ pub fn pending(position: u32) -> Option<PendingFaults> {
     Some(PendingFaults { row: thread.base, pad: 0, counted: thread.counted, pending })
 }
 
-/// The thread at `position` runs `vcpu` from now on: what another thread had to do with it is done. Returns
-/// what KVM has counted of it that is in a row, or is not ours to tell.
+/// The thread at `position` runs `vcpu` from now on: what another thread had to do with it is done.
+/// Returns what KVM has counted of it that is in a row, or is not ours to tell.
 #[inline(always)]
 fn take_vcpu(cpu: &mut Cpu, position: u32, vcpu: u64) -> VcpuFaults {
     let known = leave_vcpu(cpu, vcpu);

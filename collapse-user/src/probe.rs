@@ -21,7 +21,7 @@ use crate::plan::{Coverage, Hook, Plan, SignalStatus};
 const FILES: u64 = 512;
 
 /// Size of the tables in the kernel. Memory: rows take 512 bytes each per CPU and 2.5 KiB besides,
-/// threads 160 bytes, VMs 100, run lists 6 KiB per CPU, the ring its size.
+/// threads some 350, VMs 160, run lists 6 KiB per CPU, the ring its size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// (VM, cause) rows; a VM that goes through a migration uses about ten.
