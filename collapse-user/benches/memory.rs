@@ -7,7 +7,7 @@ mod synthetic;
 use std::alloc::System;
 
 use cap::Cap;
-use collapse::model::Model;
+use collapse_model::Model;
 
 use synthetic::Fleet;
 

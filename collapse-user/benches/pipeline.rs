@@ -6,12 +6,11 @@ mod synthetic;
 
 use std::{hint::black_box, time::Duration};
 
-use collapse::{
-    model::Model,
-    report::{Format, Report, Style},
-    source::Batch,
-    tui::{App, Facts, Live, Theme},
-};
+use collapse::tui::{App, Facts, Live, Theme};
+use collapse_feed::Batch;
+use collapse_feed::Machine;
+use collapse_model::Model;
+use collapse_report::{Format, Report, Style};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -148,7 +147,7 @@ fn outstanding(criterion: &mut Criterion) {
             bencher.iter(|| app.draw(&mut buffer, SCREEN, black_box(&live)));
         });
         group.bench_function(BenchmarkId::new("report", regions), |bencher| {
-            bencher.iter(|| Report::new(black_box(&model), &coverage, &host, None));
+            bencher.iter(|| Report::new(black_box(&model), &coverage, Machine::from(&host), None));
         });
         group.bench_function(BenchmarkId::new("model", regions), |bencher| {
             bencher.iter_batched(
@@ -164,7 +163,8 @@ fn outstanding(criterion: &mut Criterion) {
 /// A report on 100 VMs, in each format.
 fn report(criterion: &mut Criterion) {
     let (host, coverage) = host();
-    let report = Report::new(&Fleet::new(100, REGIONS).model(60), &coverage, &host, None);
+    let report =
+        Report::new(&Fleet::new(100, REGIONS).model(60), &coverage, Machine::from(&host), None);
     let mut group = criterion.benchmark_group("report");
     let formats = [
         ("text", Format::Text),

@@ -6,18 +6,17 @@ use std::{
     path::Path,
 };
 
-use collapse::{
-    events::{EventWriter, Filter, Lines},
-    kernel::Machine,
-    model::Model,
-    plan::{Coverage, Mmu},
-    player::{Order, Player},
-    source::{
-        Batch, Change, Event, EventKind, Update, VmReading,
-        recording::{self, Clocks, Limits, Recorder, Replay},
-    },
+use collapse_common::{Cause, Transition, abi::VmKey};
+use collapse_feed::{
+    Batch, Change, Coverage, Event, EventKind, Machine, Mmu, Update, VmReading,
+    fixtures::full_coverage,
+    recording::{self, Clocks, Limits, Recorder, Replay},
 };
-use collapse_common::{Cause, SpteLayout, Transition, abi::VmKey};
+use collapse_model::{
+    Model,
+    player::{Order, Player},
+};
+use collapse_report::events::{EventWriter, Filter, Lines};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Batches, and events in each: a second of a busy host.
@@ -75,7 +74,7 @@ fn scattered(n: u64) -> u64 {
 }
 
 fn coverage() -> Coverage {
-    Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0, spte: SpteLayout::NPT }
+    full_coverage(Mmu::Tdp)
 }
 
 fn record(path: &Path) -> &Path {

@@ -1,24 +1,19 @@
 //! The library behind the `collapse` command.
 //!
 //! Data flows one way: [`probe`] attaches the eBPF programs that [`plan`] chose for the running
-//! [`kernel`]; [`source`] turns what they counted and recorded into batches; [`model`] makes VMs,
-//! regions and spans of them; [`findings`] judges them; [`player`] goes
-//! through recordings in time; [`report`], [`events`] and [`tui`] show them.
+//! [`kernel`]; [`source`] turns what they counted and recorded into the feed (`collapse_feed`); the
+//! model (`collapse_model`) makes VMs, regions and spans of it and judges them; the report
+//! (`collapse_report`) and [`tui`] show them. The three lower crates know neither eBPF nor terminals.
 
-pub mod baseline;
-pub mod budget;
 pub mod cli;
-pub mod clock;
-pub mod events;
 pub mod exit;
-pub mod export;
-pub mod findings;
 pub mod identity;
 pub mod kernel;
-pub mod model;
 pub mod plan;
-pub mod player;
 pub mod probe;
-pub mod report;
 pub mod source;
 pub mod tui;
+
+pub use collapse_feed::clock;
+pub use collapse_model::{self as model, findings, player};
+pub use collapse_report::{self as report, baseline, budget, events, export};

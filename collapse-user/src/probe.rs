@@ -15,7 +15,8 @@ use aya::{
 
 use collapse_common::abi::CPUS;
 
-use crate::plan::{Coverage, Hook, Plan, SignalStatus};
+use crate::plan::{Hook, Plan};
+use collapse_feed::{Coverage, Signal};
 
 /// File descriptors of all maps, programs and links, and what a process has open besides.
 const FILES: u64 = 512;
@@ -106,6 +107,8 @@ pub struct Probe {
     pub hooks: Vec<HookStatus>,
     /// CPUs that the kernel-side tables have a part for.
     pub cpus: u32,
+    /// Hooks to attach, by signal.
+    planned: Vec<(Signal, &'static [Hook])>,
     preemptible: bool,
     /// Of raw tracepoints, by program.
     links: Links,
@@ -117,7 +120,7 @@ type Links = BTreeMap<&'static str, RawTracePointLinkId>;
 #[derive(Clone, Debug)]
 pub struct HookStatus {
     /// The signal that it is for.
-    pub signal: &'static str,
+    pub signal: Signal,
     /// The hook.
     pub hook: Hook,
     /// Why it is not attached; `None` if it is.
@@ -178,7 +181,8 @@ impl Probe {
         let preemptible = plan.kernel.preemptible != 0;
         let coverage = plan.coverage();
         let links = Links::new();
-        Ok(Self { ebpf, coverage, hooks: Vec::new(), cpus, preemptible, links })
+        let planned = plan.hooks.clone();
+        Ok(Self { ebpf, coverage, hooks: Vec::new(), cpus, planned, preemptible, links })
     }
 
     /// Attaches every planned hook, in the order of the table of signals: operations before the
@@ -193,32 +197,25 @@ impl Probe {
                 log::warn!("{without}: {reason}");
             }
         }
-        for signal in &mut self.coverage.signals {
-            let Some(way) = signal.way else { continue };
-            for &hook in way {
+        for (signal, hooks) in &self.planned {
+            for &hook in *hooks {
                 // Two signals may share a hook.
                 let tried = self.hooks.iter().find(|tried| tried.hook == hook);
                 let refused = match tried {
                     Some(tried) => tried.refused.clone(),
                     None => attach(&mut self.ebpf, &hook, self.preemptible, &mut self.links).err(),
                 };
-                self.hooks.push(HookStatus {
-                    signal: signal.signal.name,
-                    hook,
-                    refused: refused.clone(),
-                });
-                if refused.is_some() {
-                    signal.way = None;
-                    signal.reason = refused;
+                self.hooks.push(HookStatus { signal: *signal, hook, refused: refused.clone() });
+                if let Some(why) = refused {
+                    self.coverage.leave_out(*signal, &why);
                     break;
                 }
             }
         }
         let essential = self.coverage.mmu.essential_signal();
-        let blind = |status: &&SignalStatus| status.signal.name == essential;
-        if let Some(status) = self.coverage.missing().find(blind) {
+        if let Some(status) = self.coverage.missing().find(|status| status.signal == essential) {
             return Err(ProbeError::Essential {
-                signal: status.signal.loses,
+                signal: status.signal.loses(),
                 reason: status.reason.clone().unwrap_or_default(),
             });
         }
@@ -226,7 +223,7 @@ impl Probe {
     }
 
     /// Detaches the raw tracepoints of a signal that is seen, or attaches them again.
-    pub fn suspend(&mut self, signal: &str, suspended: bool) -> Result<(), String> {
+    pub fn suspend(&mut self, signal: Signal, suspended: bool) -> Result<(), String> {
         let hooks =
             self.hooks.iter().filter(|hook| hook.signal == signal && hook.refused.is_none());
         for hook in hooks.map(|status| status.hook).collect::<Vec<_>>() {

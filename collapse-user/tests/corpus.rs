@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use collapse::{budget::Budget, identity::name_from, kernel::btf::Btf};
+use collapse::{identity::name_from, kernel::btf::Btf};
 
 fn corpus(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/corpus").join(name)
@@ -14,15 +14,6 @@ fn lines(name: &str) -> Vec<String> {
     let lines: Vec<_> = text.lines().map(str::to_owned).collect();
     assert!(lines.len() > 10, "{name}");
     lines
-}
-
-#[test]
-fn budgets() {
-    for line in lines("budgets.txt") {
-        if let Err(error) = line.parse::<Budget>() {
-            assert!(!error.is_empty(), "{line}");
-        }
-    }
 }
 
 /// Names fit on a line of a terminal and say something.

@@ -1,11 +1,9 @@
 //! VMs that no kernel runs: batches as a source would hand them out, second by second.
 
 use collapse::{
-    identity::{VmProcess, name_from},
+    identity::name_from,
     kernel::Inspected,
-    model::Model,
-    plan::{Coverage, FaultLatency, Plan},
-    source::{Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading},
+    plan::{FaultLatency, Plan},
 };
 use collapse_common::{
     Cause, Counter, Transition,
@@ -13,6 +11,10 @@ use collapse_common::{
     counter::{COUNTERS, index},
     latency::{BUCKETS, Latencies, OUTCOMES},
 };
+use collapse_feed::{
+    Batch, Change, Collapse, Coverage, Event, EventKind, Slot, SlotChange, VmProcess, VmReading,
+};
+use collapse_model::Model;
 
 /// One second.
 pub const S: u64 = 1_000_000_000;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod choices;
 mod config;
 mod doctor;
 mod events;

@@ -196,8 +196,7 @@ mod tests {
     fn a_finding_ends_a_recording_that_forgets() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("recording");
-        let spte = collapse_common::SpteLayout::NPT;
-        let coverage = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0, spte };
+        let coverage = collapse_feed::fixtures::full_coverage(Mmu::Tdp);
         let keep_last = Some(Duration::from_secs(10));
         let limits = Limits { max_size: None, keep_last };
         let file = recording::create(&path).unwrap();

@@ -2,10 +2,9 @@
 //!
 //! KVM knows neither: `kvm->userspace_pid` is the id of the *thread* that created the VM. Names
 //! come from command lines and cgroups and are chosen by whoever starts VMs, so that all text
-//! passes through [`printable`] before it goes anywhere.
+//! passes through [`printable`](fn@printable) before it goes anywhere.
 
 mod name;
-mod printable;
 #[cfg(test)]
 mod tests;
 
@@ -13,26 +12,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+pub use collapse_feed::{NameSource, VmName, VmProcess, printable};
 
-pub use name::{NameSource, VmName, name_from};
-pub use printable::{MAX_COLUMNS, printable};
+pub use name::name_from;
 
 /// Most of a command line or cgroup list that is read; longer ones are cut.
 const MAX_READ: u64 = 256 << 10;
-
-/// The process that owns a VM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VmProcess {
-    /// Process id, also called thread group id.
-    pub pid: u32,
-    /// Id of the thread that created the VM, or of any other thread that led to the process.
-    pub tid: u32,
-    /// The kernel's short name of the process, made printable.
-    pub comm: String,
-    /// What people call the VM.
-    pub name: VmName,
-}
 
 /// The open KVM files of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,45 +1,6 @@
 //! What people call a VM, from how its process was started and where it runs.
 
-use serde::{Deserialize, Serialize};
-
-use super::printable;
-
-/// A VM's name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VmName {
-    /// Made printable; never empty.
-    pub text: String,
-    /// Where it is from.
-    pub source: NameSource,
-}
-
-/// Where a VM's name is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NameSource {
-    /// QEMU's `-name`.
-    Qemu,
-    /// The name of the libvirt domain: QEMU's `-name` in a libvirt cgroup, or that cgroup.
-    Libvirt,
-    /// The namespace and name of a `KubeVirt` virtual machine, as `namespace/name`.
-    KubeVirt,
-    /// Firecracker's `--id`.
-    Firecracker,
-    /// The path of cloud-hypervisor's API socket.
-    CloudHypervisor,
-    /// crosvm's `--name`.
-    Crosvm,
-    /// kvmtool's `--name`.
-    Kvmtool,
-    /// The `--name` of the project's own guest workload.
-    Workload,
-    /// The uid of the Kubernetes pod that the process is in.
-    Pod,
-    /// The kernel's short name of the process.
-    Comm,
-    /// The process id; nothing else is known.
-    Pid,
-}
+use collapse_feed::{NameSource, VmName, printable};
 
 /// A VMM whose command line is understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

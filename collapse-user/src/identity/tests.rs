@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use collapse_feed::MAX_COLUMNS;
+
 use super::*;
 
 fn named_in(cgroup: &str, cmdline: &str) -> (String, NameSource) {
@@ -88,27 +90,6 @@ fn other_vmms() {
 fn without_anything_else_the_pid_is_the_name() {
     let name = name_from(42, &[], "", b"");
     assert_eq!(name, VmName { text: "42".into(), source: NameSource::Pid });
-}
-
-#[test]
-fn hostile_text_is_shown_and_does_nothing() {
-    assert_eq!(printable(b"\x1b]0;owned\x07\x1b[31mred"), "␛]0;owned␇␛[31mred");
-    assert_eq!(printable(b"a\r\n\tb\x7f"), "a␍␊␉b␡");
-    assert_eq!(printable("\u{9b}31m".as_bytes()), "�31m");
-    assert_eq!(printable("\u{202e}txt\u{2066}.exe\u{2028}".as_bytes()), "�txt�.exe�");
-    assert_eq!(printable("e\u{301}\u{200b}\u{feff}".as_bytes()), "e���");
-    assert_eq!(printable(b"\xff\xfeok\xe2\x82"), "��ok�");
-    assert_eq!(printable("Büro-サーバー".as_bytes()), "Büro-サーバー");
-}
-
-#[test]
-fn long_text_is_cut_at_a_column() {
-    let fits = "x".repeat(MAX_COLUMNS);
-    assert_eq!(printable(fits.as_bytes()), fits);
-    let cut = format!("{}…", "x".repeat(MAX_COLUMNS - 1));
-    assert_eq!(printable("x".repeat(MAX_COLUMNS + 1).as_bytes()), cut);
-    let wide = printable("漢".repeat(MAX_COLUMNS).as_bytes());
-    assert_eq!(wide, format!("{}…", "漢".repeat(MAX_COLUMNS / 2 - 1)));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use collapse_feed::Machine;
 use serde::{Deserialize, Serialize};
 
 use super::btf::ParamType;
@@ -272,6 +273,12 @@ pub struct Field {
     pub size: u32,
     /// Whether numbers are signed.
     pub signed: bool,
+}
+
+impl From<&Inspected> for Machine {
+    fn from(host: &Inspected) -> Self {
+        Self { name: host.hostname.clone(), kernel: host.release() }
+    }
 }
 
 impl Inspected {

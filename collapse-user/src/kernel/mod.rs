@@ -6,7 +6,6 @@
 pub mod btf;
 pub mod inspect;
 pub mod instance;
-mod machine;
 
 pub use btf::ParamType;
 pub use inspect::{
@@ -14,4 +13,5 @@ pub use inspect::{
     Unknown, Vendor, Wanted,
 };
 pub use instance::Instance;
-pub use machine::Machine;
+
+pub use collapse_feed::Machine;

@@ -11,11 +11,12 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use collapse_common::{Selection, SpteLayout, abi::Kernel};
+use collapse_common::{Selection, abi::Kernel};
+pub use collapse_feed::{Coverage, Mmu, Signal, SignalStatus};
 
 pub use latency::FaultLatency;
 pub use obstacles::{NO_KVM, Obstacle, obstacles};
-pub use signals::{Hook, Layout, SIGNALS, Signal};
+pub use signals::{Hook, Layout, REBUILDING_ROUTINE, SIGNALS, SignalHooks};
 
 use crate::kernel::inspect::{Inspected, Wanted};
 
@@ -26,75 +27,18 @@ pub struct Plan {
     pub kernel: Kernel,
     /// Which changes the eBPF side records.
     pub selection: Selection,
+    /// Hooks to attach, by signal, in the order of the table of signals.
+    pub hooks: Vec<(Signal, &'static [Hook])>,
     coverage: Coverage,
 }
 
-/// Which signals are seen.
-#[derive(Clone, Debug)]
-pub struct Coverage {
-    /// The MMU that VMs use.
-    pub mmu: Mmu,
-    /// Every signal.
-    pub signals: Vec<SignalStatus>,
-    /// One in how many guest faults is timed; 0 for none.
-    pub timed_faults: u32,
-    /// Where the bits of an SPTE are.
-    pub spte: SpteLayout,
-}
-
-/// How one signal is seen, or why not.
-#[derive(Clone, Debug)]
-pub struct SignalStatus {
-    /// The signal.
-    pub signal: &'static Signal,
-    /// Hooks in use; `None` if it is not seen.
-    pub way: Option<&'static [Hook]>,
-    /// Why it is not seen.
-    pub reason: Option<String>,
-}
-
-/// The MMU that KVM uses for ordinary guests.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Mmu {
-    /// Nested paging, page tables kept by the TDP MMU: the default from 5.14 on.
-    Tdp,
-    /// Nested paging, page tables kept with rmaps: `tdp_mmu=N`, the default of 5.10.
-    Rmap,
-    /// No nested paging: `npt=0`, `ept=0`.
-    Shadow,
-    /// The module parameters could not be read.
-    Unknown,
-}
-
-impl Mmu {
-    fn of(kernel: &Inspected) -> Self {
-        match (&kernel.kvm.nested_paging, &kernel.kvm.tdp_mmu) {
-            (Ok(false), _) => Self::Shadow,
-            (Ok(true), Ok(true)) => Self::Tdp,
-            (Ok(true), Ok(false)) => Self::Rmap,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// The signal without which SPTE changes of this MMU are not seen.
-    pub fn essential_signal(self) -> &'static str {
-        match self {
-            Self::Tdp | Self::Unknown => "tdp_changes",
-            Self::Rmap | Self::Shadow => "rmap_changes",
-        }
-    }
-
-    /// In words.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Tdp => "TDP MMU",
-            Self::Rmap => "rmap MMU",
-            Self::Shadow => "shadow paging",
-            Self::Unknown => "MMU unknown",
-        }
+/// Finds the MMU that KVM uses for ordinary guests by its module parameters.
+fn mmu_of(kernel: &Inspected) -> Mmu {
+    match (&kernel.kvm.nested_paging, &kernel.kvm.tdp_mmu) {
+        (Ok(false), _) => Mmu::Shadow,
+        (Ok(true), Ok(true)) => Mmu::Tdp,
+        (Ok(true), Ok(false)) => Mmu::Rmap,
+        _ => Mmu::Unknown,
     }
 }
 
@@ -109,21 +53,35 @@ impl Plan {
     /// Plans for a kernel.
     pub fn new(kernel: &Inspected, latency: FaultLatency) -> Self {
         let mut facts = facts::facts(kernel);
-        let mmu = Mmu::of(kernel);
-        let needed = SIGNALS.iter().filter(|signal| signal.only.is_none_or(|only| only == mmu));
-        let signals = needed.map(|signal| SignalStatus::plan(signal, kernel)).collect();
-        let mut coverage = Coverage { mmu, signals, timed_faults: 0, spte: facts.spte };
+        let mmu = mmu_of(kernel);
+        let needed = SIGNALS.iter().filter(|row| row.only.is_none_or(|only| only == mmu));
+        let mut chosen: Vec<_> = needed.map(|row| (row.signal, choose(row, kernel))).collect();
         if latency == FaultLatency::OFF {
-            coverage.leave_out("fault_latency", "switched off (--fault-latency off)");
+            leave_out(&mut chosen, Signal::FaultLatency, "switched off (--fault-latency off)");
         }
-        if coverage.sees("fault_latency") {
-            coverage.timed_faults = latency.one_in();
-        }
-        facts.time_faults = coverage.timed_faults;
-        if !coverage.has_kvm_count_faults() {
+        let hooks: Vec<_> = chosen
+            .iter()
+            .filter_map(|(signal, hooks)| Some((*signal, *hooks.as_ref().ok()?)))
+            .collect();
+        let of = |wanted| hooks.iter().find(|(signal, _)| *signal == wanted).map(|(_, of)| *of);
+        let timed = of(Signal::FaultLatency).map_or(0, |_| latency.one_in());
+        let kvm_counts_faults = of(Signal::Faults)
+            .is_some_and(|hooks| hooks.iter().any(|hook| matches!(hook, Hook::Read { .. })));
+        let rebuilds =
+            |hook: &Hook| matches!(hook, Hook::Pair { function: REBUILDING_ROUTINE, .. });
+        let coverage = Coverage {
+            mmu,
+            signals: chosen.into_iter().map(status).collect(),
+            timed_faults: timed,
+            spte: facts.spte,
+            kvm_counts_faults,
+            collapse_rebuilds: of(Signal::Collapse).map(|hooks| hooks.iter().any(rebuilds)),
+        };
+        facts.time_faults = timed;
+        if !kvm_counts_faults {
             (facts.vcpu_taken, facts.vcpu_fast) = (Kernel::UNKNOWN, Kernel::UNKNOWN);
         }
-        Self { kernel: facts, selection: Selection::DEFAULT, coverage }
+        Self { kernel: facts, selection: Selection::DEFAULT, hooks, coverage }
     }
 
     /// What will be seen if everything attaches.
@@ -132,66 +90,40 @@ impl Plan {
     }
 }
 
-impl Coverage {
-    /// Whether the signal called `name` is seen.
-    pub fn sees(&self, name: &str) -> bool {
-        self.signals.iter().any(|status| status.signal.name == name && status.way.is_some())
-    }
+/// A signal's hooks, or why there are none.
+type Chosen = Result<&'static [Hook], String>;
 
-    /// The signal called `name` is not to be seen, and why.
-    pub fn leave_out(&mut self, name: &str, why: &str) {
-        for status in self.signals.iter_mut().filter(|status| status.signal.name == name) {
-            status.way = None;
-            status.reason.get_or_insert_with(|| why.to_owned());
-        }
+/// Chooses the first set of hooks that is available on this kernel.
+fn choose(row: &SignalHooks, kernel: &Inspected) -> Chosen {
+    let no_field = row
+        .fields
+        .iter()
+        .find_map(|field| facts::offset(kernel, field).err().map(|why| format!("{field}: {why}")));
+    if let Some(reason) = no_field {
+        return Err(reason);
     }
+    let mut reasons = Vec::new();
+    let chosen = row.ways.iter().copied().find(|hooks| {
+        let missing: Vec<_> = hooks.iter().filter_map(|hook| missing(hook, kernel)).collect();
+        let usable = missing.is_empty();
+        reasons.extend(missing);
+        usable
+    });
+    chosen.ok_or_else(|| reasons.join("; "))
+}
 
-    /// Whether KVM's own counts of guest faults are taken over.
-    pub fn has_kvm_count_faults(&self) -> bool {
-        let way = |status: &SignalStatus| status.way.filter(|_| status.signal.name == "faults");
-        let mut hooks = self.signals.iter().filter_map(way).flatten();
-        hooks.any(|hook| matches!(hook, Hook::Read { .. }))
-    }
-
-    /// The same where nothing is seen at all, and `why`.
-    #[must_use]
-    pub fn blind(&self, why: &str) -> Self {
-        let blind = |status: &SignalStatus| SignalStatus {
-            way: None,
-            reason: Some(why.to_owned()),
-            ..status.clone()
-        };
-        let signals = self.signals.iter().map(blind).collect();
-        Self { mmu: Mmu::Unknown, signals, timed_faults: 0, spte: self.spte }
-    }
-
-    /// Signals that are not seen.
-    pub fn missing(&self) -> impl Iterator<Item = &SignalStatus> {
-        self.signals.iter().filter(|status| status.way.is_none())
+fn leave_out(chosen: &mut [(Signal, Chosen)], signal: Signal, why: &str) {
+    for (_, hooks) in chosen.iter_mut().filter(|(of, hooks)| *of == signal && hooks.is_ok()) {
+        *hooks = Err(why.to_owned());
     }
 }
 
-impl SignalStatus {
-    fn plan(signal: &'static Signal, kernel: &Inspected) -> Self {
-        let no_field = signal.fields.iter().find_map(|field| {
-            facts::offset(kernel, field).err().map(|why| format!("{field}: {why}"))
-        });
-        let mut reasons = Vec::new();
-        let way = match no_field {
-            Some(reason) => {
-                reasons.push(reason);
-                None
-            }
-            None => signal.ways.iter().copied().find(|way| {
-                let missing: Vec<_> = way.iter().filter_map(|hook| missing(hook, kernel)).collect();
-                let usable = missing.is_empty();
-                reasons.extend(missing);
-                usable
-            }),
-        };
-        let reason = way.is_none().then(|| reasons.join("; "));
-        Self { signal, way, reason }
-    }
+fn status((signal, chosen): (Signal, Chosen)) -> SignalStatus {
+    let (hooks, reason) = match chosen {
+        Ok(hooks) => (Some(hooks.iter().map(ToString::to_string).collect()), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    SignalStatus { signal, hooks, reason }
 }
 
 /// How closely the running kernel is looked at.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Mmu;
+use collapse_feed::{Mmu, Signal};
 
 /// Where a program attaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +90,15 @@ pub enum Layout {
     Args(usize),
 }
 
-/// Something to be seen, and ways to see it.
+/// The collapse routine that rebuilds huge pages in place, from 6.13 on; the one before zaps.
+pub const REBUILDING_ROUTINE: &str = "kvm_mmu_recover_huge_pages";
+
+/// How a signal can be seen.
 #[derive(Debug)]
-pub struct Signal {
-    /// Key in every output.
-    pub name: &'static str,
-    /// What is not known without it.
-    pub loses: &'static str,
-    /// Sets of hooks by preference; the first whose hooks are all to be had is used.
+pub struct SignalHooks {
+    /// The signal.
+    pub signal: Signal,
+    /// Sets of hooks by preference; the first whose hooks are all available is used.
     pub ways: &'static [&'static [Hook]],
     /// Struct fields that its programs read.
     pub fields: &'static [&'static str],
@@ -152,17 +153,15 @@ const MADV_COLLAPSE: Hook = host("thp_collapse", "madvise_collapse");
 
 /// Every signal. Costs in instructions on 6.12: an empty raw tracepoint program 109, a kprobe 396, a
 /// pair some 2,000; so kprobes on hot functions only where there is no tracepoint.
-pub const SIGNALS: &[Signal] = &[
-    Signal {
-        name: "vm_created",
-        loses: "VMs are adopted when first seen, not when created",
+pub const SIGNALS: &[SignalHooks] = &[
+    SignalHooks {
+        signal: Signal::VmCreated,
         ways: &[&[entry("vm_created", "kvm_arch_init_vm")]],
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "vm_destroyed",
-        loses: "VMs that go away stay listed",
+    SignalHooks {
+        signal: Signal::VmDestroyed,
         ways: &[&[
             Hook::Pair {
                 program: "vm_destroyed",
@@ -178,9 +177,8 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "memslots",
-        loses: "changes by memslot updates have no cause",
+    SignalHooks {
+        signal: Signal::Memslots,
         ways: &[&[Hook::Pair {
             program: "slot_change",
             exit: "slot_change_end",
@@ -189,16 +187,14 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "dirty_logging",
-        loses: "when dirty logging goes on and off is not known",
+    SignalHooks {
+        signal: Signal::DirtyLogging,
         ways: &[&[entry("slot_committed", "kvm_arch_commit_memory_region")]],
         fields: SLOT_FIELDS,
         only: None,
     },
-    Signal {
-        name: "eager_split",
-        loses: "splits and write-protection by dirty logging have no cause of their own",
+    SignalHooks {
+        signal: Signal::EagerSplit,
         ways: &[
             &[
                 operation("eager_split", "kvm_mmu_slot_try_split_huge_pages"),
@@ -212,16 +208,14 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "clear_dirty_bits",
-        loses: "clearing of dirty bits by dirty logging has no cause (Intel PML)",
+    SignalHooks {
+        signal: Signal::ClearDirtyBits,
         ways: &[&[operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty")]],
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "dirty_log_harvest",
-        loses: "changes by KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG have no cause",
+    SignalHooks {
+        signal: Signal::DirtyLogHarvest,
         ways: &[&[
             operation("get_dirty_log", "kvm_get_dirty_log_protect"),
             operation("clear_dirty_log", "kvm_clear_dirty_log_protect"),
@@ -229,27 +223,20 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "collapse",
-        loses: "runs of the slot-wide collapse routine, and the changes it makes as its own",
-        ways: &[
-            &[collapse("kvm_mmu_recover_huge_pages")],
-            &[collapse("kvm_mmu_zap_collapsible_sptes")],
-        ],
+    SignalHooks {
+        signal: Signal::Collapse,
+        ways: &[&[collapse(REBUILDING_ROUTINE)], &[collapse("kvm_mmu_zap_collapsible_sptes")]],
         fields: SLOT_FIELDS,
         only: None,
     },
-    Signal {
-        name: "notifier",
-        loses: "changes by MMU notifiers have no cause, and in other tasks no VM",
+    SignalHooks {
+        signal: Signal::Notifier,
         ways: &[&[operation("invalidate", "kvm_mmu_notifier_invalidate_range_start")]],
         fields: &["kvm.mmu_notifier", "mmu_notifier_range.event"],
         only: None,
     },
-    Signal {
-        name: "notifier_callers",
-        loses: "whose doing zaps by notifiers are: reclaim by other threads than kswapd, NUMA hinting, \
-                MADV_COLLAPSE",
+    SignalHooks {
+        signal: Signal::NotifierCallers,
         ways: &[
             &[RECLAIM[0], RECLAIM[1], RECLAIM[2], NUMA, MADV_COLLAPSE],
             // 5.10 has no MADV_COLLAPSE, others may be built without NUMA.
@@ -259,9 +246,8 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "lock_yields",
-        loses: "how often the collapse routine gives up mmu_lock",
+    SignalHooks {
+        signal: Signal::LockYields,
         ways: &[&[
             entry("yielded", "__cond_resched_rwlock_read"),
             entry("yielded", "__cond_resched_rwlock_write"),
@@ -269,16 +255,14 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "slot_deleted",
-        loses: "zaps by memslot deletion have no cause of their own",
+    SignalHooks {
+        signal: Signal::SlotDeleted,
         ways: &[&[operation("slot_gone", "kvm_arch_flush_shadow_memslot")]],
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "zap_all",
-        loses: "zaps of all SPTEs have no cause of their own",
+    SignalHooks {
+        signal: Signal::ZapAll,
         ways: &[
             &[operation("zap_all", "kvm_mmu_zap_all_fast")],
             // 6.12.117, 7.3: inlined but for its first half, which leaves the zaps of the TDP MMU to
@@ -291,16 +275,14 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "zap_range",
-        loses: "zaps by MTRR and APICv changes have no cause of their own",
+    SignalHooks {
+        signal: Signal::ZapRange,
         ways: &[&[operation("zap_range", "kvm_zap_gfn_range")]],
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "nx_recovery",
-        loses: "zaps by the NX huge-page recovery worker have no cause, and no VM where it is a kernel thread",
+    SignalHooks {
+        signal: Signal::NxRecovery,
         ways: &[
             &[operation("nx_recovery", "kvm_nx_huge_page_recovery_worker")],
             // 6.1, and 5.10 without TDP zaps of single pages: the worker is a thread that never returns
@@ -315,16 +297,14 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "faults",
-        loses: "guest faults are not counted, and changes in them have neither VM nor cause",
+    SignalHooks {
+        signal: Signal::Faults,
         ways: &[FAULTS_OF_KVM, &[entry("mmu_page_fault", "kvm_mmu_page_fault")]],
         fields: &["kvm_vcpu.kvm"],
         only: None,
     },
-    Signal {
-        name: "fast_faults",
-        loses: "faults resolved by the lockless fast path are not told apart",
+    SignalHooks {
+        signal: Signal::FastFaults,
         ways: &[
             FAULTS_OF_KVM,
             &[Hook::Raw {
@@ -343,9 +323,8 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "fault_latency",
-        loses: "how long guest faults keep vCPUs from their guests",
+    SignalHooks {
+        signal: Signal::FaultLatency,
         ways: &[&[Hook::Raw {
             program: "entry",
             tracepoint: "kvm:kvm_entry",
@@ -355,9 +334,8 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "tdp_changes",
-        loses: "SPTE changes of the TDP MMU",
+    SignalHooks {
+        signal: Signal::TdpChanges,
         ways: &[
             &[Hook::Raw {
                 program: "spte_changed",
@@ -370,9 +348,8 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "rmap_changes",
-        loses: "SPTE changes of the rmap MMU (tdp_mmu=N) and of shadow paging",
+    SignalHooks {
+        signal: Signal::RmapChanges,
         ways: &[&[
             // The walk also learns where page structures begin.
             walk("page_offset_base"),
@@ -383,9 +360,8 @@ pub const SIGNALS: &[Signal] = &[
         fields: SHADOW_FIELDS,
         only: None,
     },
-    Signal {
-        name: "shadow_installs",
-        loses: "which regions of a guest are mapped huge again, and splits at faults",
+    SignalHooks {
+        signal: Signal::ShadowInstalls,
         ways: &[&[Hook::Raw {
             program: "set_spte",
             tracepoint: "kvmmmu:kvm_mmu_set_spte",
@@ -395,23 +371,20 @@ pub const SIGNALS: &[Signal] = &[
         fields: &[],
         only: Some(Mmu::Shadow),
     },
-    Signal {
-        name: "drop_spte",
-        loses: "calls of drop_spte are not counted",
+    SignalHooks {
+        signal: Signal::DropSpte,
         ways: &[&[entry("drop_spte", "drop_spte")]],
         fields: &[],
         only: None,
     },
-    Signal {
-        name: "vm_list",
-        loses: "VMs that were there before are unknown until they do something, and have no name",
+    SignalHooks {
+        signal: Signal::VmList,
         ways: &[&[walk("vm_list")]],
         fields: &["kvm.vm_list", "kvm.userspace_pid"],
         only: None,
     },
-    Signal {
-        name: "gauges",
-        loses: "KVM's own gauges: mappings by size, and the check that counts add up",
+    SignalHooks {
+        signal: Signal::Gauges,
         ways: &[&[walk("vm_list")]],
         fields: &["kvm.vm_list", "kvm.stat.pages_4k"],
         only: None,

@@ -2,6 +2,7 @@
 
 mod missing;
 
+use collapse_feed::Signal;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
@@ -151,10 +152,10 @@ fn every_kernel_is_seen_as_expected() {
     let plans = KERNELS.map(|series| (series, planned(&kernel(series))));
     let mut found = vec![String::new()];
     for signal in SIGNALS.iter().filter(|signal| signal.only.is_none()) {
-        found.push(signal.name.to_owned());
+        found.push(signal.signal.name().to_owned());
         let mut before = Vec::new();
         for (series, plan) in &plans {
-            let now = seen_by(plan, signal.name);
+            let now = seen_by(plan, signal.signal);
             if now != before {
                 for (line, hook) in now.iter().enumerate() {
                     let series = if line == 0 { series } else { "" };
@@ -171,22 +172,24 @@ fn every_kernel_is_seen_as_expected() {
 }
 
 /// A line for each hook, or for each reason why there is none.
-fn seen_by(plan: &Plan, signal: &str) -> Vec<String> {
+fn seen_by(plan: &Plan, signal: Signal) -> Vec<String> {
+    let hooks = plan.hooks.iter().find(|(of, _)| *of == signal).map(|(_, hooks)| *hooks);
     let status = status(plan, signal);
-    match (status.way, &status.reason) {
-        (Some(way), None) => {
-            way.iter().map(|hook| format!("{} at {hook}", programs(hook).join(", "))).collect()
+    assert_eq!(hooks.is_some(), status.is_seen(), "{status:?}");
+    match (hooks, &status.reason) {
+        (Some(hooks), None) => {
+            hooks.iter().map(|hook| format!("{} at {hook}", programs(hook).join(", "))).collect()
         }
         (None, Some(reason)) => {
             reason.split("; ").map(|reason| format!("missing: {reason}")).collect()
         }
-        _ => panic!("{signal}: either a way or a reason, not {status:?}"),
+        _ => panic!("{signal:?}: either hooks or a reason, not {status:?}"),
     }
 }
 
-fn status<'a>(plan: &'a Plan, signal: &str) -> &'a SignalStatus {
+fn status(plan: &Plan, signal: Signal) -> &SignalStatus {
     let mut all = plan.coverage.signals.iter();
-    all.find(|status| status.signal.name == signal).unwrap()
+    all.find(|status| status.signal == signal).unwrap()
 }
 
 fn programs(hook: &Hook) -> Vec<&'static str> {
@@ -263,7 +266,11 @@ fn the_mmu_follows_from_parameters() {
             let coverage = planned(&kernel).coverage();
             assert_eq!(coverage.mmu, mmu, "{series}");
             assert!(coverage.sees(mmu.essential_signal()), "{series}: {mmu:?}");
-            assert_eq!(coverage.sees("shadow_installs"), mmu == Mmu::Shadow, "{series}: {mmu:?}");
+            assert_eq!(
+                coverage.sees(Signal::ShadowInstalls),
+                mmu == Mmu::Shadow,
+                "{series}: {mmu:?}"
+            );
         }
     }
 }
@@ -296,14 +303,10 @@ fn intel_has_its_own_spte_layout_where_it_uses_ept() {
 
 #[test]
 fn signals_are_well_formed() {
-    let names: HashSet<_> = SIGNALS.iter().map(|signal| signal.name).collect();
-    assert_eq!(names.len(), SIGNALS.len(), "names are unique");
-    for mmu in [Mmu::Tdp, Mmu::Rmap, Mmu::Shadow, Mmu::Unknown] {
-        assert!(names.contains(mmu.essential_signal()), "{mmu:?}");
-    }
-    for signal in SIGNALS {
-        assert!(!signal.ways.is_empty(), "{}", signal.name);
-        assert!(signal.ways.iter().all(|way| !way.is_empty()), "{}", signal.name);
+    assert!(SIGNALS.iter().map(|row| row.signal).eq(Signal::ALL.iter().copied()), "a row each");
+    for row in SIGNALS {
+        assert!(!row.ways.is_empty(), "{:?}", row.signal);
+        assert!(row.ways.iter().all(|hooks| !hooks.is_empty()), "{:?}", row.signal);
     }
 }
 
@@ -331,7 +334,10 @@ fn every_program_exists() {
 fn latency_is_left_out_if_it_is_not_wanted() {
     let kernel = kernel("6.12");
     let off = Plan::new(&kernel, FaultLatency::OFF);
-    assert_eq!(seen_by(&off, "fault_latency"), ["missing: switched off (--fault-latency off)"]);
+    assert_eq!(
+        seen_by(&off, Signal::FaultLatency),
+        ["missing: switched off (--fault-latency off)"]
+    );
     assert_eq!((off.kernel.time_faults, off.coverage.timed_faults), (0, 0));
     let all = Plan::new(&kernel, "all".parse().unwrap());
     assert_eq!((all.kernel.time_faults, all.coverage.timed_faults), (1, 1));

@@ -10,7 +10,8 @@ use collapse_common::{
 };
 
 use super::{Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes};
-use crate::identity::{self, VmProcess};
+use crate::identity;
+use collapse_feed::VmProcess;
 
 /// The event of a run whose row belongs to `owner`; `None` if its counter is no transition.
 pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
@@ -79,7 +80,7 @@ pub fn mark(
 fn creator(pid: u32, tid: u32, comm: &[u8]) -> VmProcess {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
     let name = identity::name_from(pid, &[], "", &comm[..end]);
-    VmProcess { pid, tid, comm: identity::printable(&comm[..end]), name }
+    VmProcess { pid, tid, comm: collapse_feed::printable(&comm[..end]), name }
 }
 
 /// KVM's gauges, if this kernel has them.

@@ -32,11 +32,10 @@ use super::{
     stacks::Stacks,
 };
 use crate::{
-    clock::monotonic_ns,
-    identity::{self, VmProcess},
-    plan::Coverage,
+    identity,
     probe::{Probe, ProbeError},
 };
+use collapse_feed::{Coverage, Signal, VmProcess, clock::monotonic_ns};
 
 /// Times a reading is repeated that changed under us.
 const TRIES: usize = 3;
@@ -111,7 +110,7 @@ impl Live {
         }
         let cursors = vec![Cursor::default(); maps.cpus.len() * WRITERS];
         probe.attach()?;
-        let kvm_counts_faults = probe.coverage.has_kvm_count_faults();
+        let kvm_counts_faults = probe.coverage.kvm_counts_faults;
         Ok(Self {
             probe,
             maps,
@@ -170,7 +169,7 @@ impl Live {
         let at = monotonic_ns();
         let lists = self.maps.run_lists(tries, pause);
         // Blocks that left a list before it was read are in the ring by now.
-        let sees_yields = self.probe.coverage.sees("lock_yields");
+        let sees_yields = self.probe.coverage.sees(Signal::LockYields);
         let (mut runs, mut singles) = (Vec::new(), Vec::new());
         while let Some(record) = self.maps.ring.next() {
             if let Some(block) = read_record::<Block>(&record, RECORD_BLOCK) {
@@ -264,7 +263,7 @@ impl Live {
         };
         let untimed = step != Step::Full;
         self.run("set_detail", [untimed.into(), left_out]);
-        if let Err(error) = self.probe.suspend("fault_latency", untimed) {
+        if let Err(error) = self.probe.suspend(Signal::FaultLatency, untimed) {
             log::warn!("fault latency: {error}");
         }
     }
@@ -385,7 +384,7 @@ impl Live {
     /// Every VM in KVM's own list, with its gauges.
     fn walk(&mut self) -> Vec<VmGauges> {
         let mut vms = Vec::new();
-        if !self.coverage().sees("vm_list") {
+        if !self.coverage().sees(Signal::VmList) {
             return vms;
         }
         let mut node = 0;

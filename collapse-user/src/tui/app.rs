@@ -19,9 +19,9 @@ use super::{
     theme::Theme,
     views::{self, map, overview},
 };
-use crate::{
-    model::{Model, Vm},
-    plan::Coverage,
+use collapse_feed::Coverage;
+use collapse_model::{
+    Model, Vm,
     player::{Order, Track},
 };
 

@@ -18,7 +18,8 @@ use super::{
     transport,
     views::{self, help},
 };
-use crate::{identity::printable, model::Grade, source::cost::Step};
+use collapse_feed::{Step, printable};
+use collapse_model::Grade;
 
 /// The smallest terminal that a view is drawn in.
 const SMALLEST: (u16, u16) = (20, 5);

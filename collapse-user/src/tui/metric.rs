@@ -1,7 +1,8 @@
 //! The rates that are shown: name, unit, width and format of each, declared here only.
 
 use super::{format, scene::Scene, theme::Role};
-use crate::model::{Flows, History};
+use collapse_feed::Signal;
+use collapse_model::{Flows, History};
 
 /// Something that is counted over time.
 pub struct Metric {
@@ -18,7 +19,7 @@ pub struct Metric {
     /// Its colour.
     pub role: Role,
     /// The signal without which it is unknown; `None` if that depends on the MMU.
-    signal: Option<&'static str>,
+    signal: Option<Signal>,
     pick: fn(&Flows) -> u64,
     format: fn(f64) -> String,
 }
@@ -83,7 +84,7 @@ pub const FAULTS: Metric = Metric {
     help: "guest faults",
     width: 7,
     role: Role::Fault,
-    signal: Some("faults"),
+    signal: Some(Signal::Faults),
     pick: |flows| flows.faults,
     format: format::rate,
 };
@@ -96,7 +97,7 @@ pub const STALL: Metric = Metric {
     help: "time lost to faults; 100% is one vCPU",
     width: 6,
     role: Role::Fault,
-    signal: Some("fault_latency"),
+    signal: Some(Signal::FaultLatency),
     pick: |flows| flows.stall_ns,
     format: format::busy,
 };

@@ -10,7 +10,7 @@ use super::{
     keys::{Command, View},
     spots::Hit,
 };
-use crate::player::Order;
+use collapse_model::player::Order;
 
 /// Lines that the wheel moves by.
 const WHEEL: usize = 3;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::column::Column;
-use crate::findings::Thresholds;
+use collapse_model::findings::Thresholds;
 
 /// What the user may set before it starts.
 #[derive(Clone, Debug, PartialEq)]

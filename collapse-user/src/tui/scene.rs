@@ -5,12 +5,8 @@ use super::{
     spots::Spots,
     theme::{Role, Theme},
 };
-use crate::{
-    kernel::Machine,
-    model::{Episode, Model, Outcome, Phase, Vm},
-    plan::Coverage,
-    player::Track,
-};
+use collapse_feed::{Coverage, Machine};
+use collapse_model::{Episode, Model, Outcome, Phase, Vm, player::Track};
 
 /// The machine, as the first line tells it.
 #[derive(Clone, Debug, Default)]

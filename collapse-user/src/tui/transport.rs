@@ -10,7 +10,7 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{format, scene::Scene, spots::Hit, theme::Role};
-use crate::player::{Motion, Track};
+use collapse_model::player::{Motion, Track};
 
 /// A date, in UTC, to the second.
 pub fn date(ns: u64) -> String {

@@ -93,7 +93,7 @@ impl Check {
         let hook = |status: &HookStatus| {
             let programs = probe.programs_of(&status.hook);
             HookCheck {
-                signal: status.signal,
+                signal: status.signal.name(),
                 hook: status.hook.to_string(),
                 hits: hits
                     .get(programs[0])

@@ -6,8 +6,9 @@ use clap::Args;
 
 use crate::{
     budget::Budget,
+    cli::choices::{FormatChoice, RequiredChoice},
     cli::parse_duration,
-    report::{Format, Required, VmSelect},
+    report::{Format, VmSelect},
 };
 
 const BUDGET_HELP: &str = "What every VM must keep to, such as 'recovery_rate >= 0.99' or \
@@ -26,7 +27,7 @@ pub(in crate::cli) struct ReportArgs {
     /// Format of the report; repeated, the n-th is that of the n-th --output, and one without goes to
     /// stdout. Without, the file's name decides.
     #[arg(long, short, value_enum)]
-    pub format: Vec<Format>,
+    pub format: Vec<FormatChoice>,
     /// Write the report to a file ('-' is stdout); repeated, to each.
     #[arg(long, short, value_name = "FILE")]
     pub output: Vec<PathBuf>,
@@ -44,7 +45,7 @@ pub(in crate::cli) struct ReportArgs {
     pub baseline_limit: f64,
     /// How much must be seen.
     #[arg(long, value_enum)]
-    pub require: Option<Required>,
+    pub require: Option<RequiredChoice>,
     /// Report on a recording instead ('-' is stdin).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command", "record"])]
     pub from: Option<PathBuf>,
@@ -54,6 +55,13 @@ pub(in crate::cli) struct ReportArgs {
     /// Command to run and report on.
     #[arg(last = true)]
     pub command: Vec<OsString>,
+}
+
+impl ReportArgs {
+    /// Formats, in the order given.
+    pub fn formats(&self) -> Vec<Format> {
+        self.format.iter().map(|choice| choice.0).collect()
+    }
 }
 
 /// A share, given in percent.

@@ -29,7 +29,7 @@ impl Demands {
         let earlier = args.baseline.iter().map(|file| parse(file, |text| Baseline::read(&text)));
         let earlier = earlier.collect::<Result<Vec<_>, _>>()?;
         let baseline = (!earlier.is_empty()).then(|| Baseline::new(earlier, args.baseline_limit));
-        Ok(Self { budgets, baseline, required: args.require })
+        Ok(Self { budgets, baseline, required: args.require.map(|choice| choice.0) })
     }
 
     /// Adds to a report whether it meets them.

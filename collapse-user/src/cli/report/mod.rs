@@ -23,13 +23,13 @@ use outputs::Outputs;
 
 pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
     let demands = Demands::read(args)?;
-    let mut outputs = Outputs::open(&args.format, &args.output)?;
+    let mut outputs = Outputs::open(&args.formats(), &args.output)?;
     let (mut report, exit, recorded) = match &args.from {
         Some(path) => {
             let Replayed { machine, model, coverage, command, exit } =
                 replay(open(path)?, path, &mut ())?;
             let command = command.map(CommandReport::from);
-            (Report::of_recording(&model, &coverage, machine, command), exit, Ok(()))
+            (Report::new(&model, &coverage, machine, command), exit, Ok(()))
         }
         None => window::runtime()?.block_on(live(args, setup, &outputs))?,
     };
@@ -62,7 +62,7 @@ async fn live(
         .as_ref()
         .map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal));
     let command = command.map(CommandReport::from);
-    let report = Report::new(&session.model, session.coverage(), &session.host, command);
+    let report = Report::new(&session.model, session.coverage(), (&session.host).into(), command);
     Ok((report, exit, recorded))
 }
 

@@ -7,23 +7,20 @@ use super::*;
 use crate::{
     budget::Budget,
     cli::{Cli, Command},
+    kernel::{Inspected, Machine},
     model::Model,
-    plan::{Coverage, Mmu},
+    plan::Mmu,
     report::Required,
 };
 
 /// The report of a command that ended so, having failed a budget and lacking coverage, or not.
 fn report(status: Option<i32>, over_budget: bool, uncovered: bool) -> Report {
-    let coverage = Coverage {
-        mmu: Mmu::Tdp,
-        signals: Vec::new(),
-        timed_faults: 1,
-        spte: collapse_common::SpteLayout::NPT,
-    };
-    let host = serde_json::from_str(include_str!("../../../tests/fixtures/kernels/6.12.json"));
+    let coverage = collapse_feed::fixtures::full_coverage(Mmu::Tdp);
+    let host: Inspected =
+        serde_json::from_str(include_str!("../../../tests/fixtures/kernels/6.12.json")).unwrap();
     let signal = status.is_none().then_some(9);
     let command = CommandReport { argv: vec!["x".to_owned()], status, signal };
-    let mut report = Report::new(&Model::default(), &coverage, &host.unwrap(), Some(command));
+    let mut report = Report::new(&Model::default(), &coverage, Machine::from(&host), Some(command));
     report.losses = BTreeMap::from([("ring_full_changes".into(), u64::from(over_budget))]);
     report.check(&["losses == 0".parse::<Budget>().unwrap()], None, Some(Required::Full)).unwrap();
     if let Some(required) = &mut report.required_coverage {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::guest::{Account, FRAMES, REGIONS, SLOT};
 use crate::{
     kernel::inspect::Inspected,
-    plan::{Coverage, Hook, Mmu},
+    plan::{Coverage, Mmu, Signal, SignalStatus},
 };
 
 /// What the expectations depend on.
@@ -23,7 +23,9 @@ pub struct Facts {
     /// Whether the collapse routine rebuilds huge pages in place, where the MMU can.
     pub rebuilds: bool,
     /// What is not seen on this kernel, and why.
-    pub unseen: BTreeMap<&'static str, String>,
+    pub unseen: BTreeMap<Signal, String>,
+    /// Why a VM's file descriptor is not known on this kernel; `None` if it is.
+    pub no_fd: Option<String>,
     /// Events that are known to be missed, because the kernel skipped programs.
     pub missed: u64,
 }
@@ -31,28 +33,17 @@ pub struct Facts {
 impl Facts {
     /// From what is known about the kernel and from how it is watched.
     pub fn new(host: &Inspected, coverage: &Coverage, missed: u64) -> Self {
-        let hooks = coverage
-            .signals
-            .iter()
-            .filter(|status| status.signal.name == "collapse")
-            .flat_map(|status| status.way.into_iter().flatten());
-        let rebuilds = hooks
-            .into_iter()
-            .any(|hook| matches!(hook, Hook::Pair { function: "kvm_mmu_recover_huge_pages", .. }));
-        let reason = |status: &crate::plan::SignalStatus| status.reason.clone().unwrap_or_default();
-        let mut unseen: BTreeMap<_, _> =
-            coverage.missing().map(|status| (status.signal.name, reason(status))).collect();
-        for field in ["kvm.debugfs_dentry", "dentry.d_name.name"] {
-            if host.offset(field).is_none() {
-                unseen.insert("fd", format!("the place of {field} is not known"));
-            }
-        }
+        let reason = |status: &SignalStatus| status.reason.clone().unwrap_or_default();
+        let unseen = coverage.missing().map(|status| (status.signal, reason(status))).collect();
+        let fields = ["kvm.debugfs_dentry", "dentry.d_name.name"];
+        let unknown = fields.into_iter().find(|field| host.offset(field).is_none());
         Self {
             mmu: coverage.mmu,
             eager_page_split: host.kvm.eager_page_split == Ok(true),
             pml: host.kvm.pml == Ok(true),
-            rebuilds,
+            rebuilds: coverage.collapse_rebuilds == Some(true),
             unseen,
+            no_fd: unknown.map(|field| format!("the place of {field} is not known")),
             missed,
         }
     }
@@ -100,18 +91,21 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn identity(&mut self, account: &Account) {
-        self.is("vm_created", "/created", &["vm_created"], true);
-        self.is("vm_pid", "/pid", &["vm_list"], account.pid);
-        self.is("vm_tid", "/tid", &["vm_list"], account.tid);
-        self.is("vm_fd", "/fd", &["vm_list", "fd"], account.fd);
-        self.is("vm_name", "/name", &["vm_list"], account.name.as_str());
-        self.is("vm_destroyed", "/gone", &["vm_destroyed"], true);
+        self.is("vm_created", "/created", &[Signal::VmCreated], true);
+        self.is("vm_pid", "/pid", &[Signal::VmList], account.pid);
+        self.is("vm_tid", "/tid", &[Signal::VmList], account.tid);
+        match &self.facts.no_fd {
+            Some(why) => self.skip("vm_fd", why),
+            None => self.is("vm_fd", "/fd", &[Signal::VmList], account.fd),
+        }
+        self.is("vm_name", "/name", &[Signal::VmList], account.name.as_str());
+        self.is("vm_destroyed", "/gone", &[Signal::VmDestroyed], true);
     }
 
     fn dirty_logging(&mut self) {
         let changes = self.facts.mmu.essential_signal();
-        self.is("log_on", "/log_on", &["dirty_logging"], 1);
-        self.is("log_off", "/log_off", &["dirty_logging"], 1);
+        self.is("log_on", "/log_on", &[Signal::DirtyLogging], 1);
+        self.is("log_off", "/log_off", &[Signal::DirtyLogging], 1);
         if self.facts.pml {
             return self.skip("write_protects", "the CPU logs dirty pages (PML)");
         }
@@ -119,9 +113,19 @@ impl Table<'_> {
         let at_start = if self.splits_eagerly() { FRAMES } else { REGIONS };
         self.count("write_protects", &[split, whole], &[changes], at_start + FRAMES);
         let log_protect = &["/write_protects/by_cause/log_protect"];
-        self.count("write_protects_by_log_on", log_protect, &[changes, "eager_split"], at_start);
+        self.count(
+            "write_protects_by_log_on",
+            log_protect,
+            &[changes, Signal::EagerSplit],
+            at_start,
+        );
         let get_log = &["/write_protects/by_cause/get_dirty_log"];
-        self.count("write_protects_by_get_log", get_log, &[changes, "dirty_log_harvest"], FRAMES);
+        self.count(
+            "write_protects_by_get_log",
+            get_log,
+            &[changes, Signal::DirtyLogHarvest],
+            FRAMES,
+        );
     }
 
     /// Huge leaves come, are split and go.
@@ -132,19 +136,19 @@ impl Table<'_> {
         self.count("huge_mapped", mapped, &[changes], 3 * REGIONS);
         self.count("splits", &["/splits/total"], &[changes], REGIONS);
         let (cause, signal) = if self.splits_eagerly() {
-            ("/splits/by_cause/eager_split", "eager_split")
+            ("/splits/by_cause/eager_split", Signal::EagerSplit)
         } else {
-            ("/splits/by_cause/guest_fault_logging", "faults")
+            ("/splits/by_cause/guest_fault_logging", Signal::Faults)
         };
-        self.count("splits_by_cause", &[cause], &[changes, signal, "dirty_logging"], REGIONS);
+        self.count("splits_by_cause", &[cause], &[changes, signal, Signal::DirtyLogging], REGIONS);
         let notifier = &["/zaps/by_cause/notifier_clear"];
-        self.count("zaps_by_notifier", notifier, &[changes, "notifier"], REGIONS);
+        self.count("zaps_by_notifier", notifier, &[changes, Signal::Notifier], REGIONS);
         let last = account.pages().map(|pages| pages.small + pages.huge + pages.gib);
         let teardown = last.map_or(REGIONS..=u64::MAX, |last| last..=last);
         let zaps = FRAMES + REGIONS;
         self.range("zaps", &["/zaps/total"], &[changes], plus(&teardown, zaps));
         let by_teardown = &["/zaps/by_cause/teardown"];
-        self.range("zaps_by_teardown", by_teardown, &[changes, "vm_destroyed"], teardown);
+        self.range("zaps_by_teardown", by_teardown, &[changes, Signal::VmDestroyed], teardown);
     }
 
     fn faults(&mut self, account: &Account) {
@@ -155,32 +159,37 @@ impl Table<'_> {
         // loss of the host's memory.
         let least = 2 * REGIONS..=u64::MAX;
         let faults = account.faults("taken", all).map_or(least, |n| n..=n);
-        self.range("faults", &["/faults/total"], &["faults"], faults.clone());
+        self.range("faults", &["/faults/total"], &[Signal::Faults], faults.clone());
         let while_logging = account.faults("taken", logged).map_or(0..=*faults.end(), |n| n..=n);
         let logging = &["/faults/while_logging"];
-        self.range("faults_while_logging", logging, &["faults", "dirty_logging"], while_logging);
+        self.range(
+            "faults_while_logging",
+            logging,
+            &[Signal::Faults, Signal::DirtyLogging],
+            while_logging,
+        );
         let fast = account.faults("fast", all).map_or(0..=*faults.end(), |n| n..=n);
-        self.range("fast_faults", &["/faults/fast"], &["faults", "fast_faults"], fast);
+        self.range("fast_faults", &["/faults/fast"], &[Signal::Faults, Signal::FastFaults], fast);
     }
 
     fn collapse(&mut self, account: &Account) {
         let changes = self.facts.mmu.essential_signal();
-        let collapse: &[_] = &["collapse"];
+        let collapse: &[_] = &[Signal::Collapse];
         self.is("collapse_runs", "/collapse_runs", collapse, 1);
         self.is("collapse_slot", "/collapse_spans/0/slot/id", collapse, SLOT);
         self.is("collapse_gfn", "/collapse_spans/0/slot/base_gfn", collapse, account.base_gfn);
         self.is("collapse_frames", "/collapse_spans/0/slot/npages", collapse, FRAMES);
-        let both: &[_] = &["collapse", changes];
+        let both: &[_] = &[Signal::Collapse, changes];
         self.count("collapse_zaps", &["/zaps/by_cause/collapse"], both, FRAMES);
         self.count("collapse_run_zaps", &["/collapse_spans/0/zapped_4k"], both, FRAMES);
         let recovered = if self.rebuilds() { REGIONS } else { 0 };
         self.count("collapse_recoveries", &["/collapse_spans/0/recovered"], both, recovered);
         let races = &["/collapse_spans/0/race/installs_4k", "/collapse_spans/0/race/installs_2m"];
-        self.count("collapse_races", races, &["collapse", changes, "dirty_logging"], 0);
+        self.count("collapse_races", races, &[Signal::Collapse, changes, Signal::DirtyLogging], 0);
         let log_off = account.place("log_off").map(|at| &account.phases[at].interval);
         let log_off = log_off.and_then(|phase| phase.pages_before.zip(phase.pages_after));
         if let Some((before, after)) = log_off {
-            let both: &[_] = &["collapse", "gauges"];
+            let both: &[_] = &[Signal::Collapse, Signal::Gauges];
             self.is(
                 "collapse_gauges_before",
                 "/collapse_spans/0/pages_before",
@@ -194,7 +203,7 @@ impl Table<'_> {
     /// Every region loses its huge leaf twice: to dirty logging, and to the host.
     fn recoveries(&mut self) {
         let changes = self.facts.mmu.essential_signal();
-        let seen: &[_] = &[changes, "shadow_installs"];
+        let seen: &[_] = &[changes, Signal::ShadowInstalls];
         self.count("regions_lost", &["/regions/lost"], seen, 2 * REGIONS);
         self.count("recoveries", &["/recoveries/total"], seen, 2 * REGIONS);
         let in_place = match (self.rebuilds(), self.facts.mmu) {
@@ -219,7 +228,7 @@ impl Table<'_> {
             self.skip("residual", "events are known to be missed");
         } else {
             let zero = json!({"4k": 0, "2m": 0, "1g": 0});
-            self.is("residual", "/pages/residual", &["gauges"], zero);
+            self.is("residual", "/pages/residual", &[Signal::Gauges], zero);
         }
         self.count("lost", &["/lost"], &[], 0);
         if self.facts.missed > 0 {
@@ -236,7 +245,7 @@ impl Table<'_> {
         self.facts.rebuilds && self.facts.mmu == Mmu::Tdp
     }
 
-    fn count(&mut self, name: &'static str, paths: &[&'static str], needs: &[&str], n: u64) {
+    fn count(&mut self, name: &'static str, paths: &[&'static str], needs: &[Signal], n: u64) {
         self.range(name, paths, needs, n..=n);
     }
 
@@ -245,7 +254,7 @@ impl Table<'_> {
         &mut self,
         name: &'static str,
         paths: &[&'static str],
-        needs: &[&str],
+        needs: &[Signal],
         range: RangeInclusive<u64>,
     ) {
         let least = range.start().saturating_sub(self.facts.missed);
@@ -256,7 +265,7 @@ impl Table<'_> {
         &mut self,
         name: &'static str,
         path: &'static str,
-        needs: &[&str],
+        needs: &[Signal],
         value: impl Into<Value>,
     ) {
         self.add(name, &[path], needs, Want::Is(value.into()));
@@ -266,10 +275,10 @@ impl Table<'_> {
         self.add(name, &[], &[], Want::Skip(why.to_owned()));
     }
 
-    fn add(&mut self, name: &'static str, paths: &[&'static str], needs: &[&str], want: Want) {
+    fn add(&mut self, name: &'static str, paths: &[&'static str], needs: &[Signal], want: Want) {
         let unseen = needs.iter().find_map(|need| Some((need, self.facts.unseen.get(need)?)));
         let want = match unseen {
-            Some((signal, why)) => Want::Skip(format!("{signal} is not seen: {why}")),
+            Some((signal, why)) => Want::Skip(format!("{} is not seen: {why}", signal.name())),
             None => want,
         };
         self.checks.push(Check { name, paths: paths.to_vec(), want });

@@ -48,7 +48,7 @@ pub(super) fn run(args: &SelftestArgs, setup: Setup) -> Result<Exit, Failure> {
     }
     let account = watch_guest(&mut session).or_exit(Exit::CannotMeasure)?;
     session.poll(true);
-    let mut report = Report::new(&session.model, session.coverage(), &session.host, None);
+    let mut report = Report::new(&session.model, session.coverage(), (&session.host).into(), None);
     report.vms.retain(|vm| vm.pid == Some(account.pid));
     // A bug report is for everybody to read.
     report.host.name = None;

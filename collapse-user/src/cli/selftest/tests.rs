@@ -117,7 +117,7 @@ fn what_is_known_to_be_missed_may_be_missing() {
 #[test]
 fn what_is_not_seen_is_skipped_with_the_reason() {
     let mut run = Run::recorded("6.12");
-    run.facts.unseen.insert("collapse", "no function".to_owned());
+    run.facts.unseen.insert(crate::plan::Signal::Collapse, "no function".to_owned());
     run.subject = with(&run.subject, "/collapse_runs", Value::Null);
     run.subject = with(&run.subject, "/collapse_spans", json!([]));
     let verdict = run.verdict();

@@ -11,17 +11,17 @@ fn without_a_function_the_next_way_is_used() {
     let mut kernel = kernel("6.12");
     symbols_of(&mut kernel).remove("kvm_nx_huge_page_recovery_worker");
     assert_eq!(
-        seen_by(&planned(&kernel), "nx_recovery"),
+        seen_by(&planned(&kernel), Signal::NxRecovery),
         ["nx_recovery, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_sp"]
     );
     symbols_of(&mut kernel).remove("kvm_tdp_mmu_zap_sp");
     let plan = planned(&kernel);
-    let reasons = seen_by(&plan, "nx_recovery");
+    let reasons = seen_by(&plan, Signal::NxRecovery);
     for function in ["kvm_nx_huge_page_recovery_worker", "kvm_tdp_mmu_zap_sp"] {
         assert!(reasons.contains(&format!("missing: no function {function}")), "{reasons:?}");
     }
-    let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
-    assert_eq!(missing, ["nx_recovery"], "nothing else depends on it");
+    let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal).collect();
+    assert_eq!(missing, [Signal::NxRecovery], "nothing else depends on it");
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_way_needs_all_of_its_hooks() {
     let mut kernel = kernel("6.12");
     symbols_of(&mut kernel).remove("kvm_clear_dirty_log_protect");
     assert_eq!(
-        seen_by(&planned(&kernel), "dirty_log_harvest"),
+        seen_by(&planned(&kernel), Signal::DirtyLogHarvest),
         ["missing: no function kvm_clear_dirty_log_protect"]
     );
 }
@@ -40,7 +40,7 @@ fn functions_that_cannot_be_probed_are_as_good_as_missing() {
     let with = |change: fn(&mut Symbol)| {
         let mut kernel = kernel("6.12");
         change(symbols_of(&mut kernel).get_mut("kvm_set_memslot").unwrap());
-        seen_by(&planned(&kernel), "memslots")
+        seen_by(&planned(&kernel), Signal::Memslots)
     };
     assert_eq!(with(|symbol| symbol.traceable = Some(false)), reason);
     assert_eq!(with(|symbol| symbol.copies = 2), reason);
@@ -54,12 +54,12 @@ fn without_a_tracepoint() {
     let mut kernel = kernel("6.12");
     kernel.tracepoints.get_mut("kvm:kvm_page_fault").unwrap().fields = absent();
     assert_eq!(
-        seen_by(&planned(&kernel), "faults"),
+        seen_by(&planned(&kernel), Signal::Faults),
         ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]
     );
     kernel.tracepoints.get_mut("kvmmmu:kvm_tdp_mmu_spte_changed").unwrap().fields = absent();
     assert_eq!(
-        seen_by(&planned(&kernel), "tdp_changes"),
+        seen_by(&planned(&kernel), Signal::TdpChanges),
         [
             "missing: no tracepoint kvmmmu:kvm_tdp_mmu_spte_changed",
             "missing: no function __handle_changed_spte",
@@ -84,7 +84,7 @@ fn tracepoints_are_tried_where_tracefs_cannot_be_read() {
         let plan = planned(&kernel);
         assert_eq!(plan.kernel, before.kernel);
         assert!(plan.coverage.missing().next().is_none(), "{plan:?}");
-        for signal in ["faults", "fast_faults", "tdp_changes"] {
+        for signal in [Signal::Faults, Signal::FastFaults, Signal::TdpChanges] {
             assert_eq!(seen_by(&plan, signal), seen_by(&before, signal));
         }
     }
@@ -95,8 +95,11 @@ fn faults_that_kvm_does_not_count_are_counted_here() {
     let mut kernel = kernel("6.12");
     kernel.offsets.remove("kvm_vcpu.stat.pf_fast");
     let plan = planned(&kernel);
-    assert_eq!(seen_by(&plan, "faults"), ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]);
-    assert_eq!(seen_by(&plan, "fast_faults"), ["fast_page_fault at raw_tp:kvmmmu:fast_page_fault"]);
+    assert_eq!(seen_by(&plan, Signal::Faults), ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]);
+    assert_eq!(
+        seen_by(&plan, Signal::FastFaults),
+        ["fast_page_fault at raw_tp:kvmmmu:fast_page_fault"]
+    );
     // Or they would be counted twice.
     assert_eq!(plan.kernel.vcpu_taken, Kernel::UNKNOWN);
     assert_eq!(planned(&self::kernel("6.12")).kernel.vcpu_taken, 6112);
@@ -109,7 +112,7 @@ fn a_tracepoint_with_other_arguments_is_left_alone() {
     let args = &mut kernel.tracepoints.get_mut("kvmmmu:fast_page_fault").unwrap().raw_args;
     args.as_mut().unwrap().pop();
     assert_eq!(
-        seen_by(&planned(&kernel), "fast_faults"),
+        seen_by(&planned(&kernel), Signal::FastFaults),
         [
             "missing: kvm_vcpu.stat.pf_fast: not looked up",
             "missing: tracepoint kvmmmu:fast_page_fault has 4 arguments",
@@ -125,13 +128,16 @@ fn without_an_offset_its_signals_are_missing() {
     kernel.offsets.insert("kvm.mmu_notifier".into(), Err(unclear));
     let plan = planned(&kernel);
     assert_eq!(
-        seen_by(&plan, "notifier"),
+        seen_by(&plan, Signal::Notifier),
         ["missing: kvm.mmu_notifier: `kvm` has no field `mmu_notifier`"]
     );
     assert_eq!(plan.coverage.missing().count(), 1);
     assert_eq!(plan.kernel.kvm_mmu_notifier, Kernel::UNKNOWN);
     kernel.offsets.remove("kvm_vcpu.kvm");
-    assert_eq!(seen_by(&planned(&kernel), "faults"), ["missing: kvm_vcpu.kvm: not looked up"]);
+    assert_eq!(
+        seen_by(&planned(&kernel), Signal::Faults),
+        ["missing: kvm_vcpu.kvm: not looked up"]
+    );
 }
 
 /// Fixed offsets hold for kernels like 5.10 only.
@@ -145,7 +151,7 @@ fn newer_kernels_need_module_btf_for_the_rmap_mmu() {
         }
     }
     assert_eq!(
-        seen_by(&planned(&kernel), "rmap_changes"),
+        seen_by(&planned(&kernel), Signal::RmapChanges),
         ["missing: kvm_mmu_page.gfn: no definition of `kvm_mmu_page`"]
     );
 }
@@ -166,14 +172,14 @@ fn hidden_addresses_cost_what_starts_from_variables() {
         symbol.address = 0;
     }
     let plan = planned(&kernel);
-    let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
-    assert_eq!(missing, ["rmap_changes", "vm_list", "gauges"]);
+    let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal).collect();
+    assert_eq!(missing, [Signal::RmapChanges, Signal::VmList, Signal::Gauges]);
     assert_eq!(
-        seen_by(&plan, "gauges"),
+        seen_by(&plan, Signal::Gauges),
         ["missing: the address of vm_list is hidden (kernel.kptr_restrict)"]
     );
     symbols_of(&mut kernel).remove("vm_list");
-    assert_eq!(seen_by(&planned(&kernel), "gauges"), ["missing: no variable vm_list"]);
+    assert_eq!(seen_by(&planned(&kernel), Signal::Gauges), ["missing: no variable vm_list"]);
 }
 
 #[test]
@@ -182,10 +188,10 @@ fn functions_are_tried_where_symbols_are_unknown() {
         let mut kernel = kernel(series);
         kernel.symbols = Err(Unknown::Denied("/proc/kallsyms".into()));
         let plan = planned(&kernel);
-        let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal.name).collect();
-        assert_eq!(missing, ["rmap_changes", "vm_list", "gauges"], "{series}");
+        let missing: Vec<_> = plan.coverage.missing().map(|status| status.signal).collect();
+        assert_eq!(missing, [Signal::RmapChanges, Signal::VmList, Signal::Gauges], "{series}");
         assert_eq!(
-            seen_by(&plan, "vm_list"),
+            seen_by(&plan, Signal::VmList),
             ["missing: the address of vm_list is not known: no permission to read /proc/kallsyms"]
         );
     }

@@ -1,7 +1,6 @@
 //! When to see less in order to cost less. Pure: what it is told is what it decides by.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use collapse_feed::Step;
 
 /// Windows in a row over the budget before less is seen.
 const OVER: u32 = 2;
@@ -12,46 +11,6 @@ const CALM: f64 = 0.5;
 /// Windows in a row so calm before more is seen again, at first and at most. They double each time
 /// that it proves too early.
 const PATIENCE: (u32, u32) = (3, 96);
-
-/// How much is seen, most first.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// Everything.
-    #[default]
-    Full,
-    /// No guest fault is timed, and nothing attached to guest entry.
-    NoLatency,
-    /// Besides, only every 16th region is followed.
-    Sampled,
-    /// Besides, no region is followed: totals, which stay exact, and marks are all.
-    CountersOnly,
-}
-
-impl Step {
-    /// Every step, most detail first.
-    pub const ALL: [Self; 4] = [Self::Full, Self::NoLatency, Self::Sampled, Self::CountersOnly];
-
-    /// What is left out, in words.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Full => "nothing left out",
-            Self::NoLatency => "fault latency off",
-            Self::Sampled => "fault latency off, one region in 16 followed",
-            Self::CountersOnly => "fault latency off, no region followed",
-        }
-    }
-
-    fn less(self) -> Self {
-        Self::ALL[(self as usize + 1).min(Self::ALL.len() - 1)]
-    }
-
-    fn more(self) -> Self {
-        Self::ALL[(self as usize).saturating_sub(1)]
-    }
-}
 
 /// Steps down while the cost is over the budget, and up again when there is room.
 #[derive(Clone, Debug)]

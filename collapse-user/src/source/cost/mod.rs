@@ -14,10 +14,8 @@ use std::{
 };
 
 use aya::sys::{Stats, enable_stats};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-pub use ladder::{Ladder, Step};
+pub use collapse_feed::{Degraded, Overhead, ProgramCost, Step};
+pub use ladder::Ladder;
 pub use limit::Limit;
 
 use crate::probe::Probe;
@@ -31,68 +29,6 @@ const PERIOD_TENSE: Duration = Duration::from_secs(1);
 
 /// The shortest window.
 const WINDOW: Duration = Duration::from_millis(90);
-
-/// What the programs cost.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Overhead {
-    /// Run time of all programs in the last window, in percent of one core. What it takes to get to
-    /// them is not in it: some 10 ns at a tracepoint, ten times that at the entry of a function.
-    pub percent: f64,
-    /// The most that it may be; `None` for no limit.
-    pub budget_percent: Option<f64>,
-    /// How much is seen to keep to that.
-    pub step: Step,
-    /// How long less than everything was seen, ns.
-    pub degraded: Degraded,
-    /// Programs that ran, those that cost most first.
-    pub programs: Vec<ProgramCost>,
-}
-
-/// How long less than everything was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Degraded {
-    /// No guest fault was timed, ns.
-    pub no_latency_ns: u64,
-    /// Of that: only every 16th region was followed, ns.
-    pub sampled_ns: u64,
-    /// Of the former: no region was followed, ns.
-    pub counters_only_ns: u64,
-}
-
-/// What one program cost.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ProgramCost {
-    /// Its name.
-    pub program: String,
-    /// Runs a second: exact where the program counts them, else as in the last window.
-    pub per_second: f64,
-    /// What one took, ns.
-    pub ns: f64,
-    /// Both together, in percent of one core.
-    pub percent: f64,
-    /// Times since attaching that the kernel skipped it; `None` before 5.12.
-    pub misses: Option<u64>,
-}
-
-impl Overhead {
-    /// What is left out now or was, to keep to the budget; `None` if nothing.
-    pub fn caveat(&self) -> Option<String> {
-        let Degraded { no_latency_ns, sampled_ns, counters_only_ns } = self.degraded;
-        if no_latency_ns == 0 && self.step == Step::Full {
-            return None;
-        }
-        let seconds = |ns: u64| ns as f64 / 1e9;
-        let mut parts = vec![format!("latency off for {:.1} s", seconds(no_latency_ns))];
-        if sampled_ns > 0 {
-            parts.push(format!("one region in 16 for {:.1} s", seconds(sampled_ns)));
-        }
-        if counters_only_ns > 0 {
-            parts.push(format!("no regions for {:.1} s", seconds(counters_only_ns)));
-        }
-        let now = (self.step != Step::Full).then(|| format!("; now: {}", self.step.label()));
-        Some(parts.join(", ") + &now.unwrap_or_default())
-    }
-}
 
 /// Measures what programs cost, and tells when to see less or more.
 pub struct Meter {

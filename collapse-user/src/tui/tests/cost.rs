@@ -3,7 +3,7 @@
 use ratatui::crossterm::event::KeyCode;
 
 use super::Stage;
-use crate::source::cost::{Degraded, Overhead, ProgramCost, Step};
+use collapse_feed::{Degraded, Overhead, ProgramCost, Step};
 
 fn stage(step: Step, no_latency_ns: u64) -> Stage {
     let mut stage = Stage::busy();

@@ -7,12 +7,13 @@ use collapse_common::{
     latency::{BUCKETS, OUTCOMES, Outcome, bucket},
 };
 
-use crate::{
-    identity::{VmProcess, name_from},
-    model::Model,
-    plan::{Coverage, Mmu, SIGNALS, SignalStatus},
-    source::{Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading},
+use crate::identity::name_from;
+use collapse_feed::fixtures::full_coverage;
+use collapse_feed::{
+    Batch, Change, Collapse, Coverage, Event, EventKind, Mmu, Signal, Slot, SlotChange, VmProcess,
+    VmReading,
 };
+use collapse_model::Model;
 
 /// One second.
 pub const S: u64 = 1_000_000_000;
@@ -21,21 +22,12 @@ pub const S: u64 = 1_000_000_000;
 const REGION: u64 = 512;
 
 /// Everything seen, but what is named.
-pub fn coverage(missing: &[&str]) -> Coverage {
-    let status = |signal: &'static crate::plan::Signal| {
-        let seen = !missing.contains(&signal.name);
-        SignalStatus {
-            signal,
-            way: signal.ways.first().copied().filter(|_| seen),
-            reason: (!seen).then(|| "no function of that name".to_owned()),
-        }
-    };
-    Coverage {
-        mmu: Mmu::Tdp,
-        signals: SIGNALS.iter().map(status).collect(),
-        timed_faults: 1,
-        spte: collapse_common::SpteLayout::NPT,
+pub fn coverage(missing: &[Signal]) -> Coverage {
+    let mut coverage = full_coverage(Mmu::Tdp);
+    for signal in missing {
+        coverage.leave_out(*signal, "no function of that name");
     }
+    coverage
 }
 
 /// A VM that is driven by hand.

@@ -10,14 +10,14 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
+use collapse_feed::Signal;
+
 use super::{
     Stage, fixture, lines,
     recorded::{FAILED, FOUR},
 };
-use crate::{
-    model::Model,
-    tui::{Background, Depth, Theme, theme::Role},
-};
+use crate::tui::{Background, Depth, Theme, theme::Role};
+use collapse_model::Model;
 
 const VIEWS: [&str; 7] = ["overview", "vm", "episodes", "map", "events", "findings", "probes"];
 
@@ -89,7 +89,8 @@ fn every_tab_of_a_vm() {
 
 #[test]
 fn nothing_known_yet() {
-    let mut stage = Stage::new(Model::default(), fixture::coverage(&["faults", "gauges"]));
+    let mut stage =
+        Stage::new(Model::default(), fixture::coverage(&[Signal::Faults, Signal::Gauges]));
     for (view, key) in
         ["overview", "vm", "events", "findings"].into_iter().zip(['1', '2', '5', '6'])
     {

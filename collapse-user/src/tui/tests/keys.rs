@@ -6,7 +6,7 @@ use super::{
     Reply, Stage,
     fixture::{Guest, S, coverage, read},
 };
-use crate::model::Model;
+use collapse_model::Model;
 
 #[test]
 fn every_view_is_reached() {
@@ -18,7 +18,7 @@ fn every_view_is_reached() {
         ('4', "cell = "),
         ('5', "latest events"),
         ('6', "regions stay small"),
-        ('7', "raw_tp:kvmmmu:kvm_tdp_mmu_spte_changed"),
+        ('7', "hook of tdp_changes"),
     ];
     for (key, text) in shows {
         stage.type_in(&key.to_string());

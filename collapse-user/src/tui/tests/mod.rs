@@ -18,7 +18,8 @@ use ratatui::{
 };
 
 use super::{App, Background, Depth, Facts, Live, Reply, Theme};
-use crate::{kernel::Machine, model::Model, plan::Coverage, player::Player};
+use collapse_feed::{Coverage, Machine};
+use collapse_model::{Model, player::Player};
 
 /// A dashboard with what it shows.
 struct Stage {

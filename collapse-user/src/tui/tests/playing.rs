@@ -7,7 +7,7 @@ use super::{
     frames::check,
     recorded::{FAILED, FOUR},
 };
-use crate::player::{Motion, Track};
+use collapse_model::player::{Motion, Track};
 
 impl Stage {
     fn track(&self) -> Track<'_> {

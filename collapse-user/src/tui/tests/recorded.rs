@@ -5,7 +5,7 @@ use std::{io::Cursor, time::Duration};
 use ratatui::crossterm::event::KeyCode;
 
 use super::{Facts, Reply, Stage};
-use crate::player::{Order, Player};
+use collapse_model::player::{Order, Player};
 
 /// Four guests on Linux 6.12: `web-frontend`, whose migration fails three times; `database`, with twice
 /// as much memory, which is migrated for longer; `build-runner`, whose host memory lost huge pages

@@ -8,16 +8,16 @@ use ratatui::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
+use collapse_feed::Signal;
+
 use super::{
     Stage,
     fixture::{Guest, S, coverage, read},
     lines,
     recorded::FOUR,
 };
-use crate::{
-    model::Model,
-    tui::{Background, Depth, Theme},
-};
+use crate::tui::{Background, Depth, Theme};
+use collapse_model::Model;
 
 /// What a guest may do within a second.
 fn act(guest: &mut Guest, what: (u8, u64, u32)) {
@@ -95,8 +95,8 @@ proptest! {
         blind: bool,
         clicks in prop::collection::vec((0u16..300, 0u16..100), 12),
     ) {
-        let missing: &[&str] =
-            if blind { &["faults", "fault_latency", "collapse", "tdp_changes"] } else { &[] };
+        let missing: &[Signal] =
+            if blind { &[Signal::Faults, Signal::FaultLatency, Signal::Collapse, Signal::TdpChanges] } else { &[] };
         let mut stage = Stage::new(model, coverage(missing));
         let background = if light { Background::Light } else { Background::Dark };
         stage.app.theme = Theme { depth, background, ascii };

@@ -1,5 +1,6 @@
 //! Episodes of dirty logging of one VM: a list, and the selected one side by side with those before.
 
+use collapse_feed::Signal;
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -7,16 +8,14 @@ use ratatui::{
 };
 
 use super::caption;
-use crate::{
-    model::{Episode, EpisodeCost, FaultCost, Vm},
-    tui::{
-        format,
-        nav::Nav,
-        scene::{Scene, outcome, phase},
-        theme::Role,
-        widgets,
-    },
+use crate::tui::{
+    format,
+    nav::Nav,
+    scene::{Scene, outcome, phase},
+    theme::Role,
+    widgets,
 };
+use collapse_model::{Episode, EpisodeCost, FaultCost, Vm};
 
 /// Columns of an episode in the comparison.
 const WIDTH: usize = 16;
@@ -36,7 +35,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     let dim = scene.theme.style(Role::Dim);
     let episodes: Vec<_> = vm.episodes.kept().rev().collect();
     if episodes.is_empty() {
-        let text = if scene.coverage.sees("dirty_logging") {
+        let text = if scene.coverage.sees(Signal::DirtyLogging) {
             " No episode yet: one begins when dirty logging goes on for the VM."
         } else {
             " – Dirty logging is not seen on this kernel."
@@ -186,21 +185,21 @@ const ENTRIES: &[Entry] = &[
         plain(format!("{}, {bytes}", episode.slots.len()))
     }),
     fact("guest faults", |scene, episode| {
-        if scene.coverage.sees("faults") {
+        if scene.coverage.sees(Signal::Faults) {
             cost(episode, |cost| cost.logging, |cost| format::count(cost.faults))
         } else {
             plain(format::UNKNOWN.to_owned())
         }
     }),
     fact("by the fast path", |scene, episode| {
-        if scene.coverage.sees("fast_faults") {
+        if scene.coverage.sees(Signal::FastFaults) {
             cost(episode, |cost| cost.logging, |cost| format::share(cost.fast, cost.faults))
         } else {
             plain(format::UNKNOWN.to_owned())
         }
     }),
     fact("vCPU time lost", |scene, episode| {
-        if scene.coverage.sees("fault_latency") {
+        if scene.coverage.sees(Signal::FaultLatency) {
             cost(episode, |cost| cost.logging, |cost| format::duration(cost.stall_ns))
         } else {
             plain(format::UNKNOWN.to_owned())
@@ -215,12 +214,12 @@ const ENTRIES: &[Entry] = &[
     }),
     Entry::Phase("collapse"),
     fact("runs", |scene, episode| {
-        let runs = scene.coverage.sees("collapse").then_some(episode.collapse.runs);
+        let runs = scene.coverage.known(Signal::Collapse, episode.collapse.runs);
         plain(format::known(runs, format::count))
     }),
     fact("took", |scene, episode| {
         let collapse = Some(&episode.collapse).filter(|collapse| collapse.runs > 0);
-        let took = collapse.filter(|_| scene.coverage.sees("collapse"));
+        let took = collapse.filter(|_| scene.coverage.sees(Signal::Collapse));
         let took = took.map(|collapse| collapse.duration);
         plain(format::known(took, format::duration))
     }),
@@ -237,7 +236,7 @@ const ENTRIES: &[Entry] = &[
     }),
     fact("yields", |_, episode| plain(format::known(episode.collapse.yields, format::count))),
     fact("vCPU time lost", |scene, episode| {
-        if scene.coverage.sees("fault_latency") {
+        if scene.coverage.sees(Signal::FaultLatency) {
             cost(episode, |cost| cost.collapsing, |cost| format::duration(cost.stall_ns))
         } else {
             plain(format::UNKNOWN.to_owned())

@@ -8,17 +8,15 @@ use ratatui::{
 };
 
 use super::overview;
-use crate::{
-    model::Vm,
-    source::{Event, EventKind, SlotChange},
-    tui::{
-        format,
-        nav::Nav,
-        scene::{Scene, name},
-        theme::Role,
-        widgets,
-    },
+use crate::tui::{
+    format,
+    nav::Nav,
+    scene::{Scene, name},
+    theme::Role,
+    widgets,
 };
+use collapse_feed::{Event, EventKind, SlotChange};
+use collapse_model::Vm;
 
 /// Draws it.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {

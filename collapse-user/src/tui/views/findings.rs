@@ -7,17 +7,17 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use crate::{
+use crate::tui::{
+    format,
+    nav::Nav,
+    scene::{Scene, name},
+    spots::Hit,
+    theme::Role,
+    widgets,
+};
+use collapse_model::{
+    Vm,
     findings::{Finding, findings},
-    model::Vm,
-    tui::{
-        format,
-        nav::Nav,
-        scene::{Scene, name},
-        spots::Hit,
-        theme::Role,
-        widgets,
-    },
 };
 
 /// Findings of every VM that is there.

@@ -21,7 +21,7 @@ use super::{
     scene::{Scene, State, name},
     theme::Role,
 };
-use crate::model::Vm;
+use collapse_model::Vm;
 
 /// Draws the view that the user chose.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {

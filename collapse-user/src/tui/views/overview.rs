@@ -9,19 +9,17 @@ use ratatui::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::{
-    model::Vm,
-    tui::{
-        column::Column,
-        format,
-        metric::{METRICS, RECOVERIES},
-        nav::Nav,
-        scene::{Scene, State, name},
-        spots::Hit,
-        theme::Role,
-        widgets,
-    },
+use crate::tui::{
+    column::Column,
+    format,
+    metric::{METRICS, RECOVERIES},
+    nav::Nav,
+    scene::{Scene, State, name},
+    spots::Hit,
+    theme::Role,
+    widgets,
 };
+use collapse_model::Vm;
 
 /// What rows are sorted by; unknown comes last.
 #[derive(PartialEq)]

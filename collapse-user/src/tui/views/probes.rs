@@ -6,17 +6,14 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use crate::{
-    plan::SignalStatus,
-    source::cost::Overhead,
-    tui::{
-        format,
-        nav::Nav,
-        scene::Scene,
-        theme::{Role, Theme},
-        widgets,
-    },
+use crate::tui::{
+    format,
+    nav::Nav,
+    scene::Scene,
+    theme::{Role, Theme},
+    widgets,
 };
+use collapse_feed::{Overhead, SignalStatus};
 
 /// Draws it.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
@@ -35,7 +32,8 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
         buf.set_style(Rect { y, height: 1, ..at }, scene.theme.selected());
     }
     if let Some(status) = scene.coverage.signals.get(line) {
-        let inside = widgets::title(buf, detail, scene.theme, &format!(" {}", status.signal.name));
+        let inside =
+            widgets::title(buf, detail, scene.theme, &format!(" {}", status.signal.name()));
         let text = format::wrapped(&told(status), usize::from(inside.width).saturating_sub(2));
         let text = text.into_iter().map(|line| Line::from(format!(" {line}")));
         widgets::paragraph(buf, inside, &text.collect::<Vec<_>>());
@@ -44,11 +42,11 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
 
 /// The hooks of a signal, or what is not known without it.
 fn told(status: &SignalStatus) -> String {
-    match status.way {
+    match &status.hooks {
         Some(way) => way.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         None => format!(
             "blind to: {} ({})",
-            status.signal.loses,
+            status.signal.loses(),
             status.reason.as_deref().unwrap_or("unknown")
         ),
     }
@@ -89,11 +87,11 @@ pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
     let dim = theme.style(Role::Dim);
     let mut lines = Vec::new();
     for status in &scene.coverage.signals {
-        let seen = status.way.is_some();
+        let seen = status.is_seen();
         let (mark, role) = if seen { ("✓", Role::Good) } else { ("✗", Role::Bad) };
         lines.push(Line::from(vec![
             Span::styled(format!(" {mark} "), theme.style(role)),
-            Span::raw(format::left(status.signal.name, 19)),
+            Span::raw(format::left(status.signal.name(), 19)),
             Span::styled(told(status), if seen { dim } else { theme.style(Role::Warn) }),
         ]));
     }

@@ -6,15 +6,13 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use crate::{
-    model::{History, Vm},
-    tui::{
-        format,
-        scene::Scene,
-        theme::{Depth, Role},
-        widgets::{SIZES, mapped_bytes},
-    },
+use crate::tui::{
+    format,
+    scene::Scene,
+    theme::{Depth, Role},
+    widgets::{SIZES, mapped_bytes},
 };
+use collapse_model::{History, Vm};
 
 /// Sizes of mappings, smallest first, where there are no colours.
 const TEXTURES: [&str; 3] = ["░", "▓", "█"];

@@ -3,13 +3,11 @@
 use collapse_common::latency::{bucket, lower_bound};
 use ratatui::text::{Line, Span};
 
-use crate::{
-    model::Histogram,
-    tui::{
-        format,
-        theme::{Role, Theme},
-    },
+use crate::tui::{
+    format,
+    theme::{Role, Theme},
 };
+use collapse_model::Histogram;
 
 /// A histogram as a line of quantiles and a bar per bucket, or per octave if that takes too many
 /// lines.

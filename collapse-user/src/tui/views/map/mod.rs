@@ -12,10 +12,8 @@ use ratatui::{
 };
 
 use super::caption;
-use crate::{
-    model::{Mapping, Vm},
-    tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets},
-};
+use crate::tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets};
+use collapse_model::{Mapping, Vm};
 
 use place::{CELL_WIDTH, CELLS, Chart, Row};
 pub use place::{Place, Way, moved};

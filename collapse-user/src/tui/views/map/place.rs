@@ -2,7 +2,9 @@
 
 use collapse_common::spte::frames;
 
-use crate::{model::Vm, source::Slot, tui::format};
+use crate::tui::format;
+use collapse_feed::Slot;
+use collapse_model::Vm;
 
 /// Cells of a row.
 pub const CELLS: usize = 32;

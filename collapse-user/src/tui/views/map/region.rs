@@ -8,11 +8,9 @@ use ratatui::{
 };
 
 use super::{Cell, place::Chart};
-use crate::{
-    model::{Lost, Recovery, Region, Returned, Vm},
-    source::{Event, EventKind},
-    tui::{format, scene::Scene, theme::Role, views::events, widgets},
-};
+use crate::tui::{format, scene::Scene, theme::Role, views::events, widgets};
+use collapse_feed::{Event, EventKind};
+use collapse_model::{Lost, Recovery, Region, Returned, Vm};
 
 /// Columns before what is told of a time.
 const AGO: usize = 9;

@@ -1,23 +1,22 @@
 //! Mappings, rates and durations as charts.
 
 use collapse_common::Counter;
+use collapse_feed::Signal;
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
     text::{Line, Span},
 };
 
-use crate::{
-    model::{Histogram, Vm},
-    tui::{
-        format,
-        metric::{FAULTS, Metric, RECOVERIES, SPLITS, STALL, ZAPS},
-        scene::Scene,
-        theme::Role,
-        views::overview,
-        widgets,
-    },
+use crate::tui::{
+    format,
+    metric::{FAULTS, Metric, RECOVERIES, SPLITS, STALL, ZAPS},
+    scene::Scene,
+    theme::Role,
+    views::overview,
+    widgets,
 };
+use collapse_model::{Histogram, Vm};
 
 const CHARTED: [&Metric; 5] = [&SPLITS, &ZAPS, &RECOVERIES, &FAULTS, &STALL];
 
@@ -126,7 +125,7 @@ fn spark(scene: &Scene, vm: &Vm, metric: &Metric, gutter: u16, width: u16) -> Li
 
 /// How long faults take, and until regions are touched and huge again.
 pub fn latency(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
-    let faults = scene.coverage.sees("fault_latency").then(|| {
+    let faults = scene.coverage.sees(Signal::FaultLatency).then(|| {
         let sum = vm.totals().counter(Counter::Stall);
         vm.latencies().histogram(|_, _| true, Some(sum))
     });

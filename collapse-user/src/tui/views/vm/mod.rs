@@ -10,10 +10,8 @@ use ratatui::{
 };
 
 use super::caption;
-use crate::{
-    model::{Grade, Vm},
-    tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets},
-};
+use crate::tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets};
+use collapse_model::{Grade, Vm};
 
 /// A tab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

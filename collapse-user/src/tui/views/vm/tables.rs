@@ -7,11 +7,9 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use crate::{
-    model::{CollapseSpan, Region, Totals, Vm},
-    source::Slot,
-    tui::{format, scene::Scene, theme::Role, widgets},
-};
+use crate::tui::{format, scene::Scene, theme::Role, widgets};
+use collapse_feed::{Signal, Slot};
+use collapse_model::{CollapseSpan, Region, Totals, Vm};
 
 /// What one cause did.
 #[derive(Clone, Copy, Default)]
@@ -101,12 +99,12 @@ pub fn causes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
             spans.push(Span::styled(format!(" {text:>5}"), style));
         }
         let (faults, stall) = if cause.is_guest_fault() {
-            let seen = |signal: &str, shown: String| {
+            let seen = |signal, shown: String| {
                 if scene.coverage.sees(signal) { shown } else { format::UNKNOWN.to_owned() }
             };
             (
-                seen("faults", format::count(deeds.faults)),
-                seen("fault_latency", format::duration(deeds.stall_ns)),
+                seen(Signal::Faults, format::count(deeds.faults)),
+                seen(Signal::FaultLatency, format::duration(deeds.stall_ns)),
             )
         } else {
             (String::new(), String::new())
@@ -166,7 +164,7 @@ pub fn collapse(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let mut lines = vec![Line::styled(head, dim)];
     let room = usize::from(at.height).saturating_sub(1);
     lines.extend(vm.spans.iter().rev().take(room).map(|span| run(scene, span)));
-    if !scene.coverage.sees("collapse") {
+    if !scene.coverage.sees(Signal::Collapse) {
         lines.push(Line::styled("– not seen on this kernel", dim));
     } else if vm.spans.is_empty() {
         lines.push(Line::styled("none yet", dim));

@@ -1,0 +1,290 @@
+//! Batches and recordings for tests: any at all, and some with a known content.
+
+use std::io::Cursor;
+
+use collapse_common::{
+    Cause, SpteLayout, Transition,
+    abi::{Loss, VmKey},
+    counter::COUNTERS,
+    latency::{BUCKETS, OUTCOMES},
+    spte::frames,
+};
+use proptest::prelude::*;
+
+use crate::{
+    Batch, Change, Collapse, Coverage, Degraded, Event, EventKind, Machine, Mmu, NameSource,
+    Overhead, Signal, SignalStatus, Slot, SlotChange, Sptes, Step, Update, VmName, VmProcess,
+    VmReading,
+    recording::{Command, End, Limits, Recorder, RecordingError, Replay, create},
+};
+
+/// A VM.
+pub fn key(number: u64) -> VmKey {
+    VmKey { kvm: 0xffff_8880_0000_0000 + number, born: number }
+}
+
+/// The process behind a VM called `vm`.
+pub fn process(pid: u32) -> VmProcess {
+    let name = VmName { text: "vm".to_owned(), source: NameSource::Comm };
+    VmProcess { pid, tid: pid + 1, comm: "qemu".to_owned(), name }
+}
+
+/// Small, or as high as it can be.
+fn number(limit: u64) -> impl Strategy<Value = u64> + Clone {
+    prop_oneof![0..9u64, 0..limit, Just(limit - 1)]
+}
+
+fn count() -> impl Strategy<Value = u64> + Clone {
+    number(1 << 44)
+}
+
+fn time() -> impl Strategy<Value = u64> + Clone {
+    number(1 << 63)
+}
+
+fn pages() -> impl Strategy<Value = Option<[u64; 3]>> {
+    prop::option::of([number(u64::MAX), number(u64::MAX), number(u64::MAX)])
+}
+
+/// Stacks that changes name.
+const STACKS: u32 = 3;
+
+/// All of them, one of which could not be taken.
+pub fn stacks() -> Vec<(u32, Vec<String>)> {
+    (0..STACKS).map(|number| (number, vec!["zap".to_owned(); number as usize])).collect()
+}
+
+fn kinds() -> impl Strategy<Value = EventKind> {
+    let slot = || {
+        (any::<u16>(), any::<u16>(), number(1 << 39), number(1 << 39), any::<u32>()).prop_map(
+            |(id, as_id, base_gfn, npages, flags)| Slot { id, as_id, base_gfn, npages, flags },
+        )
+    };
+    let slot_change = prop_oneof![
+        Just(SlotChange::Created),
+        Just(SlotChange::Deleted),
+        Just(SlotChange::LogOn),
+        Just(SlotChange::LogOff),
+        Just(SlotChange::Other),
+    ];
+    let change = (
+        0..Cause::ALL.len(),
+        0..14usize,
+        1..=4u32,
+        0..2u32,
+        number(1 << 39),
+        1..99u32,
+        any::<bool>(),
+        (any::<Option<(u64, u64)>>(), prop::option::of(0..STACKS)),
+    )
+        .prop_map(
+            |(cause, transition, level, as_id, gfn, count, read_only, (sptes, stack))| Change {
+                cause: Cause::ALL[cause],
+                transition: Transition::ALL[transition],
+                level,
+                as_id,
+                gfn: gfn - gfn % frames(level),
+                count: if sptes.is_some() || stack.is_some() { 1 } else { count },
+                read_only,
+                sptes: sptes.map(|(old, new)| Sptes { old, new }),
+                stack,
+            },
+        );
+    prop_oneof![
+        8 => change.prop_map(EventKind::Change),
+        1 => (pages(), 1..9u32).prop_map(|(pages, pid)| EventKind::VmCreated { pages, process: process(pid) }),
+        1 => Just(EventKind::VmSeen),
+        1 => pages().prop_map(|pages| EventKind::VmDestroyed { pages }),
+        1 => pages().prop_map(|pages| EventKind::VmFlushed { pages }),
+        1 => Just(EventKind::VmFreed),
+        1 => (slot(), slot_change, any::<bool>())
+            .prop_map(|(slot, change, logging)| EventKind::SlotChanged { slot, change, logging }),
+        1 => (slot(), time(), pages(), pages(), prop::option::of(any::<u32>())).prop_map(
+            |(slot, start, pages_before, pages_after, yields)| EventKind::Collapse(Collapse {
+                slot, start, pages_before, pages_after, yields,
+            })
+        ),
+    ]
+}
+
+/// Some batches, one after the other.
+pub fn batches() -> impl Strategy<Value = Vec<Batch>> {
+    let event = (time(), 0..4u64, 0..5u32, kinds()).prop_map(|(ts, vm, tid, kind)| Event {
+        ts,
+        vm: key(vm),
+        tid,
+        kind,
+    });
+    let reading =
+        (0..4u64, pages(), prop::option::of(1..9u32), prop::option::of(0..9u32)).prop_map(
+            |(vm, pages, pid, fd)| VmReading { vm: key(vm), pages, process: pid.map(process), fd },
+        );
+    let cells = || prop::collection::vec((0..COUNTERS, count()), 1..5);
+    let row = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
+        let mut row = Box::new([0; COUNTERS]);
+        for (at, n) in cells {
+            row[at] = n;
+        }
+        (key(vm), Cause::from_number(cause).unwrap(), row)
+    });
+    let latency = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
+        let mut row = Box::new([[0; BUCKETS]; OUTCOMES]);
+        for (at, n) in cells {
+            row[at % OUTCOMES][at % BUCKETS] = n;
+        }
+        (key(vm), Cause::from_number(cause).unwrap(), row)
+    });
+    let batch = (
+        (time(), any::<bool>()),
+        prop::collection::vec(event, 0..20),
+        prop::collection::vec(reading, 0..3),
+        prop::collection::vec(row, 0..3),
+        prop::collection::vec(latency, 0..2),
+        prop::collection::vec((0..4u64, count()), 0..2),
+        ([count(), count(), count()], any::<Option<(f64, u64)>>()),
+    )
+        .prop_map(|((at, settled), events, vms, rows, latencies, hugetlb, (losses, cost))| Batch {
+            at,
+            settled,
+            vms,
+            hugetlb: hugetlb.into_iter().map(|(vm, bytes)| (key(vm), bytes)).collect(),
+            rows,
+            latencies,
+            events,
+            stacks: stacks(),
+            losses: Loss::ALL.iter().map(|loss| loss.name()).chain(["odd"]).zip(losses).collect(),
+            overhead: cost.map(|(percent, ns)| Overhead {
+                percent,
+                step: Step::ALL[ns as usize % Step::ALL.len()],
+                degraded: Degraded { no_latency_ns: ns, ..Degraded::default() },
+                ..Overhead::default()
+            }),
+        });
+    prop::collection::vec(batch, 1..6)
+}
+
+/// Coverage in which every third signal is missing, so that both kinds occur.
+pub fn patchy_coverage() -> Coverage {
+    let signals = Signal::ALL.iter().enumerate().map(|(at, signal)| SignalStatus {
+        signal: *signal,
+        hooks: (at % 3 > 0).then(|| vec![format!("hook {at}")]),
+        reason: (at % 3 == 0).then(|| format!("reason {at}")),
+    });
+    Coverage {
+        mmu: Mmu::Rmap,
+        signals: signals.collect(),
+        timed_faults: 8,
+        ..full_coverage(Mmu::Rmap)
+    }
+}
+
+/// Coverage in which every signal is seen, each guest fault timed, and faults counted by a hook.
+pub fn full_coverage(mmu: Mmu) -> Coverage {
+    let seen = |signal: &Signal| SignalStatus {
+        signal: *signal,
+        hooks: Some(vec![format!("hook of {}", signal.name())]),
+        reason: None,
+    };
+    Coverage {
+        mmu,
+        signals: Signal::ALL.iter().map(seen).collect(),
+        timed_faults: 1,
+        spte: SpteLayout::NPT,
+        kvm_counts_faults: false,
+        collapse_rebuilds: Some(false),
+    }
+}
+
+/// A machine with a name.
+pub fn machine() -> Machine {
+    Machine { name: Some("web7".to_owned()), kernel: "6.12".to_owned() }
+}
+
+/// A recording of these batches.
+pub fn record(batches: &[Batch], limits: Limits, command: Option<&Command>) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("recording");
+    let file = create(&path).unwrap();
+    let mut recorder = Recorder::new(file, &path, machine(), &patchy_coverage(), limits).unwrap();
+    for batch in batches {
+        recorder.update(&Update::Batch(batch.clone()), &patchy_coverage()).unwrap();
+    }
+    recorder.finish(command).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// All batches of a recording, and how it ended.
+pub fn read(bytes: &[u8]) -> (Vec<Batch>, Result<End, RecordingError>) {
+    let mut batches = Vec::new();
+    let mut replay = match Replay::new(Cursor::new(bytes)) {
+        Ok(replay) => replay,
+        Err(error) => return (batches, Err(error)),
+    };
+    loop {
+        match replay.next_update() {
+            Ok(Some(Update::Batch(batch))) => batches.push(batch),
+            Ok(Some(_)) => {}
+            Ok(None) => return (batches, Ok(replay.end().unwrap().clone())),
+            Err(error) => return (batches, Err(error)),
+        }
+    }
+}
+
+/// A zap of 4 KiB leaves by the collapse routine, in VM 1.
+pub fn change(ts: u64, gfn: u64, count: u32) -> Event {
+    let change = Change {
+        cause: Cause::Collapse,
+        transition: Transition::Zap,
+        level: 1,
+        as_id: 0,
+        gfn,
+        count,
+        read_only: false,
+        sptes: None,
+        stack: None,
+    };
+    Event { ts, vm: key(1), tid: 7, kind: EventKind::Change(change) }
+}
+
+/// Batches of VM 1, one a second, each with the zap of one region.
+pub fn seconds(n: u64) -> Vec<Batch> {
+    let batch = |at: u64| {
+        let mut row = Box::new([0; COUNTERS]);
+        row[13] = at * 512;
+        Batch {
+            at: at * 1_000_000_000,
+            settled: true,
+            vms: vec![VmReading { vm: key(1), pages: Some([at, 2, 3]), process: None, fd: None }],
+            rows: vec![(key(1), Cause::Collapse, row)],
+            events: vec![change(at * 1_000_000_000 - 5, at * 512, 512)],
+            ..Batch::default()
+        }
+    };
+    (1..=n).map(batch).collect()
+}
+
+/// The updates of a run in which KVM goes after every third batch and comes back, each time with
+/// programs that count from zero.
+pub fn reloaded(seconds: Vec<Batch>) -> Vec<Update> {
+    let second = 1_000_000_000;
+    let mut updates = Vec::new();
+    for (at, mut batch) in seconds.into_iter().enumerate() {
+        let (now, part) = (batch.at, at as u64 / 3);
+        // Totals of the unknown VM do not change, and are the same again after a reload.
+        batch.rows.push((VmKey::default(), Cause::Unknown, Box::new([7; COUNTERS])));
+        batch.losses = vec![("ring_full_changes", 5)];
+        for (vm, ..) in &mut batch.rows[..1] {
+            vm.born += part;
+        }
+        batch.vms[0].vm.born += part;
+        batch.events[0].vm.born += part;
+        updates.push(Update::Batch(batch));
+        if at % 3 == 2 {
+            let why = "no KVM".to_owned();
+            updates.push(Update::Detached { at: now + second / 4, why });
+            updates.push(Update::Blind { at: now + second / 3 });
+            updates.push(Update::Attached { at: now + second / 2 });
+        }
+    }
+    updates
+}

@@ -1,0 +1,360 @@
+//! From payloads to batches. Nothing here trusts the payload.
+
+use std::collections::BTreeSet;
+
+use collapse_common::{
+    Cause,
+    abi::{Loss, VmKey},
+    counter::{COUNTERS, transition_at},
+    latency::{BUCKETS, OUTCOMES},
+    spte::frames,
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Malformed,
+    wire::{
+        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, HugetlbRecord,
+        KindRecord, ReadingRecord, SightRecord, SlotRecord, StacksRecord, State, VmRecord,
+        transition, vm_key,
+    },
+};
+use crate::{Batch, Change, Collapse, Event, EventKind, Overhead, Slot, Sptes, Update, VmReading};
+
+/// Most events of a batch: more than a second of them, and no reason to run out of memory.
+const MAX_EVENTS: usize = 1 << 23;
+
+/// Most ways to lose something, and most bytes in the name of one.
+const MAX_WAYS: usize = 64;
+const MAX_WAY: usize = 64;
+
+/// Beyond any guest frame: x86 has 52 bits of physical address.
+const MAX_GFN: u64 = 1 << 40;
+const TOO_LONG: Malformed = "a range of guest frames is too long";
+
+/// Most guest frames that leaves changed in one run map: 16 TiB, more than a guest has.
+const MAX_RUN: u64 = 1 << 32;
+
+/// Beyond any count, 500 000 a second for a year; and beyond any sum of times, two years in ns. Sums
+/// over all counts of a VM cannot overflow. KVM's own gauges may be anything.
+const MAX_COUNT: u64 = 1 << 44;
+const MAX_SUM: u64 = 1 << 56;
+const TOO_MUCH: Malformed = "a count is too high";
+
+/// Beyond any time, in ns: 292 years.
+const MAX_TIME: u64 = 1 << 63;
+const TOO_LATE: Malformed = "a time is too late";
+
+/// Most VMs, threads and kinds of changes in a segment.
+const MAX_VMS: usize = 1 << 18;
+const MAX_THREADS: usize = 1 << 22;
+const MAX_KINDS: usize = 1 << 14;
+const TOO_MANY: Malformed = "too many VMs, threads or kinds of changes";
+
+/// Most stacks in a segment, functions in one, and bytes in the name of one.
+const MAX_STACKS: usize = 1 << 16;
+const MAX_FRAMES: usize = 1 << 8;
+const MAX_NAME: usize = 1 << 9;
+
+const NO_VM: Malformed = "an unknown VM";
+
+/// Turns the blocks of one segment into batches.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    state: State,
+    vms: Vec<VmKey>,
+    threads: Vec<(VmKey, u32)>,
+    changes: Vec<Change>,
+    losses: Vec<(&'static str, u64)>,
+    /// Events of the batch that is not complete yet.
+    events: Vec<Event>,
+    hugetlb: Vec<(VmKey, u64)>,
+    stacks: StacksRecord,
+    /// Stacks told of so far.
+    known_stacks: BTreeSet<u32>,
+    overhead: Option<Overhead>,
+}
+
+/// The value of a payload.
+pub fn value<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Malformed> {
+    match postcard::take_from_bytes(payload) {
+        Ok((value, [])) => Ok(value),
+        _ => Err("a block's encoding is broken"),
+    }
+}
+
+impl Decoder {
+    /// Takes a part of a batch's events.
+    pub fn events(&mut self, record: EventsRecord) -> Result<(), Malformed> {
+        self.name(record.vms)?;
+        if self.threads.len() + record.threads.len() > MAX_THREADS
+            || self.changes.len() + record.changes.len() > MAX_KINDS
+        {
+            return Err(TOO_MANY);
+        }
+        for (vm, tid) in record.threads {
+            self.threads.push((self.vm(vm)?, tid));
+        }
+        for kind in record.changes {
+            self.changes.push(change(kind)?);
+        }
+        if self.events.len() + record.events.len() > MAX_EVENTS {
+            return Err("a batch is too long");
+        }
+        for event in record.events {
+            let event = self.event(event)?;
+            self.events.push(event);
+        }
+        Ok(())
+    }
+
+    /// Takes stacks that the next batch names.
+    pub fn stacks(&mut self, record: StacksRecord) -> Result<(), Malformed> {
+        self.known_stacks.extend(record.iter().map(|(number, _)| *number));
+        let fits = |name: &String| name.len() <= MAX_NAME && !name.contains(char::is_control);
+        let fit = |(_, frames): &(u32, Vec<String>)| {
+            frames.len() <= MAX_FRAMES && frames.iter().all(fits)
+        };
+        if self.known_stacks.len().max(self.stacks.len() + record.len()) > MAX_STACKS
+            || !record.iter().all(fit)
+        {
+            return Err("too many or too large stacks");
+        }
+        self.stacks.extend(record);
+        Ok(())
+    }
+
+    /// Takes the price that the next batch tells of.
+    pub fn overhead(&mut self, overhead: Overhead) {
+        self.overhead = Some(overhead);
+    }
+
+    /// Takes the memory from hugetlbfs that the next batch tells of.
+    pub fn hugetlb(&mut self, record: HugetlbRecord) -> Result<(), Malformed> {
+        self.vms.extend(record.vms.into_iter().map(vm_key));
+        for (vm, bytes) in record.bytes {
+            self.hugetlb.push((self.vm(vm)?, bytes));
+        }
+        Ok(())
+    }
+
+    /// Completes a batch.
+    pub fn batch(&mut self, record: BatchRecord) -> Result<Batch, Malformed> {
+        self.name(record.vms)?;
+        let mut batch = Batch {
+            at: self.later(record.at)?,
+            settled: record.settled,
+            events: std::mem::take(&mut self.events),
+            hugetlb: std::mem::take(&mut self.hugetlb),
+            stacks: std::mem::take(&mut self.stacks),
+            overhead: self.overhead.take(),
+            ..Batch::default()
+        };
+        for reading in record.readings {
+            batch.vms.push(self.reading(reading)?);
+        }
+        for CellsRecord { vm, cause, cells } in record.rows {
+            let (key, cause) = (self.vm(vm)?, known_cause(cause)?);
+            let row = self.state.rows.entry((vm, cause));
+            let row = row.or_insert_with(|| Box::new([0; COUNTERS]));
+            add(row.as_mut_slice(), &cells, |at| {
+                if transition_at(at).is_some() { MAX_COUNT } else { MAX_SUM }
+            })?;
+            batch.rows.push((key, cause, row.clone()));
+        }
+        for CellsRecord { vm, cause, cells } in record.latencies {
+            let (key, cause) = (self.vm(vm)?, known_cause(cause)?);
+            let latencies = self.state.latencies.entry((vm, cause));
+            let latencies = latencies.or_insert_with(|| Box::new([[0; BUCKETS]; OUTCOMES]));
+            add(latencies.as_flattened_mut(), &cells, |_| MAX_COUNT)?;
+            batch.latencies.push((key, cause, latencies.clone()));
+        }
+        for way in record.ways {
+            if self.losses.len() >= MAX_WAYS || way.len() > MAX_WAY {
+                return Err("too many ways to lose something");
+            }
+            self.losses.push((way_name(way), 0));
+        }
+        for (place, n) in record.losses {
+            let loss = self.losses.get_mut(place as usize).ok_or("an unknown loss")?;
+            loss.1 = below(loss.1.wrapping_add(n), MAX_COUNT)?;
+            batch.losses.push(*loss);
+        }
+        let freed = |event: &&Event| matches!(event.kind, EventKind::VmFreed);
+        for event in batch.events.iter().filter(freed) {
+            if let Some(place) = self.vms.iter().position(|vm| *vm == event.vm) {
+                self.state.forget(place as u32);
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Whether anything is seen.
+    pub fn sight(&mut self, record: SightRecord) -> Result<Update, Malformed> {
+        Ok(match record {
+            SightRecord::Lost(since, why) => Update::Detached { at: self.later(since)?, why },
+            SightRecord::None(since) => Update::Blind { at: self.later(since)? },
+            SightRecord::Back(since) => {
+                self.state.start_over();
+                for (_, n) in &mut self.losses {
+                    *n = 0;
+                }
+                Update::Attached { at: self.later(since)? }
+            }
+        })
+    }
+
+    fn later(&mut self, since: i64) -> Result<u64, Malformed> {
+        self.state.at = time(self.state.at, since)?;
+        Ok(self.state.at)
+    }
+
+    fn name(&mut self, vms: Vec<VmRecord>) -> Result<(), Malformed> {
+        if self.vms.len() + vms.len() > MAX_VMS {
+            return Err(TOO_MANY);
+        }
+        self.vms.extend(vms.into_iter().map(vm_key));
+        Ok(())
+    }
+
+    fn vm(&self, place: u32) -> Result<VmKey, Malformed> {
+        self.vms.get(place as usize).copied().ok_or(NO_VM)
+    }
+
+    fn event(&mut self, record: EventRecord) -> Result<Event, Malformed> {
+        let (vm, tid) = *self.threads.get(record.thread as usize).ok_or("an unknown thread")?;
+        let ts = time(self.state.ts, record.ts)?;
+        self.state.ts = ts;
+        let kind = match record.kind {
+            KindRecord::Change(place, since, count) => {
+                EventKind::Change(self.change(place, since, count)?)
+            }
+            KindRecord::Single(place, since, old, new) => {
+                let sptes = Some(self.sptes(old, new));
+                EventKind::Change(Change { sptes, ..self.change(place, since, 1)? })
+            }
+            KindRecord::Stacked(place, since, stack, sptes) => {
+                if !self.known_stacks.contains(&stack) {
+                    return Err("an unknown stack");
+                }
+                let sptes = sptes.map(|(old, new)| self.sptes(old, new));
+                let stack = Some(stack);
+                EventKind::Change(Change { sptes, stack, ..self.change(place, since, 1)? })
+            }
+            KindRecord::VmCreated(pages, process) => EventKind::VmCreated { pages, process },
+            KindRecord::VmSeen => EventKind::VmSeen,
+            KindRecord::VmDestroyed(pages) => EventKind::VmDestroyed { pages },
+            KindRecord::VmFlushed(pages) => EventKind::VmFlushed { pages },
+            KindRecord::VmFreed => EventKind::VmFreed,
+            KindRecord::SlotChanged(slot, change, logging) => {
+                EventKind::SlotChanged { slot: checked(slot)?, change, logging }
+            }
+            KindRecord::Collapse(slot, duration, pages_before, pages_after, yields) => {
+                let start = time(ts, duration.wrapping_neg())?;
+                let slot = checked(slot)?;
+                EventKind::Collapse(Collapse { slot, start, pages_before, pages_after, yields })
+            }
+        };
+        Ok(Event { ts, vm, tid, kind })
+    }
+
+    fn sptes(&mut self, old: i64, new: i64) -> Sptes {
+        let before = self.state.sptes;
+        self.state.sptes = Sptes {
+            old: before.old.wrapping_add_signed(old),
+            new: before.new.wrapping_add_signed(new),
+        };
+        self.state.sptes
+    }
+
+    fn change(&mut self, place: u32, since: i64, count: u32) -> Result<Change, Malformed> {
+        let kind = self.changes.get(place as usize).ok_or("an unknown kind of change")?;
+        let gfn = self.state.gfn.wrapping_add_signed(since);
+        let end = u64::from(count)
+            .checked_mul(frames(kind.level))
+            .filter(|frames| kind.level > 3 || *frames <= MAX_RUN)
+            .and_then(|frames| frames.checked_add(gfn))
+            .filter(|end| *end <= MAX_GFN)
+            .ok_or(TOO_LONG)?;
+        self.state.gfn = end;
+        Ok(Change { gfn, count, ..*kind })
+    }
+
+    fn reading(&mut self, record: ReadingRecord) -> Result<VmReading, Malformed> {
+        let vm = self.vm(record.vm)?;
+        let nothing = VmReading { vm, pages: None, process: None, fd: None };
+        let reading = self.state.readings.entry(record.vm).or_insert(nothing);
+        if let Changed::To(pages) = record.pages {
+            let before = reading.pages.unwrap_or_default();
+            reading.pages = pages.map(|change| {
+                std::array::from_fn(|size| before[size].wrapping_add_signed(change[size]))
+            });
+        }
+        if let Changed::To(process) = record.process {
+            reading.process = process;
+        }
+        if let Changed::To(fd) = record.fd {
+            reading.fd = fd;
+        }
+        Ok(reading.clone())
+    }
+}
+
+fn checked(slot: SlotRecord) -> Result<Slot, Malformed> {
+    let slot = Slot::from(slot);
+    let end = slot.base_gfn.checked_add(slot.npages);
+    if end.is_some_and(|end| end <= MAX_GFN) { Ok(slot) } else { Err(TOO_LONG) }
+}
+
+fn change(kind: ChangeKind) -> Result<Change, Malformed> {
+    let ChangeKind { cause, transition: number, level, as_id, read_only } = kind;
+    if !(1..=5).contains(&level) {
+        return Err("an unknown level");
+    }
+    let transition = transition(number).ok_or("an unknown transition")?;
+    let cause = known_cause(cause)?;
+    Ok(Change {
+        cause,
+        transition,
+        level,
+        as_id,
+        gfn: 0,
+        count: 0,
+        read_only,
+        sptes: None,
+        stack: None,
+    })
+}
+
+fn known_cause(number: u8) -> Result<Cause, Malformed> {
+    Cause::from_number(number).ok_or("an unknown cause")
+}
+
+fn add(
+    counts: &mut [u64],
+    cells: &[(u16, u64)],
+    limit: impl Fn(usize) -> u64,
+) -> Result<(), Malformed> {
+    for (at, n) in cells {
+        let at = usize::from(*at);
+        let count = counts.get_mut(at).ok_or("an unknown count")?;
+        *count = below(count.wrapping_add(*n), limit(at))?;
+    }
+    Ok(())
+}
+
+fn below(count: u64, limit: u64) -> Result<u64, Malformed> {
+    if count < limit { Ok(count) } else { Err(TOO_MUCH) }
+}
+
+fn time(before: u64, since: i64) -> Result<u64, Malformed> {
+    let time = before.wrapping_add_signed(since);
+    if time < MAX_TIME { Ok(time) } else { Err(TOO_LATE) }
+}
+
+/// Names of losses live as long as the program. Few and short, so that those which only another build
+/// knows may stay.
+fn way_name(way: String) -> &'static str {
+    let known = Loss::ALL.iter().map(|loss| loss.name()).find(|name| *name == way);
+    known.unwrap_or_else(|| way.leak())
+}

@@ -1,0 +1,252 @@
+//! From batches to payloads.
+
+use std::{collections::BTreeMap, io};
+
+use collapse_common::{
+    abi::VmKey,
+    counter::COUNTERS,
+    latency::{BUCKETS, OUTCOMES},
+    spte::frames,
+};
+use serde::Serialize;
+
+use super::{
+    block::{self, Kind},
+    wire::{
+        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, HugetlbRecord,
+        KindRecord, ReadingRecord, SightRecord, State, vm_record,
+    },
+};
+use crate::{Batch, Change, Event, EventKind, VmReading};
+
+/// Events in a block, which bounds what a reader has to hold.
+const EVENTS: usize = 1 << 14;
+
+/// Turns batches into blocks of one segment.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    state: State,
+    vms: Places<VmKey>,
+    threads: Places<(u32, u32)>,
+    changes: Places<ChangeKind>,
+    losses: BTreeMap<&'static str, (u32, u64)>,
+}
+
+/// Places of what was named, in the order in which it was.
+#[derive(Debug)]
+struct Places<T>(BTreeMap<T, u32>);
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Ord + Copy> Places<T> {
+    /// The place; what is named for the first time is added to `new`.
+    fn of<N>(&mut self, named: T, new: &mut Vec<N>, record: impl FnOnce(T) -> N) -> u32 {
+        let next = self.0.len() as u32;
+        *self.0.entry(named).or_insert_with(|| {
+            new.push(record(named));
+            next
+        })
+    }
+}
+
+/// Appends a block of one value.
+pub fn append(kind: Kind, value: &impl Serialize, to: &mut Vec<u8>) -> io::Result<()> {
+    let payload = postcard::to_stdvec(value).map_err(io::Error::other)?;
+    block::append(kind, &payload, to)
+}
+
+impl Encoder {
+    /// Appends the blocks of a batch, the last of which is of `kind`.
+    pub fn batch(&mut self, kind: Kind, batch: &Batch, to: &mut Vec<u8>) -> io::Result<()> {
+        if !batch.stacks.is_empty() {
+            append(Kind::Stacks, &batch.stacks, to)?;
+        }
+        for events in batch.events.chunks(EVENTS) {
+            append(Kind::Events, &self.events(events), to)?;
+        }
+        if let Some(overhead) = &batch.overhead {
+            append(Kind::Overhead, overhead, to)?;
+        }
+        if !batch.hugetlb.is_empty() {
+            append(Kind::Hugetlb, &self.hugetlb(batch), to)?;
+        }
+        append(kind, &self.counts(batch), to)?;
+        for event in batch.events.iter().filter(|event| matches!(event.kind, EventKind::VmFreed)) {
+            if let Some(place) = self.vms.0.get(&event.vm) {
+                self.state.forget(*place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the block that says that programs were detached at `at`, and why.
+    pub fn detached(&mut self, at: u64, why: &str, to: &mut Vec<u8>) -> io::Result<()> {
+        append(Kind::Sight, &SightRecord::Lost(self.since_batch(at), why.to_owned()), to)
+    }
+
+    /// Appends the block that says that nothing is seen at `at`.
+    pub fn blind(&mut self, at: u64, to: &mut Vec<u8>) -> io::Result<()> {
+        append(Kind::Sight, &SightRecord::None(self.since_batch(at)), to)
+    }
+
+    /// Appends the block that says that other programs were attached.
+    pub fn attached(&mut self, at: u64, to: &mut Vec<u8>) -> io::Result<()> {
+        self.state.start_over();
+        for (_, n) in self.losses.values_mut() {
+            *n = 0;
+        }
+        append(Kind::Sight, &SightRecord::Back(self.since_batch(at)), to)
+    }
+
+    fn since_batch(&mut self, at: u64) -> i64 {
+        let since = at.wrapping_sub(self.state.at) as i64;
+        self.state.at = at;
+        since
+    }
+
+    fn events(&mut self, events: &[Event]) -> EventsRecord {
+        let mut record = EventsRecord::default();
+        for event in events {
+            let vm = self.vms.of(event.vm, &mut record.vms, vm_record);
+            let thread = self.threads.of((vm, event.tid), &mut record.threads, |thread| thread);
+            let ts = event.ts.wrapping_sub(self.state.ts) as i64;
+            self.state.ts = event.ts;
+            let kind = self.kind(event, &mut record.changes);
+            record.events.push(EventRecord { ts, thread, kind });
+        }
+        record
+    }
+
+    fn kind(&mut self, event: &Event, new: &mut Vec<ChangeKind>) -> KindRecord {
+        match &event.kind {
+            EventKind::Change(change) => {
+                let &Change {
+                    cause,
+                    transition,
+                    level,
+                    as_id,
+                    gfn,
+                    count,
+                    read_only,
+                    sptes,
+                    stack,
+                } = change;
+                let (cause, transition) = (cause as u8, transition as u8);
+                let kind = ChangeKind { cause, transition, level, as_id, read_only };
+                let place = self.changes.of(kind, new, |kind| kind);
+                let since = gfn.wrapping_sub(self.state.gfn) as i64;
+                self.state.gfn = gfn.wrapping_add(u64::from(count).wrapping_mul(frames(level)));
+                let sptes = sptes.map(|sptes| {
+                    let before = std::mem::replace(&mut self.state.sptes, sptes);
+                    let since_before = |new: u64, old: u64| new.wrapping_sub(old) as i64;
+                    (since_before(sptes.old, before.old), since_before(sptes.new, before.new))
+                });
+                match (stack, sptes) {
+                    (Some(stack), sptes) => KindRecord::Stacked(place, since, stack, sptes),
+                    (None, Some((old, new))) => KindRecord::Single(place, since, old, new),
+                    (None, None) => KindRecord::Change(place, since, count),
+                }
+            }
+            EventKind::VmCreated { pages, process } => {
+                KindRecord::VmCreated(*pages, process.clone())
+            }
+            EventKind::VmSeen => KindRecord::VmSeen,
+            EventKind::VmDestroyed { pages } => KindRecord::VmDestroyed(*pages),
+            EventKind::VmFlushed { pages } => KindRecord::VmFlushed(*pages),
+            EventKind::VmFreed => KindRecord::VmFreed,
+            EventKind::SlotChanged { slot, change, logging } => {
+                KindRecord::SlotChanged((*slot).into(), *change, *logging)
+            }
+            EventKind::Collapse(collapse) => KindRecord::Collapse(
+                collapse.slot.into(),
+                event.ts.wrapping_sub(collapse.start) as i64,
+                collapse.pages_before,
+                collapse.pages_after,
+                collapse.yields,
+            ),
+        }
+    }
+
+    fn hugetlb(&mut self, batch: &Batch) -> HugetlbRecord {
+        let mut record = HugetlbRecord::default();
+        for (vm, bytes) in &batch.hugetlb {
+            let vm = self.vms.of(*vm, &mut record.vms, vm_record);
+            record.bytes.push((vm, *bytes));
+        }
+        record
+    }
+
+    fn counts(&mut self, batch: &Batch) -> BatchRecord {
+        let mut record = BatchRecord {
+            at: self.since_batch(batch.at),
+            settled: batch.settled,
+            ..BatchRecord::default()
+        };
+        for reading in &batch.vms {
+            let vm = self.vms.of(reading.vm, &mut record.vms, vm_record);
+            record.readings.push(changed(vm, self.state.readings.get(&vm), reading));
+            self.state.readings.insert(vm, reading.clone());
+        }
+        for (vm, cause, row) in &batch.rows {
+            let vm = self.vms.of(*vm, &mut record.vms, vm_record);
+            let before = self.state.rows.insert((vm, *cause), row.clone());
+            let known = before.is_some();
+            let before = before.unwrap_or_else(|| Box::new([0; COUNTERS]));
+            let cells = differences(before.iter(), row.iter());
+            if !known || !cells.is_empty() {
+                record.rows.push(CellsRecord { vm, cause: *cause as u8, cells });
+            }
+        }
+        for (vm, cause, latencies) in &batch.latencies {
+            let vm = self.vms.of(*vm, &mut record.vms, vm_record);
+            let before = self.state.latencies.insert((vm, *cause), latencies.clone());
+            let known = before.is_some();
+            let before = before.unwrap_or_else(|| Box::new([[0; BUCKETS]; OUTCOMES]));
+            let cells = differences(before.iter().flatten(), latencies.iter().flatten());
+            if !known || !cells.is_empty() {
+                record.latencies.push(CellsRecord { vm, cause: *cause as u8, cells });
+            }
+        }
+        for (way, n) in &batch.losses {
+            let next = self.losses.len() as u32;
+            let known = self.losses.get(way).copied();
+            let (place, before) = known.unwrap_or_else(|| {
+                record.ways.push((*way).to_owned());
+                (next, 0)
+            });
+            if known.is_none() || before != *n {
+                record.losses.push((place, n.wrapping_sub(before)));
+            }
+            self.losses.insert(way, (place, *n));
+        }
+        record
+    }
+}
+
+fn changed(vm: u32, before: Option<&VmReading>, now: &VmReading) -> ReadingRecord {
+    let pages_before = before.and_then(|before| before.pages);
+    let pages = now.pages.map(|pages| {
+        let before = pages_before.unwrap_or_default();
+        std::array::from_fn(|size| pages[size].wrapping_sub(before[size]) as i64)
+    });
+    let process_changed = before.is_none_or(|before| before.process != now.process);
+    let fd_changed = before.is_none_or(|before| before.fd != now.fd);
+    ReadingRecord {
+        vm,
+        pages: Changed::when(now.pages != pages_before, || pages),
+        process: Changed::when(process_changed, || now.process.clone()),
+        fd: Changed::when(fd_changed, || now.fd),
+    }
+}
+
+fn differences<'a>(
+    before: impl Iterator<Item = &'a u64>,
+    now: impl Iterator<Item = &'a u64>,
+) -> Vec<(u16, u64)> {
+    let changes = before.zip(now).map(|(before, now)| now.wrapping_sub(*before));
+    changes.enumerate().filter(|(_, n)| *n != 0).map(|(at, n)| (at as u16, n)).collect()
+}

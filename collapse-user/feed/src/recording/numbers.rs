@@ -1,0 +1,105 @@
+//! What recordings tell by number keeps its number: new ones are added at the end, whatever order reads
+//! best.
+
+use collapse_common::{Cause, Counter, Transition, counter::index, latency::Outcome};
+
+use super::{block::Kind, wire};
+use crate::{Mmu, Slot, SlotChange, Step};
+
+/// Names that this build has for the numbers from 0 on must begin with those that recordings know.
+fn keeps(names: &[&str], known: &str) {
+    let known: Vec<_> = known.split_whitespace().collect();
+    assert_eq!(names[..known.len()], known[..], "a number was taken away or given to another");
+    assert_eq!(names.len(), known.len(), "tell of the new number here");
+}
+
+#[test]
+fn causes() {
+    keeps(
+        &Cause::ALL.iter().map(|cause| cause.name()).collect::<Vec<_>>(),
+        "unknown guest_fault eager_split log_protect get_dirty_log clear_dirty_log collapse
+         notifier_unmap notifier_clear notifier_protect notifier_migrate notifier_thp_collapse
+         notifier_reclaim notifier_ksm notifier_other nx_recovery slot_change slot_deleted zap_range
+         zap_all teardown guest_fault_logging guest_fault_collapsing notifier_numa notifier_cow",
+    );
+}
+
+#[test]
+fn transitions_and_counters() {
+    keeps(
+        &Transition::ALL.map(Transition::name),
+        "noise install split zap recover recover_read_only link unlink write_protect make_writable
+         clear_dirty age update split_relink",
+    );
+    let counters = [
+        index(Transition::Install, 1),
+        index(Transition::SplitRelink, 3),
+        Counter::Fault as usize,
+        Counter::FastFault as usize,
+        Counter::DropSpte as usize,
+        Counter::Operation as usize,
+        Counter::FastFaultHuge as usize,
+        Counter::Yield as usize,
+        Counter::Stall as usize,
+    ];
+    assert_eq!(counters, [5, 55, 56, 57, 59, 60, 61, 62, 63]);
+    keeps(&Outcome::ALL.map(Outcome::name), "spurious fast small huge mmio");
+}
+
+#[test]
+fn kinds_of_blocks() {
+    let kinds = [
+        Kind::Header,
+        Kind::Coverage,
+        Kind::Baseline,
+        Kind::Events,
+        Kind::Batch,
+        Kind::End,
+        Kind::Sight,
+        Kind::Hugetlb,
+        Kind::Overhead,
+        Kind::Stacks,
+    ];
+    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+}
+
+/// The number of a variant is how it begins.
+fn number(value: &impl serde::Serialize) -> u8 {
+    postcard::to_stdvec(value).unwrap()[0]
+}
+
+#[test]
+fn kinds_of_events() {
+    let slot = || Slot { id: 0, as_id: 0, base_gfn: 0, npages: 0, flags: 0 }.into();
+    let process = crate::fixtures::process(1);
+    let kinds = [
+        wire::KindRecord::Change(0, 0, 0),
+        wire::KindRecord::VmCreated(None, process),
+        wire::KindRecord::VmSeen,
+        wire::KindRecord::VmDestroyed(None),
+        wire::KindRecord::VmFlushed(None),
+        wire::KindRecord::VmFreed,
+        wire::KindRecord::SlotChanged(slot(), SlotChange::Created, false),
+        wire::KindRecord::Collapse(slot(), 0, None, None, None),
+        wire::KindRecord::Single(0, 0, 0, 0),
+        wire::KindRecord::Stacked(0, 0, 0, None),
+    ];
+    assert_eq!(kinds.each_ref().map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let changes = [
+        SlotChange::Created,
+        SlotChange::Deleted,
+        SlotChange::Moved,
+        SlotChange::LogOn,
+        SlotChange::LogOff,
+        SlotChange::Other,
+    ];
+    assert_eq!(changes.each_ref().map(number), [0, 1, 2, 3, 4, 5]);
+    let sights = [
+        wire::SightRecord::Lost(0, String::new()),
+        wire::SightRecord::None(0),
+        wire::SightRecord::Back(0),
+    ];
+    assert_eq!(sights.each_ref().map(number), [0, 1, 2]);
+    assert_eq!([Mmu::Tdp, Mmu::Rmap, Mmu::Shadow, Mmu::Unknown].map(|m| number(&m)), [0, 1, 2, 3]);
+    assert_eq!(Step::ALL.map(|step| number(&step)), [0, 1, 2, 3]);
+}

@@ -1,0 +1,169 @@
+use std::{io::Cursor, path::Path, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{block::Kind, *};
+use crate::{
+    Batch, Coverage, Mmu, Update,
+    fixtures::{
+        batches, change, machine, patchy_coverage as coverage, read, record, seconds, stacks,
+    },
+};
+
+fn recorder(path: &Path, coverage: &Coverage, limits: Limits) -> Recorder {
+    Recorder::new(create(path).unwrap(), path, machine(), coverage, limits).unwrap()
+}
+
+fn events(batches: &[Batch]) -> String {
+    format!("{:?}", batches.iter().map(|batch| &batch.events).collect::<Vec<_>>())
+}
+
+#[test]
+fn header_coverage_and_command_come_back() {
+    let command = Command { argv: vec!["sleep".to_owned()], status: None, signal: Some(9) };
+    let bytes = record(&[], Limits::default(), Some(&command));
+    let mut replay = Replay::new(Cursor::new(&bytes)).unwrap();
+    assert_eq!((replay.header().kernel.as_str(), replay.header().segment), ("6.12", 0));
+    assert_eq!(replay.machine(), &machine());
+    assert_eq!(format!("{:?}", replay.coverage()), format!("{:?}", coverage()));
+    assert!(replay.next_update().unwrap().is_none());
+    assert_eq!(replay.end(), Some(&End { command: Some(command), full: false }));
+}
+
+#[test]
+fn coverage_that_changes_comes_with_its_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("recording");
+    let less = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0, ..coverage() };
+    let mut recorder = recorder(&path, &coverage(), Limits::default());
+    let batch = Update::Batch(Batch::default());
+    recorder.update(&batch, &coverage()).unwrap();
+    recorder.update(&batch, &less).unwrap();
+    let mut replay = Replay::open(&path).unwrap();
+    replay.next_update().unwrap();
+    assert_eq!(replay.coverage().mmu, Mmu::Rmap);
+    replay.next_update().unwrap();
+    assert_eq!(replay.coverage().mmu, Mmu::Tdp);
+}
+
+#[test]
+fn a_newer_version_is_refused_by_name() {
+    let mut bytes = record(&seconds(1), Limits::default(), None);
+    bytes[MAGIC.len()] = VERSION as u8 + 1;
+    let error = read(&bytes).1.unwrap_err();
+    assert!(matches!(error, RecordingError::TooNew(3)), "{error}");
+    for foreign in [&b""[..], b"\x89CLP", b"PK\x03\x04 something else"] {
+        assert!(matches!(read(foreign).1, Err(RecordingError::NotARecording)));
+    }
+}
+
+#[test]
+fn a_full_recording_is_complete() {
+    let batches = seconds(1000);
+    let bytes = record(&batches, Limits { max_size: Some(8000), keep_last: None }, None);
+    assert!(bytes.len() <= 8000);
+    let (read, end) = read(&bytes);
+    assert!(end.unwrap().full);
+    assert!(read.len() > 20 && events(&read) == events(&batches[..read.len()]));
+}
+
+#[test]
+fn only_the_latest_is_kept() {
+    let batches = seconds(100);
+    let keep_last = Some(Duration::from_secs(10));
+    let (kept, end) = read(&record(&batches, Limits { max_size: None, keep_last }, None));
+    assert!(end.is_ok());
+    // The first is where everything stood.
+    assert!((11..=21).contains(&kept.len()), "{}", kept.len());
+    let first = batches.len() - kept.len();
+    assert_eq!(kept[0].at, batches[first].at);
+    assert_eq!(format!("{:?}", kept[0].rows), format!("{:?}", batches[first].rows));
+    assert!(kept[0].events.is_empty());
+    assert_eq!(events(&kept[1..]), events(&batches[first + 1..]));
+}
+
+#[test]
+fn what_is_killed_while_it_forgets_leaves_two_files_to_concatenate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("recording");
+    let limits = Limits { max_size: Some(6000), keep_last: Some(Duration::from_hours(1)) };
+    let mut recorder = recorder(&path, &coverage(), limits);
+    let batches = seconds(300);
+    for batch in &batches {
+        recorder.update(&Update::Batch(batch.clone()), &coverage()).unwrap();
+    }
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let old = path.with_extension("old");
+    assert!(size(&old) + size(&path) <= 6000);
+    let bytes = [std::fs::read(old).unwrap(), std::fs::read(&path).unwrap()].concat();
+    let (kept, end) = read(&bytes);
+    assert!(matches!(end, Err(RecordingError::Cut(_))));
+    assert_eq!(events(&kept[1..]), events(&batches[batches.len() - kept.len() + 1..]));
+}
+
+#[test]
+fn a_block_that_claims_to_be_long_allocates_nothing() {
+    let mut bytes = record(&[], Limits::default(), None);
+    bytes.extend([Kind::Batch as u8, 0xff, 0xff, 0xff, 0x03, 0xff, 0xff, 0xff, 0x03, 0, 0, 0, 0]);
+    assert!(matches!(read(&bytes).1, Err(RecordingError::Cut(_))));
+}
+
+#[test]
+fn scattered_changes_stay_small() {
+    let events = (0..10_000u64).map(|n| change(n * 3000, n * 7919 % 100_000, 1)).collect();
+    let bytes = record(&[Batch { events, ..Batch::default() }], Limits::default(), None);
+    assert!(bytes.len() < 100_000, "{}", bytes.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Nothing that the model could see is lost.
+    #[test]
+    fn batches_come_back(batches in batches()) {
+        let (read, end) = read(&record(&batches, Limits::default(), None));
+        prop_assert_eq!(end.unwrap(), End { command: None, full: false });
+        prop_assert_eq!(events(&read), events(&batches));
+        let vms = |batches: &[Batch]| format!("{:?}", batches.iter().map(|b| (b.at, b.settled, &b.vms)).collect::<Vec<_>>());
+        prop_assert_eq!(vms(&read), vms(&batches));
+        prop_assert!(read.iter().all(|batch| batch.stacks == stacks()));
+    }
+
+    /// Cut anywhere, what is before is read, and the cut is told.
+    #[test]
+    fn a_recording_that_is_cut_short_is_read_up_to_there(batches in batches(), cut: prop::sample::Index) {
+        let bytes = record(&batches, Limits::default(), None);
+        let cut = cut.index(bytes.len());
+        let (read, end) = read(&bytes[..cut]);
+        prop_assert!(end.is_err());
+        prop_assert_eq!(events(&read), events(&batches[..read.len()]));
+    }
+
+    /// A changed byte anywhere is found, and what is before it is read.
+    #[test]
+    fn damage_is_found(batches in batches(), at: prop::sample::Index, bits in 1..=255u8) {
+        let mut bytes = record(&batches, Limits::default(), None);
+        let at = at.index(bytes.len());
+        bytes[at] ^= bits;
+        let (read, end) = read(&bytes);
+        prop_assert!(end.is_err());
+        prop_assert_eq!(events(&read), events(&batches[..read.len()]));
+    }
+
+    /// Payloads that a checksum vouches for are not trusted either.
+    #[test]
+    fn any_payload_is_survived(
+        kind in 1..=10u8,
+        payload in prop::collection::vec(any::<u8>(), 0..300),
+        batches in batches(),
+    ) {
+        let mut bytes = record(&batches, Limits::default(), None);
+        // Without the end.
+        bytes.truncate(bytes.len() - block::HEAD - 2);
+        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb, Kind::Overhead, Kind::Stacks]
+            [usize::from(kind) - 1];
+        block::append(kind, &payload, &mut bytes).unwrap();
+        let (read, _) = read(&bytes);
+        prop_assert!(read.len() >= batches.len());
+    }
+}

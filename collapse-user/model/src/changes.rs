@@ -1,0 +1,100 @@
+//! Whether what was recorded of each SPTE change adds up to what was counted.
+
+use collapse_common::Transition;
+
+use super::{Model, Totals};
+use collapse_feed::{Event, EventKind};
+
+/// SPTE changes of all VMs, known and unknown, since attaching.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+pub struct Changes {
+    /// Of every kind, by exact totals: what `perf stat` counts at the same hooks.
+    pub counted: u64,
+    /// Of those: in the life of a mapping, and so with records.
+    pub of_life: u64,
+    /// By those records: `of_life` but for what is known to be lost.
+    pub recorded: u64,
+}
+
+impl Changes {
+    /// Adds what events tell.
+    pub(super) fn record(&mut self, events: &[Event]) {
+        let counts = events.iter().map(|event| match &event.kind {
+            EventKind::Change(change) => u64::from(change.count),
+            _ => 0,
+        });
+        self.recorded += counts.sum::<u64>();
+    }
+
+    /// Adds the totals of one VM.
+    pub(super) fn count(&mut self, totals: &Totals) {
+        self.counted += totals.changes(|_| true);
+        self.of_life += totals.changes(Transition::is_recorded);
+    }
+}
+
+impl Model {
+    /// The changes so far.
+    pub fn changes(&self) -> Changes {
+        let vms = self.vms.values().map(|vm| &vm.now.totals);
+        let mut changes = self.earlier_changes;
+        for totals in vms.chain([&self.unattributed]) {
+            changes.count(totals);
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use collapse_common::{
+        Cause,
+        abi::VmKey,
+        counter::{COUNTERS, index},
+    };
+
+    use super::*;
+    use crate::GONE_KEPT;
+    use collapse_feed::{Batch, Change};
+
+    #[test]
+    fn no_change_is_forgotten_with_its_vm() {
+        let key = |number| VmKey { kvm: 0x1000 + number, born: number };
+        let vms = GONE_KEPT as u64 + 10;
+        let mut model = Model::default();
+        for number in 1..=vms {
+            let vm = key(number);
+            let mut row = Box::new([0; COUNTERS]);
+            row[index(Transition::Install, 1)] = 3;
+            row[index(Transition::Age, 1)] = 4;
+            let install = Change {
+                cause: Cause::GuestFault,
+                transition: Transition::Install,
+                level: 1,
+                as_id: 0,
+                gfn: 0,
+                count: 2,
+                read_only: false,
+                sptes: None,
+                stack: None,
+            };
+            let kinds = [EventKind::Change(install), EventKind::VmDestroyed { pages: None }];
+            let events = kinds.map(|kind| Event { ts: number, vm, tid: 1, kind }).into();
+            let rows = vec![(vm, Cause::GuestFault, row)];
+            model.apply(Batch { at: number, rows, events, ..Batch::default() });
+        }
+        assert!(model.forgotten > 0);
+        let expected = Changes { counted: 7 * vms, of_life: 3 * vms, recorded: 2 * vms };
+        assert_eq!(model.changes(), expected);
+    }
+}

@@ -1,0 +1,210 @@
+//! One episode.
+
+use std::{collections::BTreeMap, num::NonZeroU32, ops::AddAssign};
+
+use collapse_common::Transition;
+
+use super::cost::{EpisodeCost, NoCost};
+use crate::{
+    regions::{RegionCounts, Step},
+    span::{CollapseSpan, Race, Work},
+};
+use collapse_feed::Change;
+
+/// From dirty logging going on for a VM to the regions that it lost being huge again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Episode {
+    /// Its number among the VM's episodes, from 1 on.
+    pub number: NonZeroU32,
+    /// How far it is.
+    pub phase: Phase,
+    /// `CLOCK_MONOTONIC` ns at which dirty logging went on, or from which on we watched.
+    pub start: u64,
+    /// Whether dirty logging was on before we watched.
+    pub began_before: bool,
+    /// Guest frames of the slots with dirty logging, by address space and id.
+    pub slots: BTreeMap<(u16, u16), u64>,
+    /// Huge leaves split until the end of the last collapse run.
+    pub splits: u64,
+    /// `CLOCK_MONOTONIC` ns of the first and the last split.
+    pub split: Option<(u64, u64)>,
+    /// `CLOCK_MONOTONIC` ns from which on dirty logging concerned the VM as a whole no more.
+    pub log_off: Option<u64>,
+    /// Its runs of the collapse routine.
+    pub collapse: CollapseSums,
+    /// `CLOCK_MONOTONIC` ns at which a region was huge again, last.
+    pub last_recovery: Option<u64>,
+    /// `CLOCK_MONOTONIC` ns at which it ended.
+    pub end: Option<u64>,
+    /// Regions lost until the end of the last collapse run, for whatever cause, and what became of
+    /// them, also after the episode's end.
+    pub regions: RegionCounts,
+    /// What it cost the guest, if that is known. Exact to within the time that it takes to read a
+    /// VM's counts.
+    pub cost: Result<EpisodeCost, NoCost>,
+}
+
+/// How far an episode is. Phases only go forward.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Dirty logging is on.
+    Logging,
+    /// It is off, and the collapse routine is yet to run, or running. Stays so where the
+    /// routine is not seen.
+    Collapsing,
+    /// The collapse routine is through, and regions are not huge yet.
+    Recovering,
+    /// No region is outstanding any more, or the next episode began, or the VM ended.
+    Ended,
+}
+
+/// What an episode came to, or stands at.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Logging or collapsing: too early to tell.
+    Running,
+    /// No region lost its huge leaf.
+    NothingLost,
+    /// No region lost its huge leaf while we watched; those lost before are not known.
+    Unknown,
+    /// Every region is huge again.
+    Recovered,
+    /// Some regions are huge again; others are mapped small, or went away before.
+    Partly,
+    /// None is huge again, and some are mapped small.
+    NotRecovered,
+    /// None is mapped small, and some were not touched since: no failure of kernels up to 6.12.
+    Untouched,
+    /// The regions went away before they were touched, as after a migration that succeeded.
+    Gone,
+}
+
+/// Sums over an episode's runs of the collapse routine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CollapseSums {
+    /// Runs: one per slot.
+    pub runs: u64,
+    /// Their duration, ns; it includes waiting for `mmu_lock`.
+    pub duration: u64,
+    /// What they did.
+    pub work: Work,
+    /// What guest faults installed in the slots meanwhile; `None` if that was not seen for every run.
+    pub race: Option<Race>,
+    /// Times they gave up `mmu_lock` to others; `None` if that was not seen for every run.
+    pub yields: Option<u64>,
+}
+
+impl Episode {
+    pub(super) fn new(number: NonZeroU32, start: u64, began_before: bool) -> Self {
+        Self {
+            number,
+            phase: Phase::Logging,
+            start,
+            began_before,
+            slots: BTreeMap::new(),
+            splits: 0,
+            split: None,
+            log_off: None,
+            collapse: CollapseSums::default(),
+            last_recovery: None,
+            end: None,
+            regions: RegionCounts::default(),
+            cost: if began_before { Err(NoCost::BeganBefore) } else { Ok(EpisodeCost::default()) },
+        }
+    }
+
+    /// Whether regions that are lost now belong to it.
+    pub fn is_losing(&self) -> bool {
+        self.phase <= Phase::Collapsing
+    }
+
+    /// What it came to, or stands at.
+    pub fn outcome(&self) -> Outcome {
+        let regions = &self.regions;
+        let small = regions.refaulted_small + regions.still_split + regions.gone_refaulted_small;
+        match self.phase {
+            Phase::Logging | Phase::Collapsing => Outcome::Running,
+            _ if regions.lost == 0 && self.began_before => Outcome::Unknown,
+            _ if regions.lost == 0 => Outcome::NothingLost,
+            _ if regions.recovered == regions.lost => Outcome::Recovered,
+            // Small leaves are as it should be while dirty logging is on.
+            _ if self.log_off.is_none() => Outcome::Gone,
+            _ if small > 0 && regions.recovered == 0 => Outcome::NotRecovered,
+            _ if small > 0 => Outcome::Partly,
+            _ if regions.outstanding > 0 => Outcome::Untouched,
+            _ if regions.recovered > 0 => Outcome::Partly,
+            _ => Outcome::Gone,
+        }
+    }
+
+    /// How long dirty logging was on, ns; `None` if its beginning or end was not seen.
+    pub fn logging_duration(&self) -> Option<u64> {
+        let log_off = self.log_off.filter(|_| !self.began_before)?;
+        Some(log_off.saturating_sub(self.start))
+    }
+
+    /// From dirty logging going off to the last region being huge again, ns: 0 if that was before.
+    /// `None` unless every region is.
+    pub fn recovery_duration(&self) -> Option<u64> {
+        let last = self.last_recovery.filter(|_| self.outcome() == Outcome::Recovered)?;
+        Some(last.saturating_sub(self.log_off?))
+    }
+
+    pub(super) fn change(&mut self, at: u64, change: &Change) {
+        if matches!(change.transition, Transition::Split | Transition::SplitRelink) {
+            self.splits += u64::from(change.count);
+            self.split = Some(self.split.map_or((at, at), |(first, last)| (first, last.max(at))));
+        }
+    }
+
+    pub(super) fn step(&mut self, at: u64, step: Step) {
+        self.regions.step(step);
+        if matches!(step, Step::Recovered { .. }) {
+            self.last_recovery = self.last_recovery.max(Some(at));
+        }
+    }
+
+    /// Goes forward to a phase.
+    pub(super) fn enter(&mut self, at: u64, phase: Phase) {
+        self.phase = self.phase.max(phase);
+        if self.phase == Phase::Recovering && self.regions.outstanding == 0 {
+            self.phase = Phase::Ended;
+        }
+        if self.phase == Phase::Ended && self.end.is_none() {
+            self.end = Some(at);
+        }
+    }
+}
+
+impl CollapseSums {
+    pub(super) fn add(&mut self, span: &CollapseSpan) {
+        let first = self.runs == 0;
+        self.runs += 1;
+        self.duration += span.duration;
+        self.work += span.work;
+        self.race = sum(first, self.race, span.race);
+        self.yields = sum(first, self.yields, span.yields.map(u64::from));
+    }
+}
+
+/// A sum that is known only if all of its parts are.
+fn sum<T: Default + AddAssign>(first: bool, before: Option<T>, more: Option<T>) -> Option<T> {
+    let mut sum = if first { T::default() } else { before? };
+    sum += more?;
+    Some(sum)
+}

@@ -1,0 +1,295 @@
+use std::collections::BTreeSet;
+
+use collapse_common::{
+    Cause, Transition,
+    abi::{LOG_DIRTY_PAGES, VmKey},
+    counter::{COUNTERS, index},
+};
+
+use super::*;
+use crate::Model;
+use collapse_feed::{
+    Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading, recording::Replay,
+};
+
+const S: u64 = 1_000_000_000;
+const KEY: VmKey = VmKey { kvm: 1, born: 1 };
+
+/// A VM with one slot of 32 regions.
+struct Bench {
+    model: Model,
+    now: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut bench = Self { model: Model::default(), now: S };
+        bench.apply(Vec::new(), Vec::new());
+        bench
+    }
+
+    fn apply(&mut self, events: Vec<EventKind>, counts: Vec<(Cause, Transition, u32, u64)>) {
+        let (from, at) = (self.now, self.now + S);
+        let event = |(n, kind)| Event { ts: from + n, vm: KEY, tid: 1, kind };
+        let events = (1..).zip(events).map(event).collect();
+        let row = |(cause, transition, level, n)| {
+            let mut row = Box::new([0; COUNTERS]);
+            row[index(transition, level)] = n;
+            (KEY, cause, row)
+        };
+        let rows = counts.into_iter().map(row).collect();
+        self.model.apply(Batch { at, settled: true, events, rows, ..Batch::default() });
+        self.now = at;
+    }
+
+    fn logging(&mut self, on: bool) {
+        let flags = if on { LOG_DIRTY_PAGES } else { 0 };
+        let change = if on { SlotChange::LogOn } else { SlotChange::LogOff };
+        self.apply(vec![EventKind::SlotChanged { slot: slot(flags), change, logging: on }], vec![]);
+    }
+
+    fn change(&mut self, cause: Cause, transition: Transition, level: u32, count: u32) {
+        self.apply(vec![change(cause, transition, level, count)], vec![]);
+    }
+
+    fn collapse(&mut self) {
+        self.apply(vec![collapse()], vec![]);
+    }
+
+    /// Names of what is found so many seconds later.
+    fn found(&self, seconds: u64) -> Vec<&'static str> {
+        let vm = &self.model.vms[&KEY];
+        let found = findings(vm, Mmu::Tdp, self.now + seconds * S, &Thresholds::default());
+        found.into_iter().map(|finding| finding.name).collect()
+    }
+
+    /// A failed migration, up to the end of the collapse routine.
+    fn failed_migration() -> Self {
+        let mut bench = Self::new();
+        bench.logging(true);
+        bench.change(Cause::EagerSplit, Transition::Split, 2, 32);
+        bench.logging(false);
+        bench.change(Cause::Collapse, Transition::Zap, 1, 32 * 512);
+        bench.collapse();
+        bench
+    }
+}
+
+fn slot(flags: u32) -> Slot {
+    Slot { id: 1, as_id: 0, base_gfn: 0, npages: 16384, flags }
+}
+
+fn change(cause: Cause, transition: Transition, level: u32, count: u32) -> EventKind {
+    EventKind::Change(Change {
+        cause,
+        transition,
+        level,
+        as_id: 0,
+        gfn: 0,
+        count,
+        read_only: false,
+        sptes: None,
+        stack: None,
+    })
+}
+
+fn collapse() -> EventKind {
+    EventKind::Collapse(Collapse {
+        slot: slot(0),
+        start: 0,
+        pages_before: None,
+        pages_after: None,
+        yields: None,
+    })
+}
+
+#[test]
+fn dirty_logging_for_long() {
+    let mut bench = Bench::new();
+    bench.logging(true);
+    assert_eq!(bench.found(500), [""; 0]);
+    assert_eq!(bench.found(700), ["dirty_logging_on_for_long"]);
+    bench.logging(false);
+    bench.collapse();
+    assert_eq!(bench.found(700), [""; 0]);
+}
+
+#[test]
+fn regions_that_stay_small() {
+    let mut bench = Bench::failed_migration();
+    // Not touched since is no failure.
+    assert_eq!(bench.found(60), [""; 0]);
+    bench.change(Cause::GuestFault, Transition::Install, 1, 8 * 512);
+    assert_eq!(bench.found(1), [""; 0]);
+    assert_eq!(bench.found(60), ["regions_stuck_small"]);
+    bench.change(Cause::NotifierThp, Transition::Zap, 1, 8 * 512);
+    bench.change(Cause::GuestFault, Transition::Install, 2, 32);
+    assert_eq!(bench.found(60), [""; 0]);
+}
+
+#[test]
+fn splits_by_guest_faults() {
+    let splits = |cause, n| {
+        let mut bench = Bench::new();
+        bench.apply(vec![], vec![(cause, Transition::Split, 2, n)]);
+        bench.found(0)
+    };
+    assert_eq!(splits(Cause::LoggedFault, 32), ["eager_split_off"]);
+    assert_eq!(splits(Cause::LoggedFault, 7), [""; 0]);
+    assert_eq!(splits(Cause::EagerSplit, 32), [""; 0]);
+    assert_eq!(splits(Cause::GuestFault, 32), ["split_by_nx"]);
+}
+
+#[test]
+fn the_rmap_mmu_always_splits_at_faults() {
+    let mut bench = Bench::new();
+    bench.apply(vec![], vec![(Cause::LoggedFault, Transition::SplitRelink, 2, 32)]);
+    let vm = &bench.model.vms[&KEY];
+    assert_eq!(findings(vm, Mmu::Rmap, bench.now, &Thresholds::default()), []);
+}
+
+#[test]
+fn zaps_by_the_nx_worker() {
+    let mut bench = Bench::new();
+    bench.apply(vec![], vec![(Cause::NxRecovery, Transition::Zap, 1, 40)]);
+    assert_eq!(bench.found(0), ["split_by_nx"]);
+}
+
+#[test]
+fn recovered_write_protected() {
+    let recovered = |transition| {
+        let mut bench = Bench::new();
+        bench.logging(true);
+        bench.change(Cause::EagerSplit, Transition::Split, 2, 32);
+        bench.logging(false);
+        bench.change(Cause::Collapse, transition, 2, 32);
+        bench.collapse();
+        bench.found(60)
+    };
+    assert_eq!(recovered(Transition::RecoverReadOnly), ["recovered_read_only"]);
+    assert_eq!(recovered(Transition::Recover), [""; 0]);
+}
+
+#[test]
+fn small_pages_behind_the_routines_back() {
+    let raced = |count| {
+        let mut bench = Bench::new();
+        bench.logging(true);
+        bench.logging(false);
+        bench.change(Cause::RacingFault, Transition::Install, 1, count);
+        bench.collapse();
+        bench.found(0)
+    };
+    assert_eq!(raced(600), ["collapse_raced"]);
+    assert_eq!(raced(10), [""; 0]);
+}
+
+#[test]
+fn the_nx_worker_and_faults_undo_each_other() {
+    let undone = |regions: u32| {
+        let mut bench = Bench::new();
+        bench.change(Cause::GuestFault, Transition::Split, 2, regions);
+        // Zapped, huge again at a read, split again at the next execution.
+        bench.change(Cause::NxRecovery, Transition::Zap, 1, regions * 512);
+        bench.change(Cause::GuestFault, Transition::Install, 2, regions);
+        assert_eq!(bench.found(0), [""; 0]);
+        bench.change(Cause::GuestFault, Transition::Split, 2, regions);
+        bench.found(0)
+    };
+    assert_eq!(undone(8), ["nx_recovery_undone"]);
+    assert_eq!(undone(7), [""; 0]);
+}
+
+#[test]
+fn hugetlb_memory_that_is_mapped_small() {
+    let found = |hugetlb, small, logging| {
+        let mut bench = Bench::new();
+        if logging {
+            bench.logging(true);
+        }
+        let reading = VmReading { vm: KEY, pages: Some([small, 0, 0]), process: None, fd: None };
+        bench.model.apply(Batch {
+            at: bench.now,
+            vms: vec![reading],
+            hugetlb: vec![(KEY, hugetlb)],
+            ..Batch::default()
+        });
+        bench.found(0)
+    };
+    assert_eq!(found(1 << 30, 100_000, false), ["hugetlb_mapped_small"]);
+    // Little of it, no hugetlb at all, or dirty logging, which maps small by design.
+    assert_eq!(found(1 << 40, 100_000, false), [""; 0]);
+    assert_eq!(found(1 << 30, 4_000, false), [""; 0]);
+    assert_eq!(found(0, 100_000, false), [""; 0]);
+    assert_eq!(found(1 << 30, 100_000, true), [""; 0]);
+}
+
+#[test]
+fn thresholds_are_the_users() {
+    let mut bench = Bench::new();
+    bench.logging(true);
+    let vm = &bench.model.vms[&KEY];
+    let strict = Thresholds { logging_ns: S, ..Thresholds::default() };
+    assert_eq!(findings(vm, Mmu::Tdp, bench.now + 2 * S, &strict).len(), 1);
+}
+
+/// What was found at any time in the recording of a real run.
+fn found_in(recording: &[u8]) -> Vec<&'static str> {
+    found_by(recording, &Thresholds::default())
+}
+
+fn found_by(recording: &[u8], thresholds: &Thresholds) -> Vec<&'static str> {
+    let mut replay = Replay::new(recording).unwrap();
+    let (mut model, mut found) = (Model::default(), BTreeSet::new());
+    while let Some(update) = replay.next_update().unwrap() {
+        model.update(update);
+        let mmu = replay.coverage().mmu;
+        for vm in model.vms.values().filter(|vm| !vm.gone) {
+            let findings = findings(vm, mmu, model.now, thresholds);
+            found.extend(findings.iter().map(|finding| finding.name));
+        }
+    }
+    found.into_iter().collect()
+}
+
+macro_rules! recorded {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../tests/fixtures/recorded/", $name, ".rec"))
+    };
+}
+
+/// `nx_huge_pages=force` splits what is executed, and the worker gives it back: to be executed again, or
+/// to be written to and huge.
+#[test]
+fn nx_recovery_on_real_runs() {
+    assert_eq!(found_in(recorded!("nx-undone")), ["nx_recovery_undone", "split_by_nx"]);
+    assert_eq!(found_in(recorded!("nx-kept")), ["split_by_nx"]);
+}
+
+/// Hugetlb memory behind a slot at a guest address that is 4 KiB beyond a multiple of 2 MiB, and behind
+/// one that is aligned.
+#[test]
+fn hugetlb_memory_on_real_runs() {
+    assert_eq!(found_in(recorded!("hugetlb-small")), ["hugetlb_mapped_small"]);
+    assert_eq!(found_in(recorded!("hugetlb-huge")), [""; 0]);
+}
+
+#[test]
+fn failed_migrations_on_real_runs() {
+    assert_eq!(found_in(recorded!("four-guests")), ["regions_stuck_small"]);
+    assert_eq!(found_in(recorded!("failed-migration")), [""; 0]);
+    let strict = Thresholds { logging_ns: S, ..Thresholds::default() };
+    let found = found_by(recorded!("failed-migration"), &strict);
+    assert_eq!(found, ["dirty_logging_on_for_long"]);
+}
+
+/// With `eager_page_split=N`; on 7.3 without a write while dirty logging was on; and with vCPUs whose
+/// faults map pages while the collapse routine runs, huge ones or, as the guest executes them under
+/// `nx_huge_pages=force`, small ones.
+#[test]
+fn other_failed_migrations_on_real_runs() {
+    assert_eq!(found_in(recorded!("eager-off")), ["eager_split_off"]);
+    assert_eq!(found_in(recorded!("read-only")), ["recovered_read_only"]);
+    assert_eq!(found_in(recorded!("raced")), [""; 0]);
+    assert_eq!(found_in(recorded!("raced-small")), ["collapse_raced"]);
+}

@@ -1,0 +1,230 @@
+//! The model: what the batches of a feed add up to, as VMs, their totals, regions, spans and findings,
+//! and a player that goes through recordings in time. Pure: it neither reads the kernel nor renders.
+
+mod changes;
+mod episode;
+pub mod findings;
+mod histogram;
+mod history;
+mod latency;
+mod memory_map;
+pub mod player;
+mod recent;
+mod reconcile;
+mod regions;
+mod reload;
+mod span;
+mod totals;
+mod vm;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use collapse_common::abi::VmKey;
+
+pub use changes::Changes;
+pub use episode::{
+    CollapseSums, EPISODES_KEPT, Episode, EpisodeCost, Episodes, FaultCost, NoCost, Outcome, Phase,
+    Slots,
+};
+pub use histogram::Histogram;
+pub use history::{Flows, History, KEPT, MERGED, Sample};
+pub use latency::FaultLatencies;
+pub use memory_map::{MapCell, MemoryMaps, SlotMap};
+pub use recent::{EVENTS_KEPT, Recent};
+pub use reconcile::{Grade, Offset, Reconciliation};
+pub use regions::{
+    Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Refaults, Region, RegionCounts, Regions,
+    Returned, ReturnedRegions, Step, regions_of,
+};
+pub use span::{CollapseSpan, Race, Work};
+pub use totals::Totals;
+pub use vm::{Reading, SPANS_KEPT, Vm};
+
+use collapse_feed::{Batch, Event, Overhead, Update};
+
+use reload::Earlier;
+
+/// VMs kept that went away; older ones are only counted.
+pub const GONE_KEPT: usize = 1024;
+
+/// Everything known.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// VMs by identity.
+    pub vms: BTreeMap<VmKey, Vm>,
+    /// Changes whose VM is unknown.
+    pub unattributed: Totals,
+    /// When the first batch was read, `CLOCK_MONOTONIC` ns.
+    pub started: Option<u64>,
+    /// When the last batch was read, `CLOCK_MONOTONIC` ns.
+    pub now: u64,
+    /// Whether nothing changed while the last batch was read, so that residuals must be zero.
+    pub settled: bool,
+    /// Everything known to be lost, by way.
+    pub losses: BTreeMap<&'static str, u64>,
+    /// VMs that went away and are no longer in `vms`.
+    pub forgotten: u64,
+    /// All VMs together over time.
+    pub history: History,
+    /// For how long history is kept; `None` for as long as there is room.
+    pub keep: Option<Duration>,
+    /// The latest events.
+    pub recent: Recent,
+    /// What the programs cost, if that was measured.
+    pub overhead: Option<Overhead>,
+    /// Times that KVM was loaded again and watched from then on.
+    pub reloads: u64,
+    /// Why nothing is counted at present.
+    pub blind: Option<String>,
+    /// Changes recorded, and counted for VMs that are forgotten.
+    earlier_changes: Changes,
+    /// VMs that went away and are in `vms`, oldest first.
+    gone: VecDeque<VmKey>,
+    /// When the first batch of the programs now attached was read, `CLOCK_MONOTONIC` ns.
+    attached: Option<u64>,
+    /// What programs counted that are attached no more.
+    earlier: Earlier,
+}
+
+impl Model {
+    /// Takes what a source tells.
+    pub fn update(&mut self, update: Update) {
+        self.update_seen(update, &mut |_, _| ());
+    }
+
+    /// The same; `see` gets each event, and the VM as the event leaves it.
+    pub fn update_seen(&mut self, update: Update, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
+        match update {
+            Update::Batch(batch) => self.apply_seen(batch, see),
+            Update::Detached { at, why } => self.detached(at, why),
+            Update::Blind { at } => self.now = self.now.max(at),
+            Update::Attached { .. } => self.reattached(),
+        }
+    }
+
+    /// Takes a batch.
+    pub fn apply(&mut self, batch: Batch) {
+        self.apply_seen(batch, &mut |_, _| ());
+    }
+
+    fn apply_seen(&mut self, batch: Batch, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
+        let first = self.attached.is_none();
+        let attached = *self.attached.get_or_insert(batch.at);
+        self.started.get_or_insert(batch.at);
+        self.now = batch.at;
+        self.overhead = batch.overhead.or(self.overhead.take());
+        self.settled = batch.settled;
+        let known: Vec<VmKey> = self.vms.keys().copied().collect();
+        let gone_before = self.gone.len();
+        self.recent.extend(&batch.events);
+        self.earlier_changes.record(&batch.events);
+        for event in &batch.events {
+            self.event(event, attached);
+            see(event, self.vms.get(&event.vm));
+        }
+        for (key, cause, row) in batch.rows {
+            if key == VmKey::default() {
+                self.unattributed.set(cause, self.earlier.unattributed.plus(cause, row));
+            } else {
+                self.vm(key).now.totals.set(cause, row);
+            }
+        }
+        for (key, cause, latencies) in batch.latencies {
+            if key != VmKey::default() {
+                self.vm(key).now.latencies.set(cause, latencies);
+            }
+        }
+        for reading in &batch.vms {
+            let new = known.binary_search(&reading.vm).is_err();
+            self.vm(reading.vm).reading(reading, first || new);
+        }
+        for (key, bytes) in batch.hugetlb {
+            if let Some(vm) = self.vms.get_mut(&key) {
+                vm.hugetlb = Some(bytes);
+            }
+        }
+        let mut all = Sample {
+            at: batch.at,
+            pages: Some([0; 3]),
+            flows: self.history.last().map(|last| last.flows).unwrap_or_default(),
+            ..Sample::default()
+        };
+        let oldest = self.keep.map_or(0, |keep| {
+            batch.at.saturating_sub(keep.as_nanos().try_into().unwrap_or(u64::MAX))
+        });
+        for vm in self.vms.values_mut() {
+            if let Some((sample, more)) = vm.close(batch.at, batch.settled) {
+                all.pages = all.pages.zip(sample.pages).map(|(all, pages)| {
+                    std::array::from_fn(|size| all[size].saturating_add(pages[size]))
+                });
+                all.flows = all.flows.plus(more);
+                all.outstanding += sample.outstanding;
+                all.logging |= sample.logging;
+            }
+            vm.history.forget(oldest);
+        }
+        self.history.push(all);
+        self.history.forget(oldest);
+        self.losses.extend(self.earlier.with(batch.losses));
+        let not_followed = self.vms.values().map(|vm| vm.regions.not_followed()).sum();
+        if not_followed > 0 {
+            self.losses.insert("regions_not_followed", not_followed);
+        }
+        // Those that ended with this batch may still be counted in the next.
+        self.forget(gone_before);
+    }
+
+    /// Length of the window, ns.
+    pub fn window(&self) -> u64 {
+        self.started.map_or(0, |started| self.now.saturating_sub(started))
+    }
+
+    /// VMs that went away, whether they are still in `vms` or not.
+    pub fn ended(&self) -> u64 {
+        self.forgotten + self.gone.len() as u64
+    }
+
+    fn event(&mut self, event: &Event, attached: u64) {
+        if event.vm == VmKey::default() {
+            return;
+        }
+        let vm = self.vm(event.vm);
+        let was_gone = vm.gone;
+        if event.ts < attached {
+            // From before the totals were first read, while hooks were being attached.
+            vm.event_before(event);
+        } else {
+            vm.event(event);
+        }
+        if vm.gone && !was_gone {
+            self.gone.push_back(event.vm);
+        }
+    }
+
+    /// Forgets the oldest of the VMs that went away, among so many, down to what is kept.
+    fn forget(&mut self, among: usize) {
+        for _ in 0..among.min(self.gone.len().saturating_sub(GONE_KEPT)) {
+            if let Some(oldest) = self.gone.pop_front() {
+                if let Some(vm) = self.vms.remove(&oldest) {
+                    self.earlier_changes.count(&vm.now.totals);
+                }
+                self.forgotten += 1;
+            }
+        }
+    }
+
+    fn vm(&mut self, key: VmKey) -> &mut Vm {
+        let attached = self.attached.unwrap_or_default();
+        self.vms.entry(key).or_insert_with(|| {
+            let mut vm = Vm::new(key);
+            vm.watched = vm.watched.max(attached);
+            vm
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

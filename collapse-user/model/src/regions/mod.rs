@@ -1,0 +1,271 @@
+//! The life of regions: lost, zapped, refaulted small, recovered.
+
+mod counts;
+mod lost;
+mod nx;
+mod refaults;
+mod returned;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    num::NonZeroU32,
+};
+
+use collapse_common::{Cause, Transition, spte::frames};
+
+pub use counts::{Mapping, Recovery, RegionCounts, Step};
+pub use lost::{Lost, Region};
+pub use nx::NxRecovery;
+pub use refaults::Refaults;
+pub use returned::{RETURNED_KEPT, Returned, ReturnedRegions};
+
+use super::histogram::Histogram;
+use collapse_feed::{Change, Slot};
+
+/// Most outstanding regions followed per VM: 16 TiB of guest memory.
+const FOLLOWED: usize = 1 << 23;
+
+/// Regions of one VM that lost their huge leaf and have not got it back, and what became of the
+/// others. Memory follows outstanding regions, not guest size.
+#[derive(Clone, Debug, Default)]
+pub struct Regions {
+    outstanding: HashMap<Region, Lost>,
+    counts: RegionCounts,
+    not_followed: u64,
+    lost_by_cause: BTreeMap<Cause, u64>,
+    refaults: Refaults,
+    nx: NxRecovery,
+    returned: ReturnedRegions,
+    time_to_refault: Histogram,
+    time_to_recover: Histogram,
+}
+
+/// What a run of changes does to one region.
+#[derive(Clone, Copy)]
+struct Touch<'a> {
+    /// When, `CLOCK_MONOTONIC` ns.
+    at: u64,
+    change: &'a Change,
+    region: Region,
+    /// How many of the run's SPTEs are in the region, if they are smaller than it.
+    leaves: u16,
+}
+
+impl Regions {
+    /// Follows recorded changes, all taken to be made at `at` ns. Regions that they lose belong to
+    /// `episode`. `tell` gets each step of each region, with the episode that the region belongs to.
+    pub fn apply(
+        &mut self,
+        at: u64,
+        change: &Change,
+        episode: Option<NonZeroU32>,
+        tell: &mut impl FnMut(Option<NonZeroU32>, Step),
+    ) {
+        match (change.transition, change.level) {
+            // A 1 GiB leaf that is split leaves huge leaves behind.
+            (Transition::Split | Transition::SplitRelink, 2) | (Transition::Zap, 2 | 3) => {
+                each(at, change, |touch| self.lose(touch, episode, tell));
+            }
+            (Transition::Install | Transition::Recover | Transition::RecoverReadOnly, 2 | 3) => {
+                each(at, change, |touch| self.recover(touch, tell));
+            }
+            (Transition::Install | Transition::Zap, 1) => {
+                each(at, change, |touch| self.remap(touch, tell));
+            }
+            _ => {}
+        }
+        self.refaults.end_of_change();
+        if matches!(change.cause, Cause::NxRecovery | Cause::GuestFault) && change.level <= 2 {
+            each(at, change, |touch| self.nx.apply(&touch));
+        }
+    }
+
+    /// A slot was deleted, or moved away from where it is told to be: its regions are gone.
+    pub fn slot_gone(&mut self, slot: &Slot, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
+        let end = slot.base_gfn.saturating_add(slot.npages);
+        self.gone(tell, |region| {
+            // A huge leaf never reaches beyond its slot.
+            region.as_id() == u32::from(slot.as_id)
+                && region.gfn() >= slot.base_gfn
+                && region.gfn() + frames(2) <= end
+        });
+    }
+
+    /// The VM is gone.
+    pub fn end(&mut self, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
+        self.gone(tell, |_| true);
+        self.outstanding.shrink_to_fit();
+    }
+
+    /// The counts now.
+    pub fn counts(&self) -> RegionCounts {
+        self.counts
+    }
+
+    /// Losses that were one too many to follow, and are in no count.
+    pub fn not_followed(&self) -> u64 {
+        self.not_followed
+    }
+
+    /// Losses, by why.
+    pub fn lost_by_cause(&self) -> &BTreeMap<Cause, u64> {
+        &self.lost_by_cause
+    }
+
+    /// Regions that have not got their huge leaf back, in no order.
+    pub fn outstanding(&self) -> impl Iterator<Item = (Region, &Lost)> {
+        self.outstanding.iter().map(|(region, lost)| (*region, lost))
+    }
+
+    /// How a region that has not got its huge leaf back is mapped; `None` if it never lost it, or has
+    /// it again.
+    pub fn mapping(&self, region: Region) -> Option<Mapping> {
+        self.outstanding.get(&region).map(Lost::mapping)
+    }
+
+    /// Leaves installed in regions that had lost their huge leaf.
+    pub fn refaults(&self) -> &Refaults {
+        &self.refaults
+    }
+
+    /// Regions that got their huge leaf back.
+    pub fn returned(&self) -> &ReturnedRegions {
+        &self.returned
+    }
+
+    /// What became of regions that the NX recovery worker gave back.
+    pub fn nx_recovery(&self) -> &NxRecovery {
+        &self.nx
+    }
+
+    /// How long regions that had lost their huge leaf had nothing mapped, until the next leaf of any
+    /// size, ns.
+    pub fn time_to_refault(&self) -> &Histogram {
+        &self.time_to_refault
+    }
+
+    /// How long regions went without a huge leaf, ns.
+    pub fn time_to_recover(&self) -> &Histogram {
+        &self.time_to_recover
+    }
+
+    fn lose(
+        &mut self,
+        touch: Touch,
+        episode: Option<NonZeroU32>,
+        tell: &mut impl FnMut(Option<NonZeroU32>, Step),
+    ) {
+        let Change { cause, transition, .. } = *touch.change;
+        let full = self.outstanding.len() >= FOLLOWED;
+        match self.outstanding.entry(touch.region) {
+            // A zap and the link after it are one loss (two-step split).
+            Entry::Occupied(mut lost) if transition == Transition::SplitRelink => {
+                lost.get_mut().relink();
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(_) if full => self.not_followed += 1,
+            Entry::Vacant(place) => {
+                self.returned.remove(touch.region);
+                let lost = place.insert(Lost {
+                    at: touch.at,
+                    zapped: (transition == Transition::Zap)
+                        .then(|| lost::stamp(touch.at))
+                        .flatten(),
+                    refaulted: None,
+                    episode,
+                    // The children of a split are written without changes of their own.
+                    small: if transition == Transition::Split { frames(2) as u16 } else { 0 },
+                    cause,
+                    split: transition != Transition::Zap,
+                });
+                let step = Step::Lost(lost.mapping());
+                *self.lost_by_cause.entry(cause).or_default() += 1;
+                self.counts.step(step);
+                tell(episode, step);
+            }
+        }
+    }
+
+    fn recover(&mut self, touch: Touch, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
+        let Some(lost) = self.outstanding.remove(&touch.region) else { return };
+        self.refaults.add(&touch);
+        let Change { cause, transition, .. } = *touch.change;
+        let how = match transition {
+            Transition::Install => Recovery::Refault,
+            _ if cause.is_guest_fault() => Recovery::Promotion,
+            _ => Recovery::InPlace,
+        };
+        let empty_for = lost.empty_for(touch.at).filter(|_| lost.refaulted.is_none());
+        let to_refault = match how {
+            // Something must have zapped it, if only its record comes later.
+            Recovery::Refault => Some(empty_for.unwrap_or(0)),
+            Recovery::Promotion => empty_for,
+            Recovery::InPlace => None,
+        };
+        if let Some(ns) = to_refault {
+            self.time_to_refault.add(ns);
+        }
+        self.time_to_recover.add(touch.at.saturating_sub(lost.at));
+        let read_only = transition == Transition::RecoverReadOnly;
+        let returned = Returned { lost, at: touch.at, cause, how, read_only };
+        self.returned.insert(touch.region, returned);
+        let step = Step::Recovered { from: lost.mapping(), how, read_only };
+        self.counts.step(step);
+        tell(lost.episode, step);
+    }
+
+    fn remap(&mut self, touch: Touch, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
+        let Some(lost) = self.outstanding.get_mut(&touch.region) else { return };
+        self.refaults.add(&touch);
+        let before = lost.mapping();
+        if touch.change.transition == Transition::Zap {
+            lost.zap(touch.at, touch.leaves);
+        } else if let Some(ns) = lost.install(touch.at, touch.leaves) {
+            self.time_to_refault.add(ns);
+        }
+        let after = lost.mapping();
+        if before != after {
+            let step = Step::Remapped(before, after);
+            self.counts.step(step);
+            tell(lost.episode, step);
+        }
+    }
+
+    fn gone(
+        &mut self,
+        tell: &mut impl FnMut(Option<NonZeroU32>, Step),
+        which: impl Fn(Region) -> bool,
+    ) {
+        self.returned.retain(|region| !which(region));
+        for (_, lost) in self.outstanding.extract_if(|region, _| which(*region)) {
+            let step = Step::Gone(lost.mapping());
+            self.counts.step(step);
+            tell(lost.episode, step);
+        }
+    }
+}
+
+/// Regions that a run of changes touches.
+pub fn regions_of(change: &Change) -> impl Iterator<Item = Region> {
+    let step = frames(change.level);
+    let start = change.gfn & !(step - 1);
+    let end = start.saturating_add(u64::from(change.count).max(1).saturating_mul(step));
+    let as_id = change.as_id;
+    (start / frames(2)..end.div_ceil(frames(2)))
+        .map(move |index| Region::of(as_id, index * frames(2)))
+}
+
+/// Visits every region that a run of changes touches.
+fn each<'a>(at: u64, change: &'a Change, mut visit: impl FnMut(Touch<'a>)) {
+    let step = frames(change.level);
+    let start = change.gfn & !(step - 1);
+    let end = start.saturating_add(u64::from(change.count).max(1).saturating_mul(step));
+    for index in start / frames(2)..end.div_ceil(frames(2)) {
+        let first = index * frames(2);
+        let inside = end.min(first + frames(2)) - start.max(first);
+        let leaves = (inside / step) as u16;
+        visit(Touch { at, change, region: Region::of(change.as_id, first), leaves });
+    }
+}

@@ -1,0 +1,351 @@
+//! One VM.
+
+use collapse_common::{
+    Cause,
+    abi::{Pages, VmKey},
+};
+
+use super::{
+    episode::{EpisodeCost, Episodes, Slots},
+    history::{Flows, History, Sample},
+    latency::FaultLatencies,
+    memory_map::MemoryMaps,
+    reconcile::{Offset, Reconciliation},
+    regions::{RegionCounts, Regions},
+    span::{CollapseSpan, Race, Work},
+    totals::Totals,
+};
+use collapse_feed::{Change, Collapse, Event, EventKind, Slot, SlotChange, VmProcess, VmReading};
+
+/// Collapse spans kept per VM; older ones are only counted.
+pub const SPANS_KEPT: usize = 256;
+
+/// Everything known of one VM.
+#[derive(Clone, Debug)]
+pub struct Vm {
+    /// Which VM.
+    pub key: VmKey,
+    /// When we began to watch it, `CLOCK_MONOTONIC` ns.
+    pub watched: u64,
+    /// The process behind it, once known.
+    pub process: Option<VmProcess>,
+    /// File descriptor of the VM in that process.
+    pub fd: Option<u32>,
+    /// Whether it was created while we watched: then its counts are complete from its first SPTE.
+    pub created: bool,
+    /// Whether it went away.
+    pub gone: bool,
+    /// KVM's gauges and our totals when first read together.
+    pub start: Reading,
+    /// The same, last.
+    pub now: Reading,
+    /// KVM's gauges just before teardown.
+    pub pages_at_end: Option<Pages>,
+    /// Whether counts and gauges agree.
+    pub reconciliation: Reconciliation,
+    /// Memory that its process has from hugetlbfs, bytes; `None` if not known.
+    pub hugetlb: Option<u64>,
+    /// Regions.
+    pub regions: Regions,
+    /// Episodes of dirty logging.
+    pub episodes: Episodes,
+    /// The latest runs of the collapse routine.
+    pub spans: Vec<CollapseSpan>,
+    /// All runs of the collapse routine.
+    pub span_count: u64,
+    /// Times dirty logging went on for a slot.
+    pub log_on: u64,
+    /// Times dirty logging went off for a slot.
+    pub log_off: u64,
+    /// Whether dirty logging concerns it as a whole, not just a display.
+    pub logging: bool,
+    /// Slots whose dirty logging state was seen, by address space and id.
+    pub slots: Slots,
+    /// Where huge leaves were missing at the moments that matter.
+    pub memory: MemoryMaps,
+    /// How it did over time.
+    pub history: History,
+    /// Whether `logging` was right from the start, by the first switch that was seen: off means that it
+    /// had been on. `None` as long as none was.
+    known: Option<bool>,
+    stage: Stage,
+    /// Whether the batch being taken told what KVM knows of it, and whether that was for the first
+    /// time.
+    read: Option<First>,
+    work: Work,
+    /// The slot whose dirty logging went off last, and what guest faults did to it since.
+    race: Option<(Slot, Race)>,
+}
+
+/// Whether counts and gauges of a VM can still move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// They can.
+    Moving,
+    /// They cannot, as its last SPTE is gone, but were not read since.
+    Flushed,
+    /// They cannot, and were read.
+    Closed,
+}
+
+/// Whether KVM told of a VM for the first time.
+type First = bool;
+
+/// KVM's gauges and our totals at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// KVM's gauges; `None` where this kernel has none.
+    pub pages: Option<Pages>,
+    /// Our totals.
+    pub totals: Totals,
+    /// How long guest faults took.
+    pub latencies: FaultLatencies,
+}
+
+impl Reading {
+    /// KVM's gauges minus what our totals add up to, by size.
+    fn offset(&self) -> Option<Offset> {
+        let (pages, change) = (self.pages?, self.totals.gauge_change());
+        Some(std::array::from_fn(|size| (pages[size] as i64).wrapping_sub(change[size])))
+    }
+}
+
+impl Vm {
+    /// A VM that was just heard of.
+    pub fn new(key: VmKey) -> Self {
+        Self {
+            key,
+            watched: key.born,
+            process: None,
+            fd: None,
+            created: false,
+            gone: false,
+            start: Reading::default(),
+            now: Reading::default(),
+            pages_at_end: None,
+            reconciliation: Reconciliation::default(),
+            hugetlb: None,
+            regions: Regions::default(),
+            episodes: Episodes::default(),
+            spans: Vec::new(),
+            span_count: 0,
+            log_on: 0,
+            log_off: 0,
+            logging: false,
+            slots: Slots::new(),
+            memory: MemoryMaps::default(),
+            history: History::default(),
+            known: None,
+            stage: Stage::Moving,
+            read: None,
+            work: Work::default(),
+            race: None,
+        }
+    }
+
+    /// Mappings by size, KVM's own figures: now, or just before teardown if it is gone.
+    pub fn pages(&self) -> Option<Pages> {
+        if self.gone { self.pages_at_end } else { self.now.pages }
+    }
+
+    /// What this VM did since it was first seen.
+    pub fn totals(&self) -> Totals {
+        self.now.totals.since(&self.start.totals)
+    }
+
+    /// How long its guest faults took since it was first seen.
+    pub fn latencies(&self) -> FaultLatencies {
+        self.now.latencies.since(&self.start.latencies)
+    }
+
+    /// Whether dirty logging concerns it as a whole now. `None` if it was there before we watched and
+    /// its dirty logging was not switched since.
+    pub fn is_logging(&self) -> Option<bool> {
+        (self.created || self.known.is_some()).then_some(self.logging)
+    }
+
+    /// Whether the same was known of all the time that we watched, and so of each of its faults.
+    pub fn logging_was_known(&self) -> bool {
+        self.created || self.known == Some(true)
+    }
+
+    /// KVM's gauges minus what our totals say they should be, by size; `None` where either is
+    /// unknown. Anything but zero means that changes were missed or misread.
+    pub fn residual(&self) -> Option<Offset> {
+        let (start, now) = (self.start.offset()?, self.now.offset()?);
+        Some(std::array::from_fn(|size| now[size].wrapping_sub(start[size])))
+    }
+
+    /// Learns from an event that does not count.
+    pub(super) fn event_before(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::VmCreated { process, .. } => self.process = Some(process.clone()),
+            EventKind::VmDestroyed { .. } => self.gone = true,
+            EventKind::SlotChanged { slot, change, logging } => {
+                self.know(*slot, *change);
+                if matches!(change, SlotChange::LogOn | SlotChange::LogOff) {
+                    self.known = Some(true);
+                }
+                self.logging = *logging;
+                self.episodes.start(self.watched, &self.slots, *logging);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        let at = event.ts;
+        match &event.kind {
+            EventKind::Change(change) => self.change(at, change),
+            EventKind::VmCreated { process, pages } => {
+                self.created = true;
+                self.start.pages = *pages;
+                self.process = Some(process.clone());
+                if let Some(offset) = self.start.offset() {
+                    self.reconciliation.read(offset, true, false);
+                }
+            }
+            EventKind::VmSeen | EventKind::VmFreed => {}
+            EventKind::VmDestroyed { pages } => {
+                self.pages_at_end = *pages;
+                self.gone = true;
+                self.end(at);
+            }
+            EventKind::VmFlushed { pages } => {
+                self.now.pages = *pages;
+                self.stage = Stage::Flushed;
+                self.end(at);
+            }
+            EventKind::SlotChanged { slot, change, logging } => {
+                self.logging = *logging;
+                self.slot(at, *slot, *change);
+            }
+            EventKind::Collapse(collapse) => self.collapse(at, collapse),
+        }
+    }
+
+    fn change(&mut self, at: u64, change: &Change) {
+        if change.cause == Cause::Teardown {
+            // The mappings go because the VM does: nothing is lost that it would want back.
+            return;
+        }
+        let Self { regions, episodes, .. } = self;
+        episodes.change(at, change);
+        let losing = episodes.losing();
+        regions.apply(at, change, losing, &mut |episode, step| episodes.step(at, episode, step));
+        self.work.apply(change);
+        if let Some((slot, race)) = &mut self.race {
+            race.apply(slot, change);
+        }
+    }
+
+    fn slot(&mut self, at: u64, slot: Slot, change: SlotChange) {
+        // What the slot deletion zapped elsewhere too is lost there; here it is gone for good.
+        let left = match change {
+            SlotChange::Deleted => Some(slot),
+            SlotChange::Moved => self.slots.get(&(slot.as_id, slot.id)).copied(),
+            _ => None,
+        };
+        let Self { regions, episodes, .. } = self;
+        if let Some(left) = left {
+            regions.slot_gone(&left, &mut |episode, step| episodes.step(at, episode, step));
+        }
+        episodes.slot(at, self.watched, &self.slots, slot, change, self.logging);
+        match change {
+            SlotChange::LogOn => {
+                self.log_on += 1;
+                self.known.get_or_insert(true);
+            }
+            SlotChange::LogOff => {
+                self.log_off += 1;
+                self.known.get_or_insert(false);
+                self.race = Some((slot, Race::default()));
+            }
+            _ => {}
+        }
+        self.memory.slot(slot, change, &self.regions);
+        self.know(slot, change);
+    }
+
+    fn know(&mut self, slot: Slot, change: SlotChange) {
+        let key = (slot.as_id, slot.id);
+        if change == SlotChange::Deleted {
+            self.slots.remove(&key);
+        } else {
+            self.slots.insert(key, slot);
+        }
+    }
+
+    fn collapse(&mut self, end: u64, collapse: &Collapse) {
+        let work = std::mem::take(&mut self.work);
+        self.span_count += 1;
+        if self.spans.len() == SPANS_KEPT {
+            self.spans.remove(0);
+        }
+        let same = |slot: &Slot| (slot.as_id, slot.id) == (collapse.slot.as_id, collapse.slot.id);
+        let race = self.race.take().filter(|(slot, _)| same(slot)).map(|(_, race)| race);
+        let span = CollapseSpan::new(collapse, end, work, race);
+        self.episodes.collapse(end, &span);
+        self.spans.push(span);
+    }
+
+    /// It is gone, and its end was not seen.
+    pub(super) fn vanish(&mut self, at: u64) {
+        self.gone = true;
+        self.end(at);
+    }
+
+    fn end(&mut self, at: u64) {
+        let Self { regions, episodes, slots, memory, .. } = self;
+        memory.end(slots, regions);
+        regions.end(&mut |episode, step| episodes.step(at, episode, step));
+        episodes.end(at);
+    }
+
+    /// Takes what KVM tells of a live VM; `first` if it never did before.
+    pub(super) fn reading(&mut self, reading: &VmReading, first: bool) {
+        self.now.pages = reading.pages;
+        if let Some(process) = &reading.process {
+            self.process = Some(process.clone());
+        }
+        self.fd = reading.fd.or(self.fd);
+        self.read = Some(first && !self.created);
+        if first && !self.created {
+            self.start = self.now.clone();
+        }
+    }
+
+    /// Judges, credits and samples what a batch read at `at` ns told, once all of it is in. `settled`
+    /// tells that nothing changed while totals and gauges were read. Returns the sample and what was
+    /// counted since the one before; `None` once nothing can change any more.
+    pub(super) fn close(&mut self, at: u64, settled: bool) -> Option<(Sample, Flows)> {
+        if self.stage == Stage::Closed {
+            return None;
+        }
+        let flushed = self.stage == Stage::Flushed;
+        let read = self.read.take();
+        if let Some(offset) = self.now.offset().filter(|_| flushed || read.is_some()) {
+            self.reconciliation.read(offset, settled || flushed, flushed);
+        }
+        let cost = EpisodeCost::of(&self.now.totals) - EpisodeCost::of(&self.start.totals);
+        self.episodes.credit((read != Some(true)).then_some(cost));
+        if flushed {
+            self.stage = Stage::Closed;
+        }
+        let sample = self.sample(at);
+        Some((sample, self.history.push(sample)))
+    }
+
+    fn sample(&self, at: u64) -> Sample {
+        let regions = self.regions.counts();
+        // Regions are followed from the first on.
+        let start = Flows::of(&self.start.totals, &RegionCounts::default());
+        Sample {
+            at,
+            pages: self.now.pages,
+            flows: Flows::of(&self.now.totals, &regions).since(start),
+            outstanding: regions.outstanding,
+            logging: self.logging,
+        }
+    }
+}

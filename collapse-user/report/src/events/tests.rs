@@ -1,0 +1,195 @@
+use collapse_common::{Cause, Selection, Transition, abi::VmKey};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use collapse_feed::fixtures::full_coverage;
+use collapse_feed::{Batch, Collapse, Mmu, Slot, Sptes};
+
+const VM: VmKey = VmKey { kvm: 1, born: 5 };
+const SLOT: Slot = Slot { id: 3, as_id: 0, base_gfn: 0x1000, npages: 4096, flags: 1 };
+
+fn zap(gfn: u64, count: u32) -> Change {
+    let (cause, transition) = (Cause::Collapse, Transition::Zap);
+    Change {
+        cause,
+        transition,
+        level: 1,
+        as_id: 0,
+        gfn,
+        count,
+        read_only: false,
+        sptes: None,
+        stack: None,
+    }
+}
+
+fn event(ts: u64, kind: EventKind) -> Event {
+    Event { ts, vm: VM, tid: 9, kind }
+}
+
+/// A life in short.
+fn events() -> Vec<Event> {
+    let slot = |change| EventKind::SlotChanged { slot: SLOT, change, logging: true };
+    let collapse = Collapse {
+        slot: SLOT,
+        start: 130,
+        pages_before: Some([4096, 0, 0]),
+        pages_after: Some([0; 3]),
+        yields: None,
+    };
+    vec![
+        event(110, EventKind::VmSeen),
+        event(111, slot(SlotChange::LogOn)),
+        event(120, slot(SlotChange::LogOff)),
+        event(140, EventKind::Change(zap(0x1000, 4096))),
+        event(150, EventKind::Collapse(collapse)),
+        event(160, EventKind::VmDestroyed { pages: None }),
+        event(170, EventKind::VmFreed),
+    ]
+}
+
+/// The lines of that life.
+fn lines(filter: Filter) -> Vec<Value> {
+    let mut model = Model::default();
+    model.apply(Batch { at: 100, ..Batch::default() });
+    let (events, losses) = (events(), vec![("ring_full_changes", 7)]);
+    written(filter, &mut model, Batch { at: 200, events, losses, ..Batch::default() })
+}
+
+/// The lines of a batch, each valid by the published schema.
+fn written(filter: Filter, model: &mut Model, batch: Batch) -> Vec<Value> {
+    let clocks = Clocks { monotonic: 100, wall: 1_000_000_000 };
+    let coverage = full_coverage(Mmu::Tdp);
+    let mut out = Vec::new();
+    let machine = Machine { name: Some("web7".to_owned()), kernel: "6.12".to_owned() };
+    let writer = EventWriter::new(&mut out, Lines::Json, clocks, machine, &coverage, filter);
+    let mut writer = writer.unwrap();
+    writer.update(Update::Batch(batch), model).unwrap();
+    writer.finish().unwrap();
+    let lines: Vec<Value> = String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let schema = serde_json::from_str(schema::EVENTS).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for line in &lines {
+        assert!(validator.is_valid(line), "{line}");
+    }
+    lines
+}
+
+fn kinds(filter: Filter) -> Vec<String> {
+    let kind = |line: &Value| line["kind"].as_str().unwrap_or("header").to_owned();
+    lines(filter).iter().map(kind).collect()
+}
+
+#[test]
+fn a_life_in_lines() {
+    let expected = [
+        "header",
+        "vm_seen",
+        "log_on",
+        "log_off",
+        "zap",
+        "collapse_span",
+        "vm_destroyed",
+        "vm_freed",
+        "lost",
+        "end",
+    ];
+    assert_eq!(kinds(Filter::default()), expected);
+    let lines = lines(Filter::default());
+    let zap = &lines[4];
+    assert_eq!((zap["gfn"].as_u64(), zap["count"].as_u64()), (Some(0x1000), Some(4096)));
+    assert_eq!((&zap["cause"], &zap["slot"]["id"]), (&"collapse".into(), &3.into()));
+    assert_eq!((&zap["episode"], &zap["span"]), (&1.into(), &1.into()));
+    assert_eq!(zap["time"], "1970-01-01T00:00:01.000000040Z");
+    assert_eq!((lines[8]["count"].as_u64(), lines[8]["since_ns"].is_null()), (Some(7), true));
+}
+
+#[test]
+fn filters() {
+    let only = |kind: &str| Filter { kinds: vec![kind.to_owned()], ..Filter::default() };
+    assert_eq!(kinds(only("zap")), ["header", "zap", "lost", "end"]);
+    let causes = vec!["collapse".to_owned()];
+    assert_eq!(kinds(Filter { causes, ..Filter::default() }), ["header", "zap", "lost", "end"]);
+    let slot = Filter { slot: Some(4), ..Filter::default() };
+    assert_eq!(lines(slot)[2]["filtered"], 7);
+    let limit = Filter { limit: Some(2), ..Filter::default() };
+    assert_eq!(kinds(limit), ["header", "vm_seen", "log_on", "lost", "end"]);
+    let sampled = lines(Filter { sample: Some(Sample(4)), ..only("zap") });
+    let kept: u64 = sampled.iter().filter_map(|line| line["count"].as_u64()).sum::<u64>() - 7;
+    assert_eq!(sampled.last().unwrap()["sampled_out"], 4096 - kept);
+}
+
+#[test]
+fn each_change_shows_its_sptes() {
+    let mut model = Model::default();
+    model.apply(Batch { at: 100, ..Batch::default() });
+    // A huge leaf on NPT, writable and accessed, and an empty entry after it.
+    let sptes = Sptes { old: 0x1220_08a3, new: 0 };
+    let change = Change { level: 2, sptes: Some(sptes), ..zap(0x1000, 1) };
+    let events = vec![event(150, EventKind::Change(change))];
+    let line =
+        &written(Filter::default(), &mut model, Batch { at: 200, events, ..Batch::default() })[1];
+    let old = serde_json::json!({
+        "raw": "0x122008a3", "present": true, "leaf": true, "writable": true, "accessed": true,
+        "dirty": false, "pfn": 0x12200,
+    });
+    assert_eq!(line["old"], old);
+    assert_eq!((&line["new"]["present"], &line["new"]["pfn"]), (&false.into(), &Value::Null));
+    assert_eq!(line["regions"], serde_json::json!({"zapped": 1}));
+}
+
+#[test]
+fn a_change_shows_its_stack() {
+    let mut model = Model::default();
+    model.apply(Batch { at: 100, ..Batch::default() });
+    let events = [Some(0), Some(1), None].map(|stack| {
+        let sptes = Some(Sptes { old: 1, new: 0 });
+        event(150, EventKind::Change(Change { sptes, stack, ..zap(0x1000, 1) }))
+    });
+    let frames = ["handle_changed_spte", "kvm_vm_ioctl"].map(str::to_owned);
+    let stacks = vec![(0, frames.to_vec()), (1, Vec::new())];
+    let batch = Batch { at: 200, events: events.into(), stacks, ..Batch::default() };
+    let lines = written(Filter::default(), &mut model, batch);
+    assert_eq!(lines[1]["stack"], serde_json::json!(frames));
+    // That it could not be taken is not that it was not asked for.
+    assert_eq!(lines[2].get("stack"), Some(&Value::Null));
+    assert_eq!(lines[3].get("stack"), None);
+}
+
+#[test]
+fn the_kernel_records_what_the_filter_takes() {
+    let selection = Filter::default().selection(false);
+    assert_eq!(selection, Selection::DEFAULT);
+    let kinds = vec!["zap".to_owned(), "log_on".to_owned()];
+    let filter = Filter { kinds, sample: Some(Sample(4)), ..Filter::default() };
+    let selection = filter.selection(true);
+    assert_eq!(selection.transitions, 1 << Transition::Zap as u32);
+    assert_eq!((selection.sample, selection.by_row, selection.each), (4, 0, 1));
+    let causes = Filter { causes: vec!["collapse".to_owned()], ..Filter::default() };
+    assert_eq!(causes.selection(false).by_row, 1);
+}
+
+#[test]
+fn every_kind_is_in_the_schema() {
+    let schema: Value = serde_json::from_str(schema::EVENTS).unwrap();
+    let text = schema.to_string();
+    for kind in KINDS {
+        assert!(text.contains(&format!("\"{kind}\"")), "{kind}");
+    }
+}
+
+proptest! {
+    /// A sample of everything is everything, cut at regions.
+    #[test]
+    fn samples_add_up(gfn in 0..1u64 << 40, count in 1..5000u32, level in 1..=3u32) {
+        let gfn = gfn - gfn % collapse_common::spte::frames(level);
+        let change = Change { level, ..zap(gfn, count) };
+        let parts = Sample(1).parts(&change);
+        prop_assert_eq!(parts.map(|part| part.count).sum::<u32>(), count);
+    }
+}

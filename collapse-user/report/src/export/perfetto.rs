@@ -1,0 +1,394 @@
+//! A trace for Perfetto: a group of tracks per VM, with its counters, episodes, slots and threads.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Write},
+};
+
+use collapse_common::abi::{Pages, VmKey};
+use prost::Message as _;
+
+use super::proto::{
+    Clock, ClockSnapshot, CounterDescriptor, DebugAnnotation, EventType, MONOTONIC, REALTIME,
+    Trace, TracePacket, TrackDescriptor, TrackEvent,
+};
+use crate::events::kind;
+use collapse_feed::{Event, EventKind, Slot, SlotChange, Update, recording::Clocks};
+use collapse_model::{Episode, Flows, Model, Sample, Vm};
+
+/// All packets are of one sequence.
+const SEQUENCE: u32 = 1;
+
+/// Names of KVM's gauges.
+const SIZES: [&str; 3] = ["4 KiB mappings", "2 MiB mappings", "1 GiB mappings"];
+
+/// A track. Those of a VM are below its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Track {
+    /// What concerns the recording.
+    Recording,
+    Vm(VmKey),
+    Episodes(VmKey),
+    Counter(VmKey, &'static str, &'static str),
+    Slot(VmKey, u16, u16),
+    /// Dirty logging of a slot.
+    Logging(VmKey, u16, u16),
+    /// Runs of the collapse routine on a slot.
+    Runs(VmKey, u16, u16),
+    Thread(VmKey, u32),
+}
+
+impl Track {
+    fn parent(self) -> Option<Self> {
+        match self {
+            Self::Recording | Self::Vm(_) => None,
+            Self::Episodes(vm)
+            | Self::Counter(vm, ..)
+            | Self::Slot(vm, ..)
+            | Self::Thread(vm, _) => Some(Self::Vm(vm)),
+            Self::Logging(vm, as_id, id) | Self::Runs(vm, as_id, id) => {
+                Some(Self::Slot(vm, as_id, id))
+            }
+        }
+    }
+}
+
+/// Writes a trace while a model takes updates.
+pub struct Perfetto<W> {
+    out: W,
+    tracks: BTreeMap<Track, u64>,
+    /// Slots with dirty logging.
+    logging: BTreeSet<(VmKey, u16, u16)>,
+    /// What was last told of each VM.
+    samples: BTreeMap<VmKey, Sample>,
+    losses: BTreeMap<&'static str, u64>,
+}
+
+impl<W: Write> Perfetto<W> {
+    /// Writes how a trace begins.
+    pub fn new(out: W, clocks: Clocks) -> io::Result<Self> {
+        let clock = |id, timestamp| Clock { clock_id: Some(id), timestamp: Some(timestamp) };
+        let snapshot = ClockSnapshot {
+            clocks: vec![clock(MONOTONIC, clocks.monotonic), clock(REALTIME, clocks.wall)],
+            primary_trace_clock: Some(MONOTONIC),
+        };
+        let mut perfetto = Self {
+            out,
+            tracks: BTreeMap::new(),
+            logging: BTreeSet::new(),
+            samples: BTreeMap::new(),
+            losses: BTreeMap::new(),
+        };
+        let packet = TracePacket { clock_snapshot: Some(snapshot), ..TracePacket::default() };
+        perfetto.packet(packet)?;
+        Ok(perfetto)
+    }
+
+    /// Writes what an update tells, once the model has taken it.
+    pub fn update(&mut self, update: &Update, model: &Model) -> io::Result<()> {
+        match update {
+            Update::Batch(batch) => {
+                for event in &batch.events {
+                    self.event(event, model)?;
+                }
+                for reading in &batch.vms {
+                    if let Some(vm) = model.vms.get(&reading.vm) {
+                        self.counters(vm, model)?;
+                    }
+                }
+                for (way, n) in &batch.losses {
+                    let before = self.losses.insert(way, *n).unwrap_or(0);
+                    if *n > before {
+                        let args = vec![uint("count", n - before), text("way", way)];
+                        self.instant(batch.at, Track::Recording, "lost", args, model)?;
+                    }
+                }
+                Ok(())
+            }
+            Update::Detached { at, why } => {
+                self.instant(*at, Track::Recording, "detached", vec![text("why", why)], model)
+            }
+            Update::Attached { at } => {
+                self.losses.clear();
+                self.instant(*at, Track::Recording, "attached", Vec::new(), model)
+            }
+            Update::Blind { .. } => Ok(()),
+        }
+    }
+
+    /// Ends what still lasts, and writes what the model knows of episodes.
+    pub fn finish(&mut self, model: &Model) -> io::Result<()> {
+        for (vm, as_id, id) in std::mem::take(&mut self.logging) {
+            self.end(model.now, Track::Logging(vm, as_id, id), model)?;
+        }
+        for (vm, last) in std::mem::take(&mut self.samples) {
+            self.rates(last.at, vm, Flows::default(), 1.0, model)?;
+        }
+        for vm in model.vms.values() {
+            for episode in vm.episodes.kept() {
+                let track = Track::Episodes(vm.key);
+                let name = format!("episode {}", episode.number);
+                self.begin(episode.start, track, &name, episode_args(episode), model)?;
+                self.end(episode.end.unwrap_or(model.now), track, model)?;
+            }
+        }
+        self.out.flush()
+    }
+
+    fn event(&mut self, event: &Event, model: &Model) -> io::Result<()> {
+        let (at, vm) = (event.ts, event.vm);
+        let name = kind(&event.kind);
+        match &event.kind {
+            EventKind::Change(change) => {
+                let args = vec![
+                    text("cause", change.cause.name()),
+                    uint("gfn", change.gfn),
+                    uint("count", change.count.into()),
+                    uint("level", change.level.into()),
+                ];
+                self.instant(at, Track::Thread(vm, event.tid), name, args, model)
+            }
+            EventKind::VmCreated { pages, .. }
+            | EventKind::VmDestroyed { pages }
+            | EventKind::VmFlushed { pages } => {
+                self.pages(at, vm, *pages, model)?;
+                self.instant(at, Track::Vm(vm), name, Vec::new(), model)
+            }
+            EventKind::VmSeen | EventKind::VmFreed => {
+                self.instant(at, Track::Vm(vm), name, Vec::new(), model)
+            }
+            EventKind::SlotChanged { slot, change, .. } => {
+                self.slot(at, vm, *slot, *change, name, model)
+            }
+            EventKind::Collapse(collapse) => {
+                let args = vec![uint("yields", collapse.yields.unwrap_or(0).into())];
+                let args = if collapse.yields.is_some() { args } else { Vec::new() };
+                let track = Track::Runs(vm, collapse.slot.as_id, collapse.slot.id);
+                self.pages(collapse.start, vm, collapse.pages_before, model)?;
+                self.begin(collapse.start, track, "collapse", args, model)?;
+                self.end(at, track, model)?;
+                self.pages(at, vm, collapse.pages_after, model)
+            }
+        }
+    }
+
+    fn slot(
+        &mut self,
+        at: u64,
+        vm: VmKey,
+        slot: Slot,
+        change: SlotChange,
+        name: &'static str,
+        model: &Model,
+    ) -> io::Result<()> {
+        let place = (vm, slot.as_id, slot.id);
+        let logging = Track::Logging(vm, slot.as_id, slot.id);
+        let args = vec![uint("base_gfn", slot.base_gfn), uint("npages", slot.npages)];
+        match change {
+            SlotChange::LogOn => {
+                if self.logging.insert(place) {
+                    self.begin(at, logging, "dirty logging", args, model)?;
+                }
+                Ok(())
+            }
+            SlotChange::LogOff | SlotChange::Deleted => {
+                if self.logging.remove(&place) {
+                    self.end(at, logging, model)?;
+                }
+                self.instant(at, Track::Slot(vm, slot.as_id, slot.id), name, args, model)
+            }
+            _ => self.instant(at, Track::Slot(vm, slot.as_id, slot.id), name, args, model),
+        }
+    }
+
+    /// Gauges and rates of a VM as of its latest sample.
+    fn counters(&mut self, vm: &Vm, model: &Model) -> io::Result<()> {
+        let Some(sample) = vm.history.last() else { return Ok(()) };
+        self.pages(sample.at, vm.key, sample.pages, model)?;
+        let track = Track::Counter(vm.key, "regions outstanding", "regions");
+        self.value(sample.at, track, count(sample.outstanding), model)?;
+        let Some(before) = self.samples.insert(vm.key, *sample) else { return Ok(()) };
+        let seconds = sample.at.saturating_sub(before.at) as f64 / 1e9;
+        if seconds <= 0.0 {
+            return Ok(());
+        }
+        // A rate holds from the reading before on.
+        self.rates(before.at, vm.key, sample.flows.since(before.flows), seconds, model)
+    }
+
+    fn rates(
+        &mut self,
+        at: u64,
+        vm: VmKey,
+        flows: Flows,
+        seconds: f64,
+        model: &Model,
+    ) -> io::Result<()> {
+        for (name, n) in [
+            ("splits", flows.splits),
+            ("zaps", flows.zaps),
+            ("installs", flows.installs),
+            ("recoveries", flows.recovered),
+            ("faults", flows.faults),
+        ] {
+            let event = TrackEvent {
+                double_counter_value: Some(n as f64 / seconds),
+                ..event_of(EventType::Counter)
+            };
+            self.write(at, Track::Counter(vm, name, "1/s"), event, model)?;
+        }
+        Ok(())
+    }
+
+    fn pages(&mut self, at: u64, vm: VmKey, pages: Option<Pages>, model: &Model) -> io::Result<()> {
+        for (name, n) in SIZES.into_iter().zip(pages.into_iter().flatten()) {
+            self.value(at, Track::Counter(vm, name, "pages"), count(n), model)?;
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, at: u64, track: Track, value: i64, model: &Model) -> io::Result<()> {
+        let event = TrackEvent { counter_value: Some(value), ..event_of(EventType::Counter) };
+        self.write(at, track, event, model)
+    }
+
+    fn instant(
+        &mut self,
+        at: u64,
+        track: Track,
+        name: &str,
+        args: Vec<DebugAnnotation>,
+        model: &Model,
+    ) -> io::Result<()> {
+        let event = TrackEvent {
+            name: Some(name.to_owned()),
+            debug_annotations: args,
+            ..event_of(EventType::Instant)
+        };
+        self.write(at, track, event, model)
+    }
+
+    fn begin(
+        &mut self,
+        at: u64,
+        track: Track,
+        name: &str,
+        args: Vec<DebugAnnotation>,
+        model: &Model,
+    ) -> io::Result<()> {
+        let event = TrackEvent {
+            name: Some(name.to_owned()),
+            debug_annotations: args,
+            ..event_of(EventType::SliceBegin)
+        };
+        self.write(at, track, event, model)
+    }
+
+    fn end(&mut self, at: u64, track: Track, model: &Model) -> io::Result<()> {
+        self.write(at, track, event_of(EventType::SliceEnd), model)
+    }
+
+    fn write(&mut self, at: u64, track: Track, event: TrackEvent, model: &Model) -> io::Result<()> {
+        let track_uuid = Some(self.track(track, model)?);
+        self.packet(TracePacket {
+            timestamp: Some(at),
+            timestamp_clock_id: Some(MONOTONIC),
+            trusted_packet_sequence_id: Some(SEQUENCE),
+            track_event: Some(TrackEvent { track_uuid, ..event }),
+            ..TracePacket::default()
+        })
+    }
+
+    /// Number of a track; one that is new is described, after those above it.
+    fn track(&mut self, track: Track, model: &Model) -> io::Result<u64> {
+        if let Some(uuid) = self.tracks.get(&track) {
+            return Ok(*uuid);
+        }
+        let parent_uuid = match track.parent() {
+            Some(parent) => Some(self.track(parent, model)?),
+            None => None,
+        };
+        let uuid = self.tracks.len() as u64 + 1;
+        self.tracks.insert(track, uuid);
+        let counter = match track {
+            Track::Counter(_, _, unit) => {
+                Some(CounterDescriptor { unit_name: Some(unit.to_owned()) })
+            }
+            _ => None,
+        };
+        let descriptor = TrackDescriptor {
+            uuid: Some(uuid),
+            name: Some(track_name(track, model)),
+            parent_uuid,
+            counter,
+        };
+        self.packet(TracePacket {
+            trusted_packet_sequence_id: Some(SEQUENCE),
+            track_descriptor: Some(descriptor),
+            ..TracePacket::default()
+        })?;
+        Ok(uuid)
+    }
+
+    fn packet(&mut self, packet: TracePacket) -> io::Result<()> {
+        // Traces can be concatenated.
+        self.out.write_all(&Trace { packet: vec![packet] }.encode_to_vec())
+    }
+}
+
+fn track_name(track: Track, model: &Model) -> String {
+    match track {
+        Track::Recording => "recording".to_owned(),
+        Track::Vm(key) if key == VmKey::default() => "unknown VM".to_owned(),
+        Track::Vm(key) => {
+            let vm = model.vms.get(&key);
+            let process = vm.and_then(|vm| vm.process.as_ref());
+            let name = process.map_or("VM", |process| process.name.text.as_str());
+            let pid = process.map(|process| format!(" (pid {})", process.pid));
+            format!("{name}{}", pid.unwrap_or_default())
+        }
+        Track::Episodes(_) => "episodes".to_owned(),
+        Track::Counter(_, name, _) => name.to_owned(),
+        Track::Slot(_, 0, id) => format!("slot {id}"),
+        Track::Slot(_, as_id, id) => format!("slot {id} of address space {as_id}"),
+        Track::Logging(..) => "dirty logging".to_owned(),
+        Track::Runs(..) => "collapse".to_owned(),
+        Track::Thread(_, tid) => format!("thread {tid}"),
+    }
+}
+
+fn event_of(kind: EventType) -> TrackEvent {
+    TrackEvent { r#type: Some(kind.into()), ..TrackEvent::default() }
+}
+
+fn episode_args(episode: &Episode) -> Vec<DebugAnnotation> {
+    let regions = &episode.regions;
+    let outcome = serde_json::to_value(episode.outcome()).unwrap_or_default();
+    vec![
+        text("outcome", outcome.as_str().unwrap_or_default()),
+        uint("lost", regions.lost),
+        uint("recovered", regions.recovered),
+        uint("refaulted_small", regions.refaulted_small),
+        uint("untouched", regions.untouched),
+    ]
+}
+
+fn uint(name: &str, value: u64) -> DebugAnnotation {
+    DebugAnnotation {
+        name: Some(name.to_owned()),
+        uint_value: Some(value),
+        ..DebugAnnotation::default()
+    }
+}
+
+fn text(name: &str, value: &str) -> DebugAnnotation {
+    DebugAnnotation {
+        name: Some(name.to_owned()),
+        string_value: Some(value.to_owned()),
+        ..DebugAnnotation::default()
+    }
+}
+
+fn count(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,114 @@
+//! Durations, summed up.
+
+use std::collections::BTreeMap;
+
+use collapse_common::{Cause, Counter, latency::Outcome};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::keys::{self, Name};
+use collapse_model::{FaultLatencies, Histogram, Totals};
+
+/// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
+/// octave: its shortest and longest duration are then bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HistogramReport {
+    /// How many.
+    pub count: u64,
+    /// Their mean; `None` if there are none, or only their buckets are known.
+    pub mean_ns: Option<u64>,
+    /// The shortest.
+    pub min_ns: Option<u64>,
+    /// The median. Quantiles are exact to within their bucket.
+    pub p50_ns: Option<u64>,
+    /// What nine of ten do not exceed.
+    pub p90_ns: Option<u64>,
+    /// What 99 of 100 do not exceed.
+    pub p99_ns: Option<u64>,
+    /// The longest.
+    pub max_ns: Option<u64>,
+    /// Buckets that hold any: lower bound and count. A bucket ends where the next begins.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+impl From<&Histogram> for HistogramReport {
+    fn from(histogram: &Histogram) -> Self {
+        Self {
+            count: histogram.count(),
+            mean_ns: histogram.mean(),
+            min_ns: histogram.min(),
+            p50_ns: histogram.quantile(0.5),
+            p90_ns: histogram.quantile(0.9),
+            p99_ns: histogram.quantile(0.99),
+            max_ns: histogram.max(),
+            buckets: histogram.buckets().collect(),
+        }
+    }
+}
+
+/// How long guest faults took, from the fault to guest re-entry.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LatencyReport {
+    /// One in so many faults was timed: the counts here are of those.
+    pub timed_one_in: u32,
+    /// All of them.
+    pub total: HistogramReport,
+    /// By what they came to.
+    #[schemars(extend("propertyNames" = keys::outcomes()))]
+    pub by_outcome: BTreeMap<Name, HistogramReport>,
+    /// By cause: outside dirty logging, under it, during collapse.
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub by_cause: BTreeMap<Name, HistogramReport>,
+}
+
+impl LatencyReport {
+    pub(super) fn new(latencies: &FaultLatencies, totals: &Totals, timed_one_in: u32) -> Self {
+        // The stall counter stands for the faults that were not timed, too.
+        let timed = |stall: u64| Some(stall / u64::from(timed_one_in.max(1)));
+        let all = latencies.histogram(|_, _| true, timed(totals.counter(Counter::Stall)));
+        let of_outcome = |outcome| latencies.histogram(|_, other| other == outcome, None);
+        let of_cause = |cause| {
+            let sum = totals.counter_of(cause, Counter::Stall);
+            latencies.histogram(|other, _| other == cause, timed(sum))
+        };
+        let outcomes = Outcome::ALL.iter().map(|outcome| (outcome.name(), of_outcome(*outcome)));
+        let causes = latencies.causes().map(|cause| (cause.name(), of_cause(cause)));
+        Self {
+            timed_one_in,
+            total: (&all).into(),
+            by_outcome: some_of(outcomes),
+            by_cause: some_of(causes),
+        }
+    }
+}
+
+/// Those that hold any.
+fn some_of(
+    histograms: impl Iterator<Item = (&'static str, Histogram)>,
+) -> BTreeMap<Name, HistogramReport> {
+    let some = histograms.filter(|(_, histogram)| histogram.count() > 0);
+    some.map(|(name, histogram)| (name.into(), (&histogram).into())).collect()
+}
+
+/// Time that guest faults kept vCPUs from their guest, summed over vCPUs: an estimate where not every
+/// fault is timed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StallReport {
+    /// All of it, ns.
+    pub total_ns: u64,
+    /// By cause, ns.
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub by_cause: BTreeMap<Name, u64>,
+}
+
+impl StallReport {
+    pub(super) fn new(totals: &Totals) -> Self {
+        let by_cause = totals.counter_by_cause(Counter::Stall);
+        Self { total_ns: by_cause.values().sum(), by_cause: keys::by_name(&by_cause) }
+    }
+
+    /// Of one cause, ns.
+    pub fn of(&self, cause: Cause) -> u64 {
+        self.by_cause.get(cause.name()).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,284 @@
+//! A VM over time. Plots are stretched to the width there is, so their labels are text around them.
+
+use std::fmt::Write as _;
+
+use maud::{Markup, html};
+
+use crate::{EpisodeReport, Moment, PagesBySize, Report, VmReport, shown_duration};
+
+/// Picks from, or adds up, mappings by size.
+type BySize = fn(&PagesBySize) -> u64;
+
+/// Width and height of a plot in its own units.
+const SIZE: (f64, f64) = (1000.0, 100.0);
+
+/// All plots of one VM, on one axis of time.
+pub struct Plots<'a> {
+    vm: &'a VmReport,
+    moments: Vec<Moment>,
+    /// When the window began, ns.
+    origin: u64,
+    /// What is shown, ns.
+    from: u64,
+    to: u64,
+}
+
+/// A time of dirty logging, or of recovery after it.
+struct Band {
+    class: &'static str,
+    from: u64,
+    to: u64,
+    says: String,
+}
+
+impl<'a> Plots<'a> {
+    pub fn new(report: &Report, vm: &'a VmReport) -> Self {
+        let mut moments = vm.timeline.clone();
+        if let Some(first) = moments.first().copied().filter(|_| vm.created) {
+            moments.insert(0, at_birth(vm, first));
+        }
+        let (from, to) =
+            (moments.first().map_or(0, |m| m.at_ns), moments.last().map_or(0, |m| m.at_ns));
+        Self { vm, moments, origin: report.started_ns.unwrap_or(from), from, to }
+    }
+
+    /// Nothing if there are no two moments.
+    pub fn render(&self) -> Markup {
+        if self.to <= self.from {
+            return html! {};
+        }
+        html! {
+            div.plots {
+                @if self.moments.iter().any(|moment| moment.pages.is_some()) { (self.mappings()) }
+                (self.line("Regions without their huge page", "outstanding", |m| Some(m.outstanding)))
+                (self.rate("Guest faults per second", "faults", |m| m.faults))
+                (self.rate("Zaps per second", "zaps", |m| Some(m.zaps)))
+                (self.rate("Splits per second", "splits", |m| Some(m.splits)))
+                (self.rate("Recoveries per second", "recovered", |m| Some(m.recovered)))
+                (self.rate_of_time("vCPU time lost to faults", "stall", |m| m.stall_ns))
+            }
+            @if !self.bands().is_empty() {
+                p.legend {
+                    span.key.logging {} "dirty logging "
+                    span.key.recovering {} "until the last recovery"
+                }
+            }
+        }
+    }
+
+    /// Memory by size of mapping, one on the other.
+    fn mappings(&self) -> Markup {
+        let known: Vec<_> = self.moments.iter().filter_map(|m| Some((m.at_ns, m.pages?))).collect();
+        let layers: [(&str, BySize); 3] = [
+            ("giant", |pages| mapped(0, 0, pages.giant)),
+            ("huge", |pages| mapped(0, pages.huge, pages.giant)),
+            ("small", |pages| mapped(pages.small, pages.huge, pages.giant)),
+        ];
+        let all = layers[2].1;
+        let most = known.iter().map(|(_, pages)| all(pages)).max().unwrap_or(0);
+        let has = |size: BySize| known.iter().any(|(_, p)| size(p) > 0);
+        html! {
+            figure.wide {
+                figcaption {
+                    "Mapped memory "
+                    span.legend {
+                        span.key.small {} "4 KiB "
+                        span.key.huge {} "2 MiB "
+                        @if has(|pages| pages.giant) { span.key.giant {} "1 GiB" }
+                    }
+                }
+                (self.frame(&bytes(most), "Mapped memory by size of mapping over time", &html! {
+                    // What is lower is drawn later, over what is higher.
+                    @for (class, upper) in layers.iter().rev() {
+                        path class=(class) d=(self.area(known.iter().map(|(at, pages)| (*at, upper(pages))), most)) {}
+                    }
+                }))
+            }
+        }
+    }
+
+    fn line(&self, title: &str, class: &str, of: impl Fn(&Moment) -> Option<u64>) -> Markup {
+        let points: Vec<_> = self.moments.iter().filter_map(|m| Some((m.at_ns, of(m)?))).collect();
+        let most = points.iter().map(|(_, n)| *n).max().unwrap_or(0);
+        self.figure(
+            title,
+            class,
+            &count(most as f64),
+            &self.area(points.into_iter(), most),
+            most > 0,
+        )
+    }
+
+    fn rate(&self, title: &str, class: &str, of: impl Fn(&Moment) -> Option<u64>) -> Markup {
+        let (steps, most) = self.steps(of);
+        self.figure(title, class, &format!("{}/s", count(most)), &steps, most > 0.0)
+    }
+
+    /// How many vCPUs' time it is.
+    fn rate_of_time(
+        &self,
+        title: &str,
+        class: &str,
+        of: impl Fn(&Moment) -> Option<u64>,
+    ) -> Markup {
+        let (steps, most) = self.steps(of);
+        let label = format!("{}/s", shown_duration(most as u64));
+        self.figure(title, class, &label, &steps, most > 0.0)
+    }
+
+    /// Nothing if there is nothing to see.
+    fn figure(&self, title: &str, class: &str, most: &str, path: &str, any: bool) -> Markup {
+        html! {
+            @if any {
+                figure {
+                    figcaption { (title) }
+                    (self.frame(most, title, &html! { path class=(class) d=(path) {} }))
+                }
+            }
+        }
+    }
+
+    /// A plot with its axes.
+    fn frame(&self, most: &str, title: &str, inside: &Markup) -> Markup {
+        let (width, height) = SIZE;
+        let time = |share: f64| {
+            let at = self.from + ((self.to - self.from) as f64 * share) as u64;
+            format!("{:.1} s", at.saturating_sub(self.origin) as f64 / 1e9)
+        };
+        html! {
+            div.y { (most) }
+            svg role="img" aria-label=(title) viewBox={ "0 0 " (width) " " (height) }
+                preserveAspectRatio="none" {
+                @for band in self.bands() {
+                    @let (from, to) = (self.x(band.from), self.x(band.to));
+                    rect class=(band.class) x=(short(from)) y="0" width=(short((to - from).max(1.0)))
+                        height=(height) { title { (band.says) } }
+                }
+                (inside)
+            }
+            div.x { @for share in [0.0, 0.5, 1.0] { span { (time(share)) } } }
+        }
+    }
+
+    fn bands(&self) -> Vec<Band> {
+        let episodes = self.vm.episodes.as_deref().unwrap_or_default();
+        episodes.iter().flat_map(|episode| self.bands_of(episode)).collect()
+    }
+
+    fn bands_of(&self, episode: &EpisodeReport) -> Vec<Band> {
+        let off = episode.log_off_ns;
+        let mut bands = vec![Band {
+            class: "logging",
+            from: episode.start_ns,
+            to: off.unwrap_or(self.to),
+            says: format!("episode {}: dirty logging", episode.number),
+        }];
+        if let Some((off, back)) =
+            off.zip(episode.last_recovery_ns).filter(|(off, back)| off < back)
+        {
+            let after = shown_duration(back - off);
+            bands.push(Band {
+                class: "recovering",
+                from: off,
+                to: back,
+                says: format!("episode {}: last recovery {after} after log-off", episode.number),
+            });
+        }
+        bands
+    }
+
+    fn x(&self, at: u64) -> f64 {
+        let at = at.clamp(self.from, self.to) - self.from;
+        at as f64 / (self.to - self.from) as f64 * SIZE.0
+    }
+
+    /// The area under a line.
+    fn area(&self, points: impl Iterator<Item = (u64, u64)>, most: u64) -> String {
+        let (mut path, mut last) = (String::new(), None);
+        for (at, n) in points {
+            let x = short(self.x(at));
+            let y = short(SIZE.1 * (1.0 - n as f64 / most.max(1) as f64));
+            // Writing to a string cannot fail.
+            let _ = match last {
+                None => write!(path, "M{x} {} L{x} {y}", SIZE.1),
+                Some(_) => write!(path, " L{x} {y}"),
+            };
+            last = Some(x);
+        }
+        if let Some(x) = last {
+            let _ = write!(path, " L{x} {} Z", SIZE.1);
+        }
+        path
+    }
+
+    /// Rates between moments as an area with steps, and the highest of them.
+    fn steps(&self, of: impl Fn(&Moment) -> Option<u64>) -> (String, f64) {
+        let rates: Vec<_> = self
+            .moments
+            .windows(2)
+            .filter_map(|pair| {
+                let change = of(&pair[1])?.saturating_sub(of(&pair[0])?) as f64;
+                let seconds =
+                    pair[1].at_ns.checked_sub(pair[0].at_ns).filter(|ns| *ns > 0)? as f64 / 1e9;
+                Some((pair[0].at_ns, pair[1].at_ns, change / seconds))
+            })
+            .collect();
+        let most = rates.iter().map(|(_, _, rate)| *rate).fold(0.0, f64::max);
+        let mut path = String::new();
+        for (from, to, rate) in rates.iter().filter(|(_, _, rate)| *rate > 0.0) {
+            let (from, to) = (short(self.x(*from)), short(self.x(*to)));
+            let y = short(SIZE.1 * (1.0 - rate / most));
+            // Writing to a string cannot fail.
+            let _ = write!(path, "M{from} {h} V{y} H{to} V{h} Z", h = SIZE.1);
+        }
+        (path, most)
+    }
+}
+
+/// A VM that was created in the window had nothing then.
+fn at_birth(vm: &VmReport, first: Moment) -> Moment {
+    Moment {
+        at_ns: vm.born_ns.min(first.at_ns),
+        pages: vm.pages.start.filter(|_| first.pages.is_some()),
+        splits: 0,
+        zaps: 0,
+        installs: 0,
+        lost: 0,
+        recovered: 0,
+        outstanding: 0,
+        faults: first.faults.map(|_| 0),
+        fast_faults: first.fast_faults.map(|_| 0),
+        stall_ns: first.stall_ns.map(|_| 0),
+        logging: first.logging.map(|_| false),
+    }
+}
+
+/// A coordinate to a tenth.
+fn short(n: f64) -> String {
+    let text = format!("{n:.1}");
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+/// A number in few digits.
+pub fn count(n: f64) -> String {
+    match n {
+        0.0..1e3 => format!("{n:.0}"),
+        1e3..1e6 => format!("{:.1}k", n / 1e3),
+        1e6..1e9 => format!("{:.1}M", n / 1e6),
+        _ => format!("{:.1}G", n / 1e9),
+    }
+}
+
+fn bytes(n: u64) -> String {
+    match n {
+        0..0x10_0000 => format!("{} KiB", n >> 10),
+        0x10_0000..0x4000_0000 => format!("{} MiB", n >> 20),
+        _ => format!("{:.1} GiB", n as f64 / f64::from(1 << 30)),
+    }
+}
+
+/// Memory in so many mappings. KVM's gauges are shown as they are, and have been wrong before.
+fn mapped(small: u64, huge: u64, giant: u64) -> u64 {
+    let sizes = [(small, 1 << 12), (huge, 1 << 21), (giant, 1u64 << 30)];
+    sizes.into_iter().fold(0, |sum: u64, (n, size)| sum.saturating_add(n.saturating_mul(size)))
+}

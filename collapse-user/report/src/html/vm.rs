@@ -1,0 +1,168 @@
+//! One VM's section.
+
+use maud::{Markup, html};
+
+use super::{bars, memory, plot::Plots};
+use crate::{EpisodeReport, PagesBySize, Report, VmReport, shown_duration, words};
+
+/// Episodes and collapse runs listed.
+const LISTED: usize = 20;
+
+/// How a VM fared, as a class.
+pub fn mood(vm: &VmReport) -> &'static str {
+    let regions = &vm.regions.counts;
+    match (regions.lost, regions.refaulted_small + regions.gone_refaulted_small) {
+        (0, _) => "none",
+        (_, 0) if regions.untouched == 0 => "good",
+        (_, 0) => "fair",
+        _ => "bad",
+    }
+}
+
+/// The section.
+pub fn section(report: &Report, vm: &VmReport) -> Markup {
+    html! {
+        section id={ "vm-" (vm.born_ns) } {
+            h2 { (words::name(vm)) " " small { (words::identity(vm)) } }
+            (tiles(vm))
+            (Plots::new(report, vm).render())
+            div.columns {
+                (bars::causes(vm))
+                (bars::histograms(vm))
+            }
+            (memory::maps(vm))
+            (tables(vm))
+        }
+    }
+}
+
+/// The figures that matter most.
+fn tiles(vm: &VmReport) -> Markup {
+    let percent = |rate: Option<f64>| rate.map_or("–".to_owned(), words::percent);
+    let shown = |ns: Option<u64>| ns.map_or("–".to_owned(), shown_duration);
+    let regions = &vm.regions.counts;
+    html! {
+        div.tiles {
+            div class=(mood(vm)) {
+                span { "recovered" }
+                strong { (percent(vm.recovery_rate)) }
+                span { (regions.recovered) " of " (regions.lost) " lost" }
+            }
+            div {
+                span { "back after" }
+                strong { (shown(vm.time_to_recover.p50_ns)) }
+                span { "median; " (shown(vm.time_to_recover.max_ns)) " at most" }
+            }
+            div {
+                span { "vCPU time lost to faults" }
+                strong { (shown(vm.stall.as_ref().map(|stall| stall.total_ns))) }
+                span { (words::known(vm.faults.as_ref().map(|faults| faults.total))) " faults" }
+            }
+            div {
+                span { "not recovered" }
+                strong { (regions.outstanding) }
+                span { (regions.refaulted_small) " small, " (regions.untouched) " untouched" }
+            }
+        }
+    }
+}
+
+fn tables(vm: &VmReport) -> Markup {
+    html! {
+        div.columns {
+            (mappings(vm))
+            div.scroll { table {
+                caption { "Changes" }
+                thead { tr { th { "kind" } th.n { "number" } th { "by size" } } }
+                tbody {
+                    @for (name, counts) in vm.changes() {
+                        tr { td { (name) } td.n { (counts.total) } td { (words::levels(counts)) } }
+                    }
+                    tr {
+                        td { "recoveries" }
+                        td.n { (vm.recoveries.total) }
+                        td { (words::ways(&vm.recoveries)) }
+                    }
+                    tr {
+                        td { "guest faults" }
+                        @match &vm.faults {
+                            Some(faults) => { td.n { (faults.total) } td { (words::kinds(faults)) } }
+                            None => { td.n { "–" } td {} }
+                        }
+                    }
+                }
+            } }
+        }
+        (episodes(vm.episodes.as_deref().unwrap_or_default()))
+        @if let Some(spans) = vm.collapse_spans.as_deref().filter(|spans| !spans.is_empty()) {
+            details {
+                summary { "Runs of the collapse routine: " (words::known(vm.collapse_runs)) }
+                ul { @for span in latest(spans) { li { (words::span(span)) } } }
+            }
+        }
+    }
+}
+
+fn mappings(vm: &VmReport) -> Markup {
+    let by_size = |pages: PagesBySize| [pages.small, pages.huge, pages.giant];
+    let (start, end) = (vm.pages.start.map(by_size), vm.pages.end.map(by_size));
+    let residual = vm.pages.residual.map(|r| [r.small, r.huge, r.giant]);
+    html! {
+        div.scroll { table {
+            caption { "Mappings" }
+            thead { tr {
+                th { "size" }
+                th.n { "start" }
+                th.n { @if vm.gone { "before teardown" } @else { "end" } }
+                th.n { "residual" }
+            } }
+            tbody {
+                @for (place, size) in ["4 KiB", "2 MiB", "1 GiB"].into_iter().enumerate() {
+                    tr {
+                        td { (size) }
+                        td.n { (words::known(start.map(|pages| pages[place]))) }
+                        td.n { (words::known(end.map(|pages| pages[place]))) }
+                        td.n { (words::known(residual.map(|residual| residual[place]))) }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn episodes(episodes: &[EpisodeReport]) -> Markup {
+    html! {
+        @if !episodes.is_empty() {
+            div.scroll { table {
+                caption { "Episodes of dirty logging" }
+                thead { tr {
+                    th.n { "#" } th.n { "logging" } th.n { "lost" } th.n { "recovered" }
+                    th.n { "last after" } th.n { "faults" } th { "outcome" }
+                } }
+                tbody {
+                    @for episode in latest(episodes) {
+                        tr {
+                            td.n { (episode.number) }
+                            td.n { (shown(episode.logging_duration_ns)) }
+                            td.n { (episode.regions.lost) }
+                            td.n { (episode.regions.recovered) }
+                            td.n { (shown(episode.recovery_duration_ns)) }
+                            td.n { (words::known(episode.cost.map(|cost| {
+                                cost.logging.faults + cost.collapsing.faults
+                            }))) }
+                            td { (words::outcome(episode.outcome)) }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}
+
+fn shown(ns: Option<u64>) -> String {
+    ns.map_or("–".to_owned(), shown_duration)
+}
+
+fn latest<T>(all: &[T]) -> &[T] {
+    &all[all.len().saturating_sub(LISTED)..]
+}

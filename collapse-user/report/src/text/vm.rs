@@ -1,0 +1,115 @@
+//! One VM's part of the text: less than a screen.
+
+use std::fmt::{self, Display, Write as _};
+
+use super::Style;
+use crate::{
+    Counts, PagesBySize, ReconciliationReport, VmReport,
+    words::{self, kinds, known, price, spread, verdict, ways},
+};
+use collapse_model::Grade;
+
+/// Episodes listed per VM.
+const EPISODES_SHOWN: usize = 3;
+
+/// Collapse spans listed per VM.
+const SPANS_SHOWN: usize = 4;
+
+/// Writes a VM's part.
+pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
+    let identity = style.dim(&format!(" ({})", words::identity(vm)));
+    writeln!(out, "{}{identity}", style.bold(words::name(vm)))?;
+    writeln!(out, "  {}", verdict(vm))?;
+    if let Some(price) = price(vm) {
+        writeln!(out, "  {price}")?;
+    }
+    write_pages(out, vm, style)?;
+    write_checks(out, &vm.reconciliation)?;
+    for (name, counts) in vm.changes() {
+        write_counts(out, name, counts)?;
+    }
+    row(out, "recoveries", vm.recoveries.total, &ways(&vm.recoveries))?;
+    match &vm.faults {
+        None => row(out, "guest faults", "–", "")?,
+        Some(faults) => row(out, "guest faults", faults.total, &kinds(faults))?,
+    }
+    match &vm.latency {
+        None => row(out, "fault latency", "–", "")?,
+        Some(latency) if latency.total.count == 0 => {}
+        Some(latency) => row(out, "fault latency", latency.total.count, &spread(&latency.total))?,
+    }
+    let logging = match (vm.log_on, vm.log_off) {
+        (Some(on), Some(off)) => format!("on {on} times, off {off} times (per slot)"),
+        _ => "–".to_owned(),
+    };
+    row(out, "dirty logging", "", &logging)?;
+    write_episodes(out, vm)?;
+    write_spans(out, vm)
+}
+
+/// One line: a name, a number, and what there is to say about it.
+fn row(out: &mut String, name: &str, value: impl Display, more: &str) -> fmt::Result {
+    let line = format!("  {name:<15}{value:>10}   {more}");
+    writeln!(out, "{}", line.trim_end())
+}
+
+fn write_pages(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
+    let pages = &vm.pages;
+    let end = if vm.gone { "before teardown" } else { "end" };
+    let title = format!("  {:<15}{:>10}{:>17}{:>11}", "mappings", "start", end, "residual");
+    writeln!(out, "{}", style.dim(&title))?;
+    let by_size = |pages: &PagesBySize| [pages.small, pages.huge, pages.giant];
+    let (start, end) = (pages.start.as_ref().map(by_size), pages.end.as_ref().map(by_size));
+    let residual = pages.residual.map(|r| [r.small, r.huge, r.giant]);
+    for (place, size) in ["4 KiB", "2 MiB", "1 GiB"].into_iter().enumerate() {
+        writeln!(
+            out,
+            "    {size:<13}{:>10}{:>17}{:>11}",
+            known(start.map(|pages| pages[place])),
+            known(end.map(|pages| pages[place])),
+            known(residual.map(|residual| residual[place])),
+        )?;
+    }
+    Ok(())
+}
+
+fn write_checks(out: &mut String, checks: &ReconciliationReport) -> fmt::Result {
+    let grade = match checks.grade {
+        Grade::Unknown => return row(out, "gauge checks", "–", ""),
+        Grade::Exact => "exact",
+        Grade::Moving => "moving, not judged",
+        Grade::Off => "OFF",
+    };
+    let &ReconciliationReport { intervals, exact, off, .. } = checks;
+    row(out, "gauge checks", intervals, &format!("{grade}: {exact} exact, {off} off"))
+}
+
+fn write_counts(out: &mut String, name: &str, counts: &Counts) -> fmt::Result {
+    if counts.total == 0 {
+        return row(out, name, 0, "");
+    }
+    let (levels, causes) = (words::levels(counts), words::causes(counts));
+    row(out, name, counts.total, &format!("{levels}: {causes}"))
+}
+
+fn write_episodes(out: &mut String, vm: &VmReport) -> fmt::Result {
+    let (Some(count), Some(episodes)) = (vm.episode_count, &vm.episodes) else {
+        return row(out, "episodes", "–", "");
+    };
+    row(out, "episodes", count, "")?;
+    let skipped = episodes.len().saturating_sub(EPISODES_SHOWN);
+    for episode in &episodes[skipped..] {
+        writeln!(out, "    {}: {}", episode.number, words::story(episode))?;
+    }
+    Ok(())
+}
+
+fn write_spans(out: &mut String, vm: &VmReport) -> fmt::Result {
+    row(out, "collapse runs", known(vm.collapse_runs), "")?;
+    let spans = vm.collapse_spans.as_deref().unwrap_or_default();
+    let skipped = spans.len().saturating_sub(SPANS_SHOWN);
+    for span in &spans[skipped..] {
+        writeln!(out, "    {}", words::span(span))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Why what is null in a VM's report is not known.
+
+use std::collections::BTreeMap;
+
+use super::{VmReport, keys::Name};
+use collapse_feed::{Coverage, Signal};
+
+/// Signals, and what is null without them.
+const SIGNALS: [(Signal, &[&str]); 8] = [
+    (Signal::Gauges, &["pages"]),
+    (Signal::Faults, &["faults", "racing"]),
+    (Signal::FastFaults, &["faults.fast", "faults.fast_huge", "racing.fast"]),
+    (Signal::FaultLatency, &["latency", "stall", "racing.unresolved"]),
+    (Signal::DropSpte, &["drop_spte_calls"]),
+    (Signal::DirtyLogging, &["dirty_logging", "log_on", "log_off", "episode_count", "episodes"]),
+    (Signal::Collapse, &["collapse_runs", "collapse_spans"]),
+    (Signal::LockYields, &["collapse_spans.yields"]),
+];
+
+/// Paths and reasons. A path stands for all below it.
+pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
+    let mut unknown = BTreeMap::new();
+    let unseen = coverage.missing().flat_map(|status| {
+        let name = status.signal.name();
+        let reason = status.reason.as_deref().unwrap_or("not attached");
+        let paths = SIGNALS.iter().filter(move |(signal, _)| *signal == status.signal);
+        paths
+            .flat_map(|(_, paths)| *paths)
+            .map(move |path| (*path, format!("{name} is not seen: {reason}")))
+    });
+    unknown.extend(unseen.map(|(path, reason)| (path.into(), reason)));
+    let mut tell = |path: &'static str, is_unknown: bool, reason: &str| {
+        if is_unknown {
+            unknown.entry(path.into()).or_insert_with(|| reason.to_owned());
+        }
+    };
+    let process = "the process behind it is not known";
+    for (path, is_unknown) in
+        [("pid", vm.pid.is_none()), ("tid", vm.tid.is_none()), ("name", vm.name.is_none())]
+    {
+        tell(path, is_unknown, process);
+    }
+    tell("pages", vm.pages.residual.is_none(), "KVM's gauges were not read at both ends");
+    tell("recovery_rate", vm.recovery_rate.is_none(), "no region lost its huge leaf");
+    let touched = "no region that lost its huge leaf was touched since";
+    tell("recovery_rate_touched", vm.recovery_rate_touched.is_none(), touched);
+    let refaulted = "nothing was mapped again where it had been zapped";
+    tell("time_to_refault", vm.time_to_refault.count == 0, refaulted);
+    tell("time_to_recover", vm.time_to_recover.count == 0, "no region got its huge leaf back");
+    let no_level = vm.faults.as_ref().is_some_and(|faults| faults.fast_huge.is_none());
+    tell(
+        "faults.fast_huge",
+        no_level,
+        "KVM counts fast faults itself, and does not tell their level",
+    );
+    let faults = vm.latency.as_ref().is_some_and(|latency| latency.total.count == 0);
+    tell("latency.total", faults, "no guest fault was timed");
+    unknown
+}

@@ -1,0 +1,414 @@
+//! One VM's part of the report.
+
+use std::collections::BTreeMap;
+
+use collapse_common::{Cause, Counter, Transition, abi::Pages, latency::Outcome};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    episode::EpisodeReport,
+    figures::{HistogramReport, LatencyReport, StallReport},
+    keys::{self, Name, SIZES, by_name},
+    timeline::Moment,
+    unknown,
+};
+use collapse_feed::{Coverage, Signal, Slot, VmProcess};
+use collapse_model::{
+    CollapseSpan, Grade, Race, Refaults, RegionCounts, SlotMap, Totals, Vm, Work,
+};
+
+/// One VM.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct VmReport {
+    /// Process id of the VMM.
+    pub pid: Option<u32>,
+    /// Thread that created the VM.
+    pub tid: Option<u32>,
+    /// File descriptor of the VM in that process.
+    pub fd: Option<u32>,
+    /// Name, made safe to print.
+    pub name: Option<String>,
+    /// Where the name is from.
+    pub name_source: Option<collapse_feed::NameSource>,
+    /// When it was created or first seen, `CLOCK_MONOTONIC` ns.
+    pub born_ns: u64,
+    /// Whether it was created inside the window: its counts are complete then.
+    pub created: bool,
+    /// Whether it ended inside the window.
+    pub gone: bool,
+    /// KVM's own gauges.
+    pub pages: PagesReport,
+    /// Whether counts and gauges agree.
+    pub reconciliation: ReconciliationReport,
+    /// Huge leaves that became page tables.
+    pub splits: Counts,
+    /// Leaves that became non-present, children of removed page tables included, zaps that were one
+    /// half of a split not.
+    pub zaps: Counts,
+    /// Leaves installed.
+    pub installs: Counts,
+    /// Leaves installed in regions that had lost their huge leaf while watched.
+    pub refaults: Counts,
+    /// Leaves write-protected in place.
+    pub write_protects: Counts,
+    /// Regions that got their huge leaf back.
+    pub recoveries: Recoveries,
+    /// Regions that lost their huge leaf, and what became of them.
+    pub regions: RegionsReport,
+    /// How long regions that had lost their huge leaf had nothing mapped, until the next leaf of any
+    /// size.
+    pub time_to_refault: HistogramReport,
+    /// How long regions went without a huge leaf before they got one again.
+    pub time_to_recover: HistogramReport,
+    /// `recovered / lost`; `None` if none was lost.
+    pub recovery_rate: Option<f64>,
+    /// `recovered / (recovered + refaulted_small)`: over the regions touched again.
+    pub recovery_rate_touched: Option<f64>,
+    /// Guest faults; `None` if not seen.
+    pub faults: Option<Faults>,
+    /// Guest faults during collapse; `None` if not seen.
+    pub racing: Option<Racing>,
+    /// How long guest faults took; `None` if not measured.
+    pub latency: Option<LatencyReport>,
+    /// vCPU time lost to guest faults; `None` if not measured.
+    pub stall: Option<StallReport>,
+    /// Calls of `drop_spte`; `None` if not seen.
+    pub drop_spte_calls: Option<u64>,
+    /// Whether dirty logging is on for the VM as a whole. `None` if not seen, or if the VM was there
+    /// before and its dirty logging was not switched since.
+    pub dirty_logging: Option<bool>,
+    /// Times dirty logging went on for a slot; `None` if not seen.
+    pub log_on: Option<u64>,
+    /// Times dirty logging went off for a slot; `None` if not seen.
+    pub log_off: Option<u64>,
+    /// Episodes of dirty logging; `None` if not seen.
+    pub episode_count: Option<u64>,
+    /// The latest of them; `None` if not seen.
+    pub episodes: Option<Vec<EpisodeReport>>,
+    /// Runs of the collapse routine; `None` if not seen.
+    pub collapse_runs: Option<u64>,
+    /// The latest of them; `None` if not seen.
+    pub collapse_spans: Option<Vec<SpanReport>>,
+    /// Where it stood over time, oldest first; long times are thinned out.
+    pub timeline: Vec<Moment>,
+    /// Where huge leaves are missing, by slot, as far as slots were seen: at the end, or just before
+    /// teardown, and as dirty logging was switched.
+    pub memory_map: Vec<SlotMap>,
+    /// Why what is null is not known: path and reason.
+    pub unknown: BTreeMap<Name, String>,
+}
+
+/// KVM's own gauges, and whether our counts agree.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct PagesReport {
+    /// At the start of the window; zero for a VM created inside it.
+    pub start: Option<PagesBySize>,
+    /// At its end, or just before teardown.
+    pub end: Option<PagesBySize>,
+    /// Change of the gauges minus what the counted changes add up to. Zero if it adds up.
+    pub residual: Option<ResidualBySize>,
+}
+
+/// Mappings by size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PagesBySize {
+    /// 4 KiB.
+    #[serde(rename = "4k")]
+    pub small: u64,
+    /// 2 MiB.
+    #[serde(rename = "2m")]
+    pub huge: u64,
+    /// 1 GiB.
+    #[serde(rename = "1g")]
+    pub giant: u64,
+}
+
+/// Residual by size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ResidualBySize {
+    /// 4 KiB.
+    #[serde(rename = "4k")]
+    pub small: i64,
+    /// 2 MiB.
+    #[serde(rename = "2m")]
+    pub huge: i64,
+    /// 1 GiB.
+    #[serde(rename = "1g")]
+    pub giant: i64,
+}
+
+/// Whether counts and gauges agree, over intervals between two readings during which nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReconciliationReport {
+    /// Over the whole time.
+    pub grade: Grade,
+    /// Intervals judged.
+    pub intervals: u64,
+    /// Of those: agreed to the last SPTE.
+    pub exact: u64,
+    /// Of those: did not.
+    pub off: u64,
+}
+
+/// Regions that lost their huge leaf.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RegionsReport {
+    /// What became of them.
+    #[serde(flatten)]
+    pub counts: RegionCounts,
+    /// Why they lost it.
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub lost_by_cause: BTreeMap<Name, u64>,
+}
+
+/// Changes of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Counts {
+    /// All of them.
+    pub total: u64,
+    /// By size of what the SPTE maps.
+    #[schemars(extend("propertyNames" = keys::levels()))]
+    pub by_level: BTreeMap<Name, u64>,
+    /// By cause.
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub by_cause: BTreeMap<Name, u64>,
+}
+
+/// Regions that got their huge leaf back.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Recoveries {
+    /// All of them.
+    pub total: u64,
+    /// By a fault that installed a huge leaf where nothing was mapped.
+    pub by_refault: u64,
+    /// By replacing the page table with a huge leaf.
+    pub in_place: u64,
+    /// Of `in_place`: at a guest fault.
+    pub by_promotion: u64,
+    /// Of `in_place`: write-protected.
+    pub read_only: u64,
+}
+
+/// Guest faults.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Faults {
+    /// All of them.
+    pub total: u64,
+    /// While dirty logging was on for the VM as a whole. `None` if that was not known all the time: the
+    /// VM was there before, and its dirty logging was not seen to go on.
+    pub while_logging: Option<u64>,
+    /// From the publication of a slot without dirty logging until the collapse routine was through
+    /// with it.
+    pub while_collapsing: u64,
+    /// Resolved by the lockless fast path, or found resolved by it; `None` if not seen.
+    pub fast: Option<u64>,
+    /// Of `fast`: on a huge leaf; `None` where KVM counts fast faults itself and does not say.
+    pub fast_huge: Option<u64>,
+}
+
+/// Guest faults from the publication of a slot without dirty logging until the collapse routine was
+/// through with it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Racing {
+    /// All of them.
+    pub faults: u64,
+    /// Resolved by the lockless fast path; `None` if not seen.
+    pub fast: Option<u64>,
+    /// Came to nothing: on 6.1 a vCPU spins so on a page table that is being removed. `None` if not
+    /// measured.
+    pub unresolved: Option<u64>,
+}
+
+/// One run of the collapse routine.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SpanReport {
+    /// The slot.
+    pub slot: Slot,
+    /// `CLOCK_MONOTONIC` ns at which it began.
+    pub start_ns: u64,
+    /// Duration, ns.
+    pub duration_ns: u64,
+    /// What it did.
+    #[serde(flatten)]
+    pub work: Work,
+    /// What guest faults installed in the slot meanwhile; `None` if its log-off was not seen.
+    pub race: Option<Race>,
+    /// Times it gave up `mmu_lock` to others; `None` if not seen.
+    pub yields: Option<u32>,
+    /// KVM's gauges when it began.
+    pub pages_before: Option<PagesBySize>,
+    /// KVM's gauges when it ended.
+    pub pages_after: Option<PagesBySize>,
+}
+
+impl VmReport {
+    pub(super) fn new(vm: &Vm, coverage: &Coverage) -> Self {
+        let totals = vm.totals();
+        let latencies = vm.latencies();
+        let counts = vm.regions.counts();
+        let measured = coverage.sees(Signal::FaultLatency);
+        let timed_one_in = coverage.timed_faults;
+        let reconciliation = &vm.reconciliation;
+        let seen = |signal, n: u64| coverage.known(signal, n);
+        let process: Option<&VmProcess> = vm.process.as_ref();
+        let mut report = Self {
+            pid: process.map(|process| process.pid),
+            tid: process.map(|process| process.tid),
+            fd: vm.fd,
+            name: process.map(|process| process.name.text.clone()),
+            name_source: process.map(|process| process.name.source),
+            born_ns: vm.key.born,
+            created: vm.created,
+            gone: vm.gone,
+            pages: PagesReport {
+                start: vm.start.pages.map(PagesBySize::from),
+                end: vm.pages().map(PagesBySize::from),
+                residual: vm.residual().map(|[small, huge, giant]| ResidualBySize {
+                    small,
+                    huge,
+                    giant,
+                }),
+            },
+            reconciliation: ReconciliationReport {
+                grade: reconciliation.grade(),
+                intervals: reconciliation.intervals,
+                exact: reconciliation.exact,
+                off: reconciliation.off,
+            },
+            splits: Counts::of(&totals, &[Transition::Split, Transition::SplitRelink]),
+            zaps: Counts::of(&totals, &[Transition::Zap])
+                .minus(&Counts::of(&totals, &[Transition::SplitRelink])),
+            installs: Counts::of(&totals, &[Transition::Install]),
+            refaults: Counts::of_refaults(vm.regions.refaults()),
+            write_protects: Counts::of(&totals, &[Transition::WriteProtect]),
+            recoveries: Recoveries {
+                total: counts.recovered,
+                by_refault: counts.recovered_by_refault,
+                in_place: counts.recovered_in_place,
+                by_promotion: counts.recovered_by_promotion,
+                read_only: counts.recovered_read_only,
+            },
+            regions: RegionsReport { counts, lost_by_cause: by_name(vm.regions.lost_by_cause()) },
+            time_to_refault: vm.regions.time_to_refault().into(),
+            time_to_recover: vm.regions.time_to_recover().into(),
+            recovery_rate: ratio(counts.recovered, counts.lost),
+            recovery_rate_touched: ratio(
+                counts.recovered,
+                counts.recovered + counts.refaulted_small,
+            ),
+            faults: coverage.sees(Signal::Faults).then(|| Faults {
+                total: totals.counter(Counter::Fault),
+                while_logging: vm
+                    .logging_was_known()
+                    .then(|| totals.counter_of(Cause::LoggedFault, Counter::Fault)),
+                while_collapsing: totals.counter_of(Cause::RacingFault, Counter::Fault),
+                fast: seen(Signal::FastFaults, totals.counter(Counter::FastFault)),
+                fast_huge: seen(Signal::FastFaults, totals.counter(Counter::FastFaultHuge))
+                    .filter(|_| !coverage.kvm_counts_faults),
+            }),
+            racing: coverage.sees(Signal::Faults).then(|| Racing {
+                faults: totals.counter_of(Cause::RacingFault, Counter::Fault),
+                fast: seen(
+                    Signal::FastFaults,
+                    totals.counter_of(Cause::RacingFault, Counter::FastFault),
+                ),
+                unresolved: measured.then(|| {
+                    let timed = latencies.count(Cause::RacingFault, Outcome::Nothing);
+                    timed * u64::from(timed_one_in)
+                }),
+            }),
+            latency: measured.then(|| LatencyReport::new(&latencies, &totals, timed_one_in)),
+            stall: measured.then(|| StallReport::new(&totals)),
+            drop_spte_calls: seen(Signal::DropSpte, totals.counter(Counter::DropSpte)),
+            dirty_logging: vm.is_logging().filter(|_| coverage.sees(Signal::DirtyLogging)),
+            log_on: seen(Signal::DirtyLogging, vm.log_on),
+            log_off: seen(Signal::DirtyLogging, vm.log_off),
+            episode_count: seen(Signal::DirtyLogging, vm.episodes.count()),
+            episodes: coverage.sees(Signal::DirtyLogging).then(|| {
+                vm.episodes.kept().map(|episode| EpisodeReport::new(episode, coverage)).collect()
+            }),
+            collapse_runs: seen(Signal::Collapse, vm.span_count),
+            collapse_spans: coverage
+                .sees(Signal::Collapse)
+                .then(|| vm.spans.iter().map(SpanReport::new).collect()),
+            timeline: Vec::new(),
+            memory_map: Vec::new(),
+            unknown: BTreeMap::new(),
+        };
+        report.unknown = unknown::of(&report, coverage);
+        report
+    }
+}
+
+impl VmReport {
+    /// Changes of each kind, by name.
+    pub fn changes(&self) -> [(&'static str, &Counts); 5] {
+        [
+            ("splits", &self.splits),
+            ("zaps", &self.zaps),
+            ("installs", &self.installs),
+            ("refaults", &self.refaults),
+            ("write-protects", &self.write_protects),
+        ]
+    }
+}
+
+impl Counts {
+    fn of(totals: &Totals, transitions: &[Transition]) -> Self {
+        let by_level = (1..).zip(SIZES).map(|(level, size)| {
+            (size.into(), transitions.iter().map(|t| totals.transitions(*t, level)).sum::<u64>())
+        });
+        let by_level: BTreeMap<Name, _> = by_level.filter(|(_, n)| *n > 0).collect();
+        let by_cause = totals.by_cause(|t, level| level <= 3 && transitions.contains(&t));
+        Self { total: by_level.values().sum(), by_level, by_cause: by_name(&by_cause) }
+    }
+
+    fn of_refaults(refaults: &Refaults) -> Self {
+        let by_level =
+            (1..).zip(SIZES).map(|(level, size)| (size.into(), refaults.of_level(level)));
+        let by_level: BTreeMap<Name, _> = by_level.filter(|(_, n)| *n > 0).collect();
+        let by_cause = by_name(&refaults.by_cause());
+        Self { total: by_level.values().sum(), by_level, by_cause }
+    }
+
+    fn minus(mut self, other: &Self) -> Self {
+        fn subtract(from: &mut BTreeMap<Name, u64>, n: &BTreeMap<Name, u64>) {
+            for (key, n) in n {
+                if let Some(from) = from.get_mut(key) {
+                    *from = from.saturating_sub(*n);
+                }
+            }
+            from.retain(|_, n| *n > 0);
+        }
+        self.total = self.total.saturating_sub(other.total);
+        subtract(&mut self.by_level, &other.by_level);
+        subtract(&mut self.by_cause, &other.by_cause);
+        self
+    }
+}
+
+impl SpanReport {
+    fn new(span: &CollapseSpan) -> Self {
+        Self {
+            slot: span.slot,
+            start_ns: span.start,
+            duration_ns: span.duration,
+            work: span.work,
+            race: span.race,
+            yields: span.yields,
+            pages_before: span.pages_before.map(PagesBySize::from),
+            pages_after: span.pages_after.map(PagesBySize::from),
+        }
+    }
+}
+
+impl From<Pages> for PagesBySize {
+    fn from([small, huge, giant]: Pages) -> Self {
+        Self { small, huge, giant }
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}

@@ -1,0 +1,201 @@
+//! Every format of what a recording of a real run amounts to: a guest whose migration fails, on 6.12.
+//! After a change that is meant, `GOLDEN=write cargo test --test golden -- --test-threads=1` writes them
+//! anew.
+
+mod recorded;
+
+use std::fs;
+
+use collapse_feed::recording::Replay;
+use collapse_model::Model;
+use collapse_report::{
+    CommandReport, Format, Report, Required, Style,
+    baseline::Baseline,
+    budget::Budget,
+    events::{COLUMNS, EventWriter, Filter, Lines},
+    export::Folded,
+};
+use recorded::{fixture, replayed};
+use serde_json::Value;
+
+/// The report, held against budgets and baseline so that each comes to every end that it can have.
+fn recorded() -> Report {
+    let (mut replay, model) = replayed(|_, _| ());
+    assert!(replay.next_update().expect("a whole recording").is_none());
+    let command = replay.end().and_then(|end| end.command.clone()).map(CommandReport::from);
+    let machine = replay.machine().clone();
+    let mut report = Report::new(&model, replay.coverage(), machine, command);
+    let budgets = [
+        "recovery_rate >= 0.99",
+        "time_to_recover.p99 < 1ms",
+        "splits.by_cause.nx_recovery == 0",
+        "vm[nobody].splits == 0",
+    ];
+    let budgets = budgets.map(|budget| budget.parse::<Budget>().expect("a budget"));
+    let mut earlier = serde_json::to_value(&report).expect("JSON");
+    let slower = earlier.pointer_mut("/vms/0/time_to_recover/p99_ns").expect("a latency");
+    *slower = (slower.as_u64().expect("a number") / 2).into();
+    let baseline = Baseline::new(vec![earlier], 0.1);
+    report.check(&budgets, Some(&baseline), Some(Required::Full)).expect("JSON");
+    report
+}
+
+/// Every event.
+fn lines(lines: Lines) -> String {
+    let (mut replay, mut model, mut out) = (recorded::open(), Model::default(), Vec::new());
+    let (clocks, machine) = (replay.header().clocks, replay.machine().clone());
+    let coverage = replay.coverage().clone();
+    let filter = Filter::default();
+    let writer = EventWriter::new(&mut out, lines, clocks, machine, &coverage, filter);
+    let mut writer = writer.expect("memory");
+    while let Some(update) = replay.next_update().expect("a whole recording") {
+        writer.update(update, &mut model).expect("memory");
+    }
+    writer.finish().expect("memory");
+    String::from_utf8(out).expect("text")
+}
+
+/// Compares with what it was, or makes it that.
+fn golden(name: &str, text: &str) {
+    let path = fixture(name);
+    if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
+        fs::write(&path, text).expect("writing it");
+    }
+    let expected = fs::read_to_string(&path).expect("reading it");
+    assert!(text == expected, "{name} is not what it was:\n{text}");
+}
+
+fn written(report: &Report, format: Format) -> String {
+    format.write(report, Style::Plain).expect("every report can be written")
+}
+
+#[test]
+fn every_format_is_as_it_was() {
+    let report = recorded();
+    for (format, name) in [
+        (Format::Text, "report.txt"),
+        (Format::Json, "report.json"),
+        (Format::Markdown, "report.md"),
+        (Format::Html, "report.html"),
+        (Format::Junit, "report.xml"),
+        (Format::Csv, "report.csv"),
+    ] {
+        golden(name, &written(&report, format));
+    }
+    golden("events.ndjson", &lines(Lines::Json));
+    golden("events.csv", &lines(Lines::Csv));
+}
+
+/// A recording with stacks, of a smaller guest.
+#[test]
+fn stacks_are_as_they_were() {
+    let mut replay = Replay::open(&fixture("stacks.rec")).expect("a recording");
+    let (mut model, mut out) = (Model::default(), Vec::new());
+    let mut folded = Folded::new(&mut out);
+    while let Some(update) = replay.next_update().expect("a whole recording") {
+        folded.update(update, &mut model);
+    }
+    assert!(folded.finish().expect("memory"));
+    golden("stacks.folded", &String::from_utf8(out).expect("text"));
+}
+
+#[test]
+fn every_line_is_as_the_schema_says() {
+    let schema = serde_json::from_str(collapse_report::events::schema::EVENTS).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let lines = lines(Lines::Json);
+    for line in lines.lines() {
+        let value: Value = serde_json::from_str(line).expect("JSON");
+        assert!(validator.is_valid(&value), "{line}");
+    }
+    assert!(lines.lines().count() > 20);
+}
+
+/// As another program reads it.
+#[test]
+fn the_table_has_what_the_lines_have() {
+    let (table, lines) = (lines(Lines::Csv), lines(Lines::Json));
+    let mut reader = csv::Reader::from_reader(table.as_bytes());
+    assert!(reader.headers().expect("a head").iter().eq(COLUMNS));
+    let rows: Vec<csv::StringRecord> =
+        reader.records().collect::<Result<_, _>>().expect("as many fields in every row");
+    // All but the first and the last.
+    let lines: Vec<_> = lines.lines().collect();
+    assert_eq!(rows.len(), lines.len() - 2);
+    for (row, line) in rows.iter().zip(&lines[1..]) {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        for (name, path) in
+            [("gfn", "/gfn"), ("vm.pid", "/vm/pid"), ("slot.npages", "/slot/npages")]
+        {
+            let column = COLUMNS.iter().position(|column| *column == name).expect("the column");
+            let expected = line.pointer(path).filter(|value| !value.is_null());
+            assert_eq!(row[column], expected.map(Value::to_string).unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn the_json_is_as_the_schema_says() {
+    let schema = serde_json::to_value(collapse_report::schema()).expect("JSON");
+    let report = serde_json::to_value(recorded()).expect("JSON");
+    jsonschema::validate(&schema, &report).expect("a valid report");
+}
+
+#[test]
+fn junit_is_well_formed_and_counts_right() {
+    let xml = written(&recorded(), Format::Junit);
+    let document = roxmltree::Document::parse(&xml).expect("XML");
+    let suite = document.root_element().first_element_child().expect("a suite");
+    let named = |name| suite.descendants().filter(|node| node.has_tag_name(name)).count();
+    for (attribute, tag) in [("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")]
+    {
+        assert_eq!(suite.attribute(attribute), Some(named(tag).to_string().as_str()), "{tag}");
+    }
+}
+
+#[test]
+fn csv_has_as_many_fields_in_every_line() {
+    let csv = written(&recorded(), Format::Csv);
+    let fields = csv.lines().map(|line| line.split(',').count()).collect::<Vec<_>>();
+    assert!(fields.len() > 10 && fields.iter().all(|n| *n == fields[0]), "{fields:?}");
+}
+
+/// Nothing that a VM or a command is called gets to be more than text.
+#[test]
+fn hostile_names_stay_text() {
+    const NAME: &str = "</title><script>alert(1)</script>|`]]>&\"'*@x,=1";
+    let mut report = recorded();
+    for vm in &mut report.vms {
+        vm.name = Some(NAME.to_owned());
+    }
+    for check in report.budgets.iter_mut().flat_map(|budget| &mut budget.checks) {
+        check.vm = Some(NAME.to_owned());
+    }
+    if let Some(command) = &mut report.command {
+        command.argv = vec![NAME.to_owned()];
+    }
+    for format in [Format::Html, Format::Markdown, Format::Junit] {
+        let text = written(&report, format);
+        assert!(!text.contains("<script"), "{text}");
+    }
+    let xml = written(&report, Format::Junit);
+    let document = roxmltree::Document::parse(&xml).expect("XML");
+    let failure = document.descendants().find(|node| node.has_tag_name("failure"));
+    assert!(failure.and_then(|node| node.attribute("message")).is_some_and(|m| m.contains(NAME)));
+    let markdown = written(&report, Format::Markdown);
+    let table = markdown.lines().filter(|line| line.starts_with("| ❌"));
+    for row in table {
+        let cells = row.replace("\\|", "").matches('|').count();
+        assert_eq!(cells, 5, "{row}");
+    }
+}
+
+/// No script, nothing fetched.
+#[test]
+fn the_page_stands_alone() {
+    let html = written(&recorded(), Format::Html);
+    for foreign in ["<script", "http:", "https:", "url(", "@import", "src=", "<link"] {
+        assert!(!html.contains(foreign), "{foreign}");
+    }
+    assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
+}

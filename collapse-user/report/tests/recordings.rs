@@ -1,0 +1,52 @@
+//! Whatever a recording claims, every output survives it.
+
+#![allow(clippy::unwrap_used, reason = "what cannot be unwrapped fails the test")]
+
+use std::io;
+
+use collapse_feed::{
+    Update,
+    fixtures::{batches, machine, patchy_coverage as coverage, read, record},
+    recording::{Clocks, Limits},
+};
+use collapse_model::Model;
+use collapse_report::{
+    Format, Report, Style,
+    events::{EventWriter, Filter, Lines, Sample},
+    export::{Folded, Perfetto},
+};
+use proptest::prelude::*;
+
+/// Everything that is made of updates.
+fn show(updates: impl IntoIterator<Item = Update>) {
+    let clocks = Clocks { monotonic: 5, wall: 7 };
+    let filter = Filter { sample: Some(Sample(2)), ..Filter::default() };
+    let lines = EventWriter::new(io::sink(), Lines::Csv, clocks, machine(), &coverage(), filter);
+    let mut lines = lines.unwrap();
+    let mut trace = Perfetto::new(io::sink(), clocks).unwrap();
+    let mut folded = Folded::new(io::sink());
+    let mut model = Model::default();
+    for update in updates {
+        folded.update(update.clone(), &mut Model::default());
+        lines.update(update.clone(), &mut model).unwrap();
+        trace.update(&update, &model).unwrap();
+    }
+    trace.finish(&model).unwrap();
+    folded.finish().unwrap();
+    let report = Report::new(&model, &coverage(), machine(), None);
+    for format in [Format::Text, Format::Json, Format::Html, Format::Csv] {
+        format.write(&report, Style::Plain).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Whatever counts and places a recording claims, they can be modelled and shown.
+    #[test]
+    fn what_is_read_can_be_shown(batches in batches()) {
+        let (read, _) = read(&record(&batches, Limits::default(), None));
+        prop_assert_eq!(read.len(), batches.len());
+        show(read.into_iter().map(Update::Batch));
+    }
+}
