@@ -1,87 +1,66 @@
 //! Why a transition happened.
 
+use crate::ids;
+
 /// Number of [`Cause`] values that fit a VM's row table.
 pub const CAUSES: usize = 32;
 
-macro_rules! causes {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal $label:literal,)*) => {
-        /// Why an SPTE changed: the innermost KVM operation that the change happened in.
-        #[repr(u8)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Cause {
-            $($(#[$doc])* $variant = $number,)*
-        }
-
-        impl Cause {
-            /// Every cause, by number.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The cause's key in JSON and metrics.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// The cause in words, for people.
-            pub const fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label,)* }
-            }
-        }
-    };
-}
-
-causes! {
-    /// No enclosing operation was seen.
-    Unknown = 0 "unknown" "unknown",
-    /// A vCPU's SPTE violation, outside any operation below.
-    GuestFault = 1 "guest_fault" "guest fault",
-    /// Dirty logging going on: `kvm_mmu_slot_try_split_huge_pages`.
-    EagerSplit = 2 "eager_split" "dirty logging on: eager split",
-    /// Dirty logging going on: `kvm_mmu_slot_remove_write_access`, `kvm_mmu_slot_leaf_clear_dirty`.
-    LogProtect = 3 "log_protect" "dirty logging on: write-protect",
-    /// `kvm_get_dirty_log_protect`.
-    GetDirtyLog = 4 "get_dirty_log" "KVM_GET_DIRTY_LOG",
-    /// `kvm_clear_dirty_log_protect`, with the splits and write-protection it does.
-    ClearDirtyLog = 5 "clear_dirty_log" "KVM_CLEAR_DIRTY_LOG",
-    /// The slot-wide routine: `kvm_mmu_zap_collapsible_sptes`, `kvm_mmu_recover_huge_pages`.
-    Collapse = 6 "collapse" "collapse routine",
-    /// Notifier: munmap and the like (`MMU_NOTIFY_UNMAP`).
-    NotifierUnmap = 7 "notifier_unmap" "notifier: unmap",
-    /// Notifier: madvise, THP split, copy-on-write (`MMU_NOTIFY_CLEAR`).
-    NotifierClear = 8 "notifier_clear" "notifier: madvise, THP split or COW",
-    /// Notifier: mprotect, fork, NUMA hinting (`MMU_NOTIFY_PROTECTION_*`).
-    NotifierProtect = 9 "notifier_protect" "notifier: mprotect, fork or NUMA",
-    /// Notifier: page migration and compaction (`MMU_NOTIFY_MIGRATE`).
-    NotifierMigrate = 10 "notifier_migrate" "notifier: migration",
-    /// Notifier: khugepaged putting a huge page together.
-    NotifierThp = 11 "notifier_thp_collapse" "notifier: THP collapse",
-    /// Notifier: kswapd.
-    NotifierReclaim = 12 "notifier_reclaim" "notifier: reclaim",
-    /// Notifier: ksmd.
-    NotifierKsm = 13 "notifier_ksm" "notifier: KSM",
-    /// Notifier: any other event.
-    NotifierOther = 14 "notifier_other" "notifier: other",
-    /// The NX huge-page recovery worker.
-    NxRecovery = 15 "nx_recovery" "NX recovery",
-    /// `kvm_set_memslot`, outside the more specific operations.
-    SlotChange = 16 "slot_change" "memslot change",
-    /// `kvm_arch_flush_shadow_memslot`: a slot is deleted or moved.
-    SlotGone = 17 "slot_deleted" "memslot deleted or moved",
-    /// `kvm_zap_gfn_range`: MTRR and APICv changes.
-    ZapRange = 18 "zap_range" "zap of a gfn range",
-    /// All of a VM's SPTEs at once, outside the operations around (`nx_huge_pages` written, MMIO
-    /// generation wrapped): `kvm_mmu_zap_all_fast`.
-    ZapAll = 19 "zap_all" "zap of all SPTEs",
-    /// `kvm_arch_flush_shadow_all`: the VM is torn down.
-    Teardown = 20 "teardown" "VM teardown",
-    /// A vCPU's SPTE violation while dirty logging is on for some slot of the VM.
-    LoggedFault = 21 "guest_fault_logging" "guest fault under dirty logging",
-    /// A vCPU's SPTE violation from the moment that a slot of the VM is published without dirty
-    /// logging until the collapse routine is through with it.
-    RacingFault = 22 "guest_fault_collapsing" "guest fault during collapse",
-    /// Notifier: NUMA hinting (`change_prot_numa`).
-    NotifierNuma = 23 "notifier_numa" "notifier: NUMA hinting",
-    /// Notifier: copy-on-write broken by a guest fault of the same thread.
-    NotifierCow = 24 "notifier_cow" "notifier: copy-on-write at a guest fault",
+ids! {
+    /// Why an SPTE changed: the innermost KVM operation that the change happened in.
+    pub enum Cause: u8 {
+        /// No enclosing operation was seen.
+        Unknown = 0 "unknown" "unknown",
+        /// A vCPU's SPTE violation, outside any operation below.
+        GuestFault = 1 "guest_fault" "guest fault",
+        /// Dirty logging going on: `kvm_mmu_slot_try_split_huge_pages`.
+        EagerSplit = 2 "eager_split" "dirty logging on: eager split",
+        /// Dirty logging going on: `kvm_mmu_slot_remove_write_access`, `kvm_mmu_slot_leaf_clear_dirty`.
+        LogProtect = 3 "log_protect" "dirty logging on: write-protect",
+        /// `kvm_get_dirty_log_protect`.
+        GetDirtyLog = 4 "get_dirty_log" "KVM_GET_DIRTY_LOG",
+        /// `kvm_clear_dirty_log_protect`, with the splits and write-protection it does.
+        ClearDirtyLog = 5 "clear_dirty_log" "KVM_CLEAR_DIRTY_LOG",
+        /// The slot-wide routine: `kvm_mmu_zap_collapsible_sptes`, `kvm_mmu_recover_huge_pages`.
+        Collapse = 6 "collapse" "collapse routine",
+        /// Notifier: munmap and the like (`MMU_NOTIFY_UNMAP`).
+        NotifierUnmap = 7 "notifier_unmap" "notifier: unmap",
+        /// Notifier: madvise, THP split, copy-on-write (`MMU_NOTIFY_CLEAR`).
+        NotifierClear = 8 "notifier_clear" "notifier: madvise, THP split or COW",
+        /// Notifier: mprotect, fork, NUMA hinting (`MMU_NOTIFY_PROTECTION_*`).
+        NotifierProtect = 9 "notifier_protect" "notifier: mprotect, fork or NUMA",
+        /// Notifier: page migration and compaction (`MMU_NOTIFY_MIGRATE`).
+        NotifierMigrate = 10 "notifier_migrate" "notifier: migration",
+        /// Notifier: khugepaged putting a huge page together.
+        NotifierThp = 11 "notifier_thp_collapse" "notifier: THP collapse",
+        /// Notifier: kswapd.
+        NotifierReclaim = 12 "notifier_reclaim" "notifier: reclaim",
+        /// Notifier: ksmd.
+        NotifierKsm = 13 "notifier_ksm" "notifier: KSM",
+        /// Notifier: any other event.
+        NotifierOther = 14 "notifier_other" "notifier: other",
+        /// The NX huge-page recovery worker.
+        NxRecovery = 15 "nx_recovery" "NX recovery",
+        /// `kvm_set_memslot`, outside the more specific operations.
+        SlotChange = 16 "slot_change" "memslot change",
+        /// `kvm_arch_flush_shadow_memslot`: a slot is deleted or moved.
+        SlotGone = 17 "slot_deleted" "memslot deleted or moved",
+        /// `kvm_zap_gfn_range`: MTRR and APICv changes.
+        ZapRange = 18 "zap_range" "zap of a gfn range",
+        /// All of a VM's SPTEs at once, outside the operations around (`nx_huge_pages` written, MMIO
+        /// generation wrapped): `kvm_mmu_zap_all_fast`.
+        ZapAll = 19 "zap_all" "zap of all SPTEs",
+        /// `kvm_arch_flush_shadow_all`: the VM is torn down.
+        Teardown = 20 "teardown" "VM teardown",
+        /// A vCPU's SPTE violation while dirty logging is on for some slot of the VM.
+        LoggedFault = 21 "guest_fault_logging" "guest fault under dirty logging",
+        /// A vCPU's SPTE violation from the moment that a slot of the VM is published without dirty
+        /// logging until the collapse routine is through with it.
+        RacingFault = 22 "guest_fault_collapsing" "guest fault during collapse",
+        /// Notifier: NUMA hinting (`change_prot_numa`).
+        NotifierNuma = 23 "notifier_numa" "notifier: NUMA hinting",
+        /// Notifier: copy-on-write broken by a guest fault of the same thread.
+        NotifierCow = 24 "notifier_cow" "notifier: copy-on-write at a guest fault",
+    }
 }
 
 impl Cause {
@@ -89,24 +68,6 @@ impl Cause {
     pub const fn is_guest_fault(self) -> bool {
         matches!(self, Self::GuestFault | Self::LoggedFault | Self::RacingFault)
     }
-
-    /// The cause numbered `number`, if there is one.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
-    }
 }
 
 const _: () = assert!(Cause::ALL.len() <= CAUSES);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_positions() {
-        for (position, cause) in Cause::ALL.iter().enumerate() {
-            assert_eq!(*cause as usize, position);
-            assert_eq!(Cause::from_number(position as u8), Some(*cause));
-        }
-    }
-}

@@ -1,6 +1,6 @@
 //! The counters of one (VM, cause) row.
 
-use crate::Transition;
+use crate::{Transition, ids};
 
 /// Counters in a row: transitions by level, then [`Counter`]s.
 pub const COUNTERS: usize = 64;
@@ -17,7 +17,7 @@ pub const fn index(transition: Transition, level: u32) -> usize {
 
 /// The transition and level whose counter is at `index`; `None` for the other counters.
 pub fn transition_at(index: usize) -> Option<(Transition, u32)> {
-    let transition = *Transition::ALL.get(index / LEVELS)?;
+    let transition = Transition::from_number(u8::try_from(index / LEVELS).ok()?)?;
     let level = match (transition, (index % LEVELS) as u32) {
         (_, 0) => 4,
         (Transition::Link | Transition::Unlink, 1) => 5,
@@ -26,25 +26,25 @@ pub fn transition_at(index: usize) -> Option<(Transition, u32)> {
     Some((transition, level))
 }
 
-/// What is counted beside transitions.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counter {
-    /// Guest faults taken, as KVM's `pf_taken` counts them: accesses to emulated devices left out.
-    Fault = 56,
-    /// Of them, those that the lockless fast path resolved, or found resolved, without an SPTE event:
-    /// KVM's `pf_fast`.
-    FastFault = 57,
-    /// Calls of `drop_spte`: only fault-time replacement and shadow-page zapping pass through it.
-    DropSpte = 59,
-    /// Calls of the operation that the row's cause names.
-    Operation = 60,
-    /// Of `FastFault`: on a huge leaf. Only where KVM does not count them itself.
-    FastFaultHuge = 61,
-    /// Times the operation that the row's cause names gave up `mmu_lock` to others.
-    Yield = 62,
-    /// Time from guest fault to guest re-entry, ns: each timed fault stands for as many as are not.
-    Stall = 63,
+ids! {
+    /// What is counted beside transitions.
+    pub enum Counter: u8 {
+        /// Guest faults taken, as KVM's `pf_taken` counts them: accesses to emulated devices left out.
+        Fault = 56,
+        /// Of them, those that the lockless fast path resolved, or found resolved, without an SPTE event:
+        /// KVM's `pf_fast`.
+        FastFault = 57,
+        /// Calls of `drop_spte`: only fault-time replacement and shadow-page zapping pass through it.
+        DropSpte = 59,
+        /// Calls of the operation that the row's cause names.
+        Operation = 60,
+        /// Of `FastFault`: on a huge leaf. Only where KVM does not count them itself.
+        FastFaultHuge = 61,
+        /// Times the operation that the row's cause names gave up `mmu_lock` to others.
+        Yield = 62,
+        /// Time from guest fault to guest re-entry, ns: each timed fault stands for as many as are not.
+        Stall = 63,
+    }
 }
 
 const _: () = assert!(index(Transition::SplitRelink, 3) < Counter::Fault as usize);

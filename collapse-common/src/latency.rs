@@ -1,5 +1,7 @@
 //! Histograms of how long guest faults keep a vCPU from its guest.
 
+use crate::ids;
+
 /// Buckets of a histogram, two per octave.
 pub const BUCKETS: usize = 64;
 
@@ -9,39 +11,22 @@ const FIRST: u32 = 7;
 /// Latencies of one (VM, cause) row: by outcome, then by [`bucket`].
 pub type Latencies = [[u64; BUCKETS]; OUTCOMES];
 
-/// Places in [`Latencies`].
-pub const OUTCOMES: usize = 5;
+/// Number of [`Outcome`]s.
+pub const OUTCOMES: usize = Outcome::ALL.len();
 
-/// What a guest fault came to.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Outcome {
-    /// No SPTE changed: spurious, a retry, or handed to user space.
-    Nothing = 0,
-    /// Resolved by the lockless fast path.
-    Fast = 1,
-    /// A 4 KiB leaf was installed or made writable.
-    Small = 2,
-    /// A huge leaf was.
-    Huge = 3,
-    /// Emulated device memory.
-    Mmio = 4,
-}
-
-impl Outcome {
-    /// Every outcome, by position.
-    pub const ALL: [Self; OUTCOMES] =
-        [Self::Nothing, Self::Fast, Self::Small, Self::Huge, Self::Mmio];
-
-    /// Its key in JSON and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Nothing => "spurious",
-            Self::Fast => "fast",
-            Self::Small => "small",
-            Self::Huge => "huge",
-            Self::Mmio => "mmio",
-        }
+ids! {
+    /// What a guest fault came to.
+    pub enum Outcome: u8 {
+        /// No SPTE changed: spurious, a retry, or handed to user space.
+        Nothing = 0 "spurious",
+        /// Resolved by the lockless fast path.
+        Fast = 1 "fast",
+        /// A 4 KiB leaf was installed or made writable.
+        Small = 2 "small",
+        /// A huge leaf was installed or made writable.
+        Huge = 3 "huge",
+        /// Emulated device memory.
+        Mmio = 4 "mmio",
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod cause;
 pub mod counter;
+mod ids;
 pub mod latency;
 pub mod runs;
 pub mod selection;

@@ -2,6 +2,8 @@
 //!
 //! Bits as in `arch/x86/kvm/mmu/spte.h`; observed on 5.10, 6.1, 6.12, 6.18 and 7.3.
 
+use crate::ids;
+
 /// `PT_PAGE_SIZE_MASK`: a present SPTE above level 1 with this bit maps memory itself.
 const LARGE: u64 = 1 << 7;
 
@@ -97,83 +99,45 @@ impl SpteLayout {
     }
 }
 
-/// What one SPTE change means.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Transition {
-    /// Neither side present: an empty entry of a removed table being frozen, or MMIO.
-    Noise = 0,
-    /// Non-present to leaf.
-    Install = 1,
-    /// Huge leaf to page table. From 6.1 on its 512 children are written without events of their
-    /// own, so a split adds 512 mappings of the next level.
-    Split = 2,
-    /// Leaf to non-present or frozen.
-    Zap = 3,
-    /// Page table to leaf, writable: huge again in place.
-    Recover = 4,
-    /// Page table to leaf that came back write-protected and costs one more fault at its next
-    /// write (`tdp_mmu_make_huge_spte`, 6.13 and later).
-    RecoverReadOnly = 5,
-    /// Non-present to page table.
-    Link = 6,
-    /// Page table to non-present or frozen.
-    Unlink = 7,
-    /// Leaf stays, write permission lost.
-    WriteProtect = 8,
-    /// Leaf stays, write permission gained.
-    MakeWritable = 9,
-    /// Leaf stays, dirty bit cleared.
-    ClearDirty = 10,
-    /// Leaf stays, accessed bit cleared.
-    Age = 11,
-    /// Any other change of a present SPTE in place.
-    Update = 12,
-    /// The link half of a split done in two steps: this thread zapped the huge leaf of the same
-    /// region just before, inside the same fault (5.10, 6.1, rmap and shadow MMU). The zap half is
-    /// counted as [`Transition::Zap`]; no children are written.
-    SplitRelink = 13,
+ids! {
+    /// What one SPTE change means.
+    pub enum Transition: u8 {
+        /// Neither side present: an empty entry of a removed table being frozen, or MMIO.
+        Noise = 0 "noise",
+        /// Non-present to leaf.
+        Install = 1 "install",
+        /// Huge leaf to page table. From 6.1 on its 512 children are written without events of their
+        /// own, so a split adds 512 mappings of the next level.
+        Split = 2 "split",
+        /// Leaf to non-present or frozen.
+        Zap = 3 "zap",
+        /// Page table to leaf, writable: huge again in place.
+        Recover = 4 "recover",
+        /// Page table to leaf that came back write-protected and costs one more fault at its next
+        /// write (`tdp_mmu_make_huge_spte`, 6.13 and later).
+        RecoverReadOnly = 5 "recover_read_only",
+        /// Non-present to page table.
+        Link = 6 "link",
+        /// Page table to non-present or frozen.
+        Unlink = 7 "unlink",
+        /// Leaf stays, write permission lost.
+        WriteProtect = 8 "write_protect",
+        /// Leaf stays, write permission gained.
+        MakeWritable = 9 "make_writable",
+        /// Leaf stays, dirty bit cleared.
+        ClearDirty = 10 "clear_dirty",
+        /// Leaf stays, accessed bit cleared.
+        Age = 11 "age",
+        /// Any other change of a present SPTE in place.
+        Update = 12 "update",
+        /// The link half of a split done in two steps: this thread zapped the huge leaf of the same
+        /// region just before, inside the same fault (5.10, 6.1, rmap and shadow MMU). The zap half is
+        /// counted as [`Transition::Zap`]; no children are written.
+        SplitRelink = 13 "split_relink",
+    }
 }
 
 impl Transition {
-    /// Every transition, by number.
-    pub const ALL: [Self; 14] = [
-        Self::Noise,
-        Self::Install,
-        Self::Split,
-        Self::Zap,
-        Self::Recover,
-        Self::RecoverReadOnly,
-        Self::Link,
-        Self::Unlink,
-        Self::WriteProtect,
-        Self::MakeWritable,
-        Self::ClearDirty,
-        Self::Age,
-        Self::Update,
-        Self::SplitRelink,
-    ];
-
-    /// The transition's name in every output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Noise => "noise",
-            Self::Install => "install",
-            Self::Split => "split",
-            Self::Zap => "zap",
-            Self::Recover => "recover",
-            Self::RecoverReadOnly => "recover_read_only",
-            Self::Link => "link",
-            Self::Unlink => "unlink",
-            Self::WriteProtect => "write_protect",
-            Self::MakeWritable => "make_writable",
-            Self::ClearDirty => "clear_dirty",
-            Self::Age => "age",
-            Self::Update => "update",
-            Self::SplitRelink => "split_relink",
-        }
-    }
-
     /// Whether the change says something about the life of a mapping, and so is worth a record
     /// beside its counter. In-place updates and noise are only counted, unless asked for.
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! Rare events: slots, dirty logging, the lives of VMs.
 
 use super::{Pages, VmKey};
+use crate::ids;
 
 /// The part of a `struct kvm_memory_slot` that matters here.
 #[repr(C)]
@@ -60,38 +61,22 @@ pub struct Mark {
     pub logging: u32,
 }
 
-/// What a [`Mark`] tells.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MarkKind {
-    /// A VM was created (`kvm_arch_init_vm`); its thread is the creator.
-    VmCreated = 1,
-    /// A VM that existed before was seen for the first time.
-    VmSeen = 2,
-    /// A VM is about to be torn down (`kvm_destroy_vm`); its gauges are those before.
-    VmDestroyed = 3,
-    /// A memslot changed (`kvm_arch_commit_memory_region`).
-    SlotChanged = 4,
-    /// The collapse routine ended; `start` is when it began.
-    CollapseSpan = 5,
-    /// The last SPTE of a destroyed VM is gone (`kvm_arch_flush_shadow_all` returned).
-    VmFlushed = 6,
-    /// A VM's `struct kvm` is freed (`kvm_destroy_vm` returned): nothing more will count for it.
-    VmFreed = 7,
-}
-
-impl MarkKind {
-    /// The kind numbered `number`, if there is one.
-    pub const fn from_number(number: u32) -> Option<Self> {
-        Some(match number {
-            1 => Self::VmCreated,
-            2 => Self::VmSeen,
-            3 => Self::VmDestroyed,
-            4 => Self::SlotChanged,
-            5 => Self::CollapseSpan,
-            6 => Self::VmFlushed,
-            7 => Self::VmFreed,
-            _ => return None,
-        })
+ids! {
+    /// What a [`Mark`] tells.
+    pub enum MarkKind: u32 {
+        /// A VM was created (`kvm_arch_init_vm`); its thread is the creator.
+        VmCreated = 1,
+        /// A VM that existed before was seen for the first time.
+        VmSeen = 2,
+        /// A VM is about to be torn down (`kvm_destroy_vm`); its gauges are those before.
+        VmDestroyed = 3,
+        /// A memslot changed (`kvm_arch_commit_memory_region`).
+        SlotChanged = 4,
+        /// The collapse routine ended; `start` is when it began.
+        CollapseSpan = 5,
+        /// The last SPTE of a destroyed VM is gone (`kvm_arch_flush_shadow_all` returned).
+        VmFlushed = 6,
+        /// A VM's `struct kvm` is freed (`kvm_destroy_vm` returned): nothing more will count for it.
+        VmFreed = 7,
     }
 }
