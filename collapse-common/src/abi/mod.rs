@@ -4,13 +4,15 @@
 
 mod cpu;
 mod kernel;
+pub mod map;
 mod mark;
+pub mod request;
 mod run;
 mod thread;
 
 use crate::{cause::CAUSES, counter::COUNTERS};
 
-pub use self::{cpu::*, kernel::*, mark::*, run::*, thread::*};
+pub use self::{cpu::*, kernel::*, mark::*, request::LeftOut, run::*, thread::*};
 
 /// The counters of one (VM, cause) row on one CPU.
 pub type Row = [u64; COUNTERS];

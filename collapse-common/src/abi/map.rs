@@ -1,0 +1,41 @@
+//! Names of the maps in the eBPF object.
+
+macro_rules! maps {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        $($(#[$doc])* pub const $name: &str = stringify!($name);)*
+
+        /// Every map.
+        pub const ALL: &[&str] = &[$($name,)*];
+    };
+}
+
+maps! {
+    /// [`super::Cpu`] by CPU.
+    CPUS,
+    /// [`super::Row`] by CPU and row.
+    ROWS,
+    /// [`crate::latency::Latencies`] by row.
+    LATENCIES,
+    /// [`super::RowOwner`] by row.
+    ROW_OWNERS,
+    /// Queue of the rows that are not in use.
+    FREE_ROWS,
+    /// [`super::Vm`] by `struct kvm` address.
+    VMS,
+    /// [`super::Thread`] by place.
+    THREADS,
+    /// Place in [`THREADS`] by `bpf_get_current_pid_tgid`.
+    THREAD_INDEX,
+    /// Queue of the places in [`THREADS`] that are not in use.
+    FREE_THREADS,
+    /// Place in [`THREADS`] of the thread that ran a vCPU last, by `struct kvm_vcpu` address.
+    VCPUS,
+    /// Ring buffer of records, see [`super::RECORD_BLOCK`] and those after it.
+    RING,
+    /// Kernel stacks by the number that a [`super::Stacked`] record has.
+    STACKS,
+    /// One [`super::VmGauges`]: the answer to [`super::request::Walk`].
+    GAUGES,
+    /// One [`super::PendingFaults`]: the answer to [`super::request::ReadPending`].
+    PENDING_FAULTS,
+}
