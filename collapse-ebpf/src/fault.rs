@@ -1,11 +1,7 @@
 //! Guest faults: how many, what each came to, and how long it kept the vCPU from its guest. Under
 //! dirty logging most are resolved by the lockless fast path, which changes no SPTE that
-//! [`crate::spte`] could see: without these hooks the dirty-touch phase is invisible.
-//!
-//! KVM counts faults and fast faults of each vCPU itself (`pf_taken`, `pf_fast`, 5.19 and later). A
-//! program only has to learn which VM and cause they belong to, and takes KVM's counts over whenever
-//! that changes ([`context::settle`]): 25 instructions a fault, where counting them here and in
-//! `fast_page_fault` took 200, and none is missed where programs are skipped.
+//! [`crate::spte`] could see: without these hooks the dirty-touch phase is invisible. KVM's own counts
+//! of them are the matter of [`vcpus`].
 
 use aya_ebpf::{
     EbpfContext,
@@ -15,15 +11,15 @@ use aya_ebpf::{
 };
 use collapse_common::{
     Counter, Transition,
-    abi::{Cpu, PendingFaults, Thread},
+    abi::{Cpu, Thread},
     latency::{BUCKETS, OUTCOMES, Outcome, bucket},
 };
 
 use crate::{
-    context,
+    hints::{self, Hint},
     kernel::{self, fact},
-    maps::{self, Hint},
-    runs,
+    maps, runs, threads, vcpus,
+    word::{bounded, shared_add},
 };
 
 /// `PFERR_RSVD_MASK`: with nested paging only KVM's own MMIO SPTEs have reserved bits set.
@@ -36,22 +32,22 @@ const LARGE: u64 = 1 << 7;
 #[raw_tracepoint(tracepoint = "kvm_page_fault")]
 pub fn page_fault(ctx: RawTracePointContext) -> u32 {
     let vcpu = ctx.arg(0);
-    let hint = maps::hint();
-    let settled = context::is_settled_vcpu(hint, vcpu);
+    let hint = hints::own();
+    let settled = vcpus::is_settled(hint, vcpu);
     if !settled || count_down(hint) {
         begin(&ctx, hint, settled, vcpu, ctx.arg(2));
     }
     0
 }
 
-/// The second look at it: the first may have been skipped for a thread that is not known yet, or of
-/// which something has changed.
+/// The second look at `kvm_page_fault`: the first may have been skipped for a thread that is not known
+/// yet, or of which something has changed.
 #[raw_tracepoint(tracepoint = "kvm_page_fault")]
 pub fn page_fault_again(ctx: RawTracePointContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     let vcpu = ctx.arg(0);
-    if !context::is_known_vcpu(cpu, vcpu) {
-        context::vcpu_thread(&ctx, cpu, vcpu);
+    if !vcpus::is_known(cpu, vcpu) {
+        vcpus::enter_fault(&ctx, cpu, vcpu);
     }
     0
 }
@@ -61,8 +57,8 @@ pub fn page_fault_again(ctx: RawTracePointContext) -> u32 {
 #[kprobe]
 pub fn mmu_page_fault(ctx: ProbeContext) -> u32 {
     let (vcpu, error_code) = (kernel::arg(&ctx, 0), kernel::arg(&ctx, 2));
-    let hint = maps::hint();
-    let settled = context::is_settled_vcpu(hint, vcpu);
+    let hint = hints::own();
+    let settled = vcpus::is_settled(hint, vcpu);
     if !settled || count_down(hint) {
         begin(&ctx, hint, settled, vcpu, error_code);
     }
@@ -79,8 +75,8 @@ fn count_down(hint: &mut Hint) -> bool {
     hint.until_timed == 0
 }
 
-/// Takes in whose fault begins, and times it if it is its turn: two time stamps and what goes with
-/// them cost more than all else.
+/// Learns whose fault begins, and times one fault in [`fact!`]`(time_faults)`: two time stamps and what
+/// goes with them cost more than everything else here.
 #[inline(always)]
 fn begin<C: EbpfContext>(ctx: &C, hint: &mut Hint, settled: bool, vcpu: u64, error_code: u64) {
     let one_in = u64::from(fact!(time_faults));
@@ -94,10 +90,10 @@ fn begin<C: EbpfContext>(ctx: &C, hint: &mut Hint, settled: bool, vcpu: u64, err
     let timed = one_in != 0 && hint.until_timed == 0 && maps::UNTIMED.get() == 0;
     let Some(cpu) = maps::cpu() else { return };
     // Where programs can be preempted, there are no hints.
-    if fact!(preemptible) != 0 && !timed && context::is_idle_vcpu(cpu, vcpu) {
+    if fact!(preemptible) != 0 && !timed && vcpus::is_idle(cpu, vcpu) {
         return;
     }
-    let Some(thread) = context::vcpu_thread(ctx, cpu, vcpu) else { return };
+    let Some(thread) = vcpus::enter_fault(ctx, cpu, vcpu) else { return };
     if timed {
         hint.until_timed = one_in;
         time(cpu, thread, error_code);
@@ -111,18 +107,18 @@ fn time(cpu: &mut Cpu, thread: &mut Thread, error_code: u64) {
     thread.fast_before = kernel::vcpu_fast_faults(thread.vcpu);
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    context::set_fault_at(thread, now);
-    context::update(cpu, thread);
+    vcpus::set_fault_at(thread, now);
+    threads::update_hint(cpu, thread);
 }
 
-/// Whether a change can tell what a guest fault came to, or be half of a split.
+/// Whether a change can decide what a guest fault came to, or be half of a split.
 #[inline(always)]
-pub fn may_tell(transition: Transition, level: u32) -> bool {
+pub fn may_matter(transition: Transition, level: u32) -> bool {
     let half = level > 1 && matches!(transition, Transition::Zap | Transition::Link);
     half || resolves(transition)
 }
 
-/// A guest fault changed an SPTE.
+/// Notes the change of an SPTE by a guest fault of this thread.
 #[inline(always)]
 pub fn changes(thread: &mut Thread, transition: Transition, level: u32) {
     if resolves(transition) {
@@ -150,16 +146,15 @@ pub fn entry(_: RawTracePointContext) -> u32 {
         return 0;
     }
     let Some(cpu) = maps::cpu() else { return 0 };
-    let Some(thread) = context::current(cpu) else { return 0 };
+    let Some(thread) = threads::current(cpu) else { return 0 };
     if thread.fault_at == 0 {
         return 0;
     }
     // SAFETY: no arguments.
     let took = unsafe { bpf_ktime_get_ns() } - thread.fault_at;
-    context::set_fault_at(thread, 0);
-    context::update(cpu, thread);
-    let stands_for = took * u64::from(fact!(time_faults));
-    runs::add(cpu, thread.row, Counter::Stall as usize, stands_for);
+    vcpus::set_fault_at(thread, 0);
+    threads::update_hint(cpu, thread);
+    count_stall(cpu, thread.row, took);
     if kernel::vcpu_fast_faults(thread.vcpu) != thread.fast_before {
         thread.outcome = Outcome::Fast as u32;
     }
@@ -168,12 +163,20 @@ pub fn entry(_: RawTracePointContext) -> u32 {
         && let Some(latencies) = maps::latencies().get_ptr_mut(thread.row)
     {
         // SAFETY: the value lives as long as the program; the mask bounds the index for the verifier.
-        runs::shared_add(
-            unsafe { &mut (*latencies)[outcome][runs::bounded::<{ BUCKETS - 1 }>(bucket(took))] },
+        shared_add(
+            unsafe { &mut (*latencies)[outcome][bounded::<{ BUCKETS - 1 }>(bucket(took))] },
             1,
         );
     }
     0
+}
+
+/// Counts the stall of a timed fault, ns, for all the faults that it stands for. This is the only place
+/// where time is scaled by the share of faults that are timed: [`Counter::Stall`] is an estimate for all
+/// faults, while the histograms of latencies hold the timed ones alone.
+#[inline(always)]
+fn count_stall(cpu: &Cpu, row: u32, took: u64) {
+    runs::add(cpu, row, Counter::Stall as usize, took * u64::from(fact!(time_faults)));
 }
 
 /// `fast_page_fault(vcpu, gpa, error_code, sptep, old, ret)`: 5.10, whose KVM does not count them.
@@ -192,13 +195,13 @@ pub fn fast_page_fault(ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// As KVM's later counter: fixed, or found fixed.
+/// Counts what KVM counts as `pf_fast` from 5.19 on: fixed, or found fixed.
 #[inline(always)]
 fn fast_fault(cpu: &mut Cpu, old: u64, ret: u32) {
     if ret == fact!(ret_pf_invalid) {
         return;
     }
-    let Some(thread) = context::current(cpu) else { return };
+    let Some(thread) = threads::current(cpu) else { return };
     thread.outcome = Outcome::Fast as u32;
     runs::count(cpu, thread.row, Counter::FastFault as usize);
     if old & LARGE != 0 {
@@ -210,18 +213,7 @@ fn fast_fault(cpu: &mut Cpu, old: u64, ret: u32) {
 #[kprobe]
 pub fn vcpu_destroyed(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        context::vcpu_gone(&ctx, cpu, kernel::arg(&ctx, 0));
-    }
-    0
-}
-
-/// Reads what KVM has counted of a thread's vCPU and is in no row yet; never attached, run by user
-/// space. Argument: the thread's place in the table.
-#[raw_tracepoint(tracepoint = "kvm_page_fault")]
-pub fn pending_faults(ctx: RawTracePointContext) -> u32 {
-    if let Some(pending) = maps::pending_faults().get_ptr_mut(0) {
-        // SAFETY: only this program writes the map, and user space runs it from one thread.
-        unsafe { *pending = context::pending(ctx.arg(0)).unwrap_or(PendingFaults::NONE) };
+        vcpus::gone(&ctx, cpu, kernel::arg(&ctx, 0));
     }
     0
 }

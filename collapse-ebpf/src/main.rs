@@ -1,29 +1,43 @@
-//! The eBPF programs: they see, count and record; what it means is decided in user space.
+//! The eBPF programs: they see, count and record. User space decides what that means.
 //!
 //! - [`spte`], [`rmap`]: SPTE changes, on the hot path
 //! - [`fault`]: guest faults, on the hot path
 //! - [`ops`], [`slots`], [`notifier`], [`vm`]: operations that enclose changes, once per operation
-//! - [`context`]: which VM and cause a change belongs to
-//! - [`runs`]: counting and run-length records
-//! - [`watch`]: what keeps events from being missed where programs can be preempted
-//! - [`maps`], [`kernel`]: maps, and facts about the running kernel
+//! - [`requests`]: programs that user space runs itself
+//! - [`watch`]: keeps events from being missed where programs can be preempted
+//! - [`nesting`]: the operations that a thread is in
+//! - [`vcpus`]: the faults that KVM counts of a vCPU
+//! - [`threads`], [`hints`]: the thread table, and the way to it that takes no lookup
+//! - [`registry`]: VMs, and the rows that their changes are counted in
+//! - [`marks`], [`runs`]: records for user space, and counting
+//! - [`maps`], [`word`], [`kernel`]: maps, shared words, facts about the running kernel
+//!
+//! A module uses only those after it in this list. `docs/ebpf.md` explains what the verifier asks for,
+//! and how that shaped the code.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "the programs are entry points, documented in place")]
 
-mod context;
 mod fault;
+mod hints;
 mod kernel;
 mod maps;
+mod marks;
+mod nesting;
 mod notifier;
 mod ops;
+mod registry;
+mod requests;
 mod rmap;
 mod runs;
 mod slots;
 mod spte;
+mod threads;
+mod vcpus;
 mod vm;
 mod watch;
+mod word;
 
 /// GPL-only helpers (`bpf_probe_read_kernel` and others) need a GPL-compatible licence.
 #[unsafe(no_mangle)]

@@ -12,9 +12,8 @@ use collapse_common::{
 };
 
 use crate::{
-    context,
     kernel::{self, fact},
-    maps,
+    maps, nesting, threads,
 };
 
 /// `kvm_mmu_notifier_invalidate_range_start(mn, range)`. It may run inside a guest fault of the
@@ -29,20 +28,21 @@ pub fn invalidate(ctx: ProbeContext) -> u32 {
         let kvm = kernel::arg(&ctx, 0).wrapping_sub(offset.into());
         let event: u32 = kernel::read(kernel::arg(&ctx, 1), fact!(range_event)).unwrap_or(u32::MAX);
         let cause = cause(cpu, event);
-        context::enter(&ctx, cpu, kvm, cause);
+        nesting::enter(&ctx, cpu, kvm, cause);
     }
     0
 }
 
-/// What the thread is known to be doing tells more than the event.
+/// The cause by number of an invalidation: the one that the thread is known for, else the one that
+/// the event stands for.
 #[inline(always)]
 fn cause(cpu: &mut Cpu, event: u32) -> u32 {
     let by_thread = by_thread();
-    // Any process may call itself so.
+    // Any process may have such a name.
     if by_thread != NOBODY && is_kernel_thread() {
         return by_thread;
     }
-    if let Some(thread) = context::current(cpu) {
+    if let Some(thread) = threads::current(cpu) {
         if thread.host_cause != NOBODY {
             return thread.host_cause;
         }
@@ -78,26 +78,26 @@ pub fn reclaim(_: ProbeContext) -> u32 {
 #[inline(always)]
 fn begin(cause: Cause) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        context::enter_host(cpu, cause);
+        nesting::enter_host(cpu, cause);
     }
     0
 }
 
-/// The return of any of these.
+/// The return of any function that [`thp_collapse`], [`numa`] or [`reclaim`] is attached to.
 #[kretprobe]
 pub fn host_end(_: RetProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        context::leave_host(cpu);
+        nesting::leave_host(cpu);
     }
     0
 }
 
-/// No such thread; plain numbers, as the verifier refuses the half-filled options that the compiler
-/// makes here.
+/// No cause is known for the thread. A plain number: of an option the compiler leaves a register
+/// uninitialised on one path, which the verifier refuses.
 const NOBODY: u32 = Cause::Unknown as u32;
 
-/// The cause that the current thread is known for: kernel threads that invalidate for one reason
-/// only. [`NOBODY`] for all others.
+/// The cause by number that the current thread is known for by its name: that of kernel threads which
+/// invalidate for one reason only. [`NOBODY`] for all others.
 #[inline(always)]
 fn by_thread() -> u32 {
     let comm = bpf_get_current_comm().unwrap_or_default();

@@ -7,13 +7,13 @@ use aya_ebpf::{
 };
 use collapse_common::Cause;
 
-use crate::{context, kernel, maps};
+use crate::{kernel, maps, nesting};
 
 /// The return of any operation.
 #[kretprobe]
 pub fn leave(_: RetProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        context::leave(cpu);
+        nesting::leave(cpu);
     }
     0
 }
@@ -21,7 +21,7 @@ pub fn leave(_: RetProbeContext) -> u32 {
 #[inline(always)]
 fn enter(ctx: &ProbeContext, cause: Cause) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        context::enter(ctx, cpu, kernel::arg(ctx, 0), cause as u32);
+        nesting::enter(ctx, cpu, kernel::arg(ctx, 0), cause as u32);
     }
     0
 }
@@ -81,7 +81,7 @@ pub fn nx_recovery_thread(ctx: ProbeContext) -> u32 {
 #[kprobe]
 pub fn zap_all(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        context::enter_outermost(&ctx, cpu, kernel::arg(&ctx, 0), Cause::ZapAll as u32);
+        nesting::enter_outermost(&ctx, cpu, kernel::arg(&ctx, 0), Cause::ZapAll as u32);
     }
     0
 }

@@ -13,9 +13,9 @@ use collapse_common::{
 };
 
 use crate::{
-    context, fault,
+    fault,
     kernel::{self, fact},
-    maps, runs, watch,
+    maps, registry, runs, threads, watch,
 };
 
 /// `mmu_spte_clear_track_bits([kvm,] sptep)`: every zap of a leaf passes through it.
@@ -39,34 +39,34 @@ pub fn spte_update(ctx: ProbeContext) -> u32 {
 #[kprobe]
 pub fn drop_spte(_: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu() {
-        let row = context::current(cpu).map_or(UNKNOWN_ROW, |thread| thread.row);
+        let row = threads::current(cpu).map_or(UNKNOWN_ROW, |thread| thread.row);
         runs::count(cpu, row, Counter::DropSpte as usize);
     }
     0
 }
 
-/// `kvm_mmu_set_spte(level, gfn, sptep)`, right after [`spte_update`]: tells the guest frame of an
+/// `kvm_mmu_set_spte(level, gfn, sptep)`, right after [`spte_update`]: has the guest frame of an
 /// install in an indirect shadow page, which is not in the page yet. Only attached in shadow paging.
 #[raw_tracepoint(tracepoint = "kvm_mmu_set_spte")]
 pub fn set_spte(ctx: RawTracePointContext) -> u32 {
     watch::first(Watched::SetSpte, |cpu, thread| {
         if let Some(thread) = thread {
-            frame_told(cpu, Writer::Shadow, thread, &ctx);
+            frame_known(cpu, Writer::Shadow, thread, &ctx);
         }
     });
     0
 }
 
-/// The second look at it.
+/// The second look at `kvm_mmu_set_spte`.
 #[raw_tracepoint(tracepoint = "kvm_mmu_set_spte")]
 pub fn set_spte_again(ctx: RawTracePointContext) -> u32 {
     watch::second(Watched::SetSpte, |cpu, thread| {
-        frame_told(cpu, Writer::ShadowAgain, thread, &ctx);
+        frame_known(cpu, Writer::ShadowAgain, thread, &ctx);
     })
 }
 
 #[inline(always)]
-fn frame_told(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, ctx: &RawTracePointContext) {
+fn frame_known(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, ctx: &RawTracePointContext) {
     let sptep: u64 = ctx.arg(2);
     if sptep == 0 || thread.installed != sptep {
         return;
@@ -83,9 +83,9 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
     let Some(old) = kernel::read::<u64>(sptep, 0) else { return 0 };
     let Some(place) = Place::of(sptep) else { return 0 };
     let transition = classify(&kernel::spte_layout(), place.level, old, new);
-    let Some(thread) = context::current(cpu) else {
+    let Some(thread) = threads::current(cpu) else {
         // In no known operation, but some hooks name the VM.
-        let row = context::row_of(ctx, cpu, kvm, Cause::Unknown as u32);
+        let row = registry::row_of(ctx, cpu, kvm, Cause::Unknown as u32);
         runs::count(cpu, row, index(transition, place.level));
         if kvm == 0 && runs::records(transition) {
             runs::lose(cpu, Loss::Context, 1);
@@ -103,7 +103,7 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
         Transition::Zap => {
             if place.level > 1 && thread.row == thread.base {
                 thread.zapped = zapped(place.level, place.gfn);
-                context::update(cpu, thread);
+                threads::update_hint(cpu, thread);
             }
             record(ctx, cpu, Writer::Rmap, thread, Transition::Zap, &place, [old, new]);
         }
@@ -114,7 +114,7 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
 }
 
 /// Records an install. The rmap MMU splits at a fault in two steps: the huge leaf is zapped, and the
-/// first small leaf in its place tells that a page table took it.
+/// first small leaf in its place shows that a page table replaced it.
 #[inline(always)]
 fn installed<C: StackIdContext>(
     ctx: &C,
@@ -157,7 +157,7 @@ fn record<C: StackIdContext>(
     runs::record(ctx, cpu, writer, &change);
 }
 
-/// What an SPTE of a shadow page maps, from the page's own structure.
+/// The guest memory that an SPTE of a shadow page maps, from the page's own structure.
 struct Place {
     as_id: u32,
     gfn: u64,
@@ -167,7 +167,7 @@ struct Place {
 }
 
 impl Place {
-    /// As `sptep_to_sp` and `kvm_mmu_page_get_gfn`: indirect pages keep the frame of each entry.
+    /// Mirrors `sptep_to_sp` and `kvm_mmu_page_get_gfn`: indirect pages keep the frame of each entry.
     #[inline(always)]
     fn of(sptep: u64) -> Option<Self> {
         let offset = sptep.checked_sub(maps::PAGE_OFFSET.get())?;

@@ -1,15 +1,13 @@
 //! Counting, and run-length records.
 
-use core::arch::asm;
-
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns, programs::tracing::StackIdContext,
 };
 use collapse_common::{
     Selection, Transition,
     abi::{
-        Block, Cpu, Loss, Mark, RECORD_MARK, RECORD_SINGLE, RECORD_STACKED, RunKey, RunList,
-        Single, Stacked, WRITERS, Writer,
+        Block, Cpu, LeftOut, Loss, RECORD_SINGLE, RECORD_STACKED, RunKey, RunList, Single, Stacked,
+        WRITERS, Writer,
     },
     counter::COUNTERS,
     selection::is_sampled,
@@ -19,6 +17,7 @@ use collapse_common::{
 use crate::{
     kernel::{chosen, fact},
     maps,
+    word::{bounded, own_add},
 };
 
 /// Adds one to a counter of `row`.
@@ -36,7 +35,8 @@ pub fn add(cpu: &Cpu, row: u32, counter: usize, n: u64) {
     }
 }
 
-/// Adds one to a counter at a position of counters that no other program can come to meanwhile.
+/// Adds one to a counter of the row at a position in the map of rows, where no program can preempt
+/// another on its CPU.
 #[inline(always)]
 pub fn count_unshared(counters: u32, counter: usize) {
     if let Some(counters) = maps::counters(counters) {
@@ -45,38 +45,7 @@ pub fn count_unshared(counters: u32, counter: usize) {
     }
 }
 
-/// `at & MASK`, where the compiler would leave out a mask that it finds redundant, and the verifier
-/// needs it.
-#[inline(always)]
-pub fn bounded<const MASK: usize>(mut at: usize) -> usize {
-    // SAFETY: plain arithmetic.
-    unsafe {
-        asm!("{0} &= {1}", inout(reg) at, const MASK, options(pure, nomem, nostack));
-        core::hint::assert_unchecked(at <= MASK);
-    }
-    at
-}
-
-/// Adds to a word that only this CPU writes: in one instruction where another program may come
-/// between loading and storing, else in three that together take a fraction of the time.
-#[inline(always)]
-pub fn own_add(word: &mut u64, n: u64) {
-    if fact!(preemptible) == 0 {
-        *word += n;
-    } else {
-        shared_add(word, n);
-    }
-}
-
-/// Adds to a word that any CPU may write.
-#[inline(always)]
-pub fn shared_add(word: &mut u64, n: u64) {
-    // SAFETY: BPF_ATOMIC | BPF_ADD on an aligned word of a map value. `core` has no `fetch_add` for a
-    // target that cannot compare and exchange.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) n, options(nostack)) };
-}
-
-/// Whether such changes are recorded beside being counted.
+/// Whether changes of this kind are recorded, beside being counted.
 #[inline(always)]
 pub fn records(transition: Transition) -> bool {
     match chosen!(transitions) {
@@ -96,14 +65,13 @@ pub struct Change {
     pub new: u64,
 }
 
-/// Records one change if it is wanted: in a run, see [`RunList::record`], or on its own.
+/// Records one change if the user wants it: in a run, see [`RunList::record`], or on its own.
 #[inline(always)]
 pub fn record<C: StackIdContext>(ctx: &C, cpu: &mut Cpu, writer: Writer, change: &Change) {
     if !is_wanted(change) {
         return;
     }
-    let left_out = maps::LEFT_OUT.get();
-    if left_out != 0 && (change.gfn / frames(2) | 1 << 63) & left_out != 0 {
+    if LeftOut::from_bits(maps::LEFT_OUT.get()).contains(change.gfn) {
         lose(cpu, Loss::LeftOut, 1);
         return;
     }
@@ -114,7 +82,7 @@ pub fn record<C: StackIdContext>(ctx: &C, cpu: &mut Cpu, writer: Writer, change:
     let runs = &mut cpu.runs[writer as usize];
     if fact!(preemptible) != 0 && cpu.writer != writer as u32 {
         // Order is kept within a list only: a run that went on across what another writer recorded
-        // would tell all of it before or after that.
+        // would appear to have happened entirely before or after that.
         cpu.writer = writer as u32;
         runs.next_gfn = u64::MAX;
     }
@@ -128,7 +96,8 @@ pub fn record<C: StackIdContext>(ctx: &C, cpu: &mut Cpu, writer: Writer, change:
     }
 }
 
-/// Whether the region and the row are among those chosen. The verifier leaves out what is not asked.
+/// Whether the region and the row of a change are among those chosen. The verifier removes the checks
+/// that the user did not ask for.
 #[inline(always)]
 fn is_wanted(change: &Change) -> bool {
     let one_in = chosen!(sample);
@@ -167,7 +136,7 @@ fn single<C: StackIdContext>(ctx: &C, cpu: &mut Cpu, change: &Change) {
     }
 }
 
-/// Sends the full block of a run list; returns how many changes were lost with it.
+/// Sends the full block of a run list. Returns the number of changes that were lost with it.
 #[inline(always)]
 fn send(list: u32, runs: &mut RunList) -> u64 {
     runs.block.list = list;
@@ -175,15 +144,6 @@ fn send(list: u32, runs: &mut RunList) -> u64 {
         return 0;
     }
     runs.block.runs.iter().map(|run| u64::from(run.count)).sum()
-}
-
-/// Sends a mark.
-#[inline(always)]
-pub fn mark(cpu: &mut Cpu, mark: &Mark) {
-    debug_assert!(mark.record == RECORD_MARK);
-    if maps::ring().output::<Mark>(mark, BPF_RB_NO_WAKEUP.into()).is_err() {
-        lose(cpu, Loss::Marks, 1);
-    }
 }
 
 /// Counts a loss.

@@ -11,9 +11,8 @@ use collapse_common::{
 };
 
 use crate::{
-    context,
     kernel::{self, fact},
-    maps, runs,
+    maps, marks, nesting, registry, runs, threads,
 };
 
 /// `enum kvm_mr_change`
@@ -26,27 +25,27 @@ const KVM_MR_DELETE: u32 = 1;
 pub fn slot_change(ctx: ProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     let kvm = kernel::arg(&ctx, 0);
-    if let Some(thread) = context::enter(&ctx, cpu, kvm, Cause::SlotChange as u32) {
+    if let Some(thread) = nesting::enter(&ctx, cpu, kvm, Cause::SlotChange as u32) {
         thread.slot_kvm = kvm;
     }
     0
 }
 
-/// Its return: the collapse routine, if it ran, ran inside.
+/// The return of `kvm_set_memslot`: the collapse routine, if it ran, ran inside.
 #[kretprobe]
 pub fn slot_change_end(_: RetProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
-    if let Some(thread) = context::current(cpu) {
+    if let Some(thread) = threads::current(cpu) {
         let kvm = thread.slot_kvm;
         thread.slot_kvm = 0;
-        if let Some(vm) = context::vm(cpu, kvm)
+        if let Some(vm) = registry::entry(cpu, kvm)
             && vm.collapsing != 0
         {
             vm.collapsing = 0;
             maps::GENERATION.tick();
         }
     }
-    context::leave(cpu);
+    nesting::leave(cpu);
     0
 }
 
@@ -64,7 +63,7 @@ pub fn slot_committed(ctx: ProbeContext) -> u32 {
         [args[0], args[1], args[2]]
     };
     maps::EPOCH.tick();
-    let Some(vm) = context::vm(cpu, kvm) else { return 0 };
+    let Some(vm) = registry::entry(cpu, kvm) else { return 0 };
     let deleted = new == 0 || change as u32 == KVM_MR_DELETE;
     let slot = kernel::slot(if deleted { old } else { new });
     let old_flags: u32 = kernel::read(old, fact!(slot_flags)).unwrap_or(u32::MAX);
@@ -82,18 +81,18 @@ pub fn slot_committed(ctx: ProbeContext) -> u32 {
             if logs != 0 { vm.logged + slot.npages } else { vm.logged.saturating_sub(slot.npages) };
         vm.collapsing = u32::from(logs == 0 && !deleted);
     }
-    // Whatever was cached of the VM's faults is looked up anew.
+    // Makes vCPU threads look up the cause of their faults again.
     vm.logging = is_wide(vm.logged, vm.total).into();
     maps::GENERATION.tick();
     let logging = vm.logging;
     let vm = VmKey { kvm, born: vm.born };
     // SAFETY: no arguments.
     let ts = unsafe { bpf_ktime_get_ns() };
-    let mut mark = context::point(MarkKind::SlotChanged, ts, vm, slot, kernel::pages(kvm));
+    let mut mark = marks::point(MarkKind::SlotChanged, ts, vm, slot, kernel::pages(kvm));
     mark.old_flags = old_flags;
     mark.change = change as u32;
     mark.logging = logging;
-    runs::mark(cpu, &mark);
+    marks::send(cpu, &mark);
     0
 }
 
@@ -104,23 +103,23 @@ pub fn collapse(ctx: ProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     let kvm = kernel::arg(&ctx, 0);
     let slot = kernel::slot(kernel::arg(&ctx, 1));
-    let span = context::span(cpu, kvm, slot);
-    if let Some(thread) = context::enter(&ctx, cpu, kvm, Cause::Collapse as u32) {
+    let span = marks::begin(registry::key(cpu, kvm), slot);
+    if let Some(thread) = nesting::enter(&ctx, cpu, kvm, Cause::Collapse as u32) {
         thread.span = span;
         thread.yields = 0;
     }
     0
 }
 
-/// Its return.
+/// The return of the slot-wide routine.
 #[kretprobe]
 pub fn collapse_end(_: RetProbeContext) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
-    if let Some(thread) = context::current(cpu) {
+    if let Some(thread) = threads::current(cpu) {
         let (span, yields) = (thread.span, thread.yields);
-        context::end_span(cpu, MarkKind::CollapseSpan, span, yields);
+        marks::end(cpu, MarkKind::CollapseSpan, span, yields);
     }
-    context::leave(cpu);
+    nesting::leave(cpu);
     0
 }
 
@@ -129,7 +128,7 @@ pub fn collapse_end(_: RetProbeContext) -> u32 {
 #[kprobe]
 pub fn yielded(_: ProbeContext) -> u32 {
     if let Some(cpu) = maps::cpu()
-        && let Some(thread) = context::current(cpu)
+        && let Some(thread) = threads::current(cpu)
         && thread.depth != 0
     {
         thread.yields += 1;

@@ -13,12 +13,13 @@ use collapse_common::{
 };
 
 use crate::{
-    context, fault,
+    fault, hints,
     kernel::{self, fact},
-    maps, runs, watch,
+    maps, runs, threads, watch,
+    word::bounded,
 };
 
-/// One change of an SPTE, as a hook saw it.
+/// One change of an SPTE, as a hook sees it.
 struct Change {
     as_id: u32,
     gfn: u64,
@@ -34,7 +35,7 @@ impl Change {
             as_id: ctx.arg(0),
             gfn: ctx.arg(1),
             // 1 to 5; that the rest of the register is empty saves clearing it three times.
-            level: runs::bounded::<7>(ctx.arg(2)) as u32,
+            level: bounded::<7>(ctx.arg(2)) as u32,
             old: ctx.arg(3),
             new: ctx.arg(4),
         }
@@ -60,7 +61,7 @@ pub fn spte_changed(ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// The second look at it.
+/// The second look at `kvm_tdp_mmu_spte_changed`.
 #[raw_tracepoint(tracepoint = "kvm_tdp_mmu_spte_changed")]
 pub fn spte_changed_again(ctx: RawTracePointContext) -> u32 {
     let change = Change::of(&ctx);
@@ -86,14 +87,14 @@ pub fn handle_changed_spte(ctx: ProbeContext) -> u32 {
     if !changed_as_hinted(&ctx, &change, transition)
         && let Some(cpu) = maps::cpu()
     {
-        let thread = context::current(cpu);
+        let thread = threads::current(cpu);
         changed(&ctx, cpu, thread, Writer::Tdp, &change, transition);
     }
     0
 }
 
-/// The layout where that tracepoint exists. Two masks are the same everywhere, which saves loading
-/// them, and the others are loaded where they are asked for: 12 instructions.
+/// The SPTE layout of kernels that have `kvm_tdp_mmu_spte_changed`. Two masks are the same on all of
+/// them, and the others are loaded only where they are needed, which saves 12 instructions.
 struct WithPresentBit;
 
 impl SpteBits for WithPresentBit {
@@ -118,14 +119,14 @@ impl SpteBits for WithPresentBit {
     }
 }
 
-/// Counts a change by this CPU's hint, and records it if it tells of the life of a mapping; `false`
-/// if that does not tell enough. Most changes take this way: by a thread that is known, in an
-/// operation or in place.
+/// Counts a change by this CPU's hint, and records it if it belongs to a mapping's life cycle. Returns
+/// `false` if the hint is not enough to go by. Most changes go this way: they are made by a known
+/// thread, in an operation or in place.
 #[inline(always)]
 fn changed_as_hinted<C: StackIdContext>(ctx: &C, change: &Change, transition: Transition) -> bool {
-    let hint = maps::hint();
+    let hint = hints::own();
     let id = bpf_get_current_pid_tgid();
-    if hint.thread != id || (fault::may_tell(transition, change.level) && hint.row == hint.base) {
+    if hint.thread != id || (fault::may_matter(transition, change.level) && hint.row == hint.base) {
         return false;
     }
     let counter = index(transition, change.level);
@@ -138,7 +139,7 @@ fn changed_as_hinted<C: StackIdContext>(ctx: &C, change: &Change, transition: Tr
     true
 }
 
-/// Counts a change where it belongs, and records it if it tells of the life of a mapping.
+/// Counts a change in the row of its thread, and records it if it belongs to a mapping's life cycle.
 #[inline(always)]
 fn changed<C: StackIdContext>(
     ctx: &C,
@@ -156,13 +157,13 @@ fn changed<C: StackIdContext>(
         }
         return;
     };
-    // Most changes tell a fault nothing: those in place, and all outside faults.
-    if thread.row == thread.base && fault::may_tell(transition, level) {
+    // Most changes do not matter to a fault: those in place, and all outside faults.
+    if thread.row == thread.base && fault::may_matter(transition, level) {
         if level > 1 {
             transition = split_in_two_steps(thread, transition, level, gfn);
         }
         fault::changes(thread, transition, level);
-        context::update(cpu, thread);
+        threads::update_hint(cpu, thread);
     }
     runs::count(cpu, thread.row, index(transition, level));
     if runs::records(transition) {
@@ -189,7 +190,7 @@ fn record<C: StackIdContext>(
 }
 
 /// A fault that splits a huge page does so in two steps on 5.10 and 6.1: zap, then link of a page
-/// table. Tells the link half apart, so that the pair can be counted as one split.
+/// table. Returns a transition of its own for the link, so that the pair can be counted as one split.
 #[inline(always)]
 fn split_in_two_steps(
     thread: &mut Thread,

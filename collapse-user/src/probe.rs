@@ -1,25 +1,41 @@
 //! Loading the eBPF programs and attaching them as planned. The kernel boundary.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
+    rc::Rc,
     time::Duration,
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::MapError,
-    programs::{Program, ProgramError, raw_trace_point::RawTracePointLinkId},
+    Ebpf, EbpfLoader, TestRun as _,
+    maps::{Map, MapError},
+    programs::{
+        Program, ProgramError, RawTracePointRunOptions, raw_trace_point::RawTracePointLinkId,
+    },
 };
-
-use collapse_common::abi::CPUS;
+use aya_log::EbpfLogger;
+use collapse_common::abi::{
+    CPUS, map,
+    request::{ARGS, GiveBack, Request, SetDetail},
+};
 
 use crate::plan::{Hook, Plan};
 use collapse_feed::{Coverage, Signal};
 
-/// File descriptors of all maps, programs and links, and what a process has open besides.
+/// File descriptors of all maps, programs and links, and of everything else that a process has open.
 const FILES: u64 = 512;
+
+/// Programs that serve requests for which there is no signal, and what does not work without them.
+const SERVICES: [(&str, &str); 2] = [
+    (GiveBack::PROGRAM, "table rows of VMs that have ended cannot be used again"),
+    (SetDetail::PROGRAM, "the overhead budget cannot be enforced"),
+];
+
+/// The eBPF object that the build script made.
+const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/collapse-ebpf"));
 
 /// Size of the tables in the kernel. Memory: rows take 512 bytes each per CPU and 2.5 KiB besides,
 /// threads some 350, VMs 160, run lists 6 KiB per CPU, the ring its size.
@@ -33,16 +49,16 @@ pub struct Limits {
     pub vms: u32,
     /// Ring buffer, bytes; a power of two and a multiple of the page size.
     pub ring: u32,
-    /// Kernel stacks told apart, 1 KiB each. Of two that meet in a place by their hash, the second cannot
-    /// be taken: there should be many more than stacks.
+    /// Places for different kernel stacks, 1 KiB each. Of two stacks whose hashes lead to one place, the
+    /// second cannot be taken: there should be many more places than stacks.
     pub stacks: u32,
 }
 
 impl Limits {
-    /// For so many VMs at one time, up to 8000, each of some 30 vCPUs. Those that are not in a
+    /// The size for `vms` VMs at one time, up to 8000, each of some 30 vCPUs. Those that are not in a
     /// migration, or have fewer vCPUs, leave room for others.
     pub fn for_vms(vms: u32) -> Self {
-        // A row's number has 16 bits. Not even one VM goes without the row of what is unknown.
+        // The number of a row has 16 bits. One row is that of everything unknown.
         Self { rows: 8 * vms + 8, threads: 32 * vms, vms: 8 * vms, ring: 1 << 20, stacks: 1 }
     }
 }
@@ -80,9 +96,12 @@ pub enum ProbeError {
         /// `RLIMIT_NOFILE`.
         allowed: u64,
     },
-    /// The number of CPUs is not to be had.
-    #[error("cannot go by the number of CPUs")]
+    /// The number of CPUs is not available.
+    #[error("cannot determine the number of CPUs")]
     Cpus(#[source] io::Error),
+    /// The machine may have more CPUs than the kernel side has room for.
+    #[error("{0} CPUs are more than the {CPUS} that are supported")]
+    TooManyCpus(usize),
     /// The object lacks a map that this build of user space needs.
     #[error("the eBPF object has no map {0}")]
     NoMap(&'static str),
@@ -96,12 +115,77 @@ pub enum ProbeError {
     },
 }
 
+/// Why a program of the eBPF object does not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// The object lacks a program that this build of user space needs.
+    #[error("the eBPF object has no program {0}")]
+    NoProgram(&'static str),
+    /// The kernel refused to load the program. Of the verifier's log, which is in the source, the message
+    /// has the line that gives the reason.
+    #[error("the kernel refuses program {program}: {}", verdict(source))]
+    Refused {
+        /// Name of the program.
+        program: &'static str,
+        /// The refusal.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// The program could not be attached.
+    #[error("cannot attach {program}")]
+    Attach {
+        /// Name of the program.
+        program: &'static str,
+        /// The reason.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// The program could not be detached.
+    #[error("cannot detach {program}")]
+    Detach {
+        /// Name of the program.
+        program: &'static str,
+        /// The reason.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// The program could not be run.
+    #[error("cannot run {program}")]
+    Run {
+        /// Name of the program.
+        program: &'static str,
+        /// The reason.
+        #[source]
+        source: Box<dyn Error>,
+    },
+}
+
+impl HookError {
+    /// The error with its sources in one line, without the verifier's log.
+    pub fn line(&self) -> String {
+        match self {
+            Self::Refused { .. } => self.to_string(),
+            _ => chain(self),
+        }
+    }
+
+    /// The verifier's full log, if the verifier refused the program.
+    pub fn verifier_log(&self) -> Option<String> {
+        match self {
+            Self::Refused { source, .. } => match &**source {
+                ProgramError::LoadError { verifier_log, .. } => Some(verifier_log.to_string()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 /// Running programs. They are detached and everything in the kernel is freed when it is dropped,
 /// or when the process dies: nothing is pinned.
 pub struct Probe {
-    /// The loaded object.
-    pub ebpf: Ebpf,
-    /// What is seen and what is not.
+    ebpf: Ebpf,
+    /// Signals that are seen and that are not.
     pub coverage: Coverage,
     /// Hooks that were tried.
     pub hooks: Vec<HookStatus>,
@@ -110,13 +194,13 @@ pub struct Probe {
     /// Hooks to attach, by signal.
     planned: Vec<(Signal, &'static [Hook])>,
     preemptible: bool,
-    /// Of raw tracepoints, by program.
+    /// Links to raw tracepoints, by program.
     links: Links,
 }
 
 type Links = BTreeMap<&'static str, RawTracePointLinkId>;
 
-/// What came of one hook.
+/// A hook that was tried.
 #[derive(Clone, Debug)]
 pub struct HookStatus {
     /// The signal that it is for.
@@ -124,10 +208,22 @@ pub struct HookStatus {
     /// The hook.
     pub hook: Hook,
     /// Why it is not attached; `None` if it is.
-    pub refused: Option<String>,
+    pub refused: Option<Rc<HookError>>,
 }
 
-/// What the kernel tells of a program that it accepted.
+impl HookStatus {
+    /// Why it is not attached, in one line; `None` if it is.
+    pub fn reason(&self) -> Option<String> {
+        self.refused.as_deref().map(HookError::line)
+    }
+
+    /// The verifier's full log, if the verifier refused a program.
+    pub fn verifier_log(&self) -> Option<String> {
+        self.refused.as_deref()?.verifier_log()
+    }
+}
+
+/// What the kernel reports of a program that it accepted.
 #[derive(Clone, Debug)]
 pub struct ProgramStatus {
     /// Its name.
@@ -140,15 +236,15 @@ pub struct ProgramStatus {
     pub jited: u32,
     /// Times that it ran while the kernel counted.
     pub runs: u64,
-    /// What that took.
+    /// Time that those runs took.
     pub run_time: Duration,
 }
 
 impl Probe {
     /// Loads the object for the kernel that `plan` was made for. Nothing runs yet.
     ///
-    /// `log` lets the eBPF side's own diagnostics through; without it they are compiled away by the
-    /// verifier.
+    /// With `log` the programs log their own diagnostics, see [`Self::logger`]; without it the verifier
+    /// removes that code.
     pub fn load(plan: &Plan, limits: Limits, log: bool) -> Result<Self, ProbeError> {
         raise_memlock_limit();
         raise_file_limit()?;
@@ -158,19 +254,19 @@ impl Probe {
             .override_global("KERNEL", &plan.kernel, true)
             .override_global("SELECTION", &plan.selection, true)
             .override_global(aya_log::LEVEL, &log_level, false)
-            .map_max_entries("CPUS", cpus)
-            .map_max_entries("ROWS", cpus * limits.rows)
-            .map_max_entries("LATENCIES", limits.rows)
-            .map_max_entries("ROW_OWNERS", limits.rows)
-            .map_max_entries("FREE_ROWS", limits.rows)
-            .map_max_entries("VMS", limits.vms)
-            .map_max_entries("THREADS", limits.threads)
-            .map_max_entries("THREAD_INDEX", limits.threads)
-            .map_max_entries("FREE_THREADS", limits.threads)
-            .map_max_entries("VCPUS", limits.threads)
-            .map_max_entries("RING", limits.ring)
-            .map_max_entries("STACKS", limits.stacks)
-            .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/collapse-ebpf")))
+            .map_max_entries(map::CPUS, cpus)
+            .map_max_entries(map::ROWS, cpus * limits.rows)
+            .map_max_entries(map::LATENCIES, limits.rows)
+            .map_max_entries(map::ROW_OWNERS, limits.rows)
+            .map_max_entries(map::FREE_ROWS, limits.rows)
+            .map_max_entries(map::VMS, limits.vms)
+            .map_max_entries(map::THREADS, limits.threads)
+            .map_max_entries(map::THREAD_INDEX, limits.threads)
+            .map_max_entries(map::FREE_THREADS, limits.threads)
+            .map_max_entries(map::VCPUS, limits.threads)
+            .map_max_entries(map::RING, limits.ring)
+            .map_max_entries(map::STACKS, limits.stacks)
+            .load(OBJECT)
             .map_err(|error| {
                 if is_permission_error(&error) {
                     ProbeError::NotPermitted
@@ -189,12 +285,9 @@ impl Probe {
     /// changes in them. A hook that cannot be attached lowers coverage, unless the changes of the MMU
     /// in use cannot be seen without it.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
-        for (program, without) in [
-            ("give_back", "rows of VMs that are gone will not be used again"),
-            ("set_detail", "no budget can be kept to"),
-        ] {
-            if let Err(reason) = with(&mut self.ebpf, program, |_| Ok(())) {
-                log::warn!("{without}: {reason}");
+        for (program, without) in SERVICES {
+            if let Err(error) = load(&mut self.ebpf, program) {
+                log::warn!("{without}: {}", error.line());
             }
         }
         for (signal, hooks) in &self.planned {
@@ -203,10 +296,14 @@ impl Probe {
                 let tried = self.hooks.iter().find(|tried| tried.hook == hook);
                 let refused = match tried {
                     Some(tried) => tried.refused.clone(),
-                    None => attach(&mut self.ebpf, &hook, self.preemptible, &mut self.links).err(),
+                    None => attach(&mut self.ebpf, &hook, self.preemptible, &mut self.links)
+                        .err()
+                        .map(Rc::new),
                 };
-                self.hooks.push(HookStatus { signal: *signal, hook, refused: refused.clone() });
-                if let Some(why) = refused {
+                let status = HookStatus { signal: *signal, hook, refused };
+                let reason = status.reason();
+                self.hooks.push(status);
+                if let Some(why) = reason {
                     self.coverage.leave_out(*signal, &why);
                     break;
                 }
@@ -223,7 +320,7 @@ impl Probe {
     }
 
     /// Detaches the raw tracepoints of a signal that is seen, or attaches them again.
-    pub fn suspend(&mut self, signal: Signal, suspended: bool) -> Result<(), String> {
+    pub fn suspend(&mut self, signal: Signal, suspended: bool) -> Result<(), HookError> {
         let hooks =
             self.hooks.iter().filter(|hook| hook.signal == signal && hook.refused.is_none());
         for hook in hooks.map(|status| status.hook).collect::<Vec<_>>() {
@@ -236,11 +333,44 @@ impl Probe {
                 if let Some(link) = link
                     && let Some(Program::RawTracePoint(raw)) = self.ebpf.program_mut(name)
                 {
-                    raw.detach(link).map_err(|error| chain(&error))?;
+                    raw.detach(link).map_err(|error| HookError::Detach {
+                        program: name,
+                        source: Box::new(error),
+                    })?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes a map out of the object.
+    pub fn take_map(&mut self, name: &'static str) -> Result<Map, ProbeError> {
+        self.ebpf.take_map(name).ok_or(ProbeError::NoMap(name))
+    }
+
+    /// Number of values that a map has room for; 0 if it is no array, or was taken.
+    pub fn map_len(&self, name: &str) -> u32 {
+        let Some(Map::Array(map)) = self.ebpf.map(name) else { return 0 };
+        map.info().map_or(0, |info| info.max_entries())
+    }
+
+    /// Runs the program that serves a request, here and now.
+    pub fn request<R: Request>(&self, request: &R) -> Result<(), HookError> {
+        let Some(Program::RawTracePoint(program)) = self.ebpf.program(R::PROGRAM) else {
+            return Err(HookError::NoProgram(R::PROGRAM));
+        };
+        let mut options = RawTracePointRunOptions::new();
+        options.args[..ARGS].copy_from_slice(&request.encode());
+        match program.test_run(options) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(HookError::Run { program: R::PROGRAM, source: Box::new(error) }),
+        }
+    }
+
+    /// Forwards the programs' own diagnostics to the process's logger, where [`Self::load`] was asked for
+    /// them.
+    pub fn logger(&mut self) -> Result<EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        EbpfLogger::init(&mut self.ebpf)
     }
 
     /// Times that the kernel skipped a program; `None` before 5.12.
@@ -283,27 +413,25 @@ impl Probe {
         }
     }
 
-    /// Times that a program should have run and did not. Left out are those that look again, and that
-    /// at the begin of guest faults, which KVM counts itself.
+    /// Times that a program should have run and did not, where that loses an event.
     pub fn skipped(&self) -> u64 {
-        let counts = |name: &str| !name.ends_with("_again") && name != "page_fault";
-        let counting = self.ebpf.programs().filter(|(name, _)| counts(name));
-        counting.filter_map(|(_, program)| skipped(program)).sum()
+        let attached = self.hooks.iter().filter(|status| status.refused.is_none());
+        let losing: BTreeSet<_> =
+            attached.flat_map(|status| status.hook.losing_programs()).collect();
+        losing.into_iter().filter_map(|program| self.misses(program)).sum()
     }
 }
 
 /// CPUs that the kernel may ever have.
 fn cpus() -> Result<u32, ProbeError> {
-    let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProbeError::Cpus(error))?;
-    let most = format!("more than {CPUS}");
-    u32::try_from(cpus.min(CPUS + 1))
-        .ok()
-        .filter(|cpus| *cpus as usize <= CPUS)
-        .ok_or_else(|| ProbeError::Cpus(io::Error::other(most)))
+    match aya::util::nr_cpus().map_err(|(_, error)| ProbeError::Cpus(error))? {
+        cpus @ 0..=CPUS => Ok(cpus as u32),
+        cpus => Err(ProbeError::TooManyCpus(cpus)),
+    }
 }
 
-/// What `/proc/self/fdinfo` says of a program that the kernel skipped because it, or anything that
-/// keeps programs from running, was at work on that CPU. From 5.12 on; of kprobes from 6.7 on.
+/// Times that the kernel skipped a program because it, or anything that keeps programs from running,
+/// was at work on that CPU, from `/proc/self/fdinfo`: 5.12 and later, for kprobes 6.7 and later.
 fn skipped(program: &Program) -> Option<u64> {
     let fd = program.fd().ok()?.as_fd().as_raw_fd();
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
@@ -336,23 +464,23 @@ fn raise_file_limit() -> Result<(), ProbeError> {
     }
 }
 
+/// Loads the programs of a hook and attaches them.
 fn attach(
     ebpf: &mut Ebpf,
     hook: &Hook,
     preemptible: bool,
     links: &mut Links,
-) -> Result<(), String> {
+) -> Result<(), HookError> {
     match *hook {
         Hook::Raw { tracepoint, .. } => {
             let name = tracepoint.split_once(':').map_or(tracepoint, |(_, name)| name);
             hook.programs(preemptible).into_iter().try_for_each(|program| {
-                with(ebpf, program, |loaded| match loaded {
-                    Program::RawTracePoint(raw) => {
-                        links.insert(program, raw.attach(name)?);
-                        Ok(())
-                    }
+                let link = match load(ebpf, program)? {
+                    Program::RawTracePoint(raw) => raw.attach(name),
                     _ => Err(ProgramError::UnexpectedProgramType),
-                })
+                };
+                links.insert(program, link.map_err(attach_error(program))?);
+                Ok(())
             })
         }
         Hook::Entry { program, function } => probe(ebpf, program, function),
@@ -361,42 +489,47 @@ fn attach(
             probe(ebpf, exit, function)?;
             probe(ebpf, program, function)
         }
-        Hook::Run { program, .. } | Hook::Read { program, .. } => with(ebpf, program, |_| Ok(())),
+        Hook::Run { program, .. } | Hook::Read { program, .. } => load(ebpf, program).map(drop),
     }
 }
 
-fn probe(ebpf: &mut Ebpf, program: &str, function: &str) -> Result<(), String> {
-    with(ebpf, program, |loaded| match loaded {
+/// Loads a program and attaches it to the entry or the return of a function.
+fn probe(ebpf: &mut Ebpf, program: &'static str, function: &str) -> Result<(), HookError> {
+    let attached = match load(ebpf, program)? {
         Program::KProbe(probe) => probe.attach(function, 0).map(drop),
         _ => Err(ProgramError::UnexpectedProgramType),
-    })
+    };
+    attached.map_err(attach_error(program))
 }
 
-/// Loads a program if it is not yet, then does something with it.
-fn with(
-    ebpf: &mut Ebpf,
-    name: &str,
-    attach: impl FnOnce(&mut Program) -> Result<(), ProgramError>,
-) -> Result<(), String> {
-    let program =
-        ebpf.program_mut(name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
+fn attach_error(program: &'static str) -> impl Fn(ProgramError) -> HookError {
+    move |error| HookError::Attach { program, source: Box::new(error) }
+}
+
+/// Loads a program unless it is loaded. What the verifier says of one that it refuses is logged at debug.
+fn load<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, HookError> {
+    let program = ebpf.program_mut(name).ok_or(HookError::NoProgram(name))?;
     if program.fd().is_err() {
         let loaded = match program {
             Program::RawTracePoint(raw) => raw.load(),
             Program::KProbe(probe) => probe.load(),
             _ => Err(ProgramError::UnexpectedProgramType),
         };
-        loaded
-            .map_err(|error| format!("the kernel refuses program {name}: {}", refusal(&error)))?;
+        if let Err(error) = loaded {
+            let error = HookError::Refused { program: name, source: Box::new(error) };
+            if let Some(log) = error.verifier_log() {
+                log::debug!("verifier log of program {name}:\n{log}");
+            }
+            return Err(error);
+        }
     }
-    attach(program).map_err(|error| format!("cannot attach {name}: {}", chain(&error)))
+    Ok(program)
 }
 
-/// Why a program was refused, in one line: of the verifier's log, the line that says so.
-fn refusal(error: &ProgramError) -> String {
+/// Why a program was refused, in one line: of the verifier's log, the line that gives the reason.
+fn verdict(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
     let log = verifier_log.to_string();
-    log::debug!("{log}");
     let verdict = log.lines().rev().find(|line| {
         let statistics = ["processed ", "stack depth", "verification time"];
         !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start))
@@ -405,7 +538,7 @@ fn refusal(error: &ProgramError) -> String {
 }
 
 /// An error with its sources, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -417,7 +550,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn is_permission_error(error: &aya::EbpfError) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
+    let mut source: Option<&dyn Error> = Some(error);
     while let Some(error) = source {
         if let Some(io) = error.downcast_ref::<io::Error>()
             && io.kind() == io::ErrorKind::PermissionDenied
@@ -427,4 +560,33 @@ fn is_permission_error(error: &aya::EbpfError) -> bool {
         source = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use collapse_common::abi::request::{ReadPending, Walk};
+
+    use super::*;
+    use crate::plan::SIGNALS;
+
+    /// Maps that the loader or the logger makes of their own accord.
+    fn is_declared(map: &str) -> bool {
+        !map.starts_with('.') && map != "AYA_LOGS"
+    }
+
+    #[test]
+    fn the_object_has_the_declared_maps() {
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
+        let maps = object.maps.keys().map(String::as_str).filter(|name| is_declared(name));
+        assert_eq!(maps.collect::<BTreeSet<_>>(), map::ALL.iter().copied().collect());
+    }
+
+    #[test]
+    fn every_program_of_the_object_has_a_use() {
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
+        let programs: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
+        let hooks = SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| way.iter());
+        let requests = [GiveBack::PROGRAM, SetDetail::PROGRAM, Walk::PROGRAM, ReadPending::PROGRAM];
+        assert_eq!(programs, hooks.flat_map(|hook| hook.programs(true)).chain(requests).collect());
+    }
 }

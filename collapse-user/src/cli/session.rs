@@ -254,5 +254,5 @@ fn attach_looking(wanted: &Wanted, look: Look) -> Result<(Attached, Inspected), 
 
 /// Prepares to forward the eBPF side's own diagnostics to stderr.
 fn ebpf_logger(probe: &mut Probe) -> Result<EbpfLogger<&'static dyn log::Log>, Failure> {
-    EbpfLogger::init(&mut probe.ebpf).or_exit(Exit::CannotMeasure)
+    probe.logger().or_exit(Exit::CannotMeasure)
 }

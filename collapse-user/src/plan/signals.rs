@@ -18,6 +18,9 @@ pub enum Hook {
         /// The program that looks again where the first may be preempted, and so be skipped for
         /// other threads.
         again: Option<&'static str>,
+        /// Whether an event is lost for which the kernel skips all its programs. Not where KVM counts
+        /// the events itself.
+        skips_lose: bool,
     },
     /// The entry of a kernel function.
     Entry {
@@ -63,6 +66,18 @@ impl Hook {
             Self::Entry { program, .. }
             | Self::Run { program, .. }
             | Self::Read { program, .. } => vec![program],
+        }
+    }
+
+    /// Its programs that lose an event each time that the kernel skips them. A program that looks again
+    /// is none of them: it takes what the first was skipped for, and counts that.
+    pub fn losing_programs(&self) -> Vec<&'static str> {
+        match *self {
+            Self::Raw { program, skips_lose, .. } => {
+                skips_lose.then_some(program).into_iter().collect()
+            }
+            Self::Entry { .. } | Self::Pair { .. } => self.programs(false),
+            Self::Run { .. } | Self::Read { .. } => Vec::new(),
         }
     }
 }
@@ -140,6 +155,7 @@ const FAULTS_OF_KVM: &[Hook] = &[
         tracepoint: "kvm:kvm_page_fault",
         layout: Layout::Field("vcpu_id"),
         again: Some("page_fault_again"),
+        skips_lose: false,
     },
 ];
 
@@ -312,12 +328,14 @@ pub const SIGNALS: &[SignalHooks] = &[
                 tracepoint: "kvmmmu:fast_page_fault",
                 layout: Layout::Args(5),
                 again: None,
+                skips_lose: true,
             }],
             &[Hook::Raw {
                 program: "fast_page_fault_of_6",
                 tracepoint: "kvmmmu:fast_page_fault",
                 layout: Layout::Args(6),
                 again: None,
+                skips_lose: true,
             }],
         ],
         fields: &[],
@@ -330,6 +348,7 @@ pub const SIGNALS: &[SignalHooks] = &[
             tracepoint: "kvm:kvm_entry",
             layout: Layout::Stable,
             again: None,
+            skips_lose: true,
         }]],
         fields: &[],
         only: None,
@@ -342,6 +361,7 @@ pub const SIGNALS: &[SignalHooks] = &[
                 tracepoint: "kvmmmu:kvm_tdp_mmu_spte_changed",
                 layout: Layout::Stable,
                 again: Some("spte_changed_again"),
+                skips_lose: true,
             }],
             &[entry("handle_changed_spte", "__handle_changed_spte")],
         ],
@@ -367,6 +387,7 @@ pub const SIGNALS: &[SignalHooks] = &[
             tracepoint: "kvmmmu:kvm_mmu_set_spte",
             layout: Layout::Stable,
             again: Some("set_spte_again"),
+            skips_lose: true,
         }]],
         fields: &[],
         only: Some(Mmu::Shadow),

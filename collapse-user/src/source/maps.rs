@@ -2,9 +2,12 @@
 
 use std::{mem::offset_of, thread, time::Duration};
 
-use aya::maps::{Map, MapData, MapError, Queue, RingBuf};
+use aya::{
+    Pod,
+    maps::{MapData, MapError, Queue, RingBuf},
+};
 use collapse_common::{
-    abi::{Cpu, PendingFaults, Row, RowOwner, RunList, Thread, VmGauges, VmKey, WRITERS},
+    abi::{Cpu, PendingFaults, Row, RowOwner, RunList, Thread, VmGauges, VmKey, WRITERS, map},
     counter::COUNTERS,
     latency::{BUCKETS, Latencies, OUTCOMES},
 };
@@ -12,10 +15,10 @@ use collapse_common::{
 use super::mapped::Mapped;
 use crate::probe::{Probe, ProbeError};
 
-/// The maps.
+/// The maps that user space reads as memory or fills.
 pub struct Maps {
     pub cpus: Mapped<Cpu>,
-    /// By CPU, then row.
+    /// By CPU, then by row.
     pub rows: Mapped<Row>,
     pub latencies: Mapped<Latencies>,
     pub owners: Mapped<RowOwner>,
@@ -28,38 +31,26 @@ pub struct Maps {
 }
 
 impl Maps {
+    /// Takes the maps out of the loaded object, and maps those that are arrays into our memory.
     pub fn take(probe: &mut Probe) -> Result<Self, ProbeError> {
-        let len = |name| probe.ebpf.map(name).map_or(0, entries);
-        let (rows, threads) = (len("ROW_OWNERS"), len("THREADS"));
         let cpus = probe.cpus as usize;
-        let mut take =
-            |name: &'static str| probe.ebpf.take_map(name).ok_or(ProbeError::NoMap(name));
-        macro_rules! map {
-            ($name:literal) => {
-                take($name)?.try_into().map_err(map_error($name))?
-            };
-        }
-        macro_rules! mapped {
-            ($name:literal, $len:expr) => {
-                Mapped::new(take($name)?, $len)
-                    .map_err(|error| map_error($name)(MapError::IoError(error)))?
-            };
-        }
+        let rows = probe.map_len(map::ROW_OWNERS) as usize;
+        let threads = probe.map_len(map::THREADS) as usize;
         Ok(Self {
-            cpus: mapped!("CPUS", cpus),
-            rows: mapped!("ROWS", cpus * rows),
-            latencies: mapped!("LATENCIES", rows),
-            owners: mapped!("ROW_OWNERS", rows),
-            free_rows: map!("FREE_ROWS"),
-            threads: mapped!("THREADS", threads),
-            free_threads: map!("FREE_THREADS"),
-            gauges: mapped!("GAUGES", 1),
-            pending_faults: mapped!("PENDING_FAULTS", 1),
-            ring: map!("RING"),
+            cpus: mapped(probe, map::CPUS, cpus)?,
+            rows: mapped(probe, map::ROWS, cpus * rows)?,
+            latencies: mapped(probe, map::LATENCIES, rows)?,
+            owners: mapped(probe, map::ROW_OWNERS, rows)?,
+            free_rows: queue(probe, map::FREE_ROWS)?,
+            threads: mapped(probe, map::THREADS, threads)?,
+            free_threads: queue(probe, map::FREE_THREADS)?,
+            gauges: mapped(probe, map::GAUGES, 1)?,
+            pending_faults: mapped(probe, map::PENDING_FAULTS, 1)?,
+            ring: probe.take_map(map::RING)?.try_into().map_err(map_error(map::RING))?,
         })
     }
 
-    /// Each run list, `None` where it kept changing while it was read.
+    /// Copies each run list; `None` where it kept changing while it was read.
     pub fn run_lists(&self, tries: usize, pause: Duration) -> Vec<Option<RunList>> {
         let read = |at: usize| {
             let offset = offset_of!(Cpu, runs) + at % WRITERS * size_of::<RunList>();
@@ -74,7 +65,7 @@ impl Maps {
         (0..self.cpus.len() * WRITERS).map(read).collect()
     }
 
-    /// Tells each CPU who it is.
+    /// Writes each CPU's number, and where its counters begin, into its working state.
     pub fn number_cpus(&mut self) {
         for at in 0..self.cpus.len() {
             let mut cpu = self.cpus.read(at);
@@ -101,7 +92,7 @@ impl Maps {
         sum
     }
 
-    /// Empties a row that is no longer counted in.
+    /// Clears a row in which nothing is counted any more.
     pub fn clear_row(&mut self, row: u32) {
         for cpu in 0..self.cpus.len() {
             self.rows.write(self.counters(cpu, row), &[0; COUNTERS]);
@@ -112,13 +103,20 @@ impl Maps {
     }
 }
 
-/// Number of values of an array.
-fn entries(map: &Map) -> usize {
-    let Map::Array(map) = map else { return 0 };
-    map.info().map_or(0, |info| info.max_entries() as usize)
+fn mapped<T: Pod>(
+    probe: &mut Probe,
+    name: &'static str,
+    len: usize,
+) -> Result<Mapped<T>, ProbeError> {
+    Mapped::new(probe.take_map(name)?, len)
+        .map_err(|error| map_error(name)(MapError::IoError(error)))
 }
 
-/// What is wrong with the map called `name`.
+fn queue(probe: &mut Probe, name: &'static str) -> Result<Queue<MapData, u32>, ProbeError> {
+    probe.take_map(name)?.try_into().map_err(map_error(name))
+}
+
+/// Adds the name of the map to an error.
 pub fn map_error(name: &'static str) -> impl Fn(MapError) -> ProbeError {
     move |source| ProbeError::Map { name, source }
 }

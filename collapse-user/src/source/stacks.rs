@@ -15,13 +15,13 @@ pub struct Stacks {
     /// Our number by the kernel's; `None` for stacks that could not be taken. Ours count from 0 on, so
     /// that they take little room in a recording.
     numbers: HashMap<Option<u32>, u32>,
-    /// Numbered since they were last asked for.
+    /// Stacks that were numbered since the last call of [`Self::news`].
     new: Vec<(u32, Vec<String>)>,
     not_taken: u64,
 }
 
 impl Stacks {
-    /// Those that the programs put into `map`.
+    /// The stacks that the programs put into `map`.
     pub fn new(map: StackTraceMap<MapData>) -> Self {
         Self {
             map,
@@ -32,8 +32,8 @@ impl Stacks {
         }
     }
 
-    /// Learns where functions are, programs included, which are to be attached by then. Takes as long as
-    /// the kernel takes to list all of them.
+    /// Reads the addresses of all functions, those of programs included, which must be attached by then.
+    /// Slow: the kernel lists every function.
     pub fn learn(&mut self) {
         match kernel_symbols() {
             Ok(symbols) => self.symbols = symbols,
@@ -41,26 +41,26 @@ impl Stacks {
         }
     }
 
-    /// The number of the stack that a program told of.
-    pub fn number(&mut self, told: i64) -> u32 {
-        let told = u32::try_from(told).ok();
-        self.not_taken += u64::from(told.is_none());
-        if let Some(number) = self.numbers.get(&told) {
+    /// Our number of a stack that a program recorded; a negative one could not be taken.
+    pub fn number(&mut self, recorded: i64) -> u32 {
+        let recorded = u32::try_from(recorded).ok();
+        self.not_taken += u64::from(recorded.is_none());
+        if let Some(number) = self.numbers.get(&recorded) {
             return *number;
         }
         let number = self.numbers.len() as u32;
-        let frames = told.map_or_else(Vec::new, |id| self.frames(id));
-        self.numbers.insert(told, number);
+        let frames = recorded.map_or_else(Vec::new, |id| self.frames(id));
+        self.numbers.insert(recorded, number);
         self.new.push((number, frames));
         number
     }
 
-    /// Times that a stack could not be taken, such as when another holds its place in the table.
+    /// Times that a stack could not be taken, for instance because another has its place in the table.
     pub fn not_taken(&self) -> u64 {
         self.not_taken
     }
 
-    /// What was numbered since this was asked last.
+    /// Stacks that were numbered since the last call.
     pub fn news(&mut self) -> Vec<(u32, Vec<String>)> {
         std::mem::take(&mut self.new)
     }
@@ -100,7 +100,7 @@ fn named(addresses: &[u64], symbols: &BTreeMap<u64, String>) -> Vec<String> {
 /// A function whose name is not known.
 const UNKNOWN: &str = "[unknown]";
 
-/// How names begin of what runs between a traced function and a program.
+/// Prefixes of the functions that run between a traced function and a program.
 const TRACING: [&str; 4] = ["bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_"];
 
 /// Where a function returns to whose return a kretprobe watches. Before 5.15 the kernel does not find the

@@ -101,7 +101,7 @@ impl Check {
                     .filter(|_| counted && status.refused.is_none()),
                 programs,
                 attached: status.refused.is_none(),
-                reason: status.refused.clone(),
+                reason: status.reason(),
             }
         };
         Self {

@@ -1,4 +1,4 @@
-//! When to see less in order to cost less. Pure: what it is told is what it decides by.
+//! When to see less in order to cost less. Pure: it decides by nothing but the costs it is given.
 
 use collapse_feed::Step;
 
@@ -8,8 +8,8 @@ const OVER: u32 = 2;
 /// Share of the budget at which more may be seen again: one step costs at most as much again.
 const CALM: f64 = 0.5;
 
-/// Windows in a row so calm before more is seen again, at first and at most. They double each time
-/// that it proves too early.
+/// Calm windows in a row before more is seen again, at first and at most. The number doubles each time
+/// that it proves too small.
 const PATIENCE: (u32, u32) = (3, 96);
 
 /// Steps down while the cost is over the budget, and up again when there is room.
@@ -21,7 +21,7 @@ pub struct Ladder {
     over: u32,
     calm: u32,
     patience: u32,
-    /// The last step was up.
+    /// Whether the last step was up.
     tried: bool,
 }
 
@@ -31,7 +31,7 @@ impl Ladder {
         Self { budget, step: Step::Full, over: 0, calm: 0, patience: PATIENCE.0, tried: false }
     }
 
-    /// Takes what a window cost, in percent of one core; how much to see from now on.
+    /// Takes the cost of a window, in percent of one core, and returns how much to see from now on.
     pub fn window(&mut self, percent: f64) -> Step {
         let Some(budget) = self.budget else { return self.step };
         if percent > budget {
@@ -69,7 +69,7 @@ mod tests {
 
     const BUDGET: f64 = 4.0;
 
-    /// What a load costs that costs so much in full, where each step halves it.
+    /// The cost on a step of a load that costs `load` in full, where each step halves it.
     fn cost(load: f64, step: Step) -> f64 {
         load / f64::from(1 << step as u32)
     }

@@ -1,8 +1,8 @@
 //! What the programs cost, as the kernel measures it, and keeping to a budget.
 //!
-//! While anybody wants them, the kernel keeps run-time statistics of every program, which themselves
-//! cost 83 instructions a run. So they are on for a tenth of a second now and then, and tell what
-//! a run takes; how many there were is counted all the time where a program counts them.
+//! The kernel keeps run-time statistics of every program while anybody asks for them, which cost 83
+//! instructions a run themselves. So they are on for a tenth of a second now and then, and give the time
+//! of a run; the number of runs is counted all the time where a program counts them itself.
 
 mod ladder;
 mod limit;
@@ -30,19 +30,22 @@ const PERIOD_TENSE: Duration = Duration::from_secs(1);
 /// The shortest window.
 const WINDOW: Duration = Duration::from_millis(90);
 
-/// Measures what programs cost, and tells when to see less or more.
+/// The program that counts its runs itself: it runs once per SPTE change of the TDP MMU.
+const EXACT: &str = "spte_changed";
+
+/// Measures what programs cost, and decides when to see less or more.
 pub struct Meter {
     ladder: Ladder,
     overhead: Overhead,
-    /// What was measured was not told yet.
+    /// Whether a measurement was not reported yet.
     changed: bool,
     state: State,
     /// When `degraded` was last brought up to date.
     accounted: Instant,
-    /// What a run took when it was last measured, ns.
+    /// Time of one run when it was last measured, by program, ns.
     ns: BTreeMap<String, f64>,
-    /// Counts at the end of the last window, and when that was.
-    counted: Option<(Instant, BTreeMap<&'static str, u64>)>,
+    /// SPTE changes at the end of the last window, and when that was.
+    counted: Option<(Instant, u64)>,
 }
 
 enum State {
@@ -65,18 +68,14 @@ impl Meter {
         }
     }
 
-    /// What was measured, if that has changed since it was last told.
+    /// What was measured, if that has changed since the last call.
     pub fn news(&mut self) -> Option<Overhead> {
         std::mem::take(&mut self.changed).then(|| self.overhead.clone())
     }
 
-    /// Opens or closes a window if it is time. `count` tells runs since attaching of the programs that
-    /// count them. Returns how much to see from now on if that changes.
-    pub fn tick(
-        &mut self,
-        probe: &Probe,
-        count: impl FnOnce() -> BTreeMap<&'static str, u64>,
-    ) -> Option<Step> {
+    /// Opens or closes a window if it is time. `changes` counts SPTE changes since attaching. Returns how
+    /// much to see from now on if that changes.
+    pub fn tick(&mut self, probe: &Probe, changes: impl FnOnce() -> u64) -> Option<Step> {
         let now = Instant::now();
         self.account(now);
         match &self.state {
@@ -91,7 +90,7 @@ impl Meter {
             State::Open { since, before, .. } if now >= *since + WINDOW => {
                 let window = now - *since;
                 let measured = measured(before, &runs(probe));
-                let step = self.close(now, window, &measured, count(), probe);
+                let step = self.close(now, window, &measured, changes(), probe);
                 let before = self.overhead.step;
                 self.overhead.step = step;
                 (step != before).then_some(step)
@@ -120,7 +119,7 @@ impl Meter {
         now: Instant,
         window: Duration,
         measured: &BTreeMap<String, (u64, Duration)>,
-        counts: BTreeMap<&'static str, u64>,
+        changes: u64,
         probe: &Probe,
     ) -> Step {
         for (program, (runs, time)) in measured {
@@ -132,11 +131,11 @@ impl Meter {
             .iter()
             .filter_map(|(program, (runs, _))| {
                 let ns = *self.ns.get(program)?;
-                let exact = self.counted.as_ref().and_then(|(since, before)| {
-                    let name = program.as_str();
-                    let new = counts.get(name)?.checked_sub(*before.get(name)?)?;
-                    Some(new as f64 / (now - *since).as_secs_f64())
-                });
+                let exact =
+                    self.counted.filter(|_| program == EXACT).and_then(|(since, before)| {
+                        let new = changes.checked_sub(before)?;
+                        Some(new as f64 / (now - since).as_secs_f64())
+                    });
                 let per_second = exact.unwrap_or_else(|| *runs as f64 / window.as_secs_f64());
                 Some(ProgramCost {
                     program: program.clone(),
@@ -152,7 +151,7 @@ impl Meter {
         self.overhead.percent = programs.iter().fold(0.0, |all, program| all + program.percent);
         self.overhead.programs = programs;
         self.changed = true;
-        self.counted = Some((now, counts));
+        self.counted = Some((now, changes));
         let step = self.ladder.window(self.overhead.percent);
         let over = self.overhead.budget_percent.is_some_and(|most| self.overhead.percent > most);
         let tense = step != Step::Full || over;

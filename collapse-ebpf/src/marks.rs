@@ -1,0 +1,63 @@
+//! Marks: rare events with a record of their own, and the spans that some of them end.
+
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+};
+use collapse_common::abi::{Cpu, Loss, Mark, MarkKind, Pages, RECORD_MARK, Slot, Span, VmKey};
+
+use crate::{kernel, maps, runs};
+
+/// A mark for a point in time.
+#[inline(always)]
+pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Mark {
+    Mark {
+        record: RECORD_MARK,
+        kind: kind as u32,
+        ts,
+        start: ts,
+        vm,
+        thread: bpf_get_current_pid_tgid(),
+        comm: bpf_get_current_comm().unwrap_or_default(),
+        slot,
+        pages_before: pages,
+        pages,
+        old_flags: slot.flags,
+        change: 0,
+        yields: 0,
+        logging: 0,
+    }
+}
+
+/// The span that begins now on a VM and a memslot.
+#[inline(always)]
+pub fn begin(vm: VmKey, slot: Slot) -> Span {
+    Span {
+        vm,
+        slot,
+        // SAFETY: no arguments.
+        start: unsafe { bpf_ktime_get_ns() },
+        pages: kernel::pages(vm.kvm),
+    }
+}
+
+/// Reports that a span ends now, in which the thread gave up `mmu_lock` `yields` times.
+#[inline(always)]
+pub fn end(cpu: &mut Cpu, kind: MarkKind, span: Span, yields: u64) {
+    // SAFETY: no arguments.
+    let ts = unsafe { bpf_ktime_get_ns() };
+    let mut mark = point(kind, ts, span.vm, span.slot, kernel::pages(span.vm.kvm));
+    mark.start = span.start;
+    mark.pages_before = span.pages;
+    mark.yields = yields as u32;
+    send(cpu, &mark);
+}
+
+/// Sends a mark to user space.
+#[inline(always)]
+pub fn send(cpu: &mut Cpu, mark: &Mark) {
+    debug_assert!(mark.record == RECORD_MARK);
+    if maps::ring().output::<Mark>(mark, BPF_RB_NO_WAKEUP.into()).is_err() {
+        runs::lose(cpu, Loss::Marks, 1);
+    }
+}

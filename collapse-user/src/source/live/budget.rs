@@ -1,0 +1,63 @@
+//! Keeping to the overhead budget: what the programs cost decides how much they see.
+
+use collapse_common::abi::{LeftOut, request::SetDetail};
+use collapse_feed::Signal;
+
+use crate::{
+    probe::Probe,
+    source::cost::{Meter, Overhead, Step},
+};
+
+/// Measures what the programs cost, and applies each step of less or more detail.
+pub struct Budget(Meter);
+
+impl Budget {
+    /// With a limit in percent of one core, if any.
+    pub fn new(percent: Option<f64>) -> Self {
+        Self(Meter::new(percent))
+    }
+
+    /// Measures if it is time, and changes what is seen if that cost too much, or leaves room for more.
+    /// `changes` counts SPTE changes since attaching.
+    pub fn keep(&mut self, probe: &mut Probe, changes: impl FnOnce() -> u64) {
+        let Some(step) = self.0.tick(probe, changes) else { return };
+        let detail = detail(step);
+        if let Err(error) = probe.request(&detail) {
+            log::warn!("{}", error.line());
+        }
+        if let Err(error) = probe.suspend(Signal::FaultLatency, detail.untimed) {
+            log::warn!("fault latency: {}", error.line());
+        }
+    }
+
+    /// What was measured, if that has changed since the last call.
+    pub fn news(&mut self) -> Option<Overhead> {
+        self.0.news()
+    }
+}
+
+/// The detail that is seen on a step.
+fn detail(step: Step) -> SetDetail {
+    let left_out = match step {
+        Step::Full | Step::NoLatency => LeftOut::NONE,
+        Step::Sampled => LeftOut::ALL_BUT_ONE_IN_16,
+        Step::CountersOnly => LeftOut::ALL,
+    };
+    SetDetail { untimed: step != Step::Full, left_out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_sees_no_more_than_the_one_before() {
+        let seen = |step| {
+            let SetDetail { untimed, left_out } = detail(step);
+            let regions = (0..1024u64).filter(|region| !left_out.contains(region << 9)).count();
+            (!untimed, regions)
+        };
+        let steps = Step::ALL.map(seen);
+        assert_eq!(steps, [(true, 1024), (false, 1024), (false, 64), (false, 0)]);
+    }
+}

@@ -1,0 +1,128 @@
+//! The (VM, cause) rows in use, and their counts.
+//!
+//! The kernel takes rows from a queue that only we fill, so we know the order in which it does, and
+//! which are in use without looking at all of them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use collapse_common::{
+    Cause,
+    abi::{Row, RowOwner, UNKNOWN_ROW, VmKey, map, request::GiveBack},
+    counter::{COUNTERS, transition_at},
+    latency::Latencies,
+};
+
+use super::vcpus::Totals;
+use crate::{
+    probe::{Probe, ProbeError},
+    source::maps::{Maps, map_error},
+};
+
+/// The rows, as the kernel side sees them.
+pub struct Rows {
+    /// Free rows, in the order in which the kernel side will take them.
+    upcoming: VecDeque<u32>,
+    /// Rows in use, with their owners.
+    used: BTreeMap<u32, RowOwner>,
+}
+
+impl Rows {
+    /// Gives all rows to the kernel side.
+    pub fn fill(maps: &mut Maps) -> Result<Self, ProbeError> {
+        let upcoming: VecDeque<_> = (UNKNOWN_ROW + 1..maps.owners.len() as u32).collect();
+        for row in &upcoming {
+            maps.free_rows.push(row, 0).map_err(map_error(map::FREE_ROWS))?;
+        }
+        Ok(Self { upcoming, used: BTreeMap::new() })
+    }
+
+    /// Rows in use, with their owners. The row of unknown owners is none of them.
+    pub fn used(&self) -> impl Iterator<Item = (u32, &RowOwner)> {
+        self.used.iter().map(|(row, owner)| (*row, owner))
+    }
+
+    /// The owner of a row, be it in use already as far as we know or not; `None` if there is no such row.
+    pub fn owner(&self, maps: &Maps, row: u32) -> Option<RowOwner> {
+        if let Some(owner) = self.used.get(&row) {
+            return Some(*owner);
+        }
+        let row = row as usize;
+        (row < maps.owners.len()).then(|| maps.owners.read(row))
+    }
+
+    /// Counts of every row in use, summed over CPUs.
+    pub fn totals(&mut self, maps: &Maps) -> Totals {
+        self.learn(maps);
+        self.with_unknown().map(|row| (row, Box::new(maps.row(row)))).collect()
+    }
+
+    /// Takes in which rows the kernel side has taken.
+    fn learn(&mut self, maps: &Maps) {
+        while let Some(&row) = self.upcoming.front() {
+            let owner = maps.owners.read(row as usize);
+            if owner.vm == VmKey::default() {
+                break;
+            }
+            self.upcoming.pop_front();
+            self.used.insert(row, owner);
+        }
+    }
+
+    fn with_unknown(&self) -> impl Iterator<Item = u32> {
+        [UNKNOWN_ROW].into_iter().chain(self.used.keys().copied())
+    }
+
+    /// SPTE changes counted in all rows.
+    pub fn changes(&self, maps: &Maps) -> u64 {
+        let changes = |row: Row| {
+            let counts = row.into_iter().enumerate();
+            counts.filter(|(at, _)| transition_at(*at).is_some()).map(|(_, n)| n).sum::<u64>()
+        };
+        self.with_unknown().map(|row| changes(maps.row(row))).sum()
+    }
+
+    /// Latencies of every row in use that has any.
+    pub fn latencies(&self, maps: &Maps) -> Vec<(VmKey, Cause, Box<Latencies>)> {
+        let faults = self.used.iter().filter_map(|(row, owner)| {
+            let cause = Cause::from_number(owner.cause as u8)?;
+            cause.is_guest_fault().then_some((*row, owner.vm, cause))
+        });
+        faults
+            .map(|(row, vm, cause)| (vm, cause, Box::new(maps.latencies.read(row as usize))))
+            .filter(|(_, _, latencies)| latencies.iter().flatten().any(|n| *n > 0))
+            .collect()
+    }
+
+    /// Totals by owner. Two CPUs that took a row for the same VM and cause at once both count; their
+    /// rows are added up.
+    pub fn attribute(&self, totals: Totals) -> Vec<(VmKey, Cause, Box<Row>)> {
+        let mut sums: BTreeMap<(VmKey, Cause), Box<Row>> = BTreeMap::new();
+        for (row, counts) in totals {
+            let owner = self.used.get(&row);
+            let vm = owner.map_or_else(VmKey::default, |owner| owner.vm);
+            let cause = owner.and_then(|owner| Cause::from_number(owner.cause as u8));
+            let sum = sums
+                .entry((vm, cause.unwrap_or(Cause::Unknown)))
+                .or_insert_with(|| Box::new([0; COUNTERS]));
+            for (sum, n) in sum.iter_mut().zip(counts.iter()) {
+                *sum += n;
+            }
+        }
+        sums.into_iter().map(|((vm, cause), row)| (vm, cause, row)).collect()
+    }
+
+    /// Gives back the rows of a VM that is gone, and returns them.
+    pub fn release(&mut self, vm: VmKey, maps: &mut Maps, probe: &Probe) -> Vec<u32> {
+        let rows: Vec<_> =
+            self.used().filter(|(_, owner)| owner.vm == vm).map(|(row, _)| row).collect();
+        for row in &rows {
+            maps.clear_row(*row);
+            self.used.remove(row);
+            match probe.request(&GiveBack::Row(*row)) {
+                Ok(()) => self.upcoming.push_back(*row),
+                Err(error) => log::warn!("{}", error.line()),
+            }
+        }
+        rows
+    }
+}

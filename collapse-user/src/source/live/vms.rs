@@ -1,0 +1,83 @@
+//! The VMs in KVM's own list: their gauges, and the processes behind them.
+
+use std::collections::BTreeMap;
+
+use collapse_common::abi::{VmGauges, VmKey, request::Walk};
+use collapse_feed::VmProcess;
+
+use crate::{
+    identity,
+    probe::Probe,
+    source::{VmReading, decode, hugetlb::Hugetlb, maps::Maps},
+};
+
+/// Most VMs read in one walk. The list is walked without its lock, and might lead in a circle.
+const MOST: usize = 1 << 16;
+
+/// VMs known so far.
+pub struct Vms {
+    /// Process, and file descriptor of the VM in it.
+    processes: BTreeMap<VmKey, (VmProcess, Option<u32>)>,
+    hugetlb: Hugetlb,
+    /// Offset of `kvm.vm_list`.
+    list_offset: u32,
+}
+
+impl Vms {
+    /// None yet. `list_offset` is that of `kvm.vm_list`.
+    pub fn new(list_offset: u32) -> Self {
+        Self { processes: BTreeMap::new(), hugetlb: Hugetlb::default(), list_offset }
+    }
+
+    /// Reads every VM in KVM's list. Where a request is refused, the VMs after it are missing.
+    pub fn walk(&self, probe: &Probe, maps: &Maps) -> Vec<VmGauges> {
+        let mut vms = Vec::new();
+        let mut after = Walk::HEAD;
+        while vms.len() < MOST {
+            if let Err(error) = probe.request(&Walk { after }) {
+                log::warn!("{}", error.line());
+                break;
+            }
+            let gauges = maps.gauges.read(0);
+            if gauges.vm == VmKey::default() {
+                break;
+            }
+            after = gauges.vm.kvm + u64::from(self.list_offset);
+            vms.push(gauges);
+        }
+        vms
+    }
+
+    /// Names the processes behind VMs.
+    pub fn readings(&mut self, gauges: &[VmGauges]) -> Vec<VmReading> {
+        gauges.iter().map(|gauges| self.reading(gauges)).collect()
+    }
+
+    fn reading(&mut self, gauges: &VmGauges) -> VmReading {
+        let known = self.processes.get(&gauges.vm).cloned().or_else(|| {
+            let process = identity::process_of_thread(gauges.tid)?;
+            let fd = decode::debugfs_name(gauges)
+                .and_then(identity::parse_debugfs_name)
+                .map(|(_, fd)| fd);
+            self.processes.insert(gauges.vm, (process.clone(), fd));
+            Some((process, fd))
+        });
+        let (process, fd) = known.map_or((None, None), |(process, fd)| (Some(process), fd));
+        VmReading { vm: gauges.vm, pages: decode::pages(gauges.pages), process, fd }
+    }
+
+    /// VMs whose process has another amount of memory from hugetlbfs than was reported before, bytes.
+    pub fn hugetlb_changes(&mut self, vms: &[VmReading]) -> Vec<(VmKey, u64)> {
+        self.hugetlb.changes(vms)
+    }
+
+    /// The process behind a VM, and the file descriptor of the VM in it, if they are known.
+    pub fn process(&self, vm: VmKey) -> Option<(&VmProcess, Option<u32>)> {
+        self.processes.get(&vm).map(|(process, fd)| (process, *fd))
+    }
+
+    /// Forgets a VM that is gone.
+    pub fn forget(&mut self, vm: VmKey) {
+        self.processes.remove(&vm);
+    }
+}
