@@ -54,7 +54,7 @@ ids! {
         /// A vCPU's SPTE violation while dirty logging is on for some slot of the VM.
         LoggedFault = 21 "guest_fault_logging" "guest fault under dirty logging",
         /// A vCPU's SPTE violation from the moment that a slot of the VM is published without dirty
-        /// logging until the collapse routine is through with it.
+        /// logging until the collapse routine has finished with it.
         RacingFault = 22 "guest_fault_collapsing" "guest fault during collapse",
         /// Notifier: NUMA hinting (`change_prot_numa`).
         NotifierNuma = 23 "notifier_numa" "notifier: NUMA hinting",

@@ -5,17 +5,17 @@ use crate::{Transition, ids};
 /// Counters in a row: transitions by level, then [`Counter`]s.
 pub const COUNTERS: usize = 64;
 
-/// Levels told apart by transition counters. Level 5 shares the place of level 1: it only ever holds
+/// Levels that have counters of their own for each transition. Level 5 shares the place of level 1: it only ever holds
 /// page tables, level 1 never does.
 const LEVELS: usize = 4;
 
-/// Position of the counter for `transition` at `level` (1 to 5).
+/// Returns the position of the counter for `transition` at `level` (1 to 5).
 #[inline(always)]
 pub const fn index(transition: Transition, level: u32) -> usize {
     transition as usize * LEVELS + (level as usize & (LEVELS - 1))
 }
 
-/// The transition and level whose counter is at `index`; `None` for the other counters.
+/// Returns the transition and level whose counter is at `index`; `None` for the other counters.
 pub fn transition_at(index: usize) -> Option<(Transition, u32)> {
     let transition = Transition::from_number(u8::try_from(index / LEVELS).ok()?)?;
     let level = match (transition, (index % LEVELS) as u32) {
@@ -27,22 +27,26 @@ pub fn transition_at(index: usize) -> Option<(Transition, u32)> {
 }
 
 ids! {
-    /// What is counted beside transitions.
+    /// Counters beside those of transitions.
     pub enum Counter: u8 {
-        /// Guest faults taken, as KVM's `pf_taken` counts them: accesses to emulated devices left out.
+        /// Guest faults taken, as KVM's `pf_taken` counts them: without accesses to emulated devices.
         Fault = 56,
-        /// Of them, those that the lockless fast path resolved, or found resolved, without an SPTE event:
-        /// KVM's `pf_fast`.
+        /// Guest faults that the lockless fast path resolved, or found resolved, without an SPTE event, as
+        /// KVM's `pf_fast` counts them. Part of `Fault`.
         FastFault = 57,
         /// Calls of `drop_spte`: only fault-time replacement and shadow-page zapping pass through it.
         DropSpte = 59,
         /// Calls of the operation that the row's cause names.
         Operation = 60,
-        /// Of `FastFault`: on a huge leaf. Only where KVM does not count them itself.
+        /// Fast faults on a huge leaf. Part of `FastFault`, and only counted where KVM does not count fast
+        /// faults itself (5.10).
         FastFaultHuge = 61,
         /// Times the operation that the row's cause names gave up `mmu_lock` to others.
         Yield = 62,
-        /// Time from guest fault to guest re-entry, ns: each timed fault stands for as many as are not.
+        /// Estimated time from guest fault to guest re-entry of all faults, ns. One fault in N is timed; its
+        /// time is counted N times (in `count_stall` of the eBPF side, and nowhere else), so that the sum is
+        /// of all faults. Divided by N it is the exact time of the faults in [`crate::latency::Latencies`],
+        /// which hold the timed ones once each.
         Stall = 63,
     }
 }

@@ -42,7 +42,7 @@ macro_rules! ids {
             /// Every id, in the order of declaration.
             pub const ALL: [Self; [$($number),*].len()] = [$(Self::$variant),*];
 
-            /// The id numbered `number`, if there is one.
+            /// Returns the id numbered `number`, if there is one.
             pub const fn from_number(number: $repr) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$variant),)*
@@ -70,7 +70,7 @@ macro_rules! ids {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The id with this name, if there is one.
+            /// Returns the id with this name, if there is one.
             pub fn from_name(name: &str) -> Option<Self> {
                 match name {
                     $($name => Some(Self::$variant),)*

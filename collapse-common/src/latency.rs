@@ -15,7 +15,7 @@ pub type Latencies = [[u64; BUCKETS]; OUTCOMES];
 pub const OUTCOMES: usize = Outcome::ALL.len();
 
 ids! {
-    /// What a guest fault came to.
+    /// The result of a guest fault.
     pub enum Outcome: u8 {
         /// No SPTE changed: spurious, a retry, or handed to user space.
         Nothing = 0 "spurious",
@@ -30,7 +30,8 @@ ids! {
     }
 }
 
-/// The bucket of a duration in ns. Bucket 0 is all below 128 ns, the last has no upper bound.
+/// Returns the bucket of a duration in ns. Bucket 0 is all below 128 ns, the last has no upper
+/// bound.
 #[inline(always)]
 pub const fn bucket(ns: u64) -> usize {
     if ns < 1 << FIRST {
@@ -58,7 +59,7 @@ const fn log2(mut ns: u64) -> u32 {
     log
 }
 
-/// The shortest duration in a bucket, ns. The bucket ends where the next begins.
+/// Returns the shortest duration in a bucket, ns. The bucket ends where the next begins.
 pub const fn lower_bound(bucket: usize) -> u64 {
     if bucket == 0 {
         return 0;

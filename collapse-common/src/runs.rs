@@ -104,8 +104,8 @@ impl Cursor {
         self.read_at = at;
     }
 
-    /// Changes that were taken while their block was open, and whose block was then lost: the kernel
-    /// side counts them as lost with the block, wrongly.
+    /// Returns the number of changes that were taken while their block was open, and whose block was then
+    /// lost: the kernel side counts them as lost with the block, wrongly.
     pub fn salvaged(&self) -> u64 {
         self.salvaged
     }

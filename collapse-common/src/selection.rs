@@ -1,26 +1,26 @@
-//! Which changes are told to user space. All are counted, whatever is chosen here.
+//! The changes that user space gets a record of. All are counted, whatever is chosen here.
 
 use crate::Transition;
 
-/// What the kernel side records, chosen by user space before load.
+/// The changes that the kernel side records, chosen by user space before load.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// By [`Transition`] number, a bit: whether such changes are recorded.
     pub transitions: u32,
-    /// One region of 2 MiB in so many is recorded, see [`is_sampled`]; at least 1.
+    /// One region of 2 MiB in this many is recorded, see [`is_sampled`]; at least 1.
     pub sample: u32,
     /// Whether a row can be muted, see [`crate::abi::RowOwner::muted`]. Looking costs 15 instructions.
     pub by_row: u32,
     /// Whether each change is a record of its own, with its SPTE before and after.
     pub each: u32,
-    /// By [`Transition`] number, a bit: whether such changes are told with the kernel's stack, where each
-    /// is a record of its own.
+    /// By [`Transition`] number, a bit: whether such changes are recorded with the kernel's stack. Only where
+    /// `each` is set.
     pub stacks: u32,
 }
 
 impl Selection {
-    /// What tells of the life of a mapping, in runs.
+    /// The changes of a mapping's life cycle, in runs.
     pub const DEFAULT: Self =
         Self { transitions: Self::LIFE_CYCLE, sample: 1, by_row: 0, each: 0, stacks: 0 };
 
@@ -49,7 +49,7 @@ impl Default for Selection {
 /// (at least 1) that are recorded: always the same ones.
 #[inline(always)]
 pub const fn is_sampled(gfn: u64, one_in: u32) -> bool {
-    // Fibonacci hashing: neighbouring regions are told apart by the upper half of the product.
+    // Fibonacci hashing: the upper half of the product differs between neighbouring regions.
     let hash = (gfn >> 9).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     hash.is_multiple_of(one_in as u64)
 }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_in_so_many() {
+    fn one_region_in_n() {
         for one_in in [1, 2, 7, 16, 1000] {
             let sampled = (0..100_000).filter(|region| is_sampled(region << 9, one_in)).count();
             let expected = 100_000 / one_in as usize;

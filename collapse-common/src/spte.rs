@@ -1,4 +1,4 @@
-//! Reading one SPTE, and deciding what a change of one means.
+//! The bits of an SPTE, and the meaning of a change of one.
 //!
 //! Bits as in `arch/x86/kvm/mmu/spte.h`; observed on 5.10, 6.1, 6.12, 6.18 and 7.3.
 
@@ -22,7 +22,7 @@ pub struct SpteLayout {
     pub dirty: u64,
 }
 
-/// How to read an SPTE: a [`SpteLayout`], or what stands for one without loading all of it.
+/// How to read an SPTE: a [`SpteLayout`], or a stand-in that does not load all of it.
 pub trait SpteBits {
     /// [`SpteLayout::present`]
     fn present(&self) -> u64;
@@ -92,7 +92,7 @@ impl SpteLayout {
     pub const EPT: Self =
         Self { present: 1 << 11, writable: 1 << 1, accessed: 1 << 8, dirty: 1 << 9 };
 
-    /// The same paging mode on a kernel without the MMU-present bit (5.10).
+    /// Returns this paging mode on a kernel without the MMU-present bit (5.10).
     #[must_use]
     pub const fn without_present_bit(self) -> Self {
         Self { present: 0, ..self }
@@ -100,7 +100,7 @@ impl SpteLayout {
 }
 
 ids! {
-    /// What one SPTE change means.
+    /// The meaning of one SPTE change, which follows from its level and the SPTE before and after.
     pub enum Transition: u8 {
         /// Neither side present: an empty entry of a removed table being frozen, or MMIO.
         Noise = 0 "noise",
@@ -138,8 +138,8 @@ ids! {
 }
 
 impl Transition {
-    /// Whether the change says something about the life of a mapping, and so is worth a record
-    /// beside its counter. In-place updates and noise are only counted, unless asked for.
+    /// Whether the change belongs to a mapping's life cycle, and so is worth a record beside its counter.
+    /// In-place updates and noise are only counted, unless the user selects them.
     #[inline(always)]
     pub const fn is_recorded(self) -> bool {
         matches!(
@@ -153,7 +153,7 @@ impl Transition {
         )
     }
 
-    /// How one such change at `level` moves KVM's `pages_*` gauge of that level.
+    /// Returns how one such change at `level` moves KVM's `pages_*` gauge of that level.
     pub const fn gauge(self) -> i64 {
         match self {
             Self::Install | Self::Recover | Self::RecoverReadOnly => 1,
@@ -205,7 +205,7 @@ fn of_leaf(bits: &impl SpteBits, old: u64, new: u64) -> Transition {
     }
 }
 
-/// Number of 4 KiB frames that one SPTE at `level` (1 to 5) covers.
+/// Returns the number of 4 KiB frames that one SPTE at `level` (1 to 5) covers.
 #[inline(always)]
 pub const fn frames(level: u32) -> u64 {
     1 << (9 * ((level as u64).wrapping_sub(1) & 7))

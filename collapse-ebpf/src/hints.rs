@@ -1,4 +1,4 @@
-//! One hint per CPU: what a hot program needs of the thread that runs there, without looking up
+//! One hint per CPU: all that a hot program needs of the thread that runs there, without looking up
 //! either the CPU's working state or the thread's.
 //!
 //! Not used where programs can be preempted: one that is preempted while it writes a hint would
@@ -9,7 +9,7 @@ use core::cell::UnsafeCell;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use collapse_common::abi::CPUS;
 
-/// What one CPU knows of the thread that it ran last.
+/// The part of a thread's state that hot programs need, on the CPU that ran the thread last.
 #[repr(C, align(64))]
 pub struct Hint {
     /// `bpf_get_current_pid_tgid` of the thread; 0 if there is no hint. At most one CPU has a hint of
@@ -56,14 +56,14 @@ struct Hints(UnsafeCell<[Hint; CPUS]>);
 // clears `thread` and `vcpu`, which costs at most a lookup.
 unsafe impl Sync for Hints {}
 
-/// The hint of this CPU.
+/// Returns the hint of this CPU.
 #[inline(always)]
 pub fn own() -> &'static mut Hint {
     // SAFETY: no arguments.
     of(unsafe { bpf_get_smp_processor_id() })
 }
 
-/// The hint of a CPU. User space refuses machines with more than [`CPUS`].
+/// Returns the hint of a CPU. User space refuses machines with more than [`CPUS`].
 #[inline(always)]
 pub fn of(cpu: u32) -> &'static mut Hint {
     // SAFETY: lives as long as the program.

@@ -42,7 +42,7 @@ pub fn spte_layout() -> SpteLayout {
     }
 }
 
-/// Argument `n` (0 to 5) of the probed function.
+/// Returns argument `n` (0 to 5) of the probed function.
 ///
 /// Volatile, so that the compiler does not choose between two arguments by computing an address,
 /// which the verifier forbids for the context.
@@ -79,7 +79,7 @@ pub fn pages(kvm: u64) -> Pages {
     read(kvm, fact!(kvm_pages)).unwrap_or(UNKNOWN_PAGES)
 }
 
-/// The memslot at `slot`; zero if it cannot be read.
+/// Returns the memslot at `slot`; zero if it cannot be read.
 #[inline(always)]
 pub fn slot(slot: u64) -> Slot {
     Slot {
@@ -91,19 +91,19 @@ pub fn slot(slot: u64) -> Slot {
     }
 }
 
-/// The VM of a vCPU.
+/// Returns the VM of a vCPU.
 #[inline(always)]
 pub fn vcpu_kvm(vcpu: u64) -> u64 {
     read(vcpu, fact!(vcpu_kvm)).unwrap_or(0)
 }
 
-/// What KVM has counted of a vCPU.
+/// Returns the faults that KVM has counted of a vCPU; 0 where it does not count them.
 #[inline(always)]
 pub fn vcpu_faults(vcpu: u64) -> VcpuFaults {
     VcpuFaults { taken: read(vcpu, fact!(vcpu_taken)).unwrap_or(0), fast: vcpu_fast_faults(vcpu) }
 }
 
-/// What KVM has counted of a vCPU's fast faults; 0 where it does not.
+/// Returns the fast faults that KVM has counted of a vCPU; 0 where it does not count them.
 #[inline(always)]
 pub fn vcpu_fast_faults(vcpu: u64) -> u64 {
     read(vcpu, fact!(vcpu_fast)).unwrap_or(0)

@@ -122,7 +122,7 @@ pub fn pending_faults() -> &'static Array<PendingFaults> {
     &PENDING_FAULTS
 }
 
-/// This CPU's working state.
+/// Returns this CPU's working state.
 #[inline(always)]
 pub fn cpu() -> Option<&'static mut Cpu> {
     // SAFETY: no arguments.
@@ -140,7 +140,7 @@ pub fn counters(position: u32) -> Option<*mut Row> {
     ROWS.get_ptr_mut(position)
 }
 
-/// A CPU's counters of `row`.
+/// Returns a CPU's counters of `row`.
 #[inline(always)]
 pub fn row(cpu: &Cpu, row: u32) -> Option<*mut Row> {
     counters(cpu.first_row + row)

@@ -8,7 +8,7 @@ use collapse_common::abi::{Cpu, Loss, Mark, MarkKind, Pages, RECORD_MARK, Slot, 
 
 use crate::{kernel, maps, runs};
 
-/// A mark for a point in time.
+/// Makes a mark for a point in time.
 #[inline(always)]
 pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Mark {
     Mark {
@@ -29,7 +29,7 @@ pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Ma
     }
 }
 
-/// The span that begins now on a VM and a memslot.
+/// Returns the span that begins now on a VM and a memslot.
 #[inline(always)]
 pub fn begin(vm: VmKey, slot: Slot) -> Span {
     Span {

@@ -33,8 +33,8 @@ pub fn invalidate(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// The cause by number of an invalidation: the one that the thread is known for, else the one that
-/// the event stands for.
+/// Returns the cause by number of an invalidation: the one that the thread is known for, else the
+/// one that the event stands for.
 #[inline(always)]
 fn cause(cpu: &mut Cpu, event: u32) -> u32 {
     let by_thread = by_thread();
@@ -96,8 +96,8 @@ pub fn host_end(_: RetProbeContext) -> u32 {
 /// uninitialised on one path, which the verifier refuses.
 const NOBODY: u32 = Cause::Unknown as u32;
 
-/// The cause by number that the current thread is known for by its name: that of kernel threads which
-/// invalidate for one reason only. [`NOBODY`] for all others.
+/// Returns the cause by number that the current thread is known for by its name: that of kernel
+/// threads which invalidate for one reason only. [`NOBODY`] for all others.
 #[inline(always)]
 fn by_thread() -> u32 {
     let comm = bpf_get_current_comm().unwrap_or_default();

@@ -13,8 +13,8 @@ use crate::{kernel, maps, marks, runs};
 /// `BPF_NOEXIST`: fail rather than replace.
 const NO_EXIST: u64 = 1;
 
-/// The entry of the VM at `kvm`, which is adopted if it is seen for the first time. `None` if `kvm` is 0
-/// or the table is full.
+/// Returns the entry of the VM at `kvm`, which is adopted if it is seen for the first time. `None`
+/// if `kvm` is 0 or the table is full.
 #[inline(always)]
 pub fn entry(cpu: &mut Cpu, kvm: u64) -> Option<&'static mut Vm> {
     if kvm == 0 {
@@ -31,7 +31,7 @@ pub fn entry(cpu: &mut Cpu, kvm: u64) -> Option<&'static mut Vm> {
     maps::vms().get_ptr_mut(kvm).map(|vm| unsafe { &mut *vm })
 }
 
-/// The identity of the VM at `kvm`; born at 0 if it has no entry.
+/// Returns the identity of the VM at `kvm`; born at 0 if it has no entry.
 #[inline(always)]
 pub fn key(cpu: &mut Cpu, kvm: u64) -> VmKey {
     VmKey { kvm, born: entry(cpu, kvm).map_or(0, |vm| vm.born) }
@@ -79,8 +79,8 @@ pub fn fault_cause(cpu: &mut Cpu, kvm: u64) -> u32 {
     }
 }
 
-/// The row of `kvm` and the [`Cause`] numbered `cause`, which is taken from the free rows if there is none
-/// yet. [`UNKNOWN_ROW`] if the VM or a row is not available.
+/// Returns the row of `kvm` and the [`Cause`] numbered `cause`, which is taken from the free rows
+/// if there is none yet. [`UNKNOWN_ROW`] if the VM or a row is not available.
 #[inline(always)]
 pub fn row_of<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, kvm: u64, cause: u32) -> u32 {
     let Some(vm) = entry(cpu, kvm) else { return UNKNOWN_ROW };

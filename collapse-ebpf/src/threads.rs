@@ -6,7 +6,7 @@ use collapse_common::abi::{Cpu, Loss, Span, Thread, UNKNOWN_ROW, VcpuFaults, WAT
 
 use crate::{hints, kernel::fact, maps, runs};
 
-/// The place of the current thread, if it has one.
+/// Returns the place of the current thread, if it has one.
 #[inline(always)]
 pub fn current(cpu: &mut Cpu) -> Option<&'static mut Thread> {
     let id = bpf_get_current_pid_tgid();
@@ -28,22 +28,22 @@ fn find(cpu: &mut Cpu, id: u64) -> Option<&'static mut Thread> {
     Some(thread)
 }
 
-/// The place of the thread whose `bpf_get_current_pid_tgid` is `id`, if it has one.
+/// Returns the place of the thread whose `bpf_get_current_pid_tgid` is `id`, if it has one.
 #[inline(always)]
 pub fn of(id: u64) -> Option<&'static mut Thread> {
     // SAFETY: a copy of a map value that only its thread changes, and user space once that is gone.
     place(unsafe { maps::thread_index().get(id) }.copied()?)
 }
 
-/// The place at a position in the table.
+/// Returns the place at a position in the table.
 #[inline(always)]
 pub fn place(position: u32) -> Option<&'static mut Thread> {
     // SAFETY: a place is written by the thread that owns it, and by user space once that is gone.
     maps::threads().get_ptr_mut(position).map(|thread| unsafe { &mut *thread })
 }
 
-/// The place of the current thread, which is taken from the free places if it has none yet. `None` if
-/// there is none left.
+/// Returns the place of the current thread, which is taken from the free places if it has none yet.
+/// `None` if there is none left.
 #[inline(always)]
 pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
     if let Some(thread) = current(cpu) {

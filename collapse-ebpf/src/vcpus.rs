@@ -19,7 +19,8 @@ use crate::{
     maps, registry, runs, threads,
 };
 
-/// The place of the current thread, which handles a fault of `vcpu`: makes the vCPU's VM its base.
+/// Notes that the current thread handles a fault of `vcpu`, makes the vCPU's VM its base, and
+/// returns its place.
 #[inline(always)]
 pub fn enter_fault<C: EbpfContext>(
     ctx: &C,
@@ -93,7 +94,7 @@ pub fn set_fault_at(thread: &mut Thread, now: u64) {
     thread.fault_at = now;
 }
 
-/// Adds to the thread's row what KVM has counted of its vCPU since the last time.
+/// Adds the faults that KVM has counted of the thread's vCPU since the last time to the thread's row.
 #[inline(always)]
 fn settle(cpu: &mut Cpu, thread: &mut Thread) {
     let Some(counted) = counted(thread) else { return };
@@ -109,7 +110,8 @@ fn has_vcpu(thread: &Thread) -> bool {
     thread.vcpu != 0 && maps::vms().get_ptr(kernel::vcpu_kvm(thread.vcpu)).is_some()
 }
 
-/// What KVM has counted of the thread's vCPU; `None` if this KVM does not count, or without a vCPU.
+/// Returns the faults that KVM has counted of the thread's vCPU; `None` if this KVM does not count,
+/// or if there is no vCPU.
 #[inline(always)]
 fn counted(thread: &Thread) -> Option<VcpuFaults> {
     let vcpu = thread.vcpu;
@@ -119,8 +121,8 @@ fn counted(thread: &Thread) -> Option<VcpuFaults> {
     Some(kernel::vcpu_faults(vcpu))
 }
 
-/// What KVM has counted of the vCPU of the thread at `position` and no row has yet; `None` if there is no
-/// vCPU.
+/// Returns the faults that KVM has counted of the vCPU of the thread at `position` and that no row
+/// has yet; `None` if there is no vCPU.
 #[inline(always)]
 pub fn pending(position: u32) -> Option<PendingFaults> {
     let thread = threads::place(position)?;

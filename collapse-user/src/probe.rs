@@ -55,8 +55,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The size for `vms` VMs at one time, up to 8000, each of some 30 vCPUs. Those that are not in a
-    /// migration, or have fewer vCPUs, leave room for others.
+    /// Returns the sizes for `vms` VMs at one time, up to 8000, each of some 30 vCPUs. Those that
+    /// are not in a migration, or have fewer vCPUs, leave room for others.
     pub fn for_vms(vms: u32) -> Self {
         // The number of a row has 16 bits. One row is that of everything unknown.
         Self { rows: 8 * vms + 8, threads: 32 * vms, vms: 8 * vms, ring: 1 << 20, stacks: 1 }
@@ -86,7 +86,7 @@ pub enum ProbeError {
     Map {
         /// Name of the map.
         name: &'static str,
-        /// What is wrong with it.
+        /// The error.
         #[source]
         source: MapError,
     },
@@ -161,7 +161,7 @@ pub enum HookError {
 }
 
 impl HookError {
-    /// The error with its sources in one line, without the verifier's log.
+    /// Returns the error with its sources in one line, without the verifier's log.
     pub fn line(&self) -> String {
         match self {
             Self::Refused { .. } => self.to_string(),
@@ -169,7 +169,7 @@ impl HookError {
         }
     }
 
-    /// The verifier's full log, if the verifier refused the program.
+    /// Returns the verifier's full log, if the verifier refused the program.
     pub fn verifier_log(&self) -> Option<String> {
         match self {
             Self::Refused { source, .. } => match &**source {
@@ -212,7 +212,7 @@ pub struct HookStatus {
 }
 
 impl HookStatus {
-    /// Why it is not attached, in one line; `None` if it is.
+    /// Returns why it is not attached, in one line; `None` if it is.
     pub fn reason(&self) -> Option<String> {
         self.refused.as_deref().map(HookError::line)
     }
@@ -348,7 +348,7 @@ impl Probe {
         self.ebpf.take_map(name).ok_or(ProbeError::NoMap(name))
     }
 
-    /// Number of values that a map has room for; 0 if it is no array, or was taken.
+    /// Returns the number of values that a map has room for; 0 if it is no array, or was taken.
     pub fn map_len(&self, name: &str) -> u32 {
         let Some(Map::Array(map)) = self.ebpf.map(name) else { return 0 };
         map.info().map_or(0, |info| info.max_entries())
@@ -373,17 +373,17 @@ impl Probe {
         EbpfLogger::init(&mut self.ebpf)
     }
 
-    /// Times that the kernel skipped a program; `None` before 5.12.
+    /// Returns how often the kernel skipped a program; `None` before 5.12.
     pub fn misses(&self, program: &str) -> Option<u64> {
         self.ebpf.program(program).and_then(skipped)
     }
 
-    /// Programs of a hook, the one that runs first first.
+    /// Returns the programs of a hook, the one that runs first first.
     pub fn programs_of(&self, hook: &Hook) -> Vec<&'static str> {
         hook.programs(self.preemptible)
     }
 
-    /// Programs that the kernel accepted.
+    /// Returns the programs that the kernel accepted.
     pub fn programs(&self) -> Vec<ProgramStatus> {
         let status = |(name, program): (&str, &Program)| {
             program.fd().ok()?;
@@ -413,7 +413,7 @@ impl Probe {
         }
     }
 
-    /// Times that a program should have run and did not, where that loses an event.
+    /// Returns how often a program should have run and did not, where that loses an event.
     pub fn skipped(&self) -> u64 {
         let attached = self.hooks.iter().filter(|status| status.refused.is_none());
         let losing: BTreeSet<_> =
@@ -422,7 +422,7 @@ impl Probe {
     }
 }
 
-/// CPUs that the kernel may ever have.
+/// Returns the number of CPUs that the kernel may ever have.
 fn cpus() -> Result<u32, ProbeError> {
     match aya::util::nr_cpus().map_err(|(_, error)| ProbeError::Cpus(error))? {
         cpus @ 0..=CPUS => Ok(cpus as u32),
@@ -430,8 +430,9 @@ fn cpus() -> Result<u32, ProbeError> {
     }
 }
 
-/// Times that the kernel skipped a program because it, or anything that keeps programs from running,
-/// was at work on that CPU, from `/proc/self/fdinfo`: 5.12 and later, for kprobes 6.7 and later.
+/// Returns how often the kernel skipped a program because it, or anything that keeps programs from
+/// running, was at work on that CPU, from `/proc/self/fdinfo`: 5.12 and later, for kprobes 6.7 and
+/// later.
 fn skipped(program: &Program) -> Option<u64> {
     let fd = program.fd().ok()?.as_fd().as_raw_fd();
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
@@ -526,7 +527,8 @@ fn load<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, H
     Ok(program)
 }
 
-/// Why a program was refused, in one line: of the verifier's log, the line that gives the reason.
+/// Returns why a program was refused, in one line: of the verifier's log, the line that gives the
+/// reason.
 fn verdict(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
     let log = verifier_log.to_string();
@@ -537,7 +539,7 @@ fn verdict(error: &ProgramError) -> String {
     format!("{io_error}: {}", verdict.unwrap_or("no reason given"))
 }
 
-/// An error with its sources, in one line.
+/// Formats an error with its sources, in one line.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,10 +1,9 @@
-//! What each CPU works with.
+//! The working state of each CPU.
 
 use super::RunList;
 use crate::ids;
 
-/// Most CPUs that the kernel may have. Distribution kernels can have twice as many, x86-64 machines do
-/// not.
+/// Most CPUs that are supported. Distribution kernels allow twice as many, but no x86-64 machine has them.
 pub const CPUS: usize = 4096;
 
 ids! {
@@ -41,9 +40,9 @@ pub struct Cpu {
     pub writer: u32,
     /// By [`Watched`] tracepoint: events that the second program took because the first was skipped.
     pub again: [u64; WATCHED],
-    /// What was lost on this CPU.
+    /// Events lost on this CPU, by [`Loss`].
     pub loss: [u64; LOSSES],
-    /// By [`Writer`].
+    /// Run lists by [`Writer`].
     pub runs: [RunList; WRITERS],
 }
 
@@ -89,7 +88,7 @@ ids! {
 pub const LOSSES: usize = Loss::ALL.len();
 
 impl Loss {
-    /// The flag that, set higher, avoids it, if there is one.
+    /// Returns the flag that, set higher, avoids it, if there is one.
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::RecordedChanges | Self::Marks => Some("--ring-size"),

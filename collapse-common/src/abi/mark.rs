@@ -62,7 +62,7 @@ pub struct Mark {
 }
 
 ids! {
-    /// What a [`Mark`] tells.
+    /// The event that a [`Mark`] reports.
     pub enum MarkKind: u32 {
         /// A VM was created (`kvm_arch_init_vm`); its thread is the creator.
         VmCreated = 1,

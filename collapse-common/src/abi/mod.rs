@@ -53,11 +53,12 @@ pub struct Vm {
     pub logged: u64,
     /// Guest frames in all slots; 0 if not known.
     pub total: u64,
-    /// Whether that makes the VM one under dirty logging, see [`is_wide`].
+    /// Whether the VM as a whole is under dirty logging, see [`is_wide`].
     pub logging: u32,
     /// 1 while a slot whose dirty logging went off is still being worked on.
     pub collapsing: u32,
-    /// Whether it was seen from its creation on, so that all that KVM has counted of it is ours to tell.
+    /// Whether it was seen from its creation on, so that all that KVM has counted of it happened while we
+    /// watched.
     pub created: u64,
     /// Row by cause; 0 where none is taken yet.
     pub rows: [u16; CAUSES],
@@ -70,7 +71,7 @@ pub const fn is_wide(logged: u64, total: u64) -> bool {
     logged > 0 && logged >= total / 4
 }
 
-/// KVM's own `pages_4k`, `pages_2m`, `pages_1g` of one VM; [`UNKNOWN_PAGES`] where not to be had.
+/// KVM's own `pages_4k`, `pages_2m`, `pages_1g` of one VM; [`UNKNOWN_PAGES`] where not available.
 pub type Pages = [u64; 3];
 
 /// Gauges that this kernel does not have.
@@ -79,7 +80,7 @@ pub const UNKNOWN_PAGES: Pages = [u64::MAX; 3];
 /// Longest name of a VM's debugfs directory, with its closing zero.
 pub const DEBUGFS_NAME: usize = 24;
 
-/// One VM as found in KVM's own list, filled on request of user space.
+/// One VM of KVM's own list: the answer to [`request::Walk`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmGauges {

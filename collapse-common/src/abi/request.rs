@@ -87,13 +87,13 @@ impl LeftOut {
     /// Every region.
     pub const ALL: Self = Self(Self::EVERY);
 
-    /// The regions in [`Self::bits`].
+    /// Returns the regions in [`Self::bits`].
     #[inline(always)]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The regions as one word.
+    /// Returns the regions as one word.
     #[inline(always)]
     pub const fn bits(self) -> u64 {
         self.0

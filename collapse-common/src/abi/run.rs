@@ -9,7 +9,7 @@ pub struct Run {
     pub ts: u64,
     /// First guest frame.
     pub gfn: u64,
-    /// What is the same for all of them.
+    /// The kind of the changes, and where they count.
     pub key: RunKey,
     /// Thread id (not thread group).
     pub tid: u32,
@@ -17,15 +17,15 @@ pub struct Run {
     pub count: u32,
 }
 
-/// What the changes of one run have in common, in one word so that the kernel side compares it at
-/// once.
+/// The properties that all changes of a run share, in one word that the kernel side compares with one
+/// instruction.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunKey(u64);
 
 impl RunKey {
     /// Packs a key. `row` must be below 65536, `counter` below [`crate::counter::COUNTERS`], `as_id` 0 or
-    /// 1 (SMM). `read_only` tells of an install that the guest may not write to it.
+    /// 1 (SMM). `read_only` marks an install that the guest may not write to.
     ///
     /// `epoch` is the phase of the machine in which the run happens: it changes whenever a memslot
     /// changes or a collapse span begins or ends, so that a run never spans two phases.
@@ -45,7 +45,8 @@ impl RunKey {
         self.0 as u16 as u32
     }
 
-    /// Position of the transition and level in a row, see [`crate::counter::transition_at`].
+    /// Returns the position of the transition and level in a row, see
+    /// [`crate::counter::transition_at`].
     pub const fn counter(self) -> usize {
         (self.0 >> 16) as u8 as usize
     }
@@ -55,12 +56,12 @@ impl RunKey {
         (self.0 >> 24) as u32 & 0x7f
     }
 
-    /// Whether what was installed may not be written to.
+    /// Whether the guest may not write to the installed leaf.
     pub const fn is_read_only(self) -> bool {
         self.0 >> 31 & 1 != 0
     }
 
-    /// Phase of the machine.
+    /// Returns the phase of the machine.
     pub const fn epoch(self) -> u32 {
         (self.0 >> 32) as u32
     }
@@ -75,7 +76,7 @@ pub const BLOCK_RUNS: usize = 32;
 pub struct Block {
     /// [`RECORD_BLOCK`].
     pub record: u32,
-    /// Its run list: CPU times [`super::WRITERS`] plus [`super::Writer`].
+    /// Number of the run list: CPU times [`super::WRITERS`] plus [`super::Writer`].
     pub list: u32,
     /// Blocks of this list before this one.
     pub number: u64,
@@ -95,7 +96,7 @@ pub struct Single {
     pub ts: u64,
     /// First guest frame.
     pub gfn: u64,
-    /// As of a run.
+    /// As in a run.
     pub key: RunKey,
     /// The SPTE before.
     pub old: u64,

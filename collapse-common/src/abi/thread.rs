@@ -1,11 +1,11 @@
-//! What a thread is doing for KVM, and what KVM counts of its vCPU.
+//! Threads known to KVM, and the faults that KVM counts of their vCPUs.
 
 use super::{Pages, Slot, UNKNOWN_PAGES, VmKey, WATCHED};
 
 /// Operations a thread can be nested in: their rows are packed in one word.
 pub const DEPTH: u32 = 4;
 
-/// What a thread is doing for KVM.
+/// The state of a thread: the operations that it is in, and its vCPU if it has one.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Thread {
@@ -22,20 +22,20 @@ pub struct Thread {
     pub stack: u64,
     /// The vCPU behind `base`; 0 if this thread never ran one.
     pub vcpu: u64,
-    /// What KVM had counted of `vcpu` when that was last added to `base`.
+    /// The faults of `vcpu` that KVM had counted when they were last added to `base`.
     pub counted: VcpuFaults,
-    /// What KVM had counted as [`VcpuFaults::fast`] when the fault that is timed began.
+    /// [`VcpuFaults::fast`] when the timed fault began.
     pub fast_before: u64,
     /// Region and level of the huge leaf that this thread zapped last in the current guest fault,
     /// see [`zapped`]; 0 if none.
     pub zapped: u64,
-    /// The SPTE of an indirect shadow page that this thread installed last, whose guest frame is yet
-    /// to be told; 0 if none.
+    /// The SPTE of an indirect shadow page that this thread installed last, whose guest frame is
+    /// not known yet; 0 if none.
     pub installed: u64,
     /// When the guest fault that it handles began, `CLOCK_MONOTONIC` ns; 0 if none, or if it is not
     /// timed.
     pub fault_at: u64,
-    /// What the fault came to so far, a [`crate::latency::Outcome`].
+    /// The result of the timed fault so far, a [`crate::latency::Outcome`] by number.
     pub outcome: u32,
     /// The CPU that has a hint of it.
     pub cpu: u32,
@@ -44,8 +44,8 @@ pub struct Thread {
     pub host_cause: u32,
     /// Operations it is in.
     pub depth: u32,
-    /// Its position in the table. That of the current thread is not to be had from
-    /// [`super::Cpu::place`] where another one may preempt the program.
+    /// Its position in the table. [`super::Cpu::place`] is no substitute where another thread's program may
+    /// preempt this one's.
     pub position: u32,
     /// Padding.
     pub pad: u32,
@@ -55,24 +55,25 @@ pub struct Thread {
     pub yields: u64,
     /// By [`super::Watched`] tracepoint: events that the first program took.
     pub first: [u32; WATCHED],
-    /// The same, as the second program last saw it.
+    /// `first`, as the second program last saw it.
     pub second: [u32; WATCHED],
     /// The collapse routine or teardown that this thread is in.
     pub span: Span,
 }
 
-/// What KVM counts of a vCPU itself, since its creation.
+/// The faults that KVM has counted of a vCPU since its creation.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VcpuFaults {
     /// `pf_taken`: guest faults, but for accesses to emulated devices.
     pub taken: u64,
-    /// `pf_fast`: of them, those that the lockless fast path resolved, or found resolved.
+    /// `pf_fast`: those of `taken` that the lockless fast path resolved, or found resolved.
     pub fast: u64,
 }
 
 impl VcpuFaults {
-    /// What was counted since `earlier`: all of it if somebody cleared KVM's statistics meanwhile.
+    /// Returns the faults counted since `earlier`: all of them if somebody cleared KVM's statistics
+    /// meanwhile.
     #[inline(always)]
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {
@@ -83,17 +84,18 @@ impl VcpuFaults {
     }
 }
 
-/// What KVM has counted of a vCPU and is in no row yet, read on request of user space.
+/// The faults that KVM has counted of a vCPU and that no row has yet: the answer to
+/// [`super::request::ReadPending`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingFaults {
-    /// The row that it belongs to; [`Self::NOBODY`] if the place is of no vCPU.
+    /// The row that they belong to; [`Self::NOBODY`] if there is no vCPU at the place.
     pub row: u32,
     /// Padding.
     pub pad: u32,
     /// [`Thread::counted`].
     pub counted: VcpuFaults,
-    /// What has been counted since.
+    /// The faults counted since.
     pub pending: VcpuFaults,
 }
 

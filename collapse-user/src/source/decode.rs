@@ -13,7 +13,7 @@ use super::{Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes};
 use crate::identity;
 use collapse_feed::VmProcess;
 
-/// The event of a run whose row belongs to `owner`; `None` if its counter is no transition.
+/// Returns the event of a run whose row belongs to `owner`; `None` if its counter is no transition.
 pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
     let (transition, level) = transition_at(run.key.counter())?;
     let change = Change {
@@ -30,20 +30,20 @@ pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
     Some(Event { ts: run.ts, vm: owner.vm, tid: run.tid, kind: EventKind::Change(change) })
 }
 
-/// The event of a change that is a record of its own, with the number of its stack.
+/// Returns the event of a change that is a record of its own, with the number of its stack.
 pub fn single(single: &Single, stack: Option<u32>, owner: &RowOwner) -> Option<Event> {
     let &Single { tid, ts, gfn, key, old, new, .. } = single;
     let mut event = run(&Run { ts, gfn, key, tid, count: 1 }, owner)?;
     if let EventKind::Change(change) = &mut event.kind {
-        // The second half of a split in two steps stands for both.
+        // The second half of a split in two steps stands for both, and has no SPTEs.
         change.sptes = ((old, new) != (0, 0)).then_some(Sptes { old, new });
         change.stack = stack;
     }
     Some(event)
 }
 
-/// The event of a mark; `None` if this build does not know its kind. `process` looks up who a
-/// process id is.
+/// Returns the event of a mark; `None` if this build does not know its kind. `process` looks up the
+/// process of a thread id.
 pub fn mark(
     mark: &Mark,
     sees_yields: bool,
@@ -76,7 +76,7 @@ pub fn mark(
     Some(Event { ts: mark.ts, vm: mark.vm, tid: mark.thread as u32, kind })
 }
 
-/// A process of which nothing is left but what the mark tells.
+/// Describes a process that has ended: all that is known is in the mark.
 fn creator(pid: u32, tid: u32, comm: &[u8]) -> VmProcess {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
     let name = identity::name_from(pid, &[], "", &comm[..end]);
@@ -88,7 +88,7 @@ pub fn pages(pages: Pages) -> Option<Pages> {
     (pages != UNKNOWN_PAGES).then_some(pages)
 }
 
-/// Name of the VM's directory in debugfs; `None` if it has none.
+/// Returns the name of the VM's directory in debugfs; `None` if it has none.
 pub fn debugfs_name(gauges: &VmGauges) -> Option<&str> {
     let end = gauges.debugfs.iter().position(|byte| *byte == 0)?;
     std::str::from_utf8(&gauges.debugfs[..end]).ok().filter(|name| !name.is_empty())

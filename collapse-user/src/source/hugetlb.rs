@@ -18,7 +18,8 @@ pub struct Hugetlb {
 }
 
 impl Hugetlb {
-    /// VMs whose process has another amount than was reported before, bytes. All get their turn.
+    /// Returns VMs whose process has another amount than was reported before, bytes. All get their
+    /// turn.
     pub fn changes(&mut self, vms: &[VmReading]) -> Vec<(VmKey, u64)> {
         self.reported.retain(|key, _| vms.iter().any(|reading| reading.vm == *key));
         let start = self.next;

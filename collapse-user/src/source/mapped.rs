@@ -26,8 +26,8 @@ impl<T: Pod> Mapped<T> {
     /// Words of one value: the kernel pads values to whole ones.
     const WORDS: usize = size_of::<T>().div_ceil(8);
 
-    /// Maps the first `len` values. Fails where the map is no array, is smaller, or was not made to
-    /// be mapped.
+    /// Maps the first `len` values. Fails if the map is no array, is smaller, or was made without
+    /// `BPF_F_MMAPABLE`.
     pub fn new(map: Map, len: usize) -> io::Result<Self> {
         let Map::Array(map) = map else {
             return Err(io::Error::other("not an array"));
@@ -45,18 +45,18 @@ impl<T: Pod> Mapped<T> {
         Ok(Self { words, bytes, len, _map: map, _type: PhantomData })
     }
 
-    /// Number of values.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The value at a position below [`Self::len`]: each word as it is when it is read, in the order of
-    /// memory.
+    /// Reads the value at a position below [`Self::len`], word by word in the order of memory, while the
+    /// kernel side may be writing it.
     pub fn read(&self, at: usize) -> T {
         self.read_part(at, 0)
     }
 
-    /// The part of a value that begins at a byte offset.
+    /// Reads the part of a value that begins at a byte offset, which must be a multiple of 8.
     pub fn read_part<P: Pod>(&self, at: usize, offset: usize) -> P {
         assert!(offset.is_multiple_of(8) && offset + size_of::<P>() <= size_of::<T>());
         // SAFETY: all zero bytes are a valid `Pod`.

@@ -75,7 +75,7 @@ impl Maps {
         }
     }
 
-    /// Position of a CPU's counters of a row.
+    /// Returns the position of a CPU's counters of a row.
     fn counters(&self, cpu: usize, row: u32) -> usize {
         cpu * self.owners.len() + row as usize
     }

@@ -21,7 +21,7 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    /// The stacks that the programs put into `map`.
+    /// Reads the stacks that the programs put into `map`.
     pub fn new(map: StackTraceMap<MapData>) -> Self {
         Self {
             map,
@@ -41,7 +41,7 @@ impl Stacks {
         }
     }
 
-    /// Our number of a stack that a program recorded; a negative one could not be taken.
+    /// Returns our number of a stack that a program recorded; a negative one could not be taken.
     pub fn number(&mut self, recorded: i64) -> u32 {
         let recorded = u32::try_from(recorded).ok();
         self.not_taken += u64::from(recorded.is_none());
@@ -55,12 +55,13 @@ impl Stacks {
         number
     }
 
-    /// Times that a stack could not be taken, for instance because another has its place in the table.
+    /// Returns how often a stack could not be taken, for instance because another has its place in
+    /// the table.
     pub fn not_taken(&self) -> u64 {
         self.not_taken
     }
 
-    /// Stacks that were numbered since the last call.
+    /// Returns the stacks that were numbered since the last call.
     pub fn news(&mut self) -> Vec<(u32, Vec<String>)> {
         std::mem::take(&mut self.new)
     }
@@ -78,7 +79,7 @@ impl Stacks {
     }
 }
 
-/// Names of the functions that addresses are in, without the frames of tracing itself.
+/// Names the functions that addresses are in, without the frames of tracing itself.
 fn named(addresses: &[u64], symbols: &BTreeMap<u64, String>) -> Vec<String> {
     let name = |(depth, address): (usize, &u64)| {
         if symbols.get(address).is_some_and(|name| TRAMPOLINES.iter().any(|end| name == end)) {

@@ -26,7 +26,7 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// At full detail.
+    /// Starts at full detail.
     pub fn new(budget: Option<f64>) -> Self {
         Self { budget, step: Step::Full, over: 0, calm: 0, patience: PATIENCE.0, tried: false }
     }

@@ -10,7 +10,7 @@ impl Limit {
     /// No limit.
     pub const OFF: Self = Self(None);
 
-    /// Percent of one core; `None` for no limit.
+    /// Returns percent of one core; `None` for no limit.
     pub fn percent(self) -> Option<f64> {
         self.0
     }

@@ -54,7 +54,7 @@ enum State {
 }
 
 impl Meter {
-    /// With a limit in percent of one core, if any.
+    /// Starts with a limit in percent of one core, if any.
     pub fn new(budget: Option<f64>) -> Self {
         let now = Instant::now();
         Self {
@@ -68,7 +68,7 @@ impl Meter {
         }
     }
 
-    /// What was measured, if that has changed since the last call.
+    /// Returns what was measured, if that has changed since the last call.
     pub fn news(&mut self) -> Option<Overhead> {
         std::mem::take(&mut self.changed).then(|| self.overhead.clone())
     }

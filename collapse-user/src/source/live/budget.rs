@@ -12,7 +12,7 @@ use crate::{
 pub struct Budget(Meter);
 
 impl Budget {
-    /// With a limit in percent of one core, if any.
+    /// Starts with a limit in percent of one core, if any.
     pub fn new(percent: Option<f64>) -> Self {
         Self(Meter::new(percent))
     }
@@ -30,13 +30,13 @@ impl Budget {
         }
     }
 
-    /// What was measured, if that has changed since the last call.
+    /// Returns what was measured, if that has changed since the last call.
     pub fn news(&mut self) -> Option<Overhead> {
         self.0.news()
     }
 }
 
-/// The detail that is seen on a step.
+/// Returns the detail that is seen on a step.
 fn detail(step: Step) -> SetDetail {
     let left_out = match step {
         Step::Full | Step::NoLatency => LeftOut::NONE,

@@ -208,7 +208,7 @@ impl Live {
         }
     }
 
-    /// Everything known to be lost since attaching: key and count.
+    /// Returns everything known to be lost since attaching: key and count.
     fn losses(&self) -> Vec<(&'static str, u64)> {
         let cpus: Vec<Cpu> = (0..self.maps.cpus.len()).map(|at| self.maps.cpus.read(at)).collect();
         let lost = |loss: Loss| {

@@ -37,7 +37,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// The beginning of that many run lists.
+    /// Starts at the beginning of `lists` run lists.
     pub fn new(lists: usize) -> Self {
         Self { cursors: vec![Cursor::default(); lists], pending: Vec::new(), unknown: 0 }
     }
@@ -92,7 +92,7 @@ impl Ring {
         at
     }
 
-    /// Events that were read and not handed out.
+    /// Returns the events that were read and not handed out.
     pub fn pending(&self) -> &[Event] {
         &self.pending
     }
@@ -106,18 +106,19 @@ impl Ring {
         std::mem::replace(&mut self.pending, held)
     }
 
-    /// Changes that the kernel side counts as lost with their block, and that were read before.
+    /// Returns the number of changes that the kernel side counts as lost with their block, and that were read
+    /// before.
     pub fn salvaged(&self) -> u64 {
         self.cursors.iter().map(Cursor::salvaged).sum()
     }
 
-    /// Ring-buffer records that this build does not understand.
+    /// Returns the number of ring-buffer records that this build does not understand.
     pub fn unknown(&self) -> u64 {
         self.unknown
     }
 }
 
-/// The ring-buffer record as a `T`, if its first word and its size fit.
+/// Reads a ring-buffer record as a `T`, if its first word and its size fit.
 fn read_record<T: aya::Pod>(bytes: &[u8], kind: u32) -> Option<T> {
     let tag = bytes.first_chunk::<4>().map(|word| u32::from_ne_bytes(*word));
     if tag != Some(kind) || bytes.len() < size_of::<T>() {

@@ -36,12 +36,13 @@ impl Rows {
         Ok(Self { upcoming, used: BTreeMap::new() })
     }
 
-    /// Rows in use, with their owners. The row of unknown owners is none of them.
+    /// Returns rows in use, with their owners. The row of unknown owners is none of them.
     pub fn used(&self) -> impl Iterator<Item = (u32, &RowOwner)> {
         self.used.iter().map(|(row, owner)| (*row, owner))
     }
 
-    /// The owner of a row, be it in use already as far as we know or not; `None` if there is no such row.
+    /// Returns the owner of a row, be it in use already as far as we know or not; `None` if there
+    /// is no such row.
     pub fn owner(&self, maps: &Maps, row: u32) -> Option<RowOwner> {
         if let Some(owner) = self.used.get(&row) {
             return Some(*owner);
@@ -50,7 +51,7 @@ impl Rows {
         (row < maps.owners.len()).then(|| maps.owners.read(row))
     }
 
-    /// Counts of every row in use, summed over CPUs.
+    /// Returns the counts of every row in use, summed over CPUs.
     pub fn totals(&mut self, maps: &Maps) -> Totals {
         self.learn(maps);
         self.with_unknown().map(|row| (row, Box::new(maps.row(row)))).collect()
@@ -72,7 +73,7 @@ impl Rows {
         [UNKNOWN_ROW].into_iter().chain(self.used.keys().copied())
     }
 
-    /// SPTE changes counted in all rows.
+    /// Returns the number of SPTE changes counted in all rows.
     pub fn changes(&self, maps: &Maps) -> u64 {
         let changes = |row: Row| {
             let counts = row.into_iter().enumerate();
@@ -81,7 +82,7 @@ impl Rows {
         self.with_unknown().map(|row| changes(maps.row(row))).sum()
     }
 
-    /// Latencies of every row in use that has any.
+    /// Returns the latencies of every row in use that has any.
     pub fn latencies(&self, maps: &Maps) -> Vec<(VmKey, Cause, Box<Latencies>)> {
         let faults = self.used.iter().filter_map(|(row, owner)| {
             let cause = Cause::from_number(owner.cause as u8)?;
@@ -93,8 +94,8 @@ impl Rows {
             .collect()
     }
 
-    /// Totals by owner. Two CPUs that took a row for the same VM and cause at once both count; their
-    /// rows are added up.
+    /// Returns the totals by owner. Two CPUs that took a row for the same VM and cause at once both
+    /// count; their rows are added up.
     pub fn attribute(&self, totals: Totals) -> Vec<(VmKey, Cause, Box<Row>)> {
         let mut sums: BTreeMap<(VmKey, Cause), Box<Row>> = BTreeMap::new();
         for (row, counts) in totals {

@@ -24,7 +24,7 @@ pub struct Vms {
 }
 
 impl Vms {
-    /// None yet. `list_offset` is that of `kvm.vm_list`.
+    /// Starts without any VM. `list_offset` is that of `kvm.vm_list`.
     pub fn new(list_offset: u32) -> Self {
         Self { processes: BTreeMap::new(), hugetlb: Hugetlb::default(), list_offset }
     }
@@ -66,12 +66,13 @@ impl Vms {
         VmReading { vm: gauges.vm, pages: decode::pages(gauges.pages), process, fd }
     }
 
-    /// VMs whose process has another amount of memory from hugetlbfs than was reported before, bytes.
+    /// Returns VMs whose process has another amount of memory from hugetlbfs than was reported
+    /// before, bytes.
     pub fn hugetlb_changes(&mut self, vms: &[VmReading]) -> Vec<(VmKey, u64)> {
         self.hugetlb.changes(vms)
     }
 
-    /// The process behind a VM, and the file descriptor of the VM in it, if they are known.
+    /// Returns the process behind a VM, and the file descriptor of the VM in it, if they are known.
     pub fn process(&self, vm: VmKey) -> Option<(&VmProcess, Option<u32>)> {
         self.processes.get(&vm).map(|(process, fd)| (process, *fd))
     }
