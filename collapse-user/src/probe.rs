@@ -217,7 +217,7 @@ impl HookStatus {
         self.refused.as_deref().map(HookError::line)
     }
 
-    /// The verifier's full log, if the verifier refused a program.
+    /// Returns the verifier's full log, if the verifier refused a program.
     pub fn verifier_log(&self) -> Option<String> {
         self.refused.as_deref()?.verifier_log()
     }
