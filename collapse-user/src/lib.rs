@@ -16,4 +16,7 @@ pub mod tui;
 
 pub use collapse_feed::clock;
 pub use collapse_model::{self as model, findings, player};
-pub use collapse_report::{self as report, baseline, budget, events, export};
+pub use collapse_report::{
+    self as report, events, export,
+    gate::{baseline, budget},
+};

@@ -1,19 +1,18 @@
 //! The report: what a run amounts to, as one value. JSON is this value; the text is made from it.
 
-pub mod baseline;
-pub mod budget;
-mod checks;
 mod csv;
 mod episode;
 pub mod events;
 pub mod export;
 mod figures;
 mod format;
+pub mod gate;
 mod html;
 mod junit;
 mod keys;
 mod live;
 mod markdown;
+mod report;
 mod schema;
 mod select;
 #[cfg(test)]
@@ -24,18 +23,14 @@ mod unknown;
 mod vm;
 mod words;
 
-use std::collections::BTreeMap;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-pub use checks::{Check, CheckKind, State, checks};
 pub use collapse_model::{MapCell, SlotMap};
 pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
 pub use figures::{HistogramReport, LatencyReport, StallReport};
 pub use format::Format;
+pub use gate::checks::{Check, CheckKind, State, checks};
 pub use keys::Name;
 pub use live::live_lines;
+pub use report::{CommandReport, Host, Report, Required, RequiredCoverage, SCHEMA, SignalReport};
 pub(crate) use schema::inlined as inlined_schema;
 pub use schema::schema;
 pub use select::{SelectionReport, VmSelect};
@@ -46,281 +41,3 @@ pub use vm::{
     RegionsReport, ResidualBySize, SpanReport, VmReport,
 };
 pub(crate) use words::duration as shown_duration;
-
-use collapse_common::Transition;
-
-use crate::{
-    baseline::{Baseline, BaselineReport},
-    budget::{Budget, BudgetReport},
-};
-use collapse_feed::{Coverage, Machine, Mmu, Overhead, recording};
-use collapse_model::{Changes, Model, Vm};
-
-/// Name and version of the JSON format. Keys are added, never renamed.
-pub const SCHEMA: &str = "collapse.report/1";
-
-/// A finished window of observation.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Report {
-    /// Name and version of this format: `collapse.report/1`.
-    pub schema: Name,
-    /// Version of this program.
-    pub version: Name,
-    /// The machine.
-    pub host: Host,
-    /// When it began, `CLOCK_MONOTONIC` ns; `None` if nothing was read.
-    pub started_ns: Option<u64>,
-    /// Length of the window, ns.
-    pub window_ns: u64,
-    /// The command that was run, if any.
-    pub command: Option<CommandReport>,
-    /// What was seen and what was not.
-    pub coverage: Vec<SignalReport>,
-    /// Times that KVM was loaded again in the window. Its VMs before and after are in here; coverage
-    /// is what it is now.
-    #[serde(default)]
-    pub reloads: u64,
-    /// What the programs cost, when that was last measured; `None` in windows of less than two seconds,
-    /// and of recordings.
-    #[serde(default)]
-    pub overhead: Option<Overhead>,
-    /// Known losses by way, zero included.
-    pub losses: BTreeMap<Name, u64>,
-    /// SPTE changes of all VMs: counted, and recorded. `None` if an earlier version wrote this.
-    #[serde(default)]
-    pub changes: Option<Changes>,
-    /// Whether nothing changed while the last counts were read. Only then must residuals be zero.
-    pub settled: bool,
-    /// SPTE changes in the life of a mapping (installs, splits, zaps, recoveries) whose VM is
-    /// unknown.
-    pub unattributed_changes: u64,
-    /// Changes of leaves in place (ageing, clearing of dirty bits, write-protection and the like)
-    /// whose VM is unknown.
-    pub unattributed_ageing: u64,
-    /// VMs that ended in the window.
-    pub vms_ended: u64,
-    /// Of those: too long ago to be listed.
-    pub vms_forgotten: u64,
-    /// What `--vm` selected; empty without.
-    pub selections: Vec<SelectionReport>,
-    /// Whether the budgets were kept.
-    pub budgets: Vec<BudgetReport>,
-    /// How it compares with earlier reports.
-    pub baseline: Vec<BaselineReport>,
-    /// The coverage that was demanded; `None` if none was.
-    pub required_coverage: Option<RequiredCoverage>,
-    /// VMs in the order they appeared.
-    pub vms: Vec<VmReport>,
-}
-
-/// The machine.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Host {
-    /// Its host name; `None` if it has none, or if it was not recorded.
-    pub name: Option<String>,
-    /// `uname -r`.
-    pub kernel: String,
-    /// Which MMU KVM uses.
-    pub mmu: Mmu,
-}
-
-impl Host {
-    /// The machine, with what coverage tells of it.
-    pub fn new(machine: Machine, mmu: Mmu) -> Self {
-        Self { name: machine.name, kernel: machine.kernel, mmu }
-    }
-}
-
-/// The command that a report was about.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct CommandReport {
-    /// Program and arguments.
-    pub argv: Vec<String>,
-    /// Exit status; `None` if a signal ended it.
-    pub status: Option<i32>,
-    /// Signal that ended it.
-    pub signal: Option<i32>,
-}
-
-impl From<recording::Command> for CommandReport {
-    fn from(command: recording::Command) -> Self {
-        let recording::Command { argv, status, signal } = command;
-        Self { argv, status, signal }
-    }
-}
-
-impl CommandReport {
-    /// How it ended, in words.
-    pub fn ending(&self) -> String {
-        match (self.status, self.signal) {
-            (Some(status), _) => format!("exited with {status}"),
-            (None, Some(signal)) => format!("ended by signal {signal}"),
-            (None, None) => "did not start".to_owned(),
-        }
-    }
-}
-
-/// Coverage that can be demanded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Required {
-    /// Every signal must be seen.
-    Full,
-}
-
-/// The coverage that was demanded.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct RequiredCoverage {
-    /// How much.
-    pub required: Required,
-    /// Whether as much was seen.
-    pub ok: bool,
-}
-
-/// One signal's coverage.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct SignalReport {
-    /// The signal.
-    pub signal: Name,
-    /// Whether it is seen.
-    pub seen: bool,
-    /// Hooks in use.
-    pub hooks: Vec<String>,
-    /// Why it is not seen, or what its hooks do not show.
-    pub reason: Option<String>,
-    /// What is not known without it.
-    pub loses: Option<Name>,
-}
-
-impl Report {
-    /// Sums up a model of what happened on `machine`.
-    pub fn new(
-        model: &Model,
-        coverage: &Coverage,
-        machine: Machine,
-        command: Option<CommandReport>,
-    ) -> Self {
-        let mut report = Self::of(model, coverage, machine, command, |_| true);
-        report.add_detail(model, coverage);
-        report
-    }
-
-    /// Adds what takes time to find out, of VMs that are all listed.
-    fn add_detail(&mut self, model: &Model, coverage: &Coverage) {
-        for (report, vm) in self.vms.iter_mut().zip(in_order(model, |_| true)) {
-            report.timeline = timeline::of(&vm.history, coverage);
-            report.memory_map = vm.memory.of(&vm.slots, &vm.regions);
-        }
-    }
-
-    /// Sums up a model without listing VMs that ended: all that a live view shows.
-    pub fn of_alive(model: &Model, coverage: &Coverage, machine: Machine) -> Self {
-        Self::of(model, coverage, machine, None, |vm| !vm.gone)
-    }
-
-    /// Why nothing is seen at all, if so.
-    pub fn blind(&self) -> Option<&str> {
-        let nothing = self.coverage.iter().all(|signal| !signal.seen);
-        self.coverage.first().filter(|_| nothing)?.reason.as_deref()
-    }
-
-    fn of(
-        model: &Model,
-        coverage: &Coverage,
-        machine: Machine,
-        command: Option<CommandReport>,
-        listed: fn(&Vm) -> bool,
-    ) -> Self {
-        // VMs are shown by what was seen of them while they were there.
-        let blind = model.blind.as_deref().map(|why| coverage.blind(why));
-        let now = blind.as_ref().unwrap_or(coverage);
-        Self {
-            schema: SCHEMA.into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            host: Host::new(machine, now.mmu),
-            started_ns: model.started,
-            window_ns: model.window(),
-            command,
-            coverage: now.signals.iter().map(SignalReport::new).collect(),
-            overhead: model.overhead.clone(),
-            losses: model.losses.iter().map(|(way, n)| ((*way).into(), *n)).collect(),
-            reloads: model.reloads,
-            changes: Some(model.changes()),
-            settled: model.settled,
-            unattributed_changes: model.unattributed.changes(Transition::is_recorded),
-            unattributed_ageing: model.unattributed.changes(is_ageing),
-            vms_ended: model.ended(),
-            vms_forgotten: model.forgotten,
-            selections: Vec::new(),
-            budgets: Vec::new(),
-            baseline: Vec::new(),
-            required_coverage: None,
-            vms: in_order(model, listed).map(|vm| VmReport::new(vm, coverage)).collect(),
-        }
-    }
-
-    /// Keeps only the VMs that any of the selectors selects; all without selectors.
-    pub fn select(&mut self, selectors: &[VmSelect]) {
-        self.selections = select::select(&mut self.vms, selectors);
-    }
-
-    /// Compares with budgets, with earlier reports and with the coverage that is demanded.
-    pub fn check(
-        &mut self,
-        budgets: &[Budget],
-        baseline: Option<&Baseline>,
-        required: Option<Required>,
-    ) -> serde_json::Result<()> {
-        let json = serde_json::to_value(&*self)?;
-        self.budgets = budgets.iter().map(|budget| budget.check(&json)).collect();
-        self.baseline = baseline.map_or_else(Vec::new, |baseline| baseline.check(&json));
-        self.required_coverage = required.map(|required| RequiredCoverage {
-            required,
-            ok: self.coverage.iter().all(|signal| signal.seen),
-        });
-        Ok(())
-    }
-
-    /// Whether every budget was kept and nothing got worse.
-    pub fn is_within_budget(&self) -> bool {
-        self.budgets.iter().all(|budget| budget.ok) && baseline::is_ok(&self.baseline)
-    }
-
-    /// Whether as much was seen as was demanded.
-    pub fn is_covered(&self) -> bool {
-        self.required_coverage.is_none_or(|required| required.ok)
-    }
-}
-
-/// VMs in the order they appeared.
-fn in_order(model: &Model, listed: fn(&Vm) -> bool) -> impl Iterator<Item = &Vm> {
-    let mut vms: Vec<_> = model.vms.values().filter(|vm| listed(vm)).collect();
-    vms.sort_by_key(|vm| vm.key.born);
-    vms.into_iter()
-}
-
-/// Whether a leaf stays as large as it was.
-fn is_ageing(transition: Transition) -> bool {
-    matches!(
-        transition,
-        Transition::WriteProtect
-            | Transition::MakeWritable
-            | Transition::ClearDirty
-            | Transition::Age
-            | Transition::Update
-    )
-}
-
-impl SignalReport {
-    /// One signal's coverage.
-    pub fn new(status: &collapse_feed::SignalStatus) -> Self {
-        let seen = status.is_seen();
-        Self {
-            signal: status.signal.name().into(),
-            seen,
-            hooks: status.hooks.clone().unwrap_or_default(),
-            reason: status.reason.clone(),
-            loses: (!seen).then(|| status.signal.loses().into()),
-        }
-    }
-}

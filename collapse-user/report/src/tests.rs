@@ -1,5 +1,5 @@
 use collapse_common::{
-    Cause, Counter,
+    Cause, Counter, Transition,
     abi::{Pages, Row, VmKey},
     counter::{COUNTERS, index},
     latency::{BUCKETS, OUTCOMES, Outcome, bucket},
@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use super::*;
 use collapse_feed::fixtures::full_coverage;
 use collapse_feed::{
-    Batch, Change, Collapse, Event, EventKind, Signal, Slot, SlotChange, VmReading,
+    Batch, Change, Collapse, Coverage, Event, EventKind, Machine, Mmu, Signal, Slot, SlotChange,
+    VmReading,
 };
+use collapse_model::Model;
 
 const MS: u64 = 1_000_000;
 const VM: VmKey = VmKey { kvm: 0xffff_8880_0000_0000, born: 5 };

@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use collapse_report::budget::Budget;
+use collapse_report::gate::budget::Budget;
 
 #[test]
 fn budgets() {

@@ -10,10 +10,9 @@ use collapse_feed::recording::Replay;
 use collapse_model::Model;
 use collapse_report::{
     CommandReport, Format, Report, Required, Style,
-    baseline::Baseline,
-    budget::Budget,
     events::{COLUMNS, EventWriter, Filter, Lines},
     export::Folded,
+    gate::{baseline::Baseline, budget::Budget},
 };
 use recorded::{fixture, replayed};
 use serde_json::Value;

@@ -9,10 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    SCHEMA,
-    budget::{Metric, Place, reason, vm_label},
-};
+use super::budget::{Metric, Place, reason, vm_label};
+use crate::SCHEMA;
 
 /// Which way a metric should go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,7 +1,7 @@
 //! The language of budgets: `recovery_rate >= 0.99`, `vm[guest].time_to_recover.p99 < 2s`.
 
-use super::metric::{Kind, Metric, Place};
-use super::{Budget, Comparison, Limit, Target};
+use super::budget::{Budget, Comparison, Limit, Target};
+use super::path::{Kind, Metric, Place};
 use crate::VmSelect;
 
 /// What ends a comparison's left side.

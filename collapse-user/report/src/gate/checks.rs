@@ -1,10 +1,10 @@
 //! What a run had to keep to, and whether it did: what decides on the exit status.
 
-use super::{Report, SignalReport, shown_duration};
-use crate::{
+use super::{
     baseline::{self, BaselineReport, Verdict},
     budget::BudgetReport,
 };
+use crate::{Report, SignalReport, shown_duration};
 use collapse_feed::printable;
 
 /// One demand on a run.

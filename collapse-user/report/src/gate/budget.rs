@@ -1,7 +1,5 @@
 //! Budgets: what a run must keep to.
 
-mod metric;
-mod parse;
 #[cfg(test)]
 mod tests;
 
@@ -11,23 +9,24 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use metric::{Kind, Metric, Place};
+pub use super::path::{Kind, Metric, Place};
 
+use super::parse;
 use crate::{VmSelect, shown_duration};
 
 /// A comparison of one metric with a limit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
-    text: String,
-    target: Target,
-    metric: Metric,
-    comparison: Comparison,
-    limit: Limit,
+    pub(super) text: String,
+    pub(super) target: Target,
+    pub(super) metric: Metric,
+    pub(super) comparison: Comparison,
+    pub(super) limit: Limit,
 }
 
 /// Whose metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
+pub(super) enum Target {
     /// Every VM's, each for itself.
     EachVm,
     /// That of every VM that is selected.
@@ -39,7 +38,7 @@ enum Target {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Comparison {
+pub(super) enum Comparison {
     AtLeast,
     AtMost,
     Above,
@@ -49,7 +48,7 @@ enum Comparison {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Limit {
+pub(super) enum Limit {
     Number(f64),
     Ns(f64),
     Word(String),
