@@ -16,7 +16,4 @@ pub mod tui;
 
 pub use collapse_feed::clock;
 pub use collapse_model::{self as model, findings, player};
-pub use collapse_report::{
-    self as report, events, export,
-    gate::{baseline, budget},
-};
+pub use collapse_report::{self as report, events, export};

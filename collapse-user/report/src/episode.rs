@@ -11,12 +11,14 @@ use collapse_model::{CollapseSums, Episode, NoCost, Outcome, Phase, Race, Region
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EpisodeReport {
     /// Its number among the VM's episodes, from 1 on.
+    #[schemars(extend("x-sum" = false))]
     pub number: u32,
     /// How far it is.
     pub phase: Phase,
     /// What it came to, or stands at.
     pub outcome: Outcome,
     /// When dirty logging went on, or from which on we watched.
+    #[schemars(extend("x-sum" = false))]
     pub start_ns: u64,
     /// Whether dirty logging was on before we watched.
     pub began_before: bool,
@@ -27,10 +29,13 @@ pub struct EpisodeReport {
     /// Huge leaves split until the end of the last collapse run.
     pub splits: u64,
     /// When the first was split; `None` if none was.
+    #[schemars(extend("x-sum" = false))]
     pub first_split_ns: Option<u64>,
     /// When the last was.
+    #[schemars(extend("x-sum" = false))]
     pub last_split_ns: Option<u64>,
     /// When dirty logging was off for all slots; `None` if it is on.
+    #[schemars(extend("x-sum" = false))]
     pub log_off_ns: Option<u64>,
     /// How long it was on; `None` if that is not known (yet).
     pub logging_duration_ns: Option<u64>,
@@ -39,11 +44,13 @@ pub struct EpisodeReport {
     /// Regions lost until the end of the last collapse run, and what became of them.
     pub regions: RegionCounts,
     /// When a region was huge again, last; `None` if none was.
+    #[schemars(extend("x-sum" = false))]
     pub last_recovery_ns: Option<u64>,
     /// From dirty logging going off to the last region being huge again; `None` unless every region
     /// is.
     pub recovery_duration_ns: Option<u64>,
     /// When the episode ended; `None` if it has not.
+    #[schemars(extend("x-sum" = false))]
     pub end_ns: Option<u64>,
     /// What it cost the guest; `None` if not known.
     pub cost: Option<EpisodeCostReport>,

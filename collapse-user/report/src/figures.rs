@@ -16,16 +16,22 @@ pub struct HistogramReport {
     /// How many.
     pub count: u64,
     /// Their mean; `None` if there are none, or only their buckets are known.
+    #[schemars(extend("x-sum" = false))]
     pub mean_ns: Option<u64>,
     /// The shortest.
+    #[schemars(extend("x-sum" = false))]
     pub min_ns: Option<u64>,
     /// The median. Quantiles are exact to within their bucket.
+    #[schemars(extend("x-sum" = false))]
     pub p50_ns: Option<u64>,
     /// What nine of ten do not exceed.
+    #[schemars(extend("x-sum" = false))]
     pub p90_ns: Option<u64>,
     /// What 99 of 100 do not exceed.
+    #[schemars(extend("x-sum" = false))]
     pub p99_ns: Option<u64>,
     /// The longest.
+    #[schemars(extend("x-sum" = false))]
     pub max_ns: Option<u64>,
     /// Buckets that hold any: lower bound and count. A bucket ends where the next begins.
     pub buckets: Vec<(u64, u64)>,
@@ -50,6 +56,7 @@ impl From<&Histogram> for HistogramReport {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LatencyReport {
     /// One in so many faults was timed: the counts here are of those.
+    #[schemars(extend("x-sum" = false))]
     pub timed_one_in: u32,
     /// All of them.
     pub total: HistogramReport,

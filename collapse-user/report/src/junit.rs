@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Check, Report, State, checks};
+use super::{
+    Report,
+    gate::{Check, CheckState, checks},
+};
 
 /// Renders the checks of a report.
 pub(super) fn render(report: &Report) -> String {
@@ -18,8 +21,8 @@ fn write_suite(out: &mut String, report: &Report) -> fmt::Result {
     let numbers = format!(
         r#"tests="{}" failures="{}" errors="0" skipped="{}" time="{:.3}""#,
         checks.len(),
-        count(State::Failed),
-        count(State::Skipped),
+        count(CheckState::Failed),
+        count(CheckState::Skipped),
         report.window_ns as f64 / 1e9,
     );
     writeln!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
@@ -41,11 +44,11 @@ fn write_case(out: &mut String, check: &Check) -> fmt::Result {
     );
     let found = escape(&check.found);
     match check.state {
-        State::Passed => writeln!(out, "{case}/>"),
-        State::Failed => {
+        CheckState::Passed => writeln!(out, "{case}/>"),
+        CheckState::Failed => {
             writeln!(out, "{case}>\n      <failure message=\"{found}\"/>\n    </testcase>")
         }
-        State::Skipped => {
+        CheckState::Skipped => {
             writeln!(out, "{case}>\n      <skipped message=\"{found}\"/>\n    </testcase>")
         }
     }

@@ -20,6 +20,7 @@ mod tests;
 mod text;
 mod timeline;
 mod unknown;
+mod verdicts;
 mod vm;
 mod words;
 
@@ -27,15 +28,18 @@ pub use collapse_model::{MapCell, SlotMap};
 pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
 pub use figures::{HistogramReport, LatencyReport, StallReport};
 pub use format::Format;
-pub use gate::checks::{Check, CheckKind, State, checks};
 pub use keys::Name;
 pub use live::live_lines;
-pub use report::{CommandReport, Host, Report, Required, RequiredCoverage, SCHEMA, SignalReport};
+pub use report::{CommandReport, Host, Report, SCHEMA, SelectionReport, SignalReport};
 pub(crate) use schema::inlined as inlined_schema;
 pub use schema::schema;
-pub use select::{SelectionReport, VmSelect};
+pub use select::{VmIdentity, VmSelect};
 pub use text::{Style, render};
 pub use timeline::Moment;
+pub use verdicts::{
+    BaselineReport, BaselineVerdict, Better, BudgetCheck, BudgetReport, Required, RequiredCoverage,
+    Verdicts,
+};
 pub use vm::{
     Counts, Faults, PagesBySize, PagesReport, Racing, ReconciliationReport, Recoveries,
     RegionsReport, ResidualBySize, SpanReport, VmReport,

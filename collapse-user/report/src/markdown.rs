@@ -2,7 +2,11 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::{Check, Counts, PagesBySize, Report, State, VmReport, checks, words};
+use super::{
+    Counts, PagesBySize, Report, VmReport,
+    gate::{Check, CheckState, checks},
+    words,
+};
 
 /// Episodes and collapse runs listed per VM.
 const LISTED: usize = 10;
@@ -17,7 +21,7 @@ pub(super) fn render(report: &Report) -> String {
 
 fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     let checks = checks(report);
-    let failed = checks.iter().filter(|check| check.state == State::Failed).count();
+    let failed = checks.iter().filter(|check| check.state == CheckState::Failed).count();
     let verdict = match (failed, checks.len()) {
         (0, 0) => String::new(),
         (0, _) => " ✅".to_owned(),
@@ -52,9 +56,9 @@ fn write_checks(out: &mut String, checks: &[Check]) -> fmt::Result {
     writeln!(out, "\n| | check | VM | found |\n|---|---|---|---|")?;
     for check in checks {
         let mark = match check.state {
-            State::Passed => "✅",
-            State::Failed => "❌",
-            State::Skipped => "❔",
+            CheckState::Passed => "✅",
+            CheckState::Failed => "❌",
+            CheckState::Skipped => "❔",
         };
         let name = code(&check.name);
         let vm = escape(check.vm.as_deref().unwrap_or_default());

@@ -6,15 +6,8 @@ use collapse_common::Transition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Name, SelectionReport, VmReport, VmSelect,
-    gate::{
-        baseline::{self, Baseline, BaselineReport},
-        budget::{Budget, BudgetReport},
-    },
-    select, timeline,
-};
-use collapse_feed::{Coverage, Machine, Mmu, Overhead, recording};
+use super::{Name, Verdicts, VmIdentity, VmReport, VmSelect, shown_duration, timeline};
+use collapse_feed::{Coverage, Machine, Mmu, Overhead, printable, recording};
 use collapse_model::{Changes, Model, Vm};
 
 /// Name and version of the JSON format. Keys are added, never renamed.
@@ -64,12 +57,9 @@ pub struct Report {
     pub vms_forgotten: u64,
     /// What `--vm` selected; empty without.
     pub selections: Vec<SelectionReport>,
-    /// Whether the budgets were kept.
-    pub budgets: Vec<BudgetReport>,
-    /// How it compares with earlier reports.
-    pub baseline: Vec<BaselineReport>,
-    /// The coverage that was demanded; `None` if none was.
-    pub required_coverage: Option<RequiredCoverage>,
+    /// Verdicts by the demands on the run.
+    #[serde(flatten)]
+    pub verdicts: Verdicts,
     /// VMs in the order they appeared.
     pub vms: Vec<VmReport>,
 }
@@ -121,21 +111,13 @@ impl CommandReport {
     }
 }
 
-/// Coverage that can be demanded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Required {
-    /// Every signal must be seen.
-    Full,
-}
-
-/// The coverage that was demanded.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct RequiredCoverage {
-    /// How much.
-    pub required: Required,
-    /// Whether as much was seen.
-    pub ok: bool,
+/// A selector of VMs, and how many it selected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SelectionReport {
+    /// The selector.
+    pub select: String,
+    /// Number of VMs that it selected.
+    pub vms: u64,
 }
 
 /// One signal's coverage.
@@ -213,43 +195,42 @@ impl Report {
             vms_ended: model.ended(),
             vms_forgotten: model.forgotten,
             selections: Vec::new(),
-            budgets: Vec::new(),
-            baseline: Vec::new(),
-            required_coverage: None,
+            verdicts: Verdicts::default(),
             vms: in_order(model, listed).map(|vm| VmReport::new(vm, coverage)).collect(),
         }
     }
 
     /// Keeps only the VMs that any of the selectors selects; all without selectors.
     pub fn select(&mut self, selectors: &[VmSelect]) {
-        self.selections = select::select(&mut self.vms, selectors);
+        if selectors.is_empty() {
+            return;
+        }
+        let selection = |select: &VmSelect| SelectionReport {
+            select: printable(select.text().as_bytes()),
+            vms: self.vms.iter().filter(|vm| select.selects(vm.identity())).count() as u64,
+        };
+        self.selections = selectors.iter().map(selection).collect();
+        self.vms.retain(|vm| selectors.iter().any(|select| select.selects(vm.identity())));
     }
 
-    /// Compares with budgets, with earlier reports and with the coverage that is demanded.
-    pub fn check(
-        &mut self,
-        budgets: &[Budget],
-        baseline: Option<&Baseline>,
-        required: Option<Required>,
-    ) -> serde_json::Result<()> {
-        let json = serde_json::to_value(&*self)?;
-        self.budgets = budgets.iter().map(|budget| budget.check(&json)).collect();
-        self.baseline = baseline.map_or_else(Vec::new, |baseline| baseline.check(&json));
-        self.required_coverage = required.map(|required| RequiredCoverage {
-            required,
-            ok: self.coverage.iter().all(|signal| signal.seen),
-        });
-        Ok(())
+    /// The report's subject, in a line.
+    pub fn title(&self) -> String {
+        let vms = match self.vms.len() {
+            1 => "1 VM".to_owned(),
+            n => format!("{n} VMs"),
+        };
+        let (kernel, mmu) = (&self.host.kernel, self.host.mmu.label());
+        let name = self.host.name.as_deref();
+        let host = name.map_or(String::new(), |name| format!("{}, ", printable(name.as_bytes())));
+        format!("{host}kernel {kernel}, {mmu}, {}, {vms}", shown_duration(self.window_ns))
     }
+}
 
-    /// Whether every budget was kept and nothing got worse.
-    pub fn is_within_budget(&self) -> bool {
-        self.budgets.iter().all(|budget| budget.ok) && baseline::is_ok(&self.baseline)
-    }
-
-    /// Whether as much was seen as was demanded.
-    pub fn is_covered(&self) -> bool {
-        self.required_coverage.is_none_or(|required| required.ok)
+impl VmReport {
+    /// What the VM can be selected by.
+    pub fn identity(&self) -> VmIdentity<'_> {
+        let Self { pid, tid, fd, ref name, .. } = *self;
+        VmIdentity { pid, tid, fd, name: name.as_deref() }
     }
 }
 

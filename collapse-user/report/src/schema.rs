@@ -1,6 +1,7 @@
 //! The JSON Schema of a report.
 
 use schemars::{Schema, generate::SchemaSettings, transform::transform_subschemas};
+use serde_json::{Value, json};
 
 use super::{Report, SCHEMA};
 
@@ -16,7 +17,7 @@ pub fn schema() -> Schema {
 
 /// Descriptions are written for readers of the source.
 fn say_null(schema: &mut Schema) {
-    if let Some(serde_json::Value::String(text)) = schema.get_mut("description") {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
         *text = text.replace("`None`", "null");
     }
     transform_subschemas(&mut (say_null as fn(&mut Schema)), schema);
@@ -27,4 +28,13 @@ pub(crate) fn inlined() -> Schema {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.inline_subschemas = true;
     settings.into_generator().into_root_schema_for::<Report>()
+}
+
+/// The keyword of the schema about sums over VMs: `false` where values cannot be added up, an object where
+/// they are ratios of sums. Without it, numbers are added up.
+pub(crate) const SUM: &str = "x-sum";
+
+/// The value of [`SUM`] at the ratio of the metric at path `part` to the sum of those at `whole`.
+pub(crate) fn ratio_of_sums(part: &str, whole: &[&str]) -> Value {
+    json!({ "part": part, "whole": whole })
 }

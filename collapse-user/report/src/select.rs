@@ -1,75 +1,73 @@
-//! Choosing VMs by what people know them by.
+//! Selecting VMs by what people know them by: the same for reports, budgets and events.
 
 use std::{convert::Infallible, str::FromStr};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use collapse_feed::VmProcess;
 
-use super::VmReport;
-
-/// A process id, a name with `*` and `?`, or the name of a VM's folder in debugfs (`TID-FD`).
+/// A selector of VMs: a process id, a name with `*` and `?`, or the name of a VM's folder in debugfs
+/// (`TID-FD`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmSelect(String);
 
-/// What was selected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SelectionReport {
-    /// The selector.
-    pub select: String,
-    /// VMs that it selects.
-    pub vms: u64,
+/// What a VM can be selected by, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VmIdentity<'a> {
+    /// Process id of the VMM.
+    pub pid: Option<u32>,
+    /// Thread that created the VM.
+    pub tid: Option<u32>,
+    /// File descriptor of the VM in that process.
+    pub fd: Option<u32>,
+    /// Name of the VM.
+    pub name: Option<&'a str>,
+}
+
+impl<'a> VmIdentity<'a> {
+    /// The identity of a VM of a process, with file descriptor `fd` there.
+    pub fn of_process(process: Option<&'a VmProcess>, fd: Option<u32>) -> Self {
+        Self {
+            pid: process.map(|process| process.pid),
+            tid: process.map(|process| process.tid),
+            fd,
+            name: process.map(|process| process.name.text.as_str()),
+        }
+    }
 }
 
 impl FromStr for VmSelect {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.to_owned()))
+        Ok(Self::new(text))
     }
 }
 
 impl VmSelect {
+    /// Takes any text: every text selects by something.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The selector as it was given.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Whether it selects a VM.
-    pub fn selects(&self, vm: &VmReport) -> bool {
-        self.selects_ids(vm.pid, vm.tid, vm.fd, vm.name.as_deref())
-    }
-
-    /// Whether it selects a VM of these ids and name.
-    pub(crate) fn selects_ids(
-        &self,
-        pid: Option<u32>,
-        tid: Option<u32>,
-        fd: Option<u32>,
-        name: Option<&str>,
-    ) -> bool {
-        let debugfs = || Some(format!("{}-{}", tid?, fd?));
-        pid.is_some_and(|pid| pid.to_string() == self.0)
+    pub fn selects(&self, vm: VmIdentity) -> bool {
+        let debugfs = || Some(format!("{}-{}", vm.tid?, vm.fd?));
+        vm.pid.is_some_and(|pid| pid.to_string() == self.0)
             || debugfs().is_some_and(|name| name == self.0)
-            || name.is_some_and(|name| matches(&self.0, name))
+            || vm.name.is_some_and(|name| matches(&self.0, name))
     }
 }
 
-/// Keeps the VMs that any of the selectors selects, and tells what each selected. Without selectors,
-/// keeps all.
-pub fn select(vms: &mut Vec<VmReport>, selectors: &[VmSelect]) -> Vec<SelectionReport> {
-    if selectors.is_empty() {
-        return Vec::new();
-    }
-    let found = |select: &VmSelect| SelectionReport {
-        select: collapse_feed::printable(select.0.as_bytes()),
-        vms: vms.iter().filter(|vm| select.selects(vm)).count() as u64,
-    };
-    let found = selectors.iter().map(found).collect();
-    vms.retain(|vm| selectors.iter().any(|select| select.selects(vm)));
-    found
-}
-
-/// Whether a pattern with `*` (any text) and `?` (any character) matches all of a text. Takes time
+/// Whether a pattern with `*` (any text) and `?` (any character) matches the whole of a text. Takes time
 /// proportional to the product of their lengths at most.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<_>, Vec<_>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // Where the last star was, and the text that it has taken so far ends.
+    // The place of the last star, and the end of the text that it stands for so far.
     let mut star = None;
     while t < text.len() {
         match pattern.get(p) {

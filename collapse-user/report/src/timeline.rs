@@ -14,6 +14,7 @@ const LISTED: usize = 300;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
     /// `CLOCK_MONOTONIC` ns.
+    #[schemars(extend("x-sum" = false))]
     pub at_ns: u64,
     /// KVM's own gauges.
     pub pages: Option<PagesBySize>,

@@ -10,6 +10,7 @@ use super::{
     episode::EpisodeReport,
     figures::{HistogramReport, LatencyReport, StallReport},
     keys::{self, Name, SIZES, by_name},
+    schema::ratio_of_sums,
     timeline::Moment,
     unknown,
 };
@@ -22,16 +23,20 @@ use collapse_model::{
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct VmReport {
     /// Process id of the VMM.
+    #[schemars(extend("x-sum" = false))]
     pub pid: Option<u32>,
     /// Thread that created the VM.
+    #[schemars(extend("x-sum" = false))]
     pub tid: Option<u32>,
     /// File descriptor of the VM in that process.
+    #[schemars(extend("x-sum" = false))]
     pub fd: Option<u32>,
     /// Name, made safe to print.
     pub name: Option<String>,
     /// Where the name is from.
     pub name_source: Option<collapse_feed::NameSource>,
     /// When it was created or first seen, `CLOCK_MONOTONIC` ns.
+    #[schemars(extend("x-sum" = false))]
     pub born_ns: u64,
     /// Whether it was created inside the window: its counts are complete then.
     pub created: bool,
@@ -62,8 +67,13 @@ pub struct VmReport {
     /// How long regions went without a huge leaf before they got one again.
     pub time_to_recover: HistogramReport,
     /// `recovered / lost`; `None` if none was lost.
+    #[schemars(extend("x-sum" = ratio_of_sums("regions.recovered", &["regions.lost"])))]
     pub recovery_rate: Option<f64>,
     /// `recovered / (recovered + refaulted_small)`: over the regions touched again.
+    #[schemars(extend("x-sum" = ratio_of_sums(
+        "regions.recovered",
+        &["regions.recovered", "regions.refaulted_small"],
+    )))]
     pub recovery_rate_touched: Option<f64>,
     /// Guest faults; `None` if not seen.
     pub faults: Option<Faults>,
@@ -226,6 +236,7 @@ pub struct SpanReport {
     /// The slot.
     pub slot: Slot,
     /// `CLOCK_MONOTONIC` ns at which it began.
+    #[schemars(extend("x-sum" = false))]
     pub start_ns: u64,
     /// Duration, ns.
     pub duration_ns: u64,

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use collapse_common::{Cause, abi::Loss};
 
 use super::{
-    CheckKind, EpisodeReport, Faults, HistogramReport, Recoveries, Report, SignalReport,
-    SpanReport, State, VmReport, checks,
+    EpisodeReport, Faults, HistogramReport, Recoveries, Report, SignalReport, SpanReport, VmReport,
+    gate::{CheckKind, CheckState, checks},
 };
 use collapse_model::{Grade, Outcome};
 
@@ -229,9 +229,9 @@ pub fn checked(report: &Report) -> Option<String> {
     checks.retain(|check| check.kind != CheckKind::Command);
     let count = |state| checks.iter().filter(|check| check.state == state).count() as u64;
     let parts = [
-        (count(State::Passed), "ok"),
-        (count(State::Skipped), "not to be told"),
-        (count(State::Failed), "FAILED"),
+        (count(CheckState::Passed), "ok"),
+        (count(CheckState::Skipped), "not to be told"),
+        (count(CheckState::Failed), "FAILED"),
     ];
     (!checks.is_empty()).then(|| list(parts, |n, what| format!("{n} {what}")))
 }

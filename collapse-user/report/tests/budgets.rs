@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use collapse_report::gate::budget::Budget;
+use collapse_report::gate::Budget;
 
 #[test]
 fn budgets() {
@@ -13,7 +13,7 @@ fn budgets() {
     assert!(text.lines().count() > 10);
     for line in text.lines() {
         if let Err(error) = line.parse::<Budget>() {
-            assert!(!error.is_empty(), "{line}");
+            assert!(!error.to_string().is_empty(), "{line}");
         }
     }
 }

@@ -12,7 +12,7 @@ use collapse_report::{
     CommandReport, Format, Report, Required, Style,
     events::{COLUMNS, EventWriter, Filter, Lines},
     export::Folded,
-    gate::{baseline::Baseline, budget::Budget},
+    gate::{Baseline, Budget, Demands},
 };
 use recorded::{fixture, replayed};
 use serde_json::Value;
@@ -35,7 +35,9 @@ fn recorded() -> Report {
     let slower = earlier.pointer_mut("/vms/0/time_to_recover/p99_ns").expect("a latency");
     *slower = (slower.as_u64().expect("a number") / 2).into();
     let baseline = Baseline::new(vec![earlier], 0.1);
-    report.check(&budgets, Some(&baseline), Some(Required::Full)).expect("JSON");
+    let (budgets, baseline) = (budgets.into(), Some(baseline));
+    let demands = Demands { budgets, baseline, coverage: Some(Required::Full) };
+    report.verdicts = demands.judge(&report);
     report
 }
 
@@ -167,7 +169,7 @@ fn hostile_names_stay_text() {
     for vm in &mut report.vms {
         vm.name = Some(NAME.to_owned());
     }
-    for check in report.budgets.iter_mut().flat_map(|budget| &mut budget.checks) {
+    for check in report.verdicts.budgets.iter_mut().flat_map(|budget| &mut budget.checks) {
         check.vm = Some(NAME.to_owned());
     }
     if let Some(command) = &mut report.command {

@@ -3,7 +3,7 @@
 use collapse_common::{Cause, Selection, Transition, selection::is_sampled, spte::frames};
 
 use super::kind;
-use crate::VmSelect;
+use crate::{VmIdentity, VmSelect};
 use collapse_feed::{Change, Event, EventKind, Slot, VmProcess};
 use collapse_model::Vm;
 
@@ -100,9 +100,8 @@ impl Filter {
     }
 
     fn takes_vm(&self, process: Option<&VmProcess>, fd: Option<u32>) -> bool {
-        let (pid, tid) = (process.map(|process| process.pid), process.map(|process| process.tid));
-        let name = process.map(|process| process.name.text.as_str());
-        self.vms.is_empty() || self.vms.iter().any(|select| select.selects_ids(pid, tid, fd, name))
+        let vm = VmIdentity::of_process(process, fd);
+        self.vms.is_empty() || self.vms.iter().any(|select| select.selects(vm))
     }
 }
 

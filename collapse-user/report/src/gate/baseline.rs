@@ -5,50 +5,44 @@ mod tests;
 
 use std::sync::LazyLock;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::budget::{Metric, Place, reason, vm_label};
-use crate::SCHEMA;
+use super::{
+    budget::why_unknown,
+    label,
+    path::{MetricPath, PathRoot},
+};
+use crate::{BaselineReport, BaselineVerdict, Better, Report, SCHEMA, VmReport};
 
-/// Which way a metric should go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Better {
-    /// The more the better.
-    Higher,
-    /// The less the better.
-    Lower,
-}
+/// Paths of the metrics that are compared, and the direction in which each improves. Of lists, the worst
+/// value is compared.
+const COMPARED: [(&str, Better); 15] = [
+    ("recovery_rate", Better::Higher),
+    ("recovery_rate_touched", Better::Higher),
+    ("regions.refaulted_small", Better::Lower),
+    ("time_to_recover.p50", Better::Lower),
+    ("time_to_recover.p99", Better::Lower),
+    ("time_to_refault.p99", Better::Lower),
+    ("latency.p50", Better::Lower),
+    ("latency.p99", Better::Lower),
+    ("stall", Better::Lower),
+    ("faults", Better::Lower),
+    ("splits", Better::Lower),
+    ("zaps", Better::Lower),
+    ("refaults", Better::Lower),
+    ("episodes.recovery_duration", Better::Lower),
+    ("collapse_spans.duration", Better::Lower),
+];
 
-/// What is compared. Of lists, the worst.
-static METRICS: LazyLock<Vec<(Metric, Better)>> = LazyLock::new(|| {
-    use Better::{Higher, Lower};
-    let metrics: [(&[&str], Better); 15] = [
-        (&["recovery_rate"], Higher),
-        (&["recovery_rate_touched"], Higher),
-        (&["regions", "refaulted_small"], Lower),
-        (&["time_to_recover", "p50"], Lower),
-        (&["time_to_recover", "p99"], Lower),
-        (&["time_to_refault", "p99"], Lower),
-        (&["latency", "p50"], Lower),
-        (&["latency", "p99"], Lower),
-        (&["stall"], Lower),
-        (&["faults"], Lower),
-        (&["splits"], Lower),
-        (&["zaps"], Lower),
-        (&["refaults"], Lower),
-        (&["episodes", "recovery_duration"], Lower),
-        (&["collapse_spans", "duration"], Lower),
-    ];
-    let found = metrics
-        .into_iter()
-        .map(|(path, better)| Metric::find(Place::Vm, path).map(|metric| (metric, better)));
-    found.collect::<Result<_, _>>().unwrap_or_default()
+static METRICS: LazyLock<Vec<(MetricPath, Better)>> = LazyLock::new(|| {
+    let metric = |(path, better)| match MetricPath::find(PathRoot::Vm, path) {
+        Ok(metric) => (metric, better),
+        Err(error) => panic!("{error}"),
+    };
+    COMPARED.map(metric).into()
 });
 
-/// Earlier reports, and how much worse than they a run may be.
+/// Earlier reports, and the limit by which a run may be worse than they.
 #[derive(Clone, Debug)]
 pub struct Baseline {
     reports: Vec<Value>,
@@ -56,68 +50,15 @@ pub struct Baseline {
     limit: f64,
 }
 
-/// What a comparison comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Better than the median by more than the limit, and than every earlier run.
-    Better,
-    /// Within the limit, or within what earlier runs were.
-    Same,
-    /// Worse than the median by more than the limit, and than every earlier run.
-    Worse,
-    /// It is not known now.
-    Unknown,
-    /// No earlier report has such a VM.
-    NoCounterpart,
-}
-
-/// One metric of one VM, compared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BaselineReport {
-    /// The VM; `None` if there was none.
-    pub vm: Option<String>,
-    /// The metric's path; `None` if there was nothing to compare with.
-    pub metric: Option<String>,
-    /// Which way it should go.
-    pub better: Option<Better>,
-    /// What it is now: of several, the worst; `None` if it is not known.
-    pub value: Option<f64>,
-    /// Earlier reports in which it is known.
-    pub runs: u64,
-    /// Their median.
-    pub median: Option<f64>,
-    /// The least and the most among them.
-    pub spread: Option<(f64, f64)>,
-    /// By which share of the median it changed; `None` if that is not known, or the median is 0.
-    pub change: Option<f64>,
-    /// The share that it may get worse by.
-    pub limit: f64,
-    /// What it comes to.
-    pub verdict: Verdict,
-    /// Why it is not known.
-    pub reason: Option<String>,
-}
-
-/// Whether nothing got worse, if there was anything to compare.
-pub fn is_ok(rows: &[BaselineReport]) -> bool {
-    let worse = rows.iter().any(|row| row.verdict == Verdict::Worse);
-    rows.is_empty() || any_compared(rows) && !worse
-}
-
-/// Whether there was anything to compare.
-pub fn any_compared(rows: &[BaselineReport]) -> bool {
-    rows.iter().any(|row| row.verdict != Verdict::NoCounterpart)
-}
-
-impl BaselineReport {
-    /// A value in the unit of the metric.
-    pub fn shown(&self, value: f64) -> String {
-        let metric = METRICS.iter().find(|(metric, _)| Some(metric.path()) == self.metric);
-        let whole = value.fract() == 0.0 && value >= 0.0;
-        let json = if whole { Value::from(value as u64) } else { value.into() };
-        metric.map_or_else(|| json.to_string(), |(metric, _)| metric.shown(&json))
-    }
+/// Why a file is no baseline.
+#[derive(Debug, thiserror::Error)]
+pub enum BaselineError {
+    /// The file is not JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The JSON is something else.
+    #[error("it is no {SCHEMA}")]
+    NoReport,
 }
 
 impl Baseline {
@@ -126,29 +67,63 @@ impl Baseline {
         Self { reports, limit }
     }
 
-    /// Reads an earlier report.
-    pub fn read(text: &str) -> Result<Value, String> {
-        let report: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if report["schema"] == SCHEMA { Ok(report) } else { Err(format!("it is no {SCHEMA}")) }
+    /// Reads an earlier report: its JSON, since an older version may lack what this one has.
+    pub fn read(text: &str) -> Result<Value, BaselineError> {
+        let report: Value = serde_json::from_str(text)?;
+        if report["schema"] == SCHEMA { Ok(report) } else { Err(BaselineError::NoReport) }
     }
 
-    /// Compares the JSON of a report.
-    pub fn check(&self, report: &Value) -> Vec<BaselineReport> {
-        let vms = vms_of(report);
-        if vms.is_empty() {
+    /// Compares a report.
+    pub(super) fn compare(&self, report: &Report) -> Vec<BaselineReport> {
+        if report.vms.is_empty() {
             return vec![self.no_counterpart(None, "no VM was seen")];
         }
-        let compared = vms.iter().enumerate().flat_map(|(at, vm)| {
-            let earlier = self.reports.iter();
-            let others: Vec<_> =
-                earlier.filter_map(|other| counterpart(vms, at, vms_of(other))).collect();
-            if others.is_empty() {
-                let reason = "no earlier report has such a VM";
-                return vec![self.no_counterpart(Some(vm_label(vm)), reason)];
-            }
-            METRICS.iter().filter_map(|metric| self.compare(vm, metric, &others)).collect()
-        });
-        compared.collect()
+        let places = 0..report.vms.len();
+        places.flat_map(|place| self.compare_vm(&report.vms, place)).collect()
+    }
+
+    fn compare_vm(&self, vms: &[VmReport], place: usize) -> Vec<BaselineReport> {
+        let vm = &vms[place];
+        let earlier = self.reports.iter();
+        let earlier: Vec<_> =
+            earlier.filter_map(|report| counterpart(vms, place, vms_of(report))).collect();
+        if earlier.is_empty() {
+            let reason = "no earlier report has such a VM";
+            return vec![self.no_counterpart(Some(label(vm)), reason)];
+        }
+        let metrics = METRICS.iter();
+        metrics
+            .filter_map(|(metric, better)| self.compare_metric(vm, metric, *better, &earlier))
+            .collect()
+    }
+
+    /// Nothing if no earlier report knows the metric.
+    fn compare_metric(
+        &self,
+        vm: &VmReport,
+        metric: &MetricPath,
+        better: Better,
+        earlier: &[&Value],
+    ) -> Option<BaselineReport> {
+        let earlier = earlier.iter().filter_map(|vm| worst(&metric.values(vm), better)).collect();
+        let earlier = Earlier::new(earlier)?;
+        let value = worst(&metric.values(vm), better);
+        let verdict = value
+            .map_or(BaselineVerdict::Unknown, |value| earlier.verdict(value, better, self.limit));
+        let median = earlier.median;
+        Some(BaselineReport {
+            vm: Some(label(vm)),
+            metric: Some(metric.full()),
+            better: Some(better),
+            value,
+            runs: earlier.runs,
+            median: Some(median),
+            spread: Some((earlier.least, earlier.most)),
+            change: value.filter(|_| median > 0.0).map(|value| value / median - 1.0),
+            limit: self.limit,
+            verdict,
+            reason: if value.is_none() { why_unknown(vm, metric) } else { None },
+        })
     }
 
     fn no_counterpart(&self, vm: Option<String>, reason: &str) -> BaselineReport {
@@ -162,52 +137,52 @@ impl Baseline {
             spread: None,
             change: None,
             limit: self.limit,
-            verdict: Verdict::NoCounterpart,
+            verdict: BaselineVerdict::NoCounterpart,
             reason: Some(reason.to_owned()),
         }
     }
+}
 
-    /// Nothing if no earlier report knows the metric.
-    fn compare(
-        &self,
-        vm: &Value,
-        metric: &(Metric, Better),
-        others: &[&Value],
-    ) -> Option<BaselineReport> {
-        let worst = |vm: &Value| worst(&metric.0.values(vm), metric.1);
-        let mut earlier: Vec<f64> = others.iter().filter_map(|vm| worst(vm)).collect();
-        earlier.sort_by(f64::total_cmp);
-        let (least, most) = (*earlier.first()?, *earlier.last()?);
-        let median = f64::midpoint(earlier[(earlier.len() - 1) / 2], earlier[earlier.len() / 2]);
-        let value = worst(vm);
-        let sign = if metric.1 == Better::Lower { 1.0 } else { -1.0 };
-        let verdict = value.map_or(Verdict::Unknown, |value| {
-            let worsening = (value - median) * sign;
-            let (beyond_worst, beyond_best) = match metric.1 {
-                Better::Lower => (value > most, value < least),
-                Better::Higher => (value < least, value > most),
-            };
-            if beyond_worst && worsening > median * self.limit {
-                Verdict::Worse
-            } else if beyond_best && -worsening > median * self.limit {
-                Verdict::Better
-            } else {
-                Verdict::Same
-            }
-        });
-        Some(BaselineReport {
-            vm: Some(vm_label(vm)),
-            metric: Some(metric.0.path()),
-            better: Some(metric.1),
-            value,
-            runs: earlier.len() as u64,
-            median: Some(median),
-            spread: Some((least, most)),
-            change: value.filter(|_| median > 0.0).map(|value| value / median - 1.0),
-            limit: self.limit,
-            verdict,
-            reason: if value.is_none() { reason(vm, &metric.0) } else { None },
-        })
+/// What a metric was in earlier runs.
+struct Earlier {
+    runs: u64,
+    least: f64,
+    median: f64,
+    most: f64,
+}
+
+impl Earlier {
+    /// `None` without any value.
+    fn new(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (least, most) = (*values.first()?, *values.last()?);
+        let median = f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Some(Self { runs: values.len() as u64, least, median, most })
+    }
+
+    /// The verdict on a value. `limit` is a share of the median.
+    fn verdict(&self, value: f64, better: Better, limit: f64) -> BaselineVerdict {
+        let (worsening, beyond_worst, beyond_best) = match better {
+            Better::Lower => (value - self.median, value > self.most, value < self.least),
+            Better::Higher => (self.median - value, value < self.least, value > self.most),
+        };
+        if beyond_worst && worsening > self.median * limit {
+            BaselineVerdict::Worse
+        } else if beyond_best && -worsening > self.median * limit {
+            BaselineVerdict::Better
+        } else {
+            BaselineVerdict::Same
+        }
+    }
+}
+
+impl BaselineReport {
+    /// A value of the metric, with its unit.
+    pub(super) fn shown(&self, value: f64) -> String {
+        let whole = value.fract() == 0.0 && value >= 0.0;
+        let json = if whole { Value::from(value as u64) } else { value.into() };
+        let metric = METRICS.iter().find(|(metric, _)| Some(metric.full()) == self.metric);
+        metric.map_or_else(|| json.to_string(), |(metric, _)| metric.shown(&json))
     }
 }
 
@@ -215,15 +190,15 @@ fn vms_of(report: &Value) -> &[Value] {
     report["vms"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The VM of an earlier report that the `at`-th is compared with: the only one, or the one that is
+/// The VM of an earlier report that the one at `place` is compared with: the only one, or the one that is
 /// as far down among those of its name.
-fn counterpart<'a>(vms: &[Value], at: usize, earlier: &'a [Value]) -> Option<&'a Value> {
+fn counterpart<'a>(vms: &[VmReport], place: usize, earlier: &'a [Value]) -> Option<&'a Value> {
     if let ([_], [only]) = (vms, earlier) {
         return Some(only);
     }
-    let same = |vm: &&Value| vm["name"] == vms[at]["name"];
-    let before = vms[..at].iter().filter(same).count();
-    earlier.iter().filter(same).nth(before)
+    let name = &vms[place].name;
+    let before = vms[..place].iter().filter(|vm| vm.name == *name).count();
+    earlier.iter().filter(|vm| vm["name"].as_str() == name.as_deref()).nth(before)
 }
 
 fn worst(values: &[Value], better: Better) -> Option<f64> {

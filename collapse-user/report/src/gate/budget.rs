@@ -1,37 +1,33 @@
-//! Budgets: what a run must keep to.
+//! Budgets: limits that a run must keep to.
 
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use super::path::{Kind, Metric, Place};
-
-use super::parse;
-use crate::{VmSelect, shown_duration};
+use super::{label, path::MetricPath};
+use crate::{BudgetCheck, BudgetReport, Report, VmReport, VmSelect};
 
 /// A comparison of one metric with a limit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
     pub(super) text: String,
-    pub(super) target: Target,
-    pub(super) metric: Metric,
+    pub(super) target: BudgetTarget,
+    pub(super) metric: MetricPath,
     pub(super) comparison: Comparison,
-    pub(super) limit: Limit,
+    pub(super) limit: BudgetLimit,
 }
 
-/// Whose metric.
+/// Whose metric is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum BudgetTarget {
     /// Every VM's, each for itself.
     EachVm,
     /// That of every VM that is selected.
     Vm(VmSelect),
-    /// The sum over all VMs.
+    /// That of all VMs together.
     Total,
     /// The report's own.
     Report,
@@ -48,44 +44,11 @@ pub(super) enum Comparison {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Limit {
+pub(super) enum BudgetLimit {
+    /// A number in the unit of the metric.
     Number(f64),
-    Ns(f64),
+    /// A word, or `true` or `false`.
     Word(String),
-}
-
-/// Whether a budget was kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BudgetReport {
-    /// The budget, as given.
-    pub budget: String,
-    /// The metric's whole path.
-    pub metric: String,
-    /// Whether it was kept everywhere.
-    pub ok: bool,
-    /// One by one.
-    pub checks: Vec<BudgetCheck>,
-}
-
-/// One comparison.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BudgetCheck {
-    /// The VM; `None` if it is not about one.
-    pub vm: Option<String>,
-    /// What was compared: of several, the one that fails; `None` if it is not known.
-    pub value: Option<Value>,
-    /// Whether it holds.
-    pub ok: bool,
-    /// Why it does not; `None` if it does.
-    pub reason: Option<String>,
-}
-
-impl FromStr for Budget {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        parse::parse(text)
-    }
 }
 
 impl fmt::Display for Budget {
@@ -95,46 +58,40 @@ impl fmt::Display for Budget {
 }
 
 impl Budget {
-    /// Budgets of a file: one per line, without empty lines and what follows a `#`.
-    pub fn parse_file(text: &str) -> Result<Vec<Self>, String> {
-        let lines = (1..).zip(text.lines()).filter_map(|(number, line)| {
-            let budget = line.split('#').next().unwrap_or_default().trim();
-            (!budget.is_empty()).then_some((number, budget))
-        });
-        lines
-            .map(|(number, line)| line.parse().map_err(|e| format!("line {number}: {line}: {e}")))
-            .collect()
-    }
-
-    /// Compares with the JSON of a report.
-    pub fn check(&self, report: &Value) -> BudgetReport {
-        let vms: &[Value] = report["vms"].as_array().map_or(&[], Vec::as_slice);
-        let checks = match &self.target {
-            Target::Report => vec![self.check_values(None, &self.metric.values(report), || None)],
-            Target::EachVm => vms.iter().map(|vm| self.check_vm(vm)).collect(),
-            Target::Vm(select) => {
-                vms.iter().filter(|vm| selects(select, vm)).map(|vm| self.check_vm(vm)).collect()
+    /// Compares with a report.
+    pub(super) fn check(&self, report: &Report) -> BudgetReport {
+        let vms = &report.vms;
+        let mut checks: Vec<_> = match &self.target {
+            BudgetTarget::Report => {
+                vec![self.check_values(None, &self.metric.values(report), || None)]
             }
-            Target::Total if vms.is_empty() => Vec::new(),
-            Target::Total => vec![self.check_values(None, &[self.total(vms)], || {
-                vms.iter().find_map(|vm| reason(vm, &self.metric))
-            })],
+            BudgetTarget::EachVm => vms.iter().map(|vm| self.check_vm(vm)).collect(),
+            BudgetTarget::Vm(select) => {
+                let selected = vms.iter().filter(|vm| select.selects(vm.identity()));
+                selected.map(|vm| self.check_vm(vm)).collect()
+            }
+            BudgetTarget::Total if vms.is_empty() => Vec::new(),
+            BudgetTarget::Total => {
+                vec![self.check_values(None, &[self.metric.over_vms(vms)], || {
+                    vms.iter().find_map(|vm| why_unknown(vm, &self.metric))
+                })]
+            }
         };
-        let checks = if checks.is_empty() {
-            vec![BudgetCheck::failed("there is no such VM")]
-        } else {
-            checks
-        };
+        if checks.is_empty() {
+            let reason = Some("there is no such VM".to_owned());
+            checks.push(BudgetCheck { vm: None, value: None, ok: false, reason });
+        }
         BudgetReport {
             budget: self.text.clone(),
-            metric: self.metric.path(),
+            metric: self.metric.full(),
             ok: checks.iter().all(|check| check.ok),
             checks,
         }
     }
 
-    fn check_vm(&self, vm: &Value) -> BudgetCheck {
-        self.check_values(Some(vm_label(vm)), &self.metric.values(vm), || reason(vm, &self.metric))
+    fn check_vm(&self, vm: &VmReport) -> BudgetCheck {
+        let why = || why_unknown(vm, &self.metric);
+        self.check_values(Some(label(vm)), &self.metric.values(vm), why)
     }
 
     fn check_values(
@@ -156,89 +113,34 @@ impl Budget {
         BudgetCheck { vm, value: value.cloned(), ok: reason.is_none(), reason }
     }
 
-    /// Whether a value keeps to the budget; `None` if that is not known.
+    /// Whether a value keeps to the budget; `None` if it is not known.
     fn holds(&self, value: &Value) -> Option<bool> {
-        use Comparison::{Above, AtLeast, AtMost, Below, Equal, NotEqual};
         let ordering = match &self.limit {
-            Limit::Number(limit) | Limit::Ns(limit) => value.as_f64()?.partial_cmp(limit)?,
-            Limit::Word(limit) => match value {
+            BudgetLimit::Number(limit) => value.as_f64()?.partial_cmp(limit)?,
+            BudgetLimit::Word(limit) => match value {
                 Value::Null => return None,
                 Value::String(word) => word.cmp(limit),
                 value => value.to_string().cmp(limit),
             },
         };
         Some(match self.comparison {
-            AtLeast => ordering.is_ge(),
-            AtMost => ordering.is_le(),
-            Above => ordering.is_gt(),
-            Below => ordering.is_lt(),
-            Equal => ordering.is_eq(),
-            NotEqual => ordering.is_ne(),
+            Comparison::AtLeast => ordering.is_ge(),
+            Comparison::AtMost => ordering.is_le(),
+            Comparison::Above => ordering.is_gt(),
+            Comparison::Below => ordering.is_lt(),
+            Comparison::Equal => ordering.is_eq(),
+            Comparison::NotEqual => ordering.is_ne(),
         })
     }
-
-    /// The metric of all VMs together; null if it is not known for one.
-    fn total(&self, vms: &[Value]) -> Value {
-        let sum =
-            |path: &str| -> Option<u64> { vms.iter().map(|vm| vm.pointer(path)?.as_u64()).sum() };
-        let rate = |rest: &str| {
-            let recovered = sum("/regions/recovered")?;
-            let whole = sum(rest)? + if rest == "/regions/lost" { 0 } else { recovered };
-            (whole > 0).then(|| recovered as f64 / whole as f64)
-        };
-        match self.metric.path().as_str() {
-            "recovery_rate" => rate("/regions/lost").into(),
-            "recovery_rate_touched" => rate("/regions/refaulted_small").into(),
-            _ => {
-                let values = vms.iter().flat_map(|vm| self.metric.values(vm));
-                // Residuals can be negative.
-                let sum: Option<i128> =
-                    values.map(|n| n.as_i64().map(i128::from).or(n.as_u64().map(i128::from))).sum();
-                sum.map_or(Value::Null, |sum| (sum as i64).into())
-            }
-        }
-    }
 }
 
-impl Metric {
-    /// A value in words.
-    pub fn shown(&self, value: &Value) -> String {
-        match (self.kind(), value) {
-            (_, Value::Null) => "unknown".to_owned(),
-            (Kind::Ns, value) => value.as_u64().map_or_else(|| value.to_string(), shown_duration),
-            (Kind::Ratio, value) => {
-                value.as_f64().map_or_else(|| value.to_string(), |n| format!("{n:.4}"))
-            }
-            (_, Value::String(word)) => word.clone(),
-            (_, value) => value.to_string(),
-        }
-    }
-}
-
-impl BudgetCheck {
-    fn failed(reason: &str) -> Self {
-        Self { vm: None, value: None, ok: false, reason: Some(reason.to_owned()) }
-    }
-}
-
-/// What people call a VM.
-pub(crate) fn vm_label(vm: &Value) -> String {
-    let name = vm["name"].as_str().unwrap_or("VM of unknown process");
-    vm["pid"].as_u64().map_or_else(|| name.to_owned(), |pid| format!("{name} (pid {pid})"))
-}
-
-fn selects(select: &VmSelect, vm: &Value) -> bool {
-    let number = |key: &str| vm[key].as_u64().map(|n| n as u32);
-    select.selects_ids(number("pid"), number("tid"), number("fd"), vm["name"].as_str())
-}
-
-/// Why a metric of a VM is not known, as far as its report tells.
-pub(crate) fn reason(vm: &Value, metric: &Metric) -> Option<String> {
-    let path = metric.path();
+/// Why a metric of a VM is not known, as far as the report says.
+pub(super) fn why_unknown(vm: &VmReport, metric: &MetricPath) -> Option<String> {
+    let path = metric.full();
     let mut rest = path.as_str();
     loop {
-        if let Some(reason) = vm["unknown"][rest].as_str() {
-            return Some(reason.to_owned());
+        if let Some(reason) = vm.unknown.get(rest) {
+            return Some(reason.clone());
         }
         rest = rest.rsplit_once('.')?.0;
     }

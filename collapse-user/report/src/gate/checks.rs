@@ -1,23 +1,22 @@
-//! What a run had to keep to, and whether it did: what decides on the exit status.
+//! Checks: every demand on a run, the command's success included, and whether it was met. What passed and
+//! what failed is decided here, and nowhere else.
 
-use super::{
-    baseline::{self, BaselineReport, Verdict},
-    budget::BudgetReport,
+use crate::{
+    BaselineReport, BaselineVerdict, BudgetReport, CommandReport, Report, RequiredCoverage,
+    SignalReport,
 };
-use crate::{Report, SignalReport, shown_duration};
-use collapse_feed::printable;
 
 /// One demand on a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What kind.
+    /// The kind of demand.
     pub kind: CheckKind,
-    /// What was demanded.
+    /// The demand, in words.
     pub name: String,
-    /// The VM, where it is about one.
+    /// The VM, where the demand is about one.
     pub vm: Option<String>,
-    /// What came of it.
-    pub state: State,
+    /// Whether the demand was met.
+    pub state: CheckState,
     /// What was found, in words; empty if there is nothing to add.
     pub found: String,
 }
@@ -35,19 +34,19 @@ pub enum CheckKind {
     Baseline,
 }
 
-/// What came of a demand.
+/// Whether a demand was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It was met.
+pub enum CheckState {
+    /// The demand was met.
     Passed,
-    /// It was not.
+    /// The demand was not met.
     Failed,
-    /// That could not be told.
+    /// There was nothing to decide it by.
     Skipped,
 }
 
 impl CheckKind {
-    /// In a word.
+    /// The kind in a word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Command => "command",
@@ -58,8 +57,8 @@ impl CheckKind {
     }
 }
 
-impl State {
-    /// In a word.
+impl CheckState {
+    /// The state in a word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Passed => "ok",
@@ -74,11 +73,7 @@ impl State {
 }
 
 impl Check {
-    fn new(kind: CheckKind, name: impl Into<String>, met: bool, found: String) -> Self {
-        Self { kind, name: name.into(), vm: None, state: State::of(met), found }
-    }
-
-    /// All of it in one line.
+    /// The check in one line.
     pub fn line(&self) -> String {
         let vm = self.vm.as_ref().map_or(String::new(), |vm| format!(" {vm}"));
         let found = if self.found.is_empty() { String::new() } else { format!(": {}", self.found) };
@@ -86,28 +81,57 @@ impl Check {
     }
 }
 
-/// All demands on a run.
+/// Every demand on a run, by its report.
 pub fn checks(report: &Report) -> Vec<Check> {
-    let command = report.command.as_ref().map(|command| {
-        let found = command.ending();
-        Check::new(CheckKind::Command, "exits with 0", command.status == Some(0), found)
-    });
-    let coverage = report.required_coverage.map(|required| {
-        let missing = report.coverage.iter().filter(|signal| !signal.seen);
-        let missing: Vec<_> = missing.map(|SignalReport { signal, .. }| signal.as_ref()).collect();
-        let found = match missing.len() {
-            0 => String::new(),
-            _ => format!("not seen: {}", missing.join(", ")),
-        };
-        Check::new(CheckKind::Coverage, "is full", required.ok, found)
-    });
-    let compared = baseline::any_compared(&report.baseline);
+    let verdicts = &report.verdicts;
+    let is_any_compared =
+        verdicts.baseline.iter().any(|row| row.verdict != BaselineVerdict::NoCounterpart);
+    let command = report.command.as_ref().map(of_command);
+    let coverage =
+        verdicts.required_coverage.map(|required| of_coverage(required, &report.coverage));
     command
         .into_iter()
         .chain(coverage)
-        .chain(report.budgets.iter().map(of_budget))
-        .chain(report.baseline.iter().map(|row| of_baseline(row, compared)))
+        .chain(verdicts.budgets.iter().map(of_budget))
+        .chain(verdicts.baseline.iter().map(|row| of_baseline(row, is_any_compared)))
         .collect()
+}
+
+/// The kind of failure that decides how the program ends; `None` if no check failed. A command's failure
+/// comes first, as if it had been run alone.
+pub fn decisive(checks: &[Check]) -> Option<CheckKind> {
+    let failed = |kind: &CheckKind| {
+        checks.iter().any(|check| check.kind == *kind && check.state == CheckState::Failed)
+    };
+    [CheckKind::Command, CheckKind::Budget, CheckKind::Baseline, CheckKind::Coverage]
+        .into_iter()
+        .find(failed)
+}
+
+fn of_command(command: &CommandReport) -> Check {
+    Check {
+        kind: CheckKind::Command,
+        name: "exits with 0".to_owned(),
+        vm: None,
+        state: CheckState::of(command.status == Some(0)),
+        found: command.ending(),
+    }
+}
+
+fn of_coverage(required: RequiredCoverage, coverage: &[SignalReport]) -> Check {
+    let missing = coverage.iter().filter(|signal| !signal.seen);
+    let missing: Vec<_> = missing.map(|signal| signal.signal.as_ref()).collect();
+    let found = match missing.len() {
+        0 => String::new(),
+        _ => format!("not seen: {}", missing.join(", ")),
+    };
+    Check {
+        kind: CheckKind::Coverage,
+        name: "is full".to_owned(),
+        vm: None,
+        state: CheckState::of(required.ok),
+        found,
+    }
 }
 
 fn of_budget(budget: &BudgetReport) -> Check {
@@ -115,29 +139,34 @@ fn of_budget(budget: &BudgetReport) -> Check {
         let vm = check.vm.as_ref().map_or(String::new(), |vm| format!("{vm}: "));
         format!("{vm}{}", check.reason.as_deref().unwrap_or_default())
     });
-    let failed = failed.collect::<Vec<_>>().join("; ");
-    Check::new(CheckKind::Budget, budget.budget.clone(), budget.ok, failed)
-}
-
-/// `compared`: whether anything could be compared.
-fn of_baseline(row: &BaselineReport, compared: bool) -> Check {
-    let state = match row.verdict {
-        Verdict::Worse => State::Failed,
-        Verdict::Better | Verdict::Same => State::Passed,
-        Verdict::NoCounterpart if !compared => State::Failed,
-        Verdict::Unknown | Verdict::NoCounterpart => State::Skipped,
-    };
-    let name = row.metric.clone().unwrap_or_else(|| "VM".to_owned());
     Check {
-        kind: CheckKind::Baseline,
-        name,
-        vm: row.vm.clone(),
-        state,
-        found: baseline_in_words(row),
+        kind: CheckKind::Budget,
+        name: budget.budget.clone(),
+        vm: None,
+        state: CheckState::of(budget.ok),
+        found: failed.collect::<Vec<_>>().join("; "),
     }
 }
 
-fn baseline_in_words(row: &BaselineReport) -> String {
+/// A VM that is new is no failure, unless nothing could be compared at all.
+fn of_baseline(row: &BaselineReport, is_any_compared: bool) -> Check {
+    let state = match row.verdict {
+        BaselineVerdict::Worse => CheckState::Failed,
+        BaselineVerdict::Better | BaselineVerdict::Same => CheckState::Passed,
+        BaselineVerdict::NoCounterpart if !is_any_compared => CheckState::Failed,
+        BaselineVerdict::Unknown | BaselineVerdict::NoCounterpart => CheckState::Skipped,
+    };
+    Check {
+        kind: CheckKind::Baseline,
+        name: row.metric.clone().unwrap_or_else(|| "VM".to_owned()),
+        vm: row.vm.clone(),
+        state,
+        found: comparison(row),
+    }
+}
+
+/// A comparison with earlier reports, in words.
+fn comparison(row: &BaselineReport) -> String {
     let earlier = row.median.zip(row.spread).map(|(median, (least, most))| match row.runs {
         1 => format!("was {}", row.shown(median)),
         runs => {
@@ -154,19 +183,5 @@ fn baseline_in_words(row: &BaselineReport) -> String {
             format!("{}, {earlier}", row.reason.as_deref().unwrap_or("not known"))
         }
         _ => row.reason.clone().unwrap_or_default(),
-    }
-}
-
-impl Report {
-    /// What it is about, in a line.
-    pub fn title(&self) -> String {
-        let vms = match self.vms.len() {
-            1 => "1 VM".to_owned(),
-            n => format!("{n} VMs"),
-        };
-        let (kernel, mmu) = (&self.host.kernel, self.host.mmu.label());
-        let name = self.host.name.as_deref();
-        let host = name.map_or(String::new(), |name| format!("{}, ", printable(name.as_bytes())));
-        format!("{host}kernel {kernel}, {mmu}, {}, {vms}", shown_duration(self.window_ns))
     }
 }

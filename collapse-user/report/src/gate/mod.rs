@@ -1,7 +1,56 @@
-//! The gate: demands on a run, and whether it met them.
+//! The gate: demands on a run, and the verdicts on its report.
+//!
+//! A [`Budget`] compares one number of the report with a limit, a [`Baseline`] compares what matters with
+//! earlier reports, and [`Required`] is about coverage. [`Demands::judge`] holds a report against all of
+//! them; [`checks`] is the one place that decides what passed and what failed, and [`decisive`] which
+//! failure decides how the program ends.
 
-pub mod baseline;
-pub mod budget;
-pub mod checks;
+mod baseline;
+mod budget;
+mod checks;
 mod parse;
 mod path;
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub use baseline::{Baseline, BaselineError};
+pub use budget::Budget;
+pub use checks::{Check, CheckKind, CheckState, checks, decisive};
+pub use parse::{BudgetError, parse_budgets};
+pub use path::PathError;
+
+use crate::{Report, Required, RequiredCoverage, Verdicts, VmReport, words};
+
+/// Demands on a run.
+#[derive(Clone, Debug, Default)]
+pub struct Demands {
+    /// Budgets, all of which must be kept.
+    pub budgets: Vec<Budget>,
+    /// Earlier reports that nothing must be worse than; `None` for none.
+    pub baseline: Option<Baseline>,
+    /// The coverage that is required; `None` if any will do.
+    pub coverage: Option<Required>,
+}
+
+impl Demands {
+    /// Judges a report.
+    pub fn judge(&self, report: &Report) -> Verdicts {
+        Verdicts {
+            budgets: self.budgets.iter().map(|budget| budget.check(report)).collect(),
+            baseline: self.baseline.as_ref().map_or_else(Vec::new, |base| base.compare(report)),
+            required_coverage: self.coverage.map(|required| match required {
+                Required::Full => {
+                    let ok = report.coverage.iter().all(|signal| signal.seen);
+                    RequiredCoverage { required, ok }
+                }
+            }),
+        }
+    }
+}
+
+/// The name and process id of a VM, for people.
+fn label(vm: &VmReport) -> String {
+    let name = words::name(vm);
+    vm.pid.map_or_else(|| name.to_owned(), |pid| format!("{name} (pid {pid})"))
+}

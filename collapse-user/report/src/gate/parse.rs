@@ -1,121 +1,199 @@
 //! The language of budgets: `recovery_rate >= 0.99`, `vm[guest].time_to_recover.p99 < 2s`.
 
-use super::budget::{Budget, Comparison, Limit, Target};
-use super::path::{Kind, Metric, Place};
+use std::str::FromStr;
+
+use super::{
+    PathError,
+    budget::{Budget, BudgetLimit, BudgetTarget, Comparison},
+    path::{MetricPath, PathRoot, ValueKind},
+};
 use crate::VmSelect;
 
-/// What ends a comparison's left side.
-const SIGNS: [char; 4] = ['<', '>', '=', '!'];
+/// What is wrong with a budget.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BudgetError {
+    /// There is nothing but a left side.
+    #[error("expected a comparison such as 'recovery_rate >= 0.99'")]
+    NoComparison,
+    /// The sign is none of the six.
+    #[error("expected one of >= <= > < == !=")]
+    UnknownSign,
+    /// The brackets around the VM's selector are not closed.
+    #[error("expected '].' after the VM, as in vm[NAME].splits")]
+    OpenSelector,
+    /// The left side is no path.
+    #[error("'{0}' is no metric: expected names with dots between")]
+    NoPath(String),
+    /// The path leads to no metric.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The metric is not known of all VMs together.
+    #[error("{0} cannot be added up over VMs")]
+    NoSum(String),
+    /// A word is compared by order, or with no word.
+    #[error("{0} is a word: compare it by == or != with one")]
+    Word(String),
+    /// The limit is no number.
+    #[error("'{0}' is no number")]
+    NoNumber(String),
+    /// The limit of a time has no unit.
+    #[error("{path} is a time: give '{limit}' a unit such as ms or s")]
+    NoUnit {
+        /// The metric's path.
+        path: String,
+        /// The limit.
+        limit: String,
+    },
+    /// There is no such unit.
+    #[error("'{unit}' is no unit of {path}")]
+    UnknownUnit {
+        /// The unit.
+        unit: String,
+        /// The metric's path.
+        path: String,
+    },
+    /// The limit is a time, and the metric is none.
+    #[error("{0} is no time")]
+    NoTime(String),
+    /// A line of a file is wrong.
+    #[error("line {number}: {line}: {error}")]
+    Line {
+        /// The line's number, from 1 on.
+        number: usize,
+        /// The line, without its comment.
+        line: String,
+        /// What is wrong with it.
+        error: Box<BudgetError>,
+    },
+}
 
-/// Metrics of a VM that mean nothing when added up.
-const NO_SUMS: [&str; 11] = [
-    "pid", "tid", "fd", "born_ns", "at_ns", "mean_ns", "min_ns", "p50_ns", "p90_ns", "p99_ns",
-    "max_ns",
-];
+impl FromStr for Budget {
+    type Err = BudgetError;
 
-/// Ratios that can be had of all VMs together, from what they are ratios of.
-const RATES: [&str; 2] = ["recovery_rate", "recovery_rate_touched"];
-
-/// Parses a budget.
-pub fn parse(text: &str) -> Result<Budget, String> {
-    let text = text.trim();
-    let (select, rest) = vm(text)?;
-    let sign = rest.find(SIGNS).ok_or("expected a comparison such as 'recovery_rate >= 0.99'")?;
-    let (path, rest) = rest.split_at(sign);
-    let (comparison, limit) = comparison(rest)?;
-    let segments: Vec<_> = path.trim().split('.').collect();
-    let is_name = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    if !segments.iter().all(|part| is_name(part)) {
-        return Err(format!("'{}' is no metric: expected names with dots between", path.trim()));
+    fn from_str(text: &str) -> Result<Self, BudgetError> {
+        let text = text.trim();
+        let (select, rest) = selector(text)?;
+        let sign = rest.find(['<', '>', '=', '!']).ok_or(BudgetError::NoComparison)?;
+        let (path, rest) = rest.split_at(sign);
+        let path = path.trim();
+        let (comparison, limit) = comparison(rest)?;
+        let is_name = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        if !path.split('.').all(is_name) {
+            return Err(BudgetError::NoPath(path.to_owned()));
+        }
+        let (target, metric) = target(select, path)?;
+        let limit = if metric.kind() == ValueKind::Word {
+            word(&metric, comparison, limit)?
+        } else {
+            number(&metric, path, limit)?
+        };
+        Ok(Self { text: text.to_owned(), target, metric, comparison, limit })
     }
-    let (target, metric) = metric(select, &segments)?;
-    let limit =
-        limit_for(&metric, segments.last().copied().unwrap_or_default(), comparison, limit)?;
-    Ok(Budget { text: text.to_owned(), target, metric, comparison, limit })
+}
+
+/// Parses a file of budgets: one per line, without empty lines and what follows a `#`.
+pub fn parse_budgets(text: &str) -> Result<Vec<Budget>, BudgetError> {
+    let lines = (1..).zip(text.lines()).filter_map(|(number, line)| {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        (!line.is_empty()).then_some((number, line))
+    });
+    let parse = |(number, line): (usize, &str)| {
+        line.parse().map_err(|error| BudgetError::Line {
+            number,
+            line: line.to_owned(),
+            error: Box::new(error),
+        })
+    };
+    lines.map(parse).collect()
 }
 
 /// Takes `vm[…].` off the front.
-fn vm(text: &str) -> Result<(Option<VmSelect>, &str), String> {
+fn selector(text: &str) -> Result<(Option<VmSelect>, &str), BudgetError> {
     let Some(rest) = text.strip_prefix("vm[") else { return Ok((None, text)) };
-    let (select, rest) =
-        rest.split_once("].").ok_or("expected '].' after the VM, as in vm[NAME].splits")?;
-    let select = select.parse().unwrap_or_else(|never| match never {});
-    Ok((Some(select), rest))
+    let (select, rest) = rest.split_once("].").ok_or(BudgetError::OpenSelector)?;
+    Ok((Some(VmSelect::new(select)), rest))
 }
 
-fn metric(select: Option<VmSelect>, segments: &[&str]) -> Result<(Target, Metric), String> {
+fn target(select: Option<VmSelect>, path: &str) -> Result<(BudgetTarget, MetricPath), BudgetError> {
     if let Some(select) = select {
-        return Ok((Target::Vm(select), Metric::find(Place::Vm, segments)?));
+        return Ok((BudgetTarget::Vm(select), MetricPath::find(PathRoot::Vm, path)?));
     }
-    if let ["total", path @ ..] = segments {
-        let metric = Metric::find(Place::Vm, path)?;
-        let full = metric.path();
-        let last = full.rsplit('.').next().unwrap_or_default();
-        let summable = matches!(metric.kind(), Kind::Count | Kind::Ns) && !NO_SUMS.contains(&last);
-        if !summable && !RATES.contains(&full.as_str()) {
-            return Err(format!("{full} cannot be added up over VMs"));
-        }
-        return Ok((Target::Total, metric));
-    }
-    let first = segments.first().copied().unwrap_or_default();
-    if !Metric::begins(Place::Vm, first) && Metric::begins(Place::Report, first) {
-        return Ok((Target::Report, Metric::find(Place::Report, segments)?));
-    }
-    Ok((Target::EachVm, Metric::find(Place::Vm, segments)?))
-}
-
-/// The sign, and the text after it.
-fn comparison(text: &str) -> Result<(Comparison, &str), String> {
-    use Comparison::{Above, AtLeast, AtMost, Below, Equal, NotEqual};
-    for (sign, comparison) in [
-        (">=", AtLeast),
-        ("<=", AtMost),
-        ("==", Equal),
-        ("!=", NotEqual),
-        (">", Above),
-        ("<", Below),
-    ] {
-        if let Some(rest) = text.strip_prefix(sign) {
-            return Ok((comparison, rest.trim()));
-        }
-    }
-    Err("expected one of >= <= > < == !=".to_owned())
-}
-
-/// The limit in the unit of the metric.
-fn limit_for(
-    metric: &Metric,
-    name: &str,
-    comparison: Comparison,
-    text: &str,
-) -> Result<Limit, String> {
-    let path = metric.path();
-    if metric.kind() == Kind::Word {
-        let word = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
-        return match comparison {
-            Comparison::Equal | Comparison::NotEqual if word => Ok(Limit::Word(text.to_owned())),
-            _ => Err(format!("{path} is a word: compare it by == or != with one")),
+    if let Some(path) = path.strip_prefix("total.") {
+        let metric = MetricPath::find(PathRoot::Vm, path)?;
+        return if metric.is_over_vms() {
+            Ok((BudgetTarget::Total, metric))
+        } else {
+            Err(BudgetError::NoSum(metric.full()))
         };
     }
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'));
-    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
-    let number: f64 = number.parse().map_err(|_| format!("'{text}' is no number"))?;
-    let ns = match unit.trim_start() {
+    let first = path.split('.').next().unwrap_or_default();
+    if !MetricPath::begins(PathRoot::Vm, first) && MetricPath::begins(PathRoot::Report, first) {
+        return Ok((BudgetTarget::Report, MetricPath::find(PathRoot::Report, path)?));
+    }
+    Ok((BudgetTarget::EachVm, MetricPath::find(PathRoot::Vm, path)?))
+}
+
+/// Takes the sign off the front.
+fn comparison(text: &str) -> Result<(Comparison, &str), BudgetError> {
+    let signs = [
+        (">=", Comparison::AtLeast),
+        ("<=", Comparison::AtMost),
+        ("==", Comparison::Equal),
+        ("!=", Comparison::NotEqual),
+        (">", Comparison::Above),
+        ("<", Comparison::Below),
+    ];
+    let found = signs.into_iter().find_map(|(sign, comparison)| {
+        text.strip_prefix(sign).map(|rest| (comparison, rest.trim()))
+    });
+    found.ok_or(BudgetError::UnknownSign)
+}
+
+/// The limit of a word, which has no order.
+fn word(
+    metric: &MetricPath,
+    comparison: Comparison,
+    limit: &str,
+) -> Result<BudgetLimit, BudgetError> {
+    let is_word = !limit.is_empty() && limit.chars().all(|c| c.is_ascii_graphic());
+    match comparison {
+        Comparison::Equal | Comparison::NotEqual if is_word => {
+            Ok(BudgetLimit::Word(limit.to_owned()))
+        }
+        _ => Err(BudgetError::Word(metric.full())),
+    }
+}
+
+/// The limit of a number, in the unit of the metric that is at `path` as the budget has it.
+fn number(metric: &MetricPath, path: &str, limit: &str) -> Result<BudgetLimit, BudgetError> {
+    let digits = limit.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'));
+    let (digits, unit) = limit.split_at(digits.unwrap_or(limit.len()));
+    let number: f64 = digits.parse().map_err(|_| BudgetError::NoNumber(limit.to_owned()))?;
+    let unit = unit.trim_start();
+    let is_time = metric.kind() == ValueKind::Ns;
+    let ns = match unit {
+        "" if is_time && !path.ends_with("_ns") && number != 0.0 => {
+            return Err(BudgetError::NoUnit { path: metric.full(), limit: limit.to_owned() });
+        }
+        "" => return Ok(BudgetLimit::Number(number)),
+        "%" if metric.kind() == ValueKind::Ratio => {
+            return Ok(BudgetLimit::Number(number / 100.0));
+        }
         "ns" => 1.0,
         "us" | "µs" => 1e3,
         "ms" => 1e6,
         "s" => 1e9,
         "m" | "min" => 60e9,
         "h" => 3600e9,
-        "%" if metric.kind() == Kind::Ratio => return Ok(Limit::Number(number / 100.0)),
-        "" if metric.kind() != Kind::Ns || name.ends_with("_ns") || number == 0.0 => 1.0,
-        "" => return Err(format!("{path} is a time: give '{text}' a unit such as ms or s")),
-        unit => return Err(format!("'{unit}' is no unit of {path}")),
+        unit => {
+            return Err(BudgetError::UnknownUnit { unit: unit.to_owned(), path: metric.full() });
+        }
     };
-    if metric.kind() == Kind::Ns {
-        return Ok(Limit::Ns(number * ns));
+    if is_time {
+        Ok(BudgetLimit::Number(number * ns))
+    } else {
+        Err(BudgetError::NoTime(metric.full()))
     }
-    if unit.is_empty() { Ok(Limit::Number(number)) } else { Err(format!("{path} is no time")) }
 }

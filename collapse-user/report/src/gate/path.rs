@@ -1,27 +1,31 @@
-//! The metrics of a report: every number and word in its JSON, by path.
+//! Paths to the numbers and words of a report, read from its JSON Schema: whatever the JSON has, a demand
+//! can be made on.
 
 use std::{iter, sync::LazyLock};
 
+use serde::Serialize;
 use serde_json::Value;
 
-use crate::inlined_schema;
+use super::read::read;
+use crate::{inlined_schema, schema::SUM, shown_duration};
 
-/// The schema of a report, everything in its place.
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| inlined_schema().to_value());
+/// The schema of a report, with everything in its place.
+static REPORT: LazyLock<Value> = LazyLock::new(|| inlined_schema().to_value());
 
-/// A number or word in the JSON of a VM or of the report.
+/// The way to a number or word in a VM's report, or in the report around them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metric {
-    steps: Vec<Step>,
-    kind: Kind,
+pub(super) struct MetricPath {
+    steps: Vec<PathStep>,
+    kind: ValueKind,
+    over_vms: OverVms,
 }
 
 /// One step of a path. Lists take no step: a path goes through all that they hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum PathStep {
     /// To a key that is always there.
     Key(String),
-    /// To a key of a map, which is missing where there is none.
+    /// To a key of a map that leaves out what there is none of.
     Entry(String),
     /// To a key of a map whose keys are not known beforehand.
     Unlisted(String),
@@ -29,10 +33,10 @@ enum Step {
     Sum,
 }
 
-/// What a metric is.
+/// Kinds of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// How many.
+pub(super) enum ValueKind {
+    /// A whole number.
     Count,
     /// A number that need not be whole.
     Ratio,
@@ -42,92 +46,171 @@ pub enum Kind {
     Word,
 }
 
-/// Where a metric is looked for.
+/// What a metric of VMs is over all of them together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum OverVms {
+    /// The sum.
+    Sum,
+    /// A sum divided by sums.
+    Ratio { part: Box<MetricPath>, whole: Vec<MetricPath> },
+    /// Nothing: the values cannot be added up.
+    Nothing,
+}
+
+/// Where a path begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In each VM's report.
+pub(super) enum PathRoot {
+    /// At each VM's report.
     Vm,
-    /// In the report around them.
+    /// At the report around them.
     Report,
 }
 
-impl Metric {
-    /// The metric at a path, as `splits.by_cause.eager_split`; `_ns` and `total` may be left out. The
-    /// error names the nearest that there is.
-    pub fn find(place: Place, path: &[&str]) -> Result<Self, String> {
-        let mut node = root(place);
+/// Why there is no such path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// A name leads nowhere.
+    #[error("no metric '{path}': did you mean '{nearest}'?")]
+    Unknown {
+        /// The path.
+        path: String,
+        /// The nearest path, as far as the error goes.
+        nearest: String,
+    },
+    /// The path goes on where there is only a number.
+    #[error("no metric '{path}': {number} is one number")]
+    TooLong {
+        /// The path.
+        path: String,
+        /// The part of it that is a number.
+        number: String,
+    },
+    /// The path ends where there are several numbers.
+    #[error("{path} is not one number: name one of {}", .known.join(", "))]
+    TooShort {
+        /// The path.
+        path: String,
+        /// The names that it can go on with.
+        known: Vec<String>,
+    },
+}
+
+impl MetricPath {
+    /// Finds the metric at a path such as `splits.by_cause.eager_split`; `_ns` and `total` may be left
+    /// out.
+    pub(super) fn find(root: PathRoot, path: &str) -> Result<Self, PathError> {
+        let segments: Vec<_> = path.split('.').collect();
+        let mut node = root.schema();
         let mut steps = Vec::new();
-        for (at, segment) in path.iter().enumerate() {
-            let Some(next) = step(node, segment, &mut steps) else {
-                return Err(not_found(path, at, node));
-            };
-            node = next;
+        let mut sum = None;
+        for (at, segment) in segments.iter().enumerate() {
+            node = step(node, segment, &mut steps).ok_or_else(|| not_found(&segments, at, node))?;
+            sum = sum.or(node.get(SUM));
         }
         let node = one_number(node, &mut steps);
-        let name = path.join(".");
-        let kind = kind(node, &steps).ok_or_else(|| {
-            format!("{name} is not one number: name one of {}", keys(node).join(", "))
-        })?;
-        Ok(Self { steps, kind })
+        let kind = kind(node, &steps)
+            .ok_or_else(|| PathError::TooShort { path: path.to_owned(), known: keys(node) })?;
+        let over_vms = match (kind, sum) {
+            (_, Some(Value::Object(ratio))) => OverVms::ratio(&ratio["part"], &ratio["whole"])?,
+            (ValueKind::Count | ValueKind::Ns, None) => OverVms::Sum,
+            _ => OverVms::Nothing,
+        };
+        Ok(Self { steps, kind, over_vms })
     }
 
-    /// Whether a path can begin so.
-    pub fn begins(place: Place, segment: &str) -> bool {
-        step(root(place), segment, &mut Vec::new()).is_some()
+    /// Whether a path can begin with `segment`.
+    pub(super) fn begins(root: PathRoot, segment: &str) -> bool {
+        step(root.schema(), segment, &mut Vec::new()).is_some()
     }
 
-    /// What it is.
-    pub fn kind(&self) -> Kind {
+    /// The kind of the values.
+    pub(super) fn kind(&self) -> ValueKind {
         self.kind
     }
 
+    /// Whether the metric is known of all VMs together.
+    pub(super) fn is_over_vms(&self) -> bool {
+        self.over_vms != OverVms::Nothing
+    }
+
     /// The whole path, nothing left out.
-    pub fn path(&self) -> String {
-        let names = self.steps.iter().filter_map(|step| match step {
-            Step::Key(name) | Step::Entry(name) | Step::Unlisted(name) => Some(name.as_str()),
-            Step::Sum => None,
-        });
-        names.collect::<Vec<_>>().join(".")
+    pub(super) fn full(&self) -> String {
+        self.steps.iter().filter_map(PathStep::key).collect::<Vec<_>>().join(".")
     }
 
-    /// Its values in a VM's JSON or the report's: one, or one for each element of the lists that its
-    /// path goes through. Null is unknown.
-    pub fn values(&self, json: &Value) -> Vec<Value> {
-        values(json, &self.steps)
+    /// The values in a VM's report or the one around them: one, or one for each element of the lists on
+    /// the way. Null is unknown.
+    pub(super) fn values(&self, of: &impl Serialize) -> Vec<Value> {
+        read(of, &self.steps)
     }
-}
 
-fn values(json: &Value, steps: &[Step]) -> Vec<Value> {
-    if let Value::Array(elements) = json {
-        return elements.iter().flat_map(|element| values(element, steps)).collect();
-    }
-    let Some((step, rest)) = steps.split_first() else { return vec![json.clone()] };
-    match step {
-        _ if json.is_null() => vec![Value::Null],
-        Step::Key(name) | Step::Unlisted(name) => {
-            json.get(name).map_or_else(|| vec![Value::Null], |json| values(json, rest))
-        }
-        Step::Entry(name) => json.get(name).map_or_else(
-            // Of what is not listed there is none; but none has no times.
-            || vec![if rest.is_empty() { 0.into() } else { Value::Null }],
-            |json| values(json, rest),
-        ),
-        Step::Sum => {
-            let numbers = json.as_object().into_iter().flatten().map(|(_, n)| n.as_u64());
-            vec![numbers.sum::<Option<u64>>().into()]
+    /// The value of all VMs together; null if it is not known of one of them.
+    pub(super) fn over_vms(&self, vms: &[impl Serialize]) -> Value {
+        match &self.over_vms {
+            OverVms::Nothing => Value::Null,
+            // What does not fit is not known.
+            OverVms::Sum => self.sum(vms).and_then(|sum| i64::try_from(sum).ok()).into(),
+            OverVms::Ratio { part, whole } => {
+                let ratio = || {
+                    let whole: i128 = whole.iter().map(|path| path.sum(vms)).sum::<Option<_>>()?;
+                    let part = part.sum(vms)?;
+                    (whole > 0).then(|| part as f64 / whole as f64)
+                };
+                ratio().into()
+            }
         }
     }
-}
 
-fn root(place: Place) -> &'static Value {
-    let report = &*SCHEMA;
-    match place {
-        Place::Report => report,
-        Place::Vm => &report["properties"]["vms"]["items"],
+    /// The sum over VMs. Residuals can be negative.
+    fn sum(&self, vms: &[impl Serialize]) -> Option<i128> {
+        let values = vms.iter().flat_map(|vm| self.values(vm));
+        values.map(|n| n.as_i64().map(i128::from).or(n.as_u64().map(i128::from))).sum()
+    }
+
+    /// A value for people, with its unit.
+    pub(super) fn shown(&self, value: &Value) -> String {
+        match (self.kind, value) {
+            (_, Value::Null) => "unknown".to_owned(),
+            (ValueKind::Ns, value) => {
+                value.as_u64().map_or_else(|| value.to_string(), shown_duration)
+            }
+            (ValueKind::Ratio, value) => {
+                value.as_f64().map_or_else(|| value.to_string(), |n| format!("{n:.4}"))
+            }
+            (_, Value::String(word)) => word.clone(),
+            (_, value) => value.to_string(),
+        }
     }
 }
 
-/// What a schema says apart from being null or in a list.
+impl OverVms {
+    fn ratio(part: &Value, whole: &Value) -> Result<Self, PathError> {
+        let find = |path: &Value| MetricPath::find(PathRoot::Vm, path.as_str().unwrap_or_default());
+        let whole = whole.as_array().into_iter().flatten().map(find);
+        Ok(Self::Ratio { part: Box::new(find(part)?), whole: whole.collect::<Result<_, _>>()? })
+    }
+}
+
+impl PathStep {
+    /// The key that the step goes to.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::Key(name) | Self::Entry(name) | Self::Unlisted(name) => Some(name),
+            Self::Sum => None,
+        }
+    }
+}
+
+impl PathRoot {
+    fn schema(self) -> &'static Value {
+        match self {
+            Self::Report => &REPORT,
+            Self::Vm => &REPORT["properties"]["vms"]["items"],
+        }
+    }
+}
+
+/// The schema of the value itself, whether or not it may be null or is in a list.
 fn inner(mut node: &Value) -> &Value {
     loop {
         let some = node["anyOf"].as_array();
@@ -141,28 +224,28 @@ fn inner(mut node: &Value) -> &Value {
 }
 
 /// Goes to a key, by way of `total` if need be.
-fn step<'a>(node: &'a Value, segment: &str, steps: &mut Vec<Step>) -> Option<&'a Value> {
+fn step<'a>(node: &'a Value, segment: &str, steps: &mut Vec<PathStep>) -> Option<&'a Value> {
     let node = inner(node);
     let properties = &node["properties"];
     for name in [segment.to_owned(), format!("{segment}_ns")] {
         if let Some(found) = properties.get(&name) {
-            steps.push(Step::Key(name));
+            steps.push(PathStep::Key(name));
             return Some(found);
         }
     }
     if let Some(entry) = node.get("additionalProperties").filter(|entry| entry.is_object()) {
         let name = segment.to_owned();
         match node["propertyNames"]["enum"].as_array() {
-            None => steps.push(Step::Unlisted(name)),
+            None => steps.push(PathStep::Unlisted(name)),
             Some(names) if names.iter().any(|known| known == segment) => {
-                steps.push(Step::Entry(name));
+                steps.push(PathStep::Entry(name));
             }
             Some(_) => return None,
         }
         return Some(entry);
     }
     let total = properties.get("total")?;
-    steps.push(Step::Key("total".to_owned()));
+    steps.push(PathStep::Key("total".to_owned()));
     let found = step(total, segment, steps);
     if found.is_none() {
         steps.pop();
@@ -171,11 +254,11 @@ fn step<'a>(node: &'a Value, segment: &str, steps: &mut Vec<Step>) -> Option<&'a
 }
 
 /// Goes on to the one number that stands for all there is.
-fn one_number<'a>(node: &'a Value, steps: &mut Vec<Step>) -> &'a Value {
+fn one_number<'a>(node: &'a Value, steps: &mut Vec<PathStep>) -> &'a Value {
     let node = inner(node);
     if let Some(entry) = node.get("additionalProperties").filter(|entry| has_type(entry, "integer"))
     {
-        steps.push(Step::Sum);
+        steps.push(PathStep::Sum);
         return entry;
     }
     let mut total = Vec::new();
@@ -195,23 +278,23 @@ fn has_type(node: &Value, name: &str) -> bool {
     }
 }
 
-fn kind(node: &Value, steps: &[Step]) -> Option<Kind> {
-    let ns = matches!(steps.last(), Some(Step::Key(name)) if name.ends_with("_ns"));
-    let number = if ns { Kind::Ns } else { Kind::Count };
+fn kind(node: &Value, steps: &[PathStep]) -> Option<ValueKind> {
+    let ns = matches!(steps.last(), Some(PathStep::Key(name)) if name.ends_with("_ns"));
+    let number = if ns { ValueKind::Ns } else { ValueKind::Count };
     let words =
         || node["oneOf"].as_array()?.iter().all(|one| has_type(one, "string")).then_some(());
     if has_type(node, "integer") {
         Some(number)
     } else if has_type(node, "number") {
-        Some(Kind::Ratio)
+        Some(ValueKind::Ratio)
     } else if has_type(node, "boolean") || has_type(node, "string") || words().is_some() {
-        Some(Kind::Word)
+        Some(ValueKind::Word)
     } else {
         None
     }
 }
 
-/// Keys that a path can go on with.
+/// The keys that a path can go on with.
 fn keys(node: &Value) -> Vec<String> {
     let node = inner(node);
     let properties =
@@ -223,25 +306,20 @@ fn keys(node: &Value) -> Vec<String> {
 }
 
 /// What is wrong with a path from its segment `at` on, where the schema is at `node`.
-fn not_found(path: &[&str], at: usize, node: &Value) -> String {
-    let name = path.join(".");
+fn not_found(path: &[&str], at: usize, node: &Value) -> PathError {
     let short = |key: String| key.strip_suffix("_ns").map(str::to_owned).unwrap_or(key);
     let mut known: Vec<_> = keys(node).into_iter().map(short).collect();
     if at == 0 {
-        known.extend(keys(&SCHEMA).into_iter().map(short));
+        known.extend(keys(&REPORT).into_iter().map(short));
     }
-    let near = |key: &String| strsim::damerau_levenshtein(key, path[at]);
-    match known.iter().min_by_key(|key| near(key)) {
-        None => format!("no metric '{name}': {} is one number", path[..at].join(".")),
-        Some(nearest) => {
-            let rest = path[at + 1..].iter().copied();
-            let nearest: Vec<_> = path[..at]
-                .iter()
-                .copied()
-                .chain(iter::once(nearest.as_str()))
-                .chain(rest)
-                .collect();
-            format!("no metric '{name}': did you mean '{}'?", nearest.join("."))
-        }
-    }
+    let (before, after) = (&path[..at], &path[at + 1..]);
+    let distance = |key: &&String| strsim::damerau_levenshtein(key, path[at]);
+    let nearest = known.iter().min_by_key(distance);
+    let path = path.join(".");
+    let Some(nearest) = nearest else {
+        return PathError::TooLong { path, number: before.join(".") };
+    };
+    let nearest = before.iter().copied().chain(iter::once(nearest.as_str()));
+    let nearest: Vec<_> = nearest.chain(after.iter().copied()).collect();
+    PathError::Unknown { path, nearest: nearest.join(".") }
 }

@@ -8,7 +8,11 @@ mod vm;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Check, Report, State, checks, words};
+use super::{
+    Report,
+    gate::{Check, CheckState, checks, decisive},
+    words,
+};
 
 /// Colours for light and dark, layout for wide, narrow and paper.
 const STYLE: &str = include_str!("style.css");
@@ -52,10 +56,9 @@ pub(super) fn render(report: &Report) -> String {
 /// Did the run keep to what was demanded, and did huge pages come back?
 fn verdict(report: &Report) -> Markup {
     let checks = checks(report);
-    let state = if checks.iter().any(|check| check.state == State::Failed) {
-        State::Failed
-    } else {
-        State::Passed
+    let state = match decisive(&checks) {
+        Some(_) => CheckState::Failed,
+        None => CheckState::Passed,
     };
     html! {
         section {
@@ -86,9 +89,9 @@ fn verdict(report: &Report) -> Markup {
 /// What was not met comes first; the rest is out of the way.
 fn list_of_checks(checks: &[Check]) -> Markup {
     let (passed, rest): (Vec<_>, Vec<_>) =
-        checks.iter().partition(|check| check.state == State::Passed);
+        checks.iter().partition(|check| check.state == CheckState::Passed);
     let (failed, unknown): (Vec<_>, Vec<_>) =
-        rest.into_iter().partition(|check| check.state == State::Failed);
+        rest.into_iter().partition(|check| check.state == CheckState::Failed);
     html! {
         ul.checks { @for check in failed { (item(check)) } }
         @for (checks, what) in [(unknown, "not to be told"), (passed, "ok")] {
@@ -112,11 +115,11 @@ fn item(check: &Check) -> Markup {
     }
 }
 
-fn badge(state: State) -> Markup {
+fn badge(state: CheckState) -> Markup {
     let class = match state {
-        State::Passed => "badge good",
-        State::Failed => "badge bad",
-        State::Skipped => "badge",
+        CheckState::Passed => "badge good",
+        CheckState::Failed => "badge bad",
+        CheckState::Skipped => "badge",
     };
     html! { span class=(class) { (state.name()) } }
 }

@@ -4,7 +4,11 @@ mod vm;
 
 use std::fmt::{self, Write as _};
 
-use super::{CheckKind, Report, State, checks, words};
+use super::{
+    Report,
+    gate::{CheckKind, CheckState, checks},
+    words,
+};
 
 /// How to set off parts of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +77,7 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
 fn write_checks(out: &mut String, report: &Report, style: Style) -> fmt::Result {
     let Some(checked) = words::checked(report) else { return Ok(()) };
     writeln!(out, "{}", style.bold(&format!("checks: {checked}")))?;
-    let unmet = checks(report).into_iter().filter(|check| check.state != State::Passed);
+    let unmet = checks(report).into_iter().filter(|check| check.state != CheckState::Passed);
     for check in unmet.filter(|check| check.kind != CheckKind::Command) {
         writeln!(out, "  {} {}", check.state.name(), check.line())?;
     }

@@ -5,10 +5,9 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::Args;
 
 use crate::{
-    budget::Budget,
     cli::choices::{FormatChoice, RequiredChoice},
     cli::parse_duration,
-    report::{Format, VmSelect},
+    report::{Format, VmSelect, gate::Budget},
 };
 
 const BUDGET_HELP: &str = "What every VM must keep to, such as 'recovery_rate >= 0.99' or \

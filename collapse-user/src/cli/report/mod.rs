@@ -15,14 +15,16 @@ use super::{
 use crate::{
     cli::Setup,
     exit::{Exit, Failure},
-    report::{CheckKind, CommandReport, Report, State, checks},
+    report::{
+        CommandReport, Report,
+        gate::{CheckKind, CheckState, checks, decisive},
+    },
     source::recording::Limits,
 };
-use demands::Demands;
 use outputs::Outputs;
 
 pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
-    let demands = Demands::read(args)?;
+    let demands = demands::read(args)?;
     let mut outputs = Outputs::open(&args.formats(), &args.output)?;
     let (mut report, exit, recorded) = match &args.from {
         Some(path) => {
@@ -34,10 +36,10 @@ pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
         None => window::runtime()?.block_on(live(args, setup, &outputs))?,
     };
     report.select(&args.vm);
-    demands.check(&mut report)?;
+    report.verdicts = demands.judge(&report);
     let written = outputs.write(&report).and(recorded);
     if !outputs.show_text() {
-        for check in checks(&report).iter().filter(|check| check.state == State::Failed) {
+        for check in checks(&report).iter().filter(|check| check.state == CheckState::Failed) {
             // The command speaks for itself.
             if check.kind != CheckKind::Command {
                 eprintln!("collapse: {}", check.line());
@@ -76,9 +78,11 @@ fn verdict(exit: Exit, report: &Report, written: Result<(), Failure>) -> Result<
         }
         Err(failure) => Err(failure),
         Ok(()) if failed => Ok(exit),
-        Ok(()) if !report.is_within_budget() => Ok(Exit::Budget),
-        Ok(()) if !report.is_covered() => Ok(Exit::Coverage),
-        Ok(()) => Ok(exit),
+        Ok(()) => Ok(match decisive(&checks(report)) {
+            None | Some(CheckKind::Command) => exit,
+            Some(CheckKind::Budget | CheckKind::Baseline) => Exit::Budget,
+            Some(CheckKind::Coverage) => Exit::Coverage,
+        }),
     }
 }
 

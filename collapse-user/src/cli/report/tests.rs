@@ -5,12 +5,11 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use super::*;
 use crate::{
-    budget::Budget,
     cli::{Cli, Command},
     kernel::{Inspected, Machine},
     model::Model,
     plan::Mmu,
-    report::Required,
+    report::{Required, gate::Demands},
 };
 
 /// The report of a command that ended so, having failed a budget and lacking coverage, or not.
@@ -22,8 +21,10 @@ fn report(status: Option<i32>, over_budget: bool, uncovered: bool) -> Report {
     let command = CommandReport { argv: vec!["x".to_owned()], status, signal };
     let mut report = Report::new(&Model::default(), &coverage, Machine::from(&host), Some(command));
     report.losses = BTreeMap::from([("ring_full_changes".into(), u64::from(over_budget))]);
-    report.check(&["losses == 0".parse::<Budget>().unwrap()], None, Some(Required::Full)).unwrap();
-    if let Some(required) = &mut report.required_coverage {
+    let budgets = vec!["losses == 0".parse().unwrap()];
+    let demands = Demands { budgets, baseline: None, coverage: Some(Required::Full) };
+    report.verdicts = demands.judge(&report);
+    if let Some(required) = &mut report.verdicts.required_coverage {
         required.ok = !uncovered;
     }
     report
