@@ -16,7 +16,7 @@ use collapse_model::{
     Model,
     player::{Order, Player},
 };
-use collapse_report::events::{EventWriter, Filter, Lines};
+use collapse_report::events::{EventFilter, EventWriter, Lines};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Batches, and events in each: a second of a busy host.
@@ -124,7 +124,8 @@ fn replay(criterion: &mut Criterion) {
     group.bench_function("filter", |bencher| {
         bencher.iter(|| {
             let clocks = Clocks { monotonic: 0, wall: 0 };
-            let filter = Filter { causes: vec!["collapse".to_owned()], ..Filter::default() };
+            let filter =
+                EventFilter { causes: vec!["collapse".to_owned()], ..EventFilter::default() };
             let lines = EventWriter::new(
                 io::sink(),
                 Lines::Json,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub type Name = Cow<'static, str>;
 
 /// Names of levels 1 to 3.
-pub(super) const SIZES: [&str; 3] = ["4k", "2m", "1g"];
+pub(crate) const SIZES: [&str; 3] = ["4k", "2m", "1g"];
 
 /// What the keys of a map by cause are, for the schema.
 pub(super) fn causes() -> Value {

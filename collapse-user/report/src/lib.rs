@@ -15,6 +15,7 @@ mod markdown;
 mod report;
 mod schema;
 mod select;
+mod table;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -1,21 +1,26 @@
-//! The JSON Schema of a report.
+//! JSON Schemas, derived from the types that are serialized.
 
-use schemars::{Schema, generate::SchemaSettings, transform::transform_subschemas};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
 use serde_json::{Value, json};
 
 use super::{Report, SCHEMA};
 
-/// The schema, with definitions of its own for what is used more than once.
+/// The JSON Schema (2020-12) of a report, with definitions for what is used more than once.
 pub fn schema() -> Schema {
+    published::<Report>(SCHEMA)
+}
+
+/// The schema of a format of this name and version.
+pub(crate) fn published<T: JsonSchema>(format: &str) -> Schema {
     let settings = SchemaSettings::draft2020_12().for_serialize();
-    let mut schema = settings.into_generator().into_root_schema_for::<Report>();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
     say_null(&mut schema);
-    schema.insert("$id".to_owned(), format!("urn:{}", SCHEMA.replace('/', ":")).into());
-    schema.insert("title".to_owned(), SCHEMA.into());
+    schema.insert("$id".to_owned(), format!("urn:{}", format.replace('/', ":")).into());
+    schema.insert("title".to_owned(), format.into());
     schema
 }
 
-/// Descriptions are written for readers of the source.
+/// Says null for `None` in descriptions, which are written for readers of the source.
 fn say_null(schema: &mut Schema) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
         *text = text.replace("`None`", "null");
@@ -23,7 +28,7 @@ fn say_null(schema: &mut Schema) {
     transform_subschemas(&mut (say_null as fn(&mut Schema)), schema);
 }
 
-/// The schema with everything in its place, for walking along.
+/// The schema of a report with everything in its place, to follow paths in.
 pub(crate) fn inlined() -> Schema {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.inline_subschemas = true;

@@ -4,18 +4,22 @@
 
 mod recorded;
 
-use std::fs;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use collapse_feed::recording::Replay;
 use collapse_model::Model;
 use collapse_report::{
     CommandReport, Format, Report, Required, Style,
-    events::{COLUMNS, EventWriter, Filter, Lines},
+    events::{self, COLUMNS, EventFilter, EventWriter, Lines},
     export::Folded,
     gate::{Baseline, Budget, Demands},
 };
 use recorded::{fixture, replayed};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The report, held against budgets and baseline so that each comes to every end that it can have.
 fn recorded() -> Report {
@@ -46,24 +50,32 @@ fn lines(lines: Lines) -> String {
     let (mut replay, mut model, mut out) = (recorded::open(), Model::default(), Vec::new());
     let (clocks, machine) = (replay.header().clocks, replay.machine().clone());
     let coverage = replay.coverage().clone();
-    let filter = Filter::default();
+    let filter = EventFilter::default();
     let writer = EventWriter::new(&mut out, lines, clocks, machine, &coverage, filter);
     let mut writer = writer.expect("memory");
     while let Some(update) = replay.next_update().expect("a whole recording") {
         writer.update(update, &mut model).expect("memory");
     }
     writer.finish().expect("memory");
+    drop(writer);
     String::from_utf8(out).expect("text")
 }
 
 /// Compares with what it was, or makes it that.
 fn golden(name: &str, text: &str) {
-    let path = fixture(name);
+    golden_at(&fixture(name), text);
+}
+
+fn golden_at(path: &Path, text: &str) {
     if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
-        fs::write(&path, text).expect("writing it");
+        fs::write(path, text).expect("writing it");
     }
-    let expected = fs::read_to_string(&path).expect("reading it");
-    assert!(text == expected, "{name} is not what it was:\n{text}");
+    let expected = fs::read_to_string(path).expect("reading it");
+    assert!(text == expected, "{} is not what it was:\n{text}", path.display());
+}
+
+fn schema_file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schemas").join(name)
 }
 
 fn written(report: &Report, format: Format) -> String {
@@ -100,16 +112,104 @@ fn stacks_are_as_they_were() {
     golden("stacks.folded", &String::from_utf8(out).expect("text"));
 }
 
+fn validator(schema: &Value) -> jsonschema::Validator {
+    jsonschema::validator_for(schema).expect("a schema")
+}
+
+/// The schema of events that was published first: what readers have is what today's lines must be valid
+/// by.
+fn first_schema() -> Value {
+    serde_json::from_str(include_str!("schemas/events-first.json")).expect("JSON")
+}
+
 #[test]
-fn every_line_is_as_the_schema_says() {
-    let schema = serde_json::from_str(collapse_report::events::schema::EVENTS).expect("JSON");
-    let validator = jsonschema::validator_for(&schema).expect("a schema");
+fn the_schema_of_events_is_as_it_was() {
+    let schema = serde_json::to_string_pretty(&events::schema()).expect("JSON") + "\n";
+    golden_at(&schema_file("events.json"), &schema);
+}
+
+#[test]
+fn every_line_is_as_the_schemas_say() {
+    let schemas = [events::schema().to_value(), first_schema()].map(|schema| validator(&schema));
     let lines = lines(Lines::Json);
     for line in lines.lines() {
         let value: Value = serde_json::from_str(line).expect("JSON");
-        assert!(validator.is_valid(&value), "{line}");
+        assert!(schemas.iter().all(|schema| schema.is_valid(&value)), "{line}");
     }
     assert!(lines.lines().count() > 20);
+}
+
+/// Everything that can be wrong with one value.
+fn wrongs() -> [Value; 9] {
+    [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(1.5),
+        json!("x"),
+        json!(""),
+        json!([]),
+        json!({}),
+    ]
+}
+
+/// What becomes of `json` when one value in it is another, or is left out.
+fn variants(json: &Value) -> Vec<Value> {
+    let mut variants: Vec<_> = wrongs().into();
+    let keys: Vec<_> = match json {
+        Value::Object(map) => map.keys().cloned().collect(),
+        _ => Vec::new(),
+    };
+    for key in keys {
+        let with = |inner| {
+            let mut json = json.clone();
+            json[&key] = inner;
+            json
+        };
+        variants.extend(self::variants(&json[&key]).into_iter().map(with));
+        let mut without = json.clone();
+        without.as_object_mut().expect("an object").remove(&key);
+        variants.push(without);
+    }
+    variants
+}
+
+/// Lines that the recording has none of, made of one that it has.
+fn rare_lines(change: &Value) -> Vec<Value> {
+    let (ts, time) = (&change["ts_ns"], &change["time"]);
+    let spte = json!({
+        "raw": "0x122008a3", "present": true, "leaf": true, "writable": true, "accessed": true,
+        "dirty": false, "pfn": 0x12200,
+    });
+    let mut each = change.clone();
+    (each["old"], each["new"], each["stack"]) = (spte.clone(), spte, json!(["kvm_vm_ioctl"]));
+    let lost = json!({
+        "ts_ns": ts, "time": time, "kind": "lost", "since_ns": 1, "way": "ring_full", "count": 7,
+    });
+    let detached = json!({"ts_ns": ts, "time": time, "kind": "detached", "why": "unloaded"});
+    vec![each, lost, detached]
+}
+
+/// The derived schema takes and refuses what the one did that was written by hand.
+#[test]
+fn the_schemas_agree() {
+    let schemas = [events::schema().to_value(), first_schema()];
+    let [derived, first] = schemas.map(|schema| validator(&schema));
+    let lines = lines(Lines::Json);
+    let lines = lines.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    // One line of each kind is enough.
+    let mut lines: BTreeMap<String, Value> =
+        lines.map(|line: Value| (line["kind"].to_string(), line)).collect();
+    let rare = rare_lines(&lines["\"zap\""]);
+    lines.extend(rare.into_iter().map(|line| (format!("rare {}", line["kind"]), line)));
+    let (mut valid, mut invalid) = (0, 0);
+    for variant in lines.values().flat_map(variants) {
+        let is_valid = first.is_valid(&variant);
+        assert_eq!(derived.is_valid(&variant), is_valid, "{variant}");
+        *if is_valid { &mut valid } else { &mut invalid } += 1;
+    }
+    assert!(valid > 100 && invalid > 1000, "{valid} {invalid}");
 }
 
 /// As another program reads it.

@@ -12,7 +12,7 @@ use collapse_feed::{
 use collapse_model::Model;
 use collapse_report::{
     Format, Report, Style,
-    events::{EventWriter, Filter, Lines, Sample},
+    events::{EventFilter, EventWriter, Lines, RegionSample},
     export::{Folded, Perfetto},
 };
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ use proptest::prelude::*;
 /// Everything that is made of updates.
 fn show(updates: impl IntoIterator<Item = Update>) {
     let clocks = Clocks { monotonic: 5, wall: 7 };
-    let filter = Filter { sample: Some(Sample(2)), ..Filter::default() };
+    let filter = EventFilter { sample: Some(RegionSample(2)), ..EventFilter::default() };
     let lines = EventWriter::new(io::sink(), Lines::Csv, clocks, machine(), &coverage(), filter);
     let mut lines = lines.unwrap();
     let mut trace = Perfetto::new(io::sink(), clocks).unwrap();

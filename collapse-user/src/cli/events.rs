@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cli::Setup,
-    events::{EventWriter, Filter, KINDS, Lines, Sample},
+    events::{EventFilter, EventWriter, Lines, RegionSample, kinds},
     exit::{Exit, Failure, OrExit as _},
     kernel::Machine,
     model::Model,
@@ -41,7 +41,7 @@ pub(super) struct EventsArgs {
     #[arg(long, value_name = "SELECT")]
     vm: Vec<VmSelect>,
     /// Only events of these kinds.
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(KINDS))]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(kinds()))]
     kind: Vec<String>,
     /// Only changes of these causes.
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(causes()))]
@@ -51,7 +51,7 @@ pub(super) struct EventsArgs {
     slot: Option<u16>,
     /// Only changes in one region of N, always the same ones.
     #[arg(long, value_name = "1/N", value_parser = parse_sample)]
-    sample: Option<Sample>,
+    sample: Option<RegionSample>,
     /// Every change on its own, with its time and its SPTE before and after, rather than runs of them.
     ///
     /// Dearer: a time stamp and a ring record per change.
@@ -89,7 +89,7 @@ impl EventSink {
         clocks: Clocks,
         machine: Machine,
         coverage: &Coverage,
-        filter: Filter,
+        filter: EventFilter,
     ) -> Result<Self, Failure> {
         let writer = EventWriter::new(out, Lines::Json, clocks, machine, coverage, filter);
         let writer =
@@ -126,7 +126,7 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let out = output.into_writer();
     let each = args.each;
     let EventsArgs { vm: vms, kind: kinds, cause: causes, slot, sample, limit, .. } = args;
-    let filter = Filter { vms, kinds, causes, slot, sample, limit };
+    let filter = EventFilter { vms, kinds, causes, slot, sample, limit };
     if let Some(path) = &args.from {
         let recording = replay::open(path)?;
         let (clocks, machine) = (recording.header().clocks, recording.machine().clone());
@@ -150,7 +150,7 @@ fn causes() -> impl Iterator<Item = &'static str> {
 }
 
 /// `1/N`.
-fn parse_sample(text: &str) -> Result<Sample, String> {
+fn parse_sample(text: &str) -> Result<RegionSample, String> {
     let n = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
-    n.map(Sample).ok_or_else(|| "expected 1/N, such as 1/100".to_owned())
+    n.map(RegionSample).ok_or_else(|| "expected 1/N, such as 1/100".to_owned())
 }

@@ -14,7 +14,7 @@ use super::{
     session::Sink,
 };
 use crate::{
-    events::{EventWriter, Filter, Lines},
+    events::{EventFilter, EventWriter, Lines},
     exit::{Exit, Failure, OrExit as _},
     export::{Folded, Perfetto},
     model::Model,
@@ -117,7 +117,7 @@ fn write(out: Box<dyn Write>, format: ExportFormat, recording: &Replay) -> io::R
         ExportFormat::Perfetto => ExportSink::Perfetto(Perfetto::new(out, clocks)?),
         ExportFormat::Folded => ExportSink::Folded(Folded::new(out)),
         ExportFormat::Csv => {
-            let (machine, filter) = (recording.machine().clone(), Filter::default());
+            let (machine, filter) = (recording.machine().clone(), EventFilter::default());
             let coverage = recording.coverage();
             ExportSink::Csv(EventWriter::new(out, Lines::Csv, clocks, machine, coverage, filter)?)
         }

@@ -19,12 +19,11 @@ pub(super) enum Document {
 }
 
 pub(super) fn run(document: Document) -> Result<Exit, Failure> {
-    let text = match document {
-        Document::Report => {
-            serde_json::to_string_pretty(&report::schema()).or_exit(Exit::Output)? + "\n"
-        }
-        Document::Events => events::schema::EVENTS.to_owned(),
+    let schema = match document {
+        Document::Report => report::schema(),
+        Document::Events => events::schema(),
     };
-    Output::open(None)?.write(&text)?;
+    let text = serde_json::to_string_pretty(&schema).or_exit(Exit::Output)?;
+    Output::open(None)?.write(&(text + "\n"))?;
     Ok(Exit::Ok)
 }

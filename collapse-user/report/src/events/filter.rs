@@ -1,65 +1,34 @@
-//! Which events are wanted.
+//! Choosing events.
 
 use collapse_common::{Cause, Selection, Transition, selection::is_sampled, spte::frames};
 
-use super::kind;
+use super::kind::kind;
 use crate::{VmIdentity, VmSelect};
 use collapse_feed::{Change, Event, EventKind, Slot, VmProcess};
 use collapse_model::Vm;
 
-/// Every kind of event. Changes that tell nothing of the life of a mapping are recorded only where
-/// they are asked for.
-pub const KINDS: [&str; 26] = [
-    "install",
-    "split",
-    "zap",
-    "recover",
-    "recover_read_only",
-    "split_relink",
-    "noise",
-    "link",
-    "unlink",
-    "write_protect",
-    "make_writable",
-    "clear_dirty",
-    "age",
-    "update",
-    "vm_created",
-    "vm_seen",
-    "vm_destroyed",
-    "vm_flushed",
-    "vm_freed",
-    "slot_created",
-    "slot_deleted",
-    "slot_moved",
-    "slot_changed",
-    "log_on",
-    "log_off",
-    "collapse_span",
-];
-
-/// Which events are wanted. An event that has no VM, cause or slot is not of any. Losses are always
-/// wanted, and so is whether anything is seen.
+/// A choice of events. An event without VM, cause or slot is not taken where one is chosen. Lines about
+/// losses, and about whether anything is seen, are always taken.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// VMs; empty means all, and events whose VM is unknown.
+pub struct EventFilter {
+    /// VMs; empty for all, events of unknown VMs included.
     pub vms: Vec<VmSelect>,
-    /// Kinds; empty means all.
+    /// Kinds; empty for all.
     pub kinds: Vec<String>,
-    /// Causes; empty means all.
+    /// Causes; empty for all.
     pub causes: Vec<String>,
     /// Slot id.
     pub slot: Option<u16>,
-    /// Regions.
-    pub sample: Option<Sample>,
-    /// Most events.
+    /// The share of regions whose changes are taken; `None` for all.
+    pub sample: Option<RegionSample>,
+    /// The greatest number of events; `None` for no limit.
     pub limit: Option<u64>,
 }
 
-impl Filter {
-    /// What the kernel is to record so that nothing wanted is missing; with `each`, every change on its
-    /// own. Rows are muted by [`Self::takes_row`]. What is left is filtered here: slots, and what came
-    /// before a row was muted.
+impl EventFilter {
+    /// The selection that makes the kernel record all that is taken; with `each`, every change on its own.
+    /// Rows are muted by [`Self::takes_row`]; slots, and changes from before a row was muted, are filtered
+    /// here.
     pub fn selection(&self, each: bool) -> Selection {
         let wanted = |transition: &&Transition| self.kinds.iter().any(|k| k == transition.name());
         let transitions = if self.kinds.is_empty() {
@@ -77,7 +46,7 @@ impl Filter {
         }
     }
 
-    /// Whether changes of a VM by a cause are wanted.
+    /// Whether changes of a VM by a cause are taken.
     pub fn takes_row(&self, process: &VmProcess, fd: Option<u32>, cause: Cause) -> bool {
         self.takes_vm(Some(process), fd) && listed(&self.causes, Some(cause.name()))
     }
@@ -87,7 +56,7 @@ impl Filter {
         self.kinds.is_empty() && self.causes.is_empty()
     }
 
-    /// Whether an event is wanted of a VM that the model knows, in the slot that it is in.
+    /// Whether an event is taken, by its VM as the model knows it and by its slot.
     pub(super) fn takes(&self, event: &Event, vm: Option<&Vm>, slot: Option<&Slot>) -> bool {
         let cause = match &event.kind {
             EventKind::Change(change) => Some(change.cause.name()),
@@ -109,12 +78,12 @@ fn listed(list: &[String], name: Option<&str>) -> bool {
     list.is_empty() || name.is_some_and(|name| list.iter().any(|wanted| wanted == name))
 }
 
-/// One region in so many, at least 1: always the same ones.
+/// A sample of one region in `n`, at least 1: always the same regions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample(pub u32);
+pub struct RegionSample(pub u32);
 
-impl Sample {
-    /// Parts of a change that are in regions of the sample.
+impl RegionSample {
+    /// The parts of a change that are in regions of the sample.
     pub(super) fn parts(self, change: &Change) -> impl Iterator<Item = Change> {
         let change = *change;
         let step = frames(change.level);

@@ -1,130 +1,428 @@
-//! What is in the lines. Keys are added, never renamed.
+//! Lines of events. Their JSON Schema is derived from these types: keys are added, never renamed.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
 
 use collapse_common::{
     Cause, SpteLayout,
     abi::Pages,
     spte::{SpteBits as _, frames},
 };
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
 
+use super::kind::{ChangeKind, CollapseKind, SlotKind, VmKind};
 use crate::Host;
-use collapse_feed::{Change, Event, EventKind, Slot, recording::Clocks};
+use collapse_feed::{Change, Collapse, Event, EventKind, Slot, recording::Clocks};
 use collapse_model::{Mapping, Slots, Vm, regions_of};
 
 /// Name and version of the format.
 pub const SCHEMA: &str = "collapse.events/1";
 
+/// One line of `collapse events`. Keys are added, never renamed.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum EventLine {
+    Header(HeaderLine),
+    Change(ChangeLine),
+    Slot(SlotLine),
+    VmMark(VmMarkLine),
+    Collapse(CollapseLine),
+    Lost(LostLine),
+    End(EndLine),
+    Sight(SightLine),
+}
+
 /// The first line.
-#[derive(Clone, Debug, Serialize)]
-pub struct HeaderLine {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct HeaderLine {
+    /// Name and version of the format.
+    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
+    /// Version of this program.
     version: &'static str,
+    /// The machine.
     host: Host,
     /// Both clocks at one moment, to convert by.
     clock: ClockLine,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
 struct ClockLine {
+    /// `CLOCK_MONOTONIC`, ns.
     ts_ns: u64,
-    time: String,
+    /// The wall clock, UTC.
+    time: WallTime,
+}
+
+/// A time by the wall clock, UTC.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(inline)]
+struct WallTime(
+    #[schemars(with = "String", regex(pattern = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$"))]
+    SystemTime,
+);
+
+/// The beginning of every line about an event. Keys that do not apply to a kind of event are left out; a
+/// key of something unknown is `None`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct EventHead<K> {
+    /// `CLOCK_MONOTONIC`, ns.
+    ts_ns: u64,
+    /// The wall clock at that time, UTC.
+    time: WallTime,
+    /// The kind of event.
+    kind: K,
+    /// The VM; `None` if unknown.
+    vm: Option<VmLine>,
+    /// Thread in which it happened.
+    tid: u32,
+}
+
+/// A VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+struct VmLine {
+    /// When the VM was created or first seen: identifies it within a run.
+    born_ns: u64,
+    /// Process id of the VMM.
+    pid: Option<u32>,
+    /// Thread that created the VM: its folder in debugfs is named TID-FD.
+    tid: Option<u32>,
+    /// File descriptor of the VM in that process.
+    fd: Option<u32>,
+    /// Name of the VM.
+    name: Option<String>,
+}
+
+/// SPTEs changed.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct ChangeLine {
+    #[serde(flatten)]
+    head: EventHead<ChangeKind>,
+    /// Level of the SPTEs: 1 maps 4 KiB, 2 maps 2 MiB, 3 maps 1 GiB.
+    #[schemars(range(min = 1, max = 5))]
+    level: u32,
+    /// First guest frame.
+    gfn: u64,
+    /// Number of SPTEs, of the guest frames `gfn`, `gfn + step`, and so on.
+    #[schemars(range(min = 1))]
+    count: u32,
+    /// Guest frames per SPTE.
+    #[schemars(range(min = 1))]
+    step: u64,
+    /// Address space.
+    as_id: u32,
+    /// Cause of the change.
+    #[schemars(extend("enum" = Cause::ALL.map(Cause::name).to_vec()))]
+    cause: &'static str,
+    /// Whether the new leaves are write-protected.
+    read_only: bool,
+    /// The SPTE before, if each change is recorded on its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SpteLine")]
+    old: Option<SpteLine>,
+    /// The SPTE after, if each change is recorded on its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SpteLine")]
+    new: Option<SpteLine>,
+    /// The kernel's stack by functions, innermost first, if stacks are recorded; `None` if it could not
+    /// be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "StackLine")]
+    stack: Option<StackLine>,
+    /// Regions of 2 MiB that the change touched and that lost their huge leaf while watched, by how they
+    /// are mapped now; `None` if they are not followed.
+    regions: Option<RegionsLine>,
+    /// The slot; `None` if it is not known.
+    slot: Option<Slot>,
+    #[serde(flatten)]
+    within: Within,
+}
+
+/// The course of things that an event is part of.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+struct Within {
+    /// Number of the VM's episode of dirty logging in which it happened.
+    episode: Option<u32>,
+    /// Number of the VM's run of the collapse routine that did it.
+    span: Option<u64>,
+}
+
+/// Functions of a stack, innermost first; `None` if it could not be taken.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(super) struct StackLine(
+    #[schemars(with = "Option<Vec<String>>", length(min = 1))] pub(super) Option<Rc<[String]>>,
+);
+
+/// An SPTE, decoded.
+#[allow(clippy::struct_excessive_bools, reason = "they are its bits")]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct SpteLine {
+    /// The SPTE itself, hexadecimal: readers of JSON lose digits of such numbers.
+    #[schemars(regex(pattern = r"^0x[0-9a-f]+$"))]
+    raw: String,
+    /// Whether it is neither empty nor frozen nor MMIO.
+    present: bool,
+    /// Whether it maps memory itself; a page table if not.
+    leaf: bool,
+    /// Whether it allows writes.
+    writable: bool,
+    /// Whether its accessed bit is set.
+    accessed: bool,
+    /// Whether its dirty bit is set.
+    dirty: bool,
+    /// Host frame that it points to; `None` if it is not present.
+    pfn: Option<u64>,
+}
+
+/// Numbers of regions by how they are mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline, deny_unknown_fields)]
+struct RegionsLine {
+    /// Mapped huge again.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 1))]
+    huge: u32,
+    /// Mapped by small leaves that were installed since.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 1))]
+    small: u32,
+    /// Mapped by the page table that the split made.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 1))]
+    still_split: u32,
+    /// Not mapped.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 1))]
+    zapped: u32,
+}
+
+/// A memslot changed.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct SlotLine {
+    #[serde(flatten)]
+    head: EventHead<SlotKind>,
+    /// The slot after the change; before it, if the slot was deleted.
+    slot: Slot,
+    #[serde(flatten)]
+    within: Within,
+    /// Whether dirty logging concerns the VM as a whole from now on.
+    logging: bool,
+}
+
+/// A VM came or went.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct VmMarkLine {
+    #[serde(flatten)]
+    head: EventHead<VmKind>,
+    /// The slot; always `None`.
+    slot: Option<Slot>,
+    #[serde(flatten)]
+    within: Within,
+    /// KVM's own gauges: mappings of 4 KiB, 2 MiB and 1 GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Pages")]
+    pages: Option<Pages>,
+}
+
+/// A run of the slot-wide collapse routine ended.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct CollapseLine {
+    #[serde(flatten)]
+    head: EventHead<CollapseKind>,
+    /// The slot.
+    slot: Slot,
+    #[serde(flatten)]
+    within: Within,
+    /// When the run began, `CLOCK_MONOTONIC` ns.
+    start_ns: u64,
+    /// KVM's own gauges when it ended: mappings of 4 KiB, 2 MiB and 1 GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Pages")]
+    pages: Option<Pages>,
+}
+
+/// Events were lost since the batch before.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct LostLine {
+    /// `CLOCK_MONOTONIC`, ns.
+    ts_ns: u64,
+    /// The wall clock at that time, UTC.
+    time: WallTime,
+    #[schemars(extend("const" = "lost"))]
+    kind: &'static str,
+    /// When the batch before was read, `CLOCK_MONOTONIC` ns; `None` if this is the first.
+    since_ns: Option<u64>,
+    /// The way in which they were lost.
+    way: &'static str,
+    /// Number of events lost.
+    #[schemars(range(min = 1))]
+    count: u64,
+}
+
+/// Programs were detached because KVM was unloaded, or attached to one that was loaded again: nothing is
+/// seen in between.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct SightLine {
+    /// `CLOCK_MONOTONIC`, ns.
+    ts_ns: u64,
+    /// The wall clock at that time, UTC.
+    time: WallTime,
+    #[schemars(extend("enum" = ["detached", "attached"]))]
+    kind: &'static str,
+    /// Why nothing is seen from now on; `None` if programs were attached.
+    why: Option<String>,
+}
+
+/// The last line.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub(super) struct EndLine {
+    #[schemars(extend("const" = "end"))]
+    kind: &'static str,
+    /// Events written.
+    pub(super) events: u64,
+    /// Events that the filter left out.
+    pub(super) filtered: u64,
+    /// SPTE changes that sampling left out.
+    pub(super) sampled_out: u64,
+}
+
+/// Knowledge about an event that goes into its line.
+pub(super) struct Known<'a> {
+    pub(super) clocks: Clocks,
+    pub(super) layout: SpteLayout,
+    pub(super) vm: Option<&'a Vm>,
+    pub(super) slot: Option<Slot>,
+    /// Whether every change that moves a region is seen.
+    pub(super) sees_regions: bool,
+    /// The kernel's stack, if one was asked for.
+    pub(super) stack: Option<StackLine>,
+}
+
+impl EventLine {
+    /// The line of an event.
+    pub(super) fn new(event: &Event, known: &Known) -> Self {
+        match &event.kind {
+            EventKind::Change(change) => Self::Change(ChangeLine::new(event, change, known)),
+            EventKind::VmCreated { pages, .. } => vm_mark(VmKind::Created, event, *pages, known),
+            EventKind::VmSeen => vm_mark(VmKind::Seen, event, None, known),
+            EventKind::VmDestroyed { pages } => vm_mark(VmKind::Destroyed, event, *pages, known),
+            EventKind::VmFlushed { pages } => vm_mark(VmKind::Flushed, event, *pages, known),
+            EventKind::VmFreed => vm_mark(VmKind::Freed, event, None, known),
+            EventKind::SlotChanged { slot, change, logging } => Self::Slot(SlotLine {
+                head: EventHead::new((*change).into(), event, known),
+                slot: *slot,
+                within: Within::new(event, known, None),
+                logging: *logging,
+            }),
+            EventKind::Collapse(collapse) => collapsed(collapse, event, known),
+        }
+    }
+}
+
+fn vm_mark(kind: VmKind, event: &Event, pages: Option<Pages>, known: &Known) -> EventLine {
+    EventLine::VmMark(VmMarkLine {
+        head: EventHead::new(kind, event, known),
+        slot: None,
+        within: Within::new(event, known, None),
+        pages,
+    })
+}
+
+fn collapsed(collapse: &Collapse, event: &Event, known: &Known) -> EventLine {
+    EventLine::Collapse(CollapseLine {
+        head: EventHead::new(CollapseKind::Span, event, known),
+        slot: collapse.slot,
+        within: Within::new(event, known, known.vm.map(|vm| vm.span_count)),
+        start_ns: collapse.start,
+        pages: collapse.pages_after,
+    })
 }
 
 impl HeaderLine {
     pub(super) fn new(clocks: Clocks, host: Host) -> Self {
-        let clock = ClockLine { ts_ns: clocks.monotonic, time: rfc3339(clocks.wall) };
+        let clock = ClockLine { ts_ns: clocks.monotonic, time: WallTime::new(clocks.wall) };
         Self { schema: SCHEMA, version: env!("CARGO_PKG_VERSION"), host, clock }
     }
 }
 
-/// An event. What does not apply to its kind is left out; what is unknown is `null`.
-#[derive(Clone, Debug, Serialize)]
-pub struct Line {
-    /// `CLOCK_MONOTONIC`.
-    ts_ns: u64,
-    /// The same by the wall clock, UTC.
-    time: String,
-    /// What happened.
-    kind: &'static str,
-    /// The VM; `None` if unknown.
-    vm: Option<VmLine>,
-    /// Thread that it happened in.
-    tid: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    level: Option<u32>,
-    /// First guest frame.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gfn: Option<u64>,
-    /// Number of SPTEs, of the guest frames `gfn`, `gfn + step`, and so on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    as_id: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    read_only: Option<bool>,
-    /// The SPTE before, if each change is told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    old: Option<SpteLine>,
-    /// The SPTE after.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    new: Option<SpteLine>,
-    /// The kernel's stack by functions, innermost first, if it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) stack: Option<StackLine>,
-    /// How the regions are mapped now that it touched, of those that lost their huge leaf in the time
-    /// that was watched, by number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) regions: Option<RegionsLine>,
-    /// The slot, as far as it is known.
-    slot: Option<Slot>,
-    /// Number of the VM's episode that it happened in.
-    episode: Option<u32>,
-    /// Number of the VM's collapse run that did it.
-    span: Option<u64>,
-    /// Whether dirty logging concerns the VM as a whole from now on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logging: Option<bool>,
-    /// When it began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    start_ns: Option<u64>,
-    /// KVM's own gauges, by size.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pages: Option<Pages>,
+impl WallTime {
+    /// `ns` since 1970, which is enough until 2554.
+    fn new(ns: u64) -> Self {
+        Self(SystemTime::UNIX_EPOCH + Duration::from_nanos(ns))
+    }
 }
 
-/// Regions by how they are mapped; `None` if they are not followed.
-#[derive(Clone, Debug, Serialize)]
-#[serde(transparent)]
-pub struct RegionsLine(pub(super) Option<BTreeMap<&'static str, u32>>);
+impl Serialize for WallTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_nanos(self.0))
+    }
+}
 
-/// Functions of a stack; `None` if it could not be taken.
-#[derive(Clone, Debug, Serialize)]
-#[serde(transparent)]
-pub struct StackLine(pub(super) Option<Rc<[String]>>);
+impl<K> EventHead<K> {
+    fn new(kind: K, event: &Event, known: &Known) -> Self {
+        let process = known.vm.and_then(|vm| vm.process.as_ref());
+        Self {
+            ts_ns: event.ts,
+            time: WallTime::new(known.clocks.wall_at(event.ts)),
+            kind,
+            vm: (event.vm.born > 0).then(|| VmLine {
+                born_ns: event.vm.born,
+                pid: process.map(|process| process.pid),
+                tid: process.map(|process| process.tid),
+                fd: known.vm.and_then(|vm| vm.fd),
+                name: process.map(|process| process.name.text.clone()),
+            }),
+            tid: event.tid,
+        }
+    }
+}
 
-/// An SPTE, read.
-#[allow(clippy::struct_excessive_bools, reason = "they are its bits")]
-#[derive(Clone, Debug, Serialize)]
-pub struct SpteLine {
-    /// The SPTE itself, hexadecimal: JSON readers lose digits of such numbers.
-    raw: String,
-    present: bool,
-    /// Whether it maps memory itself; a page table if not.
-    leaf: bool,
-    writable: bool,
-    accessed: bool,
-    dirty: bool,
-    /// Host frame of what it points to; `None` if it is not present.
-    pfn: Option<u64>,
+impl Within {
+    fn new(event: &Event, known: &Known, span: Option<u64>) -> Self {
+        Self { episode: known.vm.and_then(|vm| episode(vm, event.ts)), span }
+    }
+}
+
+impl ChangeLine {
+    fn new(event: &Event, change: &Change, known: &Known) -> Self {
+        let spte = |spte| SpteLine::new(known.layout, change.level, spte);
+        // KVM runs the routine for one slot of a VM at a time, and its run is reported at its end.
+        let span = known.vm.filter(|_| change.cause == Cause::Collapse);
+        let followed = known.vm.filter(|_| known.sees_regions);
+        Self {
+            head: EventHead::new(change.transition.into(), event, known),
+            level: change.level,
+            gfn: change.gfn,
+            count: change.count,
+            step: frames(change.level),
+            as_id: change.as_id,
+            cause: change.cause.name(),
+            read_only: change.read_only,
+            old: change.sptes.map(|sptes| spte(sptes.old)),
+            new: change.sptes.map(|sptes| spte(sptes.new)),
+            stack: known.stack.clone(),
+            regions: followed.map(|vm| RegionsLine::new(vm, change)),
+            slot: known.slot,
+            within: Within::new(event, known, span.map(|vm| vm.span_count + 1)),
+        }
+    }
+
+    /// The line of a part of the change.
+    pub(super) fn part(&self, change: &Change) -> Self {
+        Self { gfn: change.gfn, count: change.count, ..self.clone() }
+    }
 }
 
 impl SpteLine {
+    /// Bits of the physical address in an SPTE, on machines with up to 51 of them: above are KVM's own
+    /// and protection keys.
+    const FRAME: u64 = (1 << 51) - (1 << 12);
+
     fn new(layout: SpteLayout, level: u32, spte: u64) -> Self {
         let present = layout.is_present(spte);
         Self {
@@ -134,110 +432,31 @@ impl SpteLine {
             writable: present && layout.is_writable(spte),
             accessed: present && spte & layout.accessed != 0,
             dirty: present && spte & layout.dirty != 0,
-            pfn: present.then_some((spte & FRAME) >> 12),
+            pfn: present.then_some((spte & Self::FRAME) >> 12),
         }
     }
 }
 
-/// Bits of the physical address in an SPTE, on machines with up to 51 of them: above are KVM's own
-/// and protection keys.
-const FRAME: u64 = (1 << 51) - (1 << 12);
-
-/// A VM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct VmLine {
-    /// When it was created or first seen: tells VMs apart.
-    pub born_ns: u64,
-    /// Its process.
-    pub pid: Option<u32>,
-    /// Thread that created it.
-    pub tid: Option<u32>,
-    /// Its file descriptor there.
-    pub fd: Option<u32>,
-    /// What people call it.
-    pub name: Option<String>,
-}
-
-impl Line {
-    /// The line of an event, with what the model knows of its VM.
-    pub(super) fn new(
-        event: &Event,
-        clocks: Clocks,
-        vm: Option<&Vm>,
-        slot: Option<Slot>,
-        layout: SpteLayout,
-    ) -> Self {
-        let process = vm.and_then(|vm| vm.process.as_ref());
-        let mut line = Self {
-            ts_ns: event.ts,
-            time: rfc3339(clocks.wall_at(event.ts)),
-            kind: super::kind(&event.kind),
-            vm: (event.vm.born > 0).then(|| VmLine {
-                born_ns: event.vm.born,
-                pid: process.map(|process| process.pid),
-                tid: process.map(|process| process.tid),
-                fd: vm.and_then(|vm| vm.fd),
-                name: process.map(|process| process.name.text.clone()),
-            }),
-            tid: event.tid,
-            level: None,
-            gfn: None,
-            count: None,
-            step: None,
-            as_id: None,
-            cause: None,
-            read_only: None,
-            old: None,
-            new: None,
-            stack: None,
-            regions: None,
-            slot,
-            episode: vm.and_then(|vm| episode(vm, event.ts)),
-            span: None,
-            logging: None,
-            start_ns: None,
-            pages: None,
-        };
-        match &event.kind {
-            EventKind::Change(change) => {
-                line.change(change);
-                let spte = |spte| SpteLine::new(layout, change.level, spte);
-                line.old = change.sptes.map(|sptes| spte(sptes.old));
-                line.new = change.sptes.map(|sptes| spte(sptes.new));
-                line.regions = Some(RegionsLine(vm.map(|vm| regions(vm, change))));
-                if change.cause == Cause::Collapse {
-                    // KVM runs one at a time for a VM, and tells of it at its end.
-                    line.span = vm.map(|vm| vm.span_count + 1);
-                }
-            }
-            EventKind::VmCreated { pages, .. }
-            | EventKind::VmDestroyed { pages }
-            | EventKind::VmFlushed { pages } => line.pages = *pages,
-            EventKind::VmSeen | EventKind::VmFreed => {}
-            EventKind::SlotChanged { logging, .. } => line.logging = Some(*logging),
-            EventKind::Collapse(collapse) => {
-                line.start_ns = Some(collapse.start);
-                line.pages = collapse.pages_after;
-                line.span = vm.map(|vm| vm.span_count);
+impl RegionsLine {
+    fn new(vm: &Vm, change: &Change) -> Self {
+        let mut regions = Self::default();
+        let makes_huge = change.level > 1 && change.transition.gauge() > 0;
+        for region in regions_of(change) {
+            match vm.regions.mapping(region) {
+                Some(Mapping::StillSplit) => regions.still_split += 1,
+                Some(Mapping::None) => regions.zapped += 1,
+                Some(Mapping::Small) => regions.small += 1,
+                None if makes_huge => regions.huge += 1,
+                None => {}
             }
         }
-        line
+        regions
     }
+}
 
-    /// The same for a part of the change.
-    pub(super) fn part(&self, change: &Change) -> Self {
-        Self { gfn: Some(change.gfn), count: Some(change.count), ..self.clone() }
-    }
-
-    fn change(&mut self, change: &Change) {
-        self.level = Some(change.level);
-        self.gfn = Some(change.gfn);
-        self.count = Some(change.count);
-        self.step = Some(frames(change.level));
-        self.as_id = Some(change.as_id);
-        self.cause = Some(change.cause.name());
-        self.read_only = Some(change.read_only);
-    }
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 fn episode(vm: &Vm, ts: u64) -> Option<u32> {
@@ -245,22 +464,6 @@ fn episode(vm: &Vm, ts: u64) -> Option<u32> {
     let mut episodes = vm.episodes.kept().rev();
     let found = episodes.find(|episode| episode.start <= ts && within(episode.end));
     found.map(|episode| episode.number.get())
-}
-
-fn regions(vm: &Vm, change: &Change) -> BTreeMap<&'static str, u32> {
-    let mut regions = BTreeMap::new();
-    let makes_huge = change.level > 1 && change.transition.gauge() > 0;
-    for region in regions_of(change) {
-        let state = match vm.regions.mapping(region) {
-            Some(Mapping::StillSplit) => "still_split",
-            Some(Mapping::None) => "zapped",
-            Some(Mapping::Small) => "small",
-            None if makes_huge => "huge",
-            None => continue,
-        };
-        *regions.entry(state).or_default() += 1;
-    }
-    regions
 }
 
 /// The slot that an event is about, as far as slots are known.
@@ -276,20 +479,7 @@ pub(super) fn slot_of(event: &Event, slots: Option<&Slots>) -> Option<Slot> {
     }
 }
 
-/// Events that were lost since the batch before.
-#[derive(Clone, Debug, Serialize)]
-pub struct Lost {
-    ts_ns: u64,
-    time: String,
-    kind: &'static str,
-    /// From when on they were lost; `None`: since attaching.
-    since_ns: Option<u64>,
-    /// How.
-    way: &'static str,
-    count: u64,
-}
-
-impl Lost {
+impl LostLine {
     pub(super) fn new(
         clocks: Clocks,
         since_ns: Option<u64>,
@@ -297,63 +487,24 @@ impl Lost {
         way: &'static str,
         count: u64,
     ) -> Self {
-        let time = rfc3339(clocks.wall_at(at));
+        let time = WallTime::new(clocks.wall_at(at));
         Self { ts_ns: at, time, kind: "lost", since_ns, way, count }
     }
 }
 
-/// Programs were detached or attached.
-#[derive(Clone, Debug, Serialize)]
-pub struct Sight {
-    ts_ns: u64,
-    time: String,
-    kind: &'static str,
-    /// Why nothing is seen from now on.
-    why: Option<String>,
-}
-
-impl Sight {
-    /// `why` is `None` if they were attached.
+impl SightLine {
+    /// `why` is `None` if programs were attached.
     pub(super) fn new(clocks: Clocks, at: u64, why: Option<&str>) -> Self {
         let kind = if why.is_some() { "detached" } else { "attached" };
-        Self { ts_ns: at, time: rfc3339(clocks.wall_at(at)), kind, why: why.map(str::to_owned) }
+        let time = WallTime::new(clocks.wall_at(at));
+        Self { ts_ns: at, time, kind, why: why.map(str::to_owned) }
     }
 }
 
-/// The last line.
-#[derive(Clone, Debug, Serialize)]
-pub struct End {
-    kind: &'static str,
-    /// Events written.
-    pub events: u64,
-    /// Events that the filter left out.
-    pub filtered: u64,
-    /// SPTE changes that sampling left out.
-    pub sampled_out: u64,
-}
-
-impl End {
+impl EndLine {
     pub(super) fn new() -> Self {
         Self { kind: "end", events: 0, filtered: 0, sampled_out: 0 }
     }
-}
-
-/// UTC, to the ns.
-fn rfc3339(ns: u64) -> String {
-    let (seconds, ns) = (ns / 1_000_000_000, ns % 1_000_000_000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years from March on, so that the leap day is last; 719468 days before 1970.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ns:09}Z")
 }
 
 #[cfg(test)]
@@ -362,8 +513,13 @@ mod tests {
 
     #[test]
     fn wall_clock_times() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000000Z");
-        assert_eq!(rfc3339(951_782_400_000_000_001), "2000-02-29T00:00:00.000000001Z");
-        assert_eq!(rfc3339(1_767_225_599_999_999_999), "2025-12-31T23:59:59.999999999Z");
+        for (ns, text) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (951_782_400_000_000_001, "2000-02-29T00:00:00.000000001Z"),
+            (1_767_225_599_999_999_999, "2025-12-31T23:59:59.999999999Z"),
+            (u64::MAX, "2554-07-21T23:34:33.709551615Z"),
+        ] {
+            assert_eq!(serde_json::to_value(WallTime::new(ns)).unwrap(), text);
+        }
     }
 }

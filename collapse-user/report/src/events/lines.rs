@@ -1,21 +1,26 @@
-//! How lines are written.
+//! Writing lines, as JSON or as a table.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
-use serde::Serialize;
 use serde_json::Value;
 
-/// A form of lines.
+use super::line::EventLine;
+use crate::{keys::SIZES, table::harmless};
+
+/// The form in which lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lines {
-    /// An object per line.
+    /// One JSON object per line.
     Json,
-    /// A table: a row per event, empty where a column does not apply. Without the first and the last
-    /// line of the other.
+    /// A table for spreadsheets: one row per line, with empty cells where a column does not apply. It has
+    /// neither the first nor the last line, but a row of names.
     Csv,
 }
 
-/// Columns of the table: keys of the objects, and those of objects in them after a dot.
+/// Columns of the table: paths of keys. Of SPTEs only the raw value has columns.
 pub const COLUMNS: [&str; 37] = [
     "ts_ns",
     "time",
@@ -56,38 +61,48 @@ pub const COLUMNS: [&str; 37] = [
     "stack",
 ];
 
-impl Lines {
-    /// Writes what is at the beginning or the end only.
-    pub(super) fn frame(self, out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
-        match self {
-            Self::Json => self.line(out, line),
-            Self::Csv => Ok(()),
-        }
-    }
+/// A writer of lines.
+pub(super) enum LineWriter<W: Write> {
+    Json(W),
+    Csv(Box<csv::Writer<W>>),
+}
 
+impl<W: Write> LineWriter<W> {
     /// Writes the names of the columns, if there are any.
-    pub(super) fn columns(self, out: &mut impl Write) -> io::Result<()> {
-        match self {
-            Self::Json => Ok(()),
-            Self::Csv => writeln!(out, "{}", COLUMNS.join(",")),
-        }
-    }
-
-    /// Writes a line.
-    pub(super) fn line(self, out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
-        match self {
-            Self::Json => serde_json::to_writer(&mut *out, line)?,
-            Self::Csv => {
-                let line = serde_json::to_value(line)?;
-                for (at, column) in COLUMNS.iter().enumerate() {
-                    if at > 0 {
-                        out.write_all(b",")?;
-                    }
-                    cell(out, value(&line, column))?;
-                }
+    pub(super) fn new(out: W, form: Lines) -> io::Result<Self> {
+        match form {
+            Lines::Json => Ok(Self::Json(out)),
+            Lines::Csv => {
+                let mut table = csv::Writer::from_writer(out);
+                table.write_record(COLUMNS)?;
+                Ok(Self::Csv(Box::new(table)))
             }
         }
-        out.write_all(b"\n")
+    }
+
+    /// Writes a line, if the form has such lines.
+    pub(super) fn line(&mut self, line: &EventLine) -> io::Result<()> {
+        match self {
+            Self::Json(out) => {
+                serde_json::to_writer(&mut *out, line)?;
+                out.write_all(b"\n")
+            }
+            Self::Csv(_) if matches!(line, EventLine::Header(_) | EventLine::End(_)) => Ok(()),
+            Self::Csv(table) => {
+                let line = serde_json::to_value(line)?;
+                let cells = COLUMNS.map(|column| cell(value(&line, column)));
+                table.write_record(cells.iter().map(|cell| cell.as_bytes()))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Passes on everything written so far.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Json(out) => out.flush(),
+            Self::Csv(table) => table.flush(),
+        }
     }
 }
 
@@ -95,30 +110,22 @@ fn value<'a>(line: &'a Value, column: &str) -> &'a Value {
     match column.split_once('.') {
         None => &line[column],
         Some(("pages", size)) => {
-            let place = ["4k", "2m", "1g"].iter().position(|name| *name == size);
+            let place = SIZES.iter().position(|name| *name == size);
             place.map_or(&Value::Null, |place| &line["pages"][place])
         }
         Some((outer, inner)) => &line[outer][inner],
     }
 }
 
-/// Text that a spreadsheet would take for a formula is led by an apostrophe.
-fn cell(out: &mut impl Write, value: &Value) -> io::Result<()> {
+/// The text of a cell; the functions of a stack are put in one.
+fn cell(value: &Value) -> Cow<'_, str> {
     match value {
-        Value::Null => Ok(()),
-        Value::String(text) => {
-            let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-            let text = if formula { format!("'{text}") } else { text.clone() };
-            if text.contains([',', '"', '\n', '\r']) {
-                write!(out, "\"{}\"", text.replace('"', "\"\""))
-            } else {
-                out.write_all(text.as_bytes())
-            }
-        }
+        Value::Null => Cow::Borrowed(""),
+        Value::String(text) => harmless(text),
         Value::Array(names) => {
             let names: Vec<_> = names.iter().filter_map(Value::as_str).collect();
-            out.write_all(names.join(";").as_bytes())
+            Cow::Owned(harmless(&names.join(";")).into_owned())
         }
-        other => write!(out, "{other}"),
+        other => Cow::Owned(other.to_string()),
     }
 }

@@ -1,9 +1,10 @@
 //! Events as lines, of JSON or of a table: what the model learns from, with what it knows of them.
 
 mod filter;
+mod kind;
 mod line;
 mod lines;
-pub mod schema;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -15,49 +16,51 @@ use std::{
 
 use collapse_common::SpteLayout;
 
-pub use filter::{Filter, KINDS, Sample};
-pub use line::{End, HeaderLine, Line, Lost, SCHEMA, Sight};
+pub use filter::{EventFilter, RegionSample};
+pub use kind::{kind, kinds};
+pub use line::SCHEMA;
 pub use lines::{COLUMNS, Lines};
+pub use schema::schema;
 
-use line::{StackLine, slot_of};
+use line::{
+    ChangeLine, EndLine, EventLine, HeaderLine, Known, LostLine, SightLine, StackLine, slot_of,
+};
+use lines::LineWriter;
 
 use crate::Host;
-use collapse_feed::{
-    Change, Coverage, Event, EventKind, Machine, SlotChange, Update, recording::Clocks,
-};
+use collapse_feed::{Change, Coverage, Event, EventKind, Machine, Update, recording::Clocks};
 use collapse_model::{Model, Vm};
 
 /// Writes events that a filter takes, a line each.
-pub struct EventWriter<W> {
-    out: W,
-    lines: Lines,
+pub struct EventWriter<W: Write> {
+    out: LineWriter<W>,
     clocks: Clocks,
-    filter: Filter,
+    filter: EventFilter,
     spte: SpteLayout,
     losses: BTreeMap<&'static str, u64>,
     /// Kernel stacks by number.
     stacks: BTreeMap<u32, Rc<[String]>>,
     /// When the last batch was read, ns.
     before: Option<u64>,
-    end: End,
+    end: EndLine,
 }
 
 impl<W: Write> EventWriter<W> {
     /// Writes the header.
     pub fn new(
-        mut out: W,
-        lines: Lines,
+        out: W,
+        form: Lines,
         clocks: Clocks,
         machine: Machine,
         coverage: &Coverage,
-        filter: Filter,
+        filter: EventFilter,
     ) -> io::Result<Self> {
         let host = Host::new(machine, coverage.mmu);
-        lines.frame(&mut out, &HeaderLine::new(clocks, host))?;
-        lines.columns(&mut out)?;
+        let mut out = LineWriter::new(out, form)?;
+        out.line(&EventLine::Header(HeaderLine::new(clocks, host)))?;
         let (spte, losses, stacks) = (coverage.spte, BTreeMap::new(), BTreeMap::new());
-        let (before, end) = (None, End::new());
-        Ok(Self { out, lines, clocks, filter, spte, losses, stacks, before, end })
+        let (before, end) = (None, EndLine::new());
+        Ok(Self { out, clocks, filter, spte, losses, stacks, before, end })
     }
 
     /// Whether as many were written as were wanted.
@@ -82,16 +85,16 @@ impl<W: Write> EventWriter<W> {
                 return self.losses(at, losses);
             }
             Update::Blind { .. } => None,
-            Update::Detached { at, why } => Some(Sight::new(self.clocks, *at, Some(why))),
+            Update::Detached { at, why } => Some(SightLine::new(self.clocks, *at, Some(why))),
             Update::Attached { at } => {
                 // The others count from zero.
                 self.losses.clear();
-                Some(Sight::new(self.clocks, *at, None))
+                Some(SightLine::new(self.clocks, *at, None))
             }
         };
         model.update(update);
         let Some(sight) = sight else { return Ok(()) };
-        self.lines.line(&mut self.out, &sight)?;
+        self.out.line(&EventLine::Sight(sight))?;
         self.out.flush()
     }
 
@@ -100,8 +103,8 @@ impl<W: Write> EventWriter<W> {
         for (way, n) in losses {
             let before = self.losses.insert(way, n).unwrap_or(0);
             if n > before {
-                let lost = Lost::new(self.clocks, self.before, at, way, n - before);
-                self.lines.line(&mut self.out, &lost)?;
+                let lost = LostLine::new(self.clocks, self.before, at, way, n - before);
+                self.out.line(&EventLine::Lost(lost))?;
             }
         }
         self.before = Some(at);
@@ -110,7 +113,7 @@ impl<W: Write> EventWriter<W> {
 
     /// Writes what was left out.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.lines.frame(&mut self.out, &self.end)?;
+        self.out.line(&EventLine::End(self.end))?;
         self.out.flush()
     }
 
@@ -120,54 +123,45 @@ impl<W: Write> EventWriter<W> {
             self.end.filtered += 1;
             return Ok(());
         }
-        let mut line = Line::new(event, self.clocks, vm, slot, self.spte);
-        if let Some(regions) = &mut line.regions
-            && !self.filter.sees_regions()
-        {
-            regions.0 = None;
-        }
-        if let EventKind::Change(Change { stack: Some(stack), .. }) = &event.kind {
-            let frames = self.stacks.get(stack).filter(|frames| !frames.is_empty());
-            line.stack = Some(StackLine(frames.cloned()));
-        }
-        let (EventKind::Change(change), Some(sample)) = (&event.kind, self.filter.sample) else {
-            return self.write(&line);
+        let stack = match &event.kind {
+            EventKind::Change(Change { stack: Some(stack), .. }) => {
+                let frames = self.stacks.get(stack).filter(|frames| !frames.is_empty());
+                Some(StackLine(frames.cloned()))
+            }
+            _ => None,
         };
+        let sees_regions = self.filter.sees_regions();
+        let (clocks, layout) = (self.clocks, self.spte);
+        let line = EventLine::new(event, &Known { clocks, layout, vm, slot, sees_regions, stack });
+        match (&event.kind, &line, self.filter.sample) {
+            (EventKind::Change(change), EventLine::Change(line), Some(sample)) => {
+                self.parts(change, line, sample)
+            }
+            _ => self.write(&line),
+        }
+    }
+
+    /// Writes the parts of a change that are in the sample.
+    fn parts(
+        &mut self,
+        change: &Change,
+        line: &ChangeLine,
+        sample: RegionSample,
+    ) -> io::Result<()> {
         let mut sampled = 0;
         for part in sample.parts(change) {
             sampled += u64::from(part.count);
-            self.write(&line.part(&part))?;
+            self.write(&EventLine::Change(line.part(&part)))?;
         }
         self.end.sampled_out += u64::from(change.count) - sampled;
         Ok(())
     }
 
-    fn write(&mut self, line: &Line) -> io::Result<()> {
+    fn write(&mut self, line: &EventLine) -> io::Result<()> {
         if self.is_done() {
             return Ok(());
         }
         self.end.events += 1;
-        self.lines.line(&mut self.out, line)
-    }
-}
-
-/// The kind of an event in every output.
-pub fn kind(event: &EventKind) -> &'static str {
-    match event {
-        EventKind::Change(Change { transition, .. }) => transition.name(),
-        EventKind::VmCreated { .. } => "vm_created",
-        EventKind::VmSeen => "vm_seen",
-        EventKind::VmDestroyed { .. } => "vm_destroyed",
-        EventKind::VmFlushed { .. } => "vm_flushed",
-        EventKind::VmFreed => "vm_freed",
-        EventKind::SlotChanged { change, .. } => match change {
-            SlotChange::Created => "slot_created",
-            SlotChange::Deleted => "slot_deleted",
-            SlotChange::Moved => "slot_moved",
-            SlotChange::LogOn => "log_on",
-            SlotChange::LogOff => "log_off",
-            SlotChange::Other => "slot_changed",
-        },
-        EventKind::Collapse(_) => "collapse_span",
+        self.out.line(line)
     }
 }
