@@ -16,7 +16,7 @@ use collapse_model::{
     Model,
     player::{Order, Player},
 };
-use collapse_report::events::{EventFilter, EventWriter, Lines};
+use collapse_report::events::{EventFilter, EventWriter, LineFormat};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Batches, and events in each: a second of a busy host.
@@ -128,7 +128,7 @@ fn replay(criterion: &mut Criterion) {
                 EventFilter { causes: vec!["collapse".to_owned()], ..EventFilter::default() };
             let lines = EventWriter::new(
                 io::sink(),
-                Lines::Json,
+                LineFormat::Json,
                 clocks,
                 Machine::default(),
                 &coverage(),

@@ -4,21 +4,21 @@ use std::path::Path;
 
 use super::{Report, Style, csv, html, junit, markdown, render};
 
-/// How a report is written.
+/// A format of reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
     /// One JSON object.
     Json,
-    /// For the summary page of a CI job.
+    /// Markdown for the summary page of a CI job.
     Markdown,
-    /// One file with plots, for a browser.
+    /// One HTML file with plots, for a browser.
     Html,
     /// Checks as test cases: XML that CI systems read.
     Junit,
-    /// Every VM over time.
+    /// A table of every VM over time.
     Csv,
 }
 
@@ -39,7 +39,7 @@ impl Format {
         }
     }
 
-    /// What the format is for, as the command line's help puts it.
+    /// The purpose of the format, for the help of the command line.
     pub fn help(self) -> &'static str {
         match self {
             Self::Text => "For people",
@@ -51,7 +51,7 @@ impl Format {
         }
     }
 
-    /// The format that a file's name asks for; text if it asks for none.
+    /// The format that the ending of a file's name stands for; text if it stands for none.
     pub fn of_file(path: &Path) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => Self::Json,
@@ -63,7 +63,7 @@ impl Format {
         }
     }
 
-    /// Writes a report. It ends with a line break. `style` is for text.
+    /// Writes a report, which ends with a line break. `style` is that of text.
     pub fn write(self, report: &Report, style: Style) -> serde_json::Result<String> {
         Ok(match self {
             Self::Text => render(report, style),

@@ -1,10 +1,11 @@
-//! The checks as test cases, in the XML that CI systems read.
+//! Checks as test cases, in the XML that CI systems read. Written by hand: it is four elements, and
+//! `quick-junit` would pull in an XML library to write them.
 
 use std::fmt::{self, Write as _};
 
 use super::{
     Report,
-    gate::{Check, CheckState, checks},
+    gate::{CheckState, DemandCheck, checks},
 };
 
 /// Renders the checks of a report.
@@ -35,7 +36,7 @@ fn write_suite(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "  </testsuite>\n</testsuites>")
 }
 
-fn write_case(out: &mut String, check: &Check) -> fmt::Result {
+fn write_case(out: &mut String, check: &DemandCheck) -> fmt::Result {
     let vm = check.vm.as_ref().map_or(String::new(), |vm| format!(" [{vm}]"));
     let name = escape(&format!("{}{vm}", check.name));
     let case = format!(
@@ -54,7 +55,7 @@ fn write_case(out: &mut String, check: &Check) -> fmt::Result {
     }
 }
 
-/// Text for XML, without the characters that XML does not have.
+/// Escapes text for XML, and replaces the characters that XML does not have.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// What is escaped is read back as it was, white space apart.
+        /// Escaped text is read back as it was, white space apart.
         #[test]
         fn any_text_survives(text in "[^\\x00-\\x1f\u{fffe}\u{ffff}]*") {
             let xml = format!("<a b=\"{0}\">{0}</a>", escape(&text));

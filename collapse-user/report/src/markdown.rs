@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write as _};
 
 use super::{
     Counts, PagesBySize, Report, VmReport,
-    gate::{Check, CheckState, checks},
+    gate::{CheckState, DemandCheck, checks},
     words,
 };
 
@@ -49,7 +49,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-fn write_checks(out: &mut String, checks: &[Check]) -> fmt::Result {
+fn write_checks(out: &mut String, checks: &[DemandCheck]) -> fmt::Result {
     if checks.is_empty() {
         return Ok(());
     }

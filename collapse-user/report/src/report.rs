@@ -1,4 +1,4 @@
-//! The report itself.
+//! The report: everything that one window of observation amounts to.
 
 use std::collections::BTreeMap;
 
@@ -22,28 +22,28 @@ pub struct Report {
     pub version: Name,
     /// The machine.
     pub host: Host,
-    /// When it began, `CLOCK_MONOTONIC` ns; `None` if nothing was read.
+    /// When the window began, `CLOCK_MONOTONIC` ns; `None` if nothing was read.
     pub started_ns: Option<u64>,
     /// Length of the window, ns.
     pub window_ns: u64,
-    /// The command that was run, if any.
+    /// The command that was run; `None` if there was none.
     pub command: Option<CommandReport>,
-    /// What was seen and what was not.
+    /// Every signal, and whether it was seen.
     pub coverage: Vec<SignalReport>,
-    /// Times that KVM was loaded again in the window. Its VMs before and after are in here; coverage
-    /// is what it is now.
+    /// Number of times that KVM was loaded again in the window. VMs from before and after are listed;
+    /// coverage is that of the end.
     #[serde(default)]
     pub reloads: u64,
-    /// What the programs cost, when that was last measured; `None` in windows of less than two seconds,
-    /// and of recordings.
+    /// Run time of the eBPF programs when it was last measured; `None` in windows of less than two
+    /// seconds, and in reports on recordings.
     #[serde(default)]
     pub overhead: Option<Overhead>,
-    /// Known losses by way, zero included.
+    /// Number of losses of each kind, zero included.
     pub losses: BTreeMap<Name, u64>,
-    /// SPTE changes of all VMs: counted, and recorded. `None` if an earlier version wrote this.
+    /// SPTE changes of all VMs, counted and recorded; `None` if an earlier version wrote the report.
     #[serde(default)]
     pub changes: Option<Changes>,
-    /// Whether nothing changed while the last counts were read. Only then must residuals be zero.
+    /// Whether nothing changed while counts were last read: only then must residuals be zero.
     pub settled: bool,
     /// SPTE changes in the life of a mapping (installs, splits, zaps, recoveries) whose VM is
     /// unknown.
@@ -53,30 +53,30 @@ pub struct Report {
     pub unattributed_ageing: u64,
     /// VMs that ended in the window.
     pub vms_ended: u64,
-    /// Of those: too long ago to be listed.
+    /// VMs that ended too long ago to be listed; part of `vms_ended`.
     pub vms_forgotten: u64,
-    /// What `--vm` selected; empty without.
+    /// Selectors given by `--vm`; empty if there were none.
     pub selections: Vec<SelectionReport>,
     /// Verdicts by the demands on the run.
     #[serde(flatten)]
     pub verdicts: Verdicts,
-    /// VMs in the order they appeared.
+    /// VMs in the order in which they appeared.
     pub vms: Vec<VmReport>,
 }
 
-/// The machine.
+/// The machine that was observed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
-    /// Its host name; `None` if it has none, or if it was not recorded.
+    /// Host name; `None` if there is none, or it was not recorded.
     pub name: Option<String>,
     /// `uname -r`.
     pub kernel: String,
-    /// Which MMU KVM uses.
+    /// The MMU that KVM uses.
     pub mmu: Mmu,
 }
 
 impl Host {
-    /// The machine, with what coverage tells of it.
+    /// Describes a machine on which KVM uses `mmu`.
     pub fn new(machine: Machine, mmu: Mmu) -> Self {
         Self { name: machine.name, kernel: machine.kernel, mmu }
     }
@@ -85,11 +85,11 @@ impl Host {
 /// The command that a report was about.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CommandReport {
-    /// Program and arguments.
+    /// The program and its arguments.
     pub argv: Vec<String>,
     /// Exit status; `None` if a signal ended it.
     pub status: Option<i32>,
-    /// Signal that ended it.
+    /// Number of the signal that ended it; `None` if it exited.
     pub signal: Option<i32>,
 }
 
@@ -101,7 +101,7 @@ impl From<recording::Command> for CommandReport {
 }
 
 impl CommandReport {
-    /// How it ended, in words.
+    /// The command's end, in words.
     pub fn ending(&self) -> String {
         match (self.status, self.signal) {
             (Some(status), _) => format!("exited with {status}"),
@@ -125,13 +125,13 @@ pub struct SelectionReport {
 pub struct SignalReport {
     /// The signal.
     pub signal: Name,
-    /// Whether it is seen.
+    /// Whether the signal is seen.
     pub seen: bool,
-    /// Hooks in use.
+    /// Kernel hooks in use.
     pub hooks: Vec<String>,
-    /// Why it is not seen, or what its hooks do not show.
+    /// Why the signal is not seen, or what the hooks do not show.
     pub reason: Option<String>,
-    /// What is not known without it.
+    /// What is unknown without the signal; `None` if it is seen.
     pub loses: Option<Name>,
 }
 
@@ -148,7 +148,7 @@ impl Report {
         report
     }
 
-    /// Adds what takes time to find out, of VMs that are all listed.
+    /// Adds timelines and memory maps, which take time, to a report that lists every VM.
     pub(crate) fn add_detail(&mut self, model: &Model, coverage: &Coverage) {
         for (report, vm) in self.vms.iter_mut().zip(in_order(model, |_| true)) {
             report.timeline = timeline::of(&vm.history, coverage);
@@ -156,12 +156,12 @@ impl Report {
         }
     }
 
-    /// Sums up a model without listing VMs that ended: all that a live view shows.
+    /// Sums up a model for a live view, without VMs that ended.
     pub fn of_alive(model: &Model, coverage: &Coverage, machine: Machine) -> Self {
         Self::of(model, coverage, machine, None, |vm| !vm.gone)
     }
 
-    /// Why nothing is seen at all, if so.
+    /// Why nothing is seen at all; `None` if any signal is seen.
     pub fn blind(&self) -> Option<&str> {
         let nothing = self.coverage.iter().all(|signal| !signal.seen);
         self.coverage.first().filter(|_| nothing)?.reason.as_deref()
@@ -174,7 +174,7 @@ impl Report {
         command: Option<CommandReport>,
         listed: fn(&Vm) -> bool,
     ) -> Self {
-        // VMs are shown by what was seen of them while they were there.
+        // VMs are shown by the coverage of their time, even if nothing is seen at the end.
         let blind = model.blind.as_deref().map(|why| coverage.blind(why));
         let now = blind.as_ref().unwrap_or(coverage);
         Self {
@@ -200,7 +200,7 @@ impl Report {
         }
     }
 
-    /// Keeps only the VMs that any of the selectors selects; all without selectors.
+    /// Keeps only the VMs that any of the selectors selects; without selectors, keeps all.
     pub fn select(&mut self, selectors: &[VmSelect]) {
         if selectors.is_empty() {
             return;
@@ -213,7 +213,7 @@ impl Report {
         self.vms.retain(|vm| selectors.iter().any(|select| select.selects(vm.identity())));
     }
 
-    /// The report's subject, in a line.
+    /// The subject of the report, in one line.
     pub fn title(&self) -> String {
         let vms = match self.vms.len() {
             1 => "1 VM".to_owned(),
@@ -227,14 +227,14 @@ impl Report {
 }
 
 impl VmReport {
-    /// What the VM can be selected by.
+    /// The ids and the name that the VM can be selected by.
     pub fn identity(&self) -> VmIdentity<'_> {
         let Self { pid, tid, fd, ref name, .. } = *self;
         VmIdentity { pid, tid, fd, name: name.as_deref() }
     }
 }
 
-/// VMs in the order they appeared.
+/// VMs in the order in which they appeared.
 fn in_order(model: &Model, listed: fn(&Vm) -> bool) -> impl Iterator<Item = &Vm> {
     let mut vms: Vec<_> = model.vms.values().filter(|vm| listed(vm)).collect();
     vms.sort_by_key(|vm| vm.key.born);
@@ -254,7 +254,7 @@ fn is_ageing(transition: Transition) -> bool {
 }
 
 impl SignalReport {
-    /// One signal's coverage.
+    /// Describes the state of a signal.
     pub fn new(status: &collapse_feed::SignalStatus) -> Self {
         let seen = status.is_seen();
         Self {

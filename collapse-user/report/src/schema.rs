@@ -35,8 +35,8 @@ pub(crate) fn inlined() -> Schema {
     settings.into_generator().into_root_schema_for::<Report>()
 }
 
-/// The keyword of the schema about sums over VMs: `false` where values cannot be added up, an object where
-/// they are ratios of sums. Without it, numbers are added up.
+/// Keyword of the schema for values of all VMs together: `false` where they cannot be added up, an object
+/// where they are ratios of sums. Without it, numbers are added up.
 pub(crate) const SUM: &str = "x-sum";
 
 /// The value of [`SUM`] at the ratio of the metric at path `part` to the sum of those at `whole`.

@@ -1,4 +1,4 @@
-//! Selecting VMs by what people know them by: the same for reports, budgets and events.
+//! Selecting VMs by ids and names that people know, for reports, budgets and events alike.
 
 use std::{convert::Infallible, str::FromStr};
 
@@ -9,7 +9,7 @@ use collapse_feed::VmProcess;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmSelect(String);
 
-/// What a VM can be selected by, as far as it is known.
+/// The ids and the name that a VM can be selected by, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VmIdentity<'a> {
     /// Process id of the VMM.

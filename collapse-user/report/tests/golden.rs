@@ -14,7 +14,7 @@ use collapse_feed::recording::Replay;
 use collapse_model::Model;
 use collapse_report::{
     CommandReport, Format, Report, Required, Style,
-    events::{self, COLUMNS, EventFilter, EventWriter, Lines},
+    events::{self, COLUMNS, EventFilter, EventWriter, LineFormat},
     export::Folded,
     gate::{Baseline, Budget, Demands},
 };
@@ -46,7 +46,7 @@ fn recorded() -> Report {
 }
 
 /// Every event.
-fn lines(lines: Lines) -> String {
+fn lines(lines: LineFormat) -> String {
     let (mut replay, mut model, mut out) = (recorded::open(), Model::default(), Vec::new());
     let (clocks, machine) = (replay.header().clocks, replay.machine().clone());
     let coverage = replay.coverage().clone();
@@ -95,8 +95,8 @@ fn every_format_is_as_it_was() {
     ] {
         golden(name, &written(&report, format));
     }
-    golden("events.ndjson", &lines(Lines::Json));
-    golden("events.csv", &lines(Lines::Csv));
+    golden("events.ndjson", &lines(LineFormat::Json));
+    golden("events.csv", &lines(LineFormat::Csv));
 }
 
 /// A recording with stacks, of a smaller guest.
@@ -131,7 +131,7 @@ fn the_schema_of_events_is_as_it_was() {
 #[test]
 fn every_line_is_as_the_schemas_say() {
     let schemas = [events::schema().to_value(), first_schema()].map(|schema| validator(&schema));
-    let lines = lines(Lines::Json);
+    let lines = lines(LineFormat::Json);
     for line in lines.lines() {
         let value: Value = serde_json::from_str(line).expect("JSON");
         assert!(schemas.iter().all(|schema| schema.is_valid(&value)), "{line}");
@@ -196,7 +196,7 @@ fn rare_lines(change: &Value) -> Vec<Value> {
 fn the_schemas_agree() {
     let schemas = [events::schema().to_value(), first_schema()];
     let [derived, first] = schemas.map(|schema| validator(&schema));
-    let lines = lines(Lines::Json);
+    let lines = lines(LineFormat::Json);
     let lines = lines.lines().map(|line| serde_json::from_str(line).expect("JSON"));
     // One line of each kind is enough.
     let mut lines: BTreeMap<String, Value> =
@@ -215,7 +215,7 @@ fn the_schemas_agree() {
 /// As another program reads it.
 #[test]
 fn the_table_has_what_the_lines_have() {
-    let (table, lines) = (lines(Lines::Csv), lines(Lines::Json));
+    let (table, lines) = (lines(LineFormat::Csv), lines(LineFormat::Json));
     let mut reader = csv::Reader::from_reader(table.as_bytes());
     assert!(reader.headers().expect("a head").iter().eq(COLUMNS));
     let rows: Vec<csv::StringRecord> =

@@ -12,7 +12,7 @@ use collapse_feed::{
 use collapse_model::Model;
 use collapse_report::{
     Format, Report, Style,
-    events::{EventFilter, EventWriter, Lines, RegionSample},
+    events::{EventFilter, EventWriter, LineFormat, RegionSample},
     export::{Folded, Perfetto},
 };
 use proptest::prelude::*;
@@ -21,7 +21,8 @@ use proptest::prelude::*;
 fn show(updates: impl IntoIterator<Item = Update>) {
     let clocks = Clocks { monotonic: 5, wall: 7 };
     let filter = EventFilter { sample: Some(RegionSample(2)), ..EventFilter::default() };
-    let lines = EventWriter::new(io::sink(), Lines::Csv, clocks, machine(), &coverage(), filter);
+    let lines =
+        EventWriter::new(io::sink(), LineFormat::Csv, clocks, machine(), &coverage(), filter);
     let mut lines = lines.unwrap();
     let mut trace = Perfetto::new(io::sink(), clocks).unwrap();
     let mut folded = Folded::new(io::sink());

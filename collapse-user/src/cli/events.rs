@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cli::Setup,
-    events::{EventFilter, EventWriter, Lines, RegionSample, kinds},
+    events::{EventFilter, EventWriter, LineFormat, RegionSample, kinds},
     exit::{Exit, Failure, OrExit as _},
     kernel::Machine,
     model::Model,
@@ -91,7 +91,7 @@ impl EventSink {
         coverage: &Coverage,
         filter: EventFilter,
     ) -> Result<Self, Failure> {
-        let writer = EventWriter::new(out, Lines::Json, clocks, machine, coverage, filter);
+        let writer = EventWriter::new(out, LineFormat::Json, clocks, machine, coverage, filter);
         let writer =
             writer.with_context(|| format!("cannot write {name}")).or_exit(Exit::Output)?;
         Ok(Self { name, writer, failed: None })

@@ -14,7 +14,7 @@ use super::{
     session::Sink,
 };
 use crate::{
-    events::{EventFilter, EventWriter, Lines},
+    events::{EventFilter, EventWriter, LineFormat},
     exit::{Exit, Failure, OrExit as _},
     export::{Folded, Perfetto},
     model::Model,
@@ -119,7 +119,14 @@ fn write(out: Box<dyn Write>, format: ExportFormat, recording: &Replay) -> io::R
         ExportFormat::Csv => {
             let (machine, filter) = (recording.machine().clone(), EventFilter::default());
             let coverage = recording.coverage();
-            ExportSink::Csv(EventWriter::new(out, Lines::Csv, clocks, machine, coverage, filter)?)
+            ExportSink::Csv(EventWriter::new(
+                out,
+                LineFormat::Csv,
+                clocks,
+                machine,
+                coverage,
+                filter,
+            )?)
         }
     })
 }

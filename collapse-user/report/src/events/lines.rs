@@ -12,7 +12,7 @@ use crate::{keys::SIZES, table::harmless};
 
 /// The form in which lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
+pub enum LineFormat {
     /// One JSON object per line.
     Json,
     /// A table for spreadsheets: one row per line, with empty cells where a column does not apply. It has
@@ -69,10 +69,10 @@ pub(super) enum LineWriter<W: Write> {
 
 impl<W: Write> LineWriter<W> {
     /// Writes the names of the columns, if there are any.
-    pub(super) fn new(out: W, form: Lines) -> io::Result<Self> {
+    pub(super) fn new(out: W, form: LineFormat) -> io::Result<Self> {
         match form {
-            Lines::Json => Ok(Self::Json(out)),
-            Lines::Csv => {
+            LineFormat::Json => Ok(Self::Json(out)),
+            LineFormat::Csv => {
                 let mut table = csv::Writer::from_writer(out);
                 table.write_record(COLUMNS)?;
                 Ok(Self::Csv(Box::new(table)))

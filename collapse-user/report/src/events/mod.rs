@@ -1,4 +1,4 @@
-//! Events as lines, of JSON or of a table: what the model learns from, with what it knows of them.
+//! Events as lines of JSON or of a table, with what the model knows about them.
 
 mod filter;
 mod kind;
@@ -19,7 +19,7 @@ use collapse_common::SpteLayout;
 pub use filter::{EventFilter, RegionSample};
 pub use kind::{kind, kinds};
 pub use line::SCHEMA;
-pub use lines::{COLUMNS, Lines};
+pub use lines::{COLUMNS, LineFormat};
 pub use schema::schema;
 
 use line::{
@@ -31,7 +31,7 @@ use crate::Host;
 use collapse_feed::{Change, Coverage, Event, EventKind, Machine, Update, recording::Clocks};
 use collapse_model::{Model, Vm};
 
-/// Writes events that a filter takes, a line each.
+/// Writes the events that a filter takes, one per line.
 pub struct EventWriter<W: Write> {
     out: LineWriter<W>,
     clocks: Clocks,
@@ -49,7 +49,7 @@ impl<W: Write> EventWriter<W> {
     /// Writes the header.
     pub fn new(
         out: W,
-        form: Lines,
+        form: LineFormat,
         clocks: Clocks,
         machine: Machine,
         coverage: &Coverage,

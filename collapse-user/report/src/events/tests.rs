@@ -66,7 +66,7 @@ fn written(filter: EventFilter, model: &mut Model, batch: Batch) -> Vec<Value> {
     let coverage = full_coverage(Mmu::Tdp);
     let mut out = Vec::new();
     let machine = Machine { name: Some("web7".to_owned()), kernel: "6.12".to_owned() };
-    let writer = EventWriter::new(&mut out, Lines::Json, clocks, machine, &coverage, filter);
+    let writer = EventWriter::new(&mut out, LineFormat::Json, clocks, machine, &coverage, filter);
     let mut writer = writer.unwrap();
     writer.update(Update::Batch(batch), model).unwrap();
     writer.finish().unwrap();

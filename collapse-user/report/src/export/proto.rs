@@ -1,5 +1,6 @@
 //! The part of Perfetto's trace format that is written here, with the field numbers of its
-//! `trace_packet.proto`, `track_event.proto` and `track_descriptor.proto`.
+//! `trace_packet.proto`, `track_event.proto` and `track_descriptor.proto`. Only the messages are written by
+//! hand: to generate these few would take `protoc` and all of Perfetto's definitions.
 
 use prost::Message;
 

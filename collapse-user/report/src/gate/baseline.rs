@@ -42,22 +42,22 @@ static METRICS: LazyLock<Vec<(MetricPath, Better)>> = LazyLock::new(|| {
     COMPARED.map(metric).into()
 });
 
-/// Earlier reports, and the limit by which a run may be worse than they.
+/// Earlier reports, and how much worse than they a run may be.
 #[derive(Clone, Debug)]
 pub struct Baseline {
     reports: Vec<Value>,
-    /// As a share of the median.
+    /// Greatest change for the worse, as a share of the median.
     limit: f64,
 }
 
-/// Why a file is no baseline.
+/// An error in an earlier report.
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
     /// The file is not JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// The JSON is something else.
-    #[error("it is no {SCHEMA}")]
+    /// The JSON is not a report.
+    #[error("not a {SCHEMA}")]
     NoReport,
 }
 
@@ -97,7 +97,7 @@ impl Baseline {
             .collect()
     }
 
-    /// Nothing if no earlier report knows the metric.
+    /// Compares one metric; `None` if it is not known from any earlier report.
     fn compare_metric(
         &self,
         vm: &VmReport,
@@ -106,7 +106,7 @@ impl Baseline {
         earlier: &[&Value],
     ) -> Option<BaselineReport> {
         let earlier = earlier.iter().filter_map(|vm| worst(&metric.values(vm), better)).collect();
-        let earlier = Earlier::new(earlier)?;
+        let earlier = EarlierRuns::new(earlier)?;
         let value = worst(&metric.values(vm), better);
         let verdict = value
             .map_or(BaselineVerdict::Unknown, |value| earlier.verdict(value, better, self.limit));
@@ -143,16 +143,16 @@ impl Baseline {
     }
 }
 
-/// What a metric was in earlier runs.
-struct Earlier {
+/// A metric in earlier runs.
+struct EarlierRuns {
     runs: u64,
     least: f64,
     median: f64,
     most: f64,
 }
 
-impl Earlier {
-    /// `None` without any value.
+impl EarlierRuns {
+    /// Sums up the values; `None` if there are none.
     fn new(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);

@@ -20,16 +20,16 @@ pub struct Budget {
     pub(super) limit: BudgetLimit,
 }
 
-/// Whose metric is compared.
+/// The metric that is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BudgetTarget {
-    /// Every VM's, each for itself.
+    /// The one of each VM.
     EachVm,
-    /// That of every VM that is selected.
+    /// The one of each selected VM.
     Vm(VmSelect),
-    /// That of all VMs together.
+    /// The one of all VMs together.
     Total,
-    /// The report's own.
+    /// The one of the report around the VMs.
     Report,
 }
 
@@ -134,7 +134,7 @@ impl Budget {
     }
 }
 
-/// Why a metric of a VM is not known, as far as the report says.
+/// Looks up why a metric of a VM is not known, by the longest path that the report has a reason for.
 pub(super) fn why_unknown(vm: &VmReport, metric: &MetricPath) -> Option<String> {
     let path = metric.full();
     let mut rest = path.as_str();

@@ -1,5 +1,5 @@
-//! Checks: every demand on a run, the command's success included, and whether it was met. What passed and
-//! what failed is decided here, and nowhere else.
+//! Checks: every demand on a run, the command's success included, and whether it was met. Passing and
+//! failing are decided here, and nowhere else.
 
 use crate::{
     BaselineReport, BaselineVerdict, BudgetReport, CommandReport, Report, RequiredCoverage,
@@ -8,7 +8,7 @@ use crate::{
 
 /// One demand on a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub struct DemandCheck {
     /// The kind of demand.
     pub kind: CheckKind,
     /// The demand, in words.
@@ -41,7 +41,7 @@ pub enum CheckState {
     Passed,
     /// The demand was not met.
     Failed,
-    /// There was nothing to decide it by.
+    /// There was nothing to decide it by: unknown.
     Skipped,
 }
 
@@ -72,7 +72,7 @@ impl CheckState {
     }
 }
 
-impl Check {
+impl DemandCheck {
     /// The check in one line.
     pub fn line(&self) -> String {
         let vm = self.vm.as_ref().map_or(String::new(), |vm| format!(" {vm}"));
@@ -82,7 +82,7 @@ impl Check {
 }
 
 /// Every demand on a run, by its report.
-pub fn checks(report: &Report) -> Vec<Check> {
+pub fn checks(report: &Report) -> Vec<DemandCheck> {
     let verdicts = &report.verdicts;
     let is_any_compared =
         verdicts.baseline.iter().any(|row| row.verdict != BaselineVerdict::NoCounterpart);
@@ -99,7 +99,7 @@ pub fn checks(report: &Report) -> Vec<Check> {
 
 /// The kind of failure that decides how the program ends; `None` if no check failed. A command's failure
 /// comes first, as if it had been run alone.
-pub fn decisive(checks: &[Check]) -> Option<CheckKind> {
+pub fn decisive(checks: &[DemandCheck]) -> Option<CheckKind> {
     let failed = |kind: &CheckKind| {
         checks.iter().any(|check| check.kind == *kind && check.state == CheckState::Failed)
     };
@@ -108,8 +108,8 @@ pub fn decisive(checks: &[Check]) -> Option<CheckKind> {
         .find(failed)
 }
 
-fn of_command(command: &CommandReport) -> Check {
-    Check {
+fn of_command(command: &CommandReport) -> DemandCheck {
+    DemandCheck {
         kind: CheckKind::Command,
         name: "exits with 0".to_owned(),
         vm: None,
@@ -118,14 +118,14 @@ fn of_command(command: &CommandReport) -> Check {
     }
 }
 
-fn of_coverage(required: RequiredCoverage, coverage: &[SignalReport]) -> Check {
+fn of_coverage(required: RequiredCoverage, coverage: &[SignalReport]) -> DemandCheck {
     let missing = coverage.iter().filter(|signal| !signal.seen);
     let missing: Vec<_> = missing.map(|signal| signal.signal.as_ref()).collect();
     let found = match missing.len() {
         0 => String::new(),
         _ => format!("not seen: {}", missing.join(", ")),
     };
-    Check {
+    DemandCheck {
         kind: CheckKind::Coverage,
         name: "is full".to_owned(),
         vm: None,
@@ -134,12 +134,12 @@ fn of_coverage(required: RequiredCoverage, coverage: &[SignalReport]) -> Check {
     }
 }
 
-fn of_budget(budget: &BudgetReport) -> Check {
+fn of_budget(budget: &BudgetReport) -> DemandCheck {
     let failed = budget.checks.iter().filter(|check| !check.ok).map(|check| {
         let vm = check.vm.as_ref().map_or(String::new(), |vm| format!("{vm}: "));
         format!("{vm}{}", check.reason.as_deref().unwrap_or_default())
     });
-    Check {
+    DemandCheck {
         kind: CheckKind::Budget,
         name: budget.budget.clone(),
         vm: None,
@@ -149,14 +149,14 @@ fn of_budget(budget: &BudgetReport) -> Check {
 }
 
 /// A VM that is new is no failure, unless nothing could be compared at all.
-fn of_baseline(row: &BaselineReport, is_any_compared: bool) -> Check {
+fn of_baseline(row: &BaselineReport, is_any_compared: bool) -> DemandCheck {
     let state = match row.verdict {
         BaselineVerdict::Worse => CheckState::Failed,
         BaselineVerdict::Better | BaselineVerdict::Same => CheckState::Passed,
         BaselineVerdict::NoCounterpart if !is_any_compared => CheckState::Failed,
         BaselineVerdict::Unknown | BaselineVerdict::NoCounterpart => CheckState::Skipped,
     };
-    Check {
+    DemandCheck {
         kind: CheckKind::Baseline,
         name: row.metric.clone().unwrap_or_else(|| "VM".to_owned()),
         vm: row.vm.clone(),

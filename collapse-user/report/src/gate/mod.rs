@@ -16,7 +16,7 @@ mod tests;
 
 pub use baseline::{Baseline, BaselineError};
 pub use budget::Budget;
-pub use checks::{Check, CheckKind, CheckState, checks, decisive};
+pub use checks::{CheckKind, CheckState, DemandCheck, checks, decisive};
 pub use parse::{BudgetError, parse_budgets};
 pub use path::PathError;
 

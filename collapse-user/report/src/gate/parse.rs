@@ -9,32 +9,32 @@ use super::{
 };
 use crate::VmSelect;
 
-/// What is wrong with a budget.
+/// An error in a budget.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BudgetError {
-    /// There is nothing but a left side.
+    /// The comparison is missing.
     #[error("expected a comparison such as 'recovery_rate >= 0.99'")]
     NoComparison,
-    /// The sign is none of the six.
+    /// The sign of the comparison is unknown.
     #[error("expected one of >= <= > < == !=")]
     UnknownSign,
     /// The brackets around the VM's selector are not closed.
     #[error("expected '].' after the VM, as in vm[NAME].splits")]
     OpenSelector,
-    /// The left side is no path.
-    #[error("'{0}' is no metric: expected names with dots between")]
+    /// The left side is not a path.
+    #[error("'{0}' is not a metric: expected names with dots between")]
     NoPath(String),
     /// The path leads to no metric.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// The metric is not known of all VMs together.
+    /// The metric has no value for all VMs together.
     #[error("{0} cannot be added up over VMs")]
     NoSum(String),
-    /// A word is compared by order, or with no word.
-    #[error("{0} is a word: compare it by == or != with one")]
+    /// A word is compared by order, or with something else.
+    #[error("{0} is a word: compare it with a word by == or !=")]
     Word(String),
-    /// The limit is no number.
-    #[error("'{0}' is no number")]
+    /// The limit is not a number.
+    #[error("'{0}' is not a number")]
     NoNumber(String),
     /// The limit of a time has no unit.
     #[error("{path} is a time: give '{limit}' a unit such as ms or s")]
@@ -44,16 +44,16 @@ pub enum BudgetError {
         /// The limit.
         limit: String,
     },
-    /// There is no such unit.
-    #[error("'{unit}' is no unit of {path}")]
+    /// The unit is unknown, or does not suit the metric.
+    #[error("'{unit}' is not a unit of {path}")]
     UnknownUnit {
         /// The unit.
         unit: String,
         /// The metric's path.
         path: String,
     },
-    /// The limit is a time, and the metric is none.
-    #[error("{0} is no time")]
+    /// The limit is a time, and the metric is not.
+    #[error("{0} is not a time")]
     NoTime(String),
     /// A line of a file is wrong.
     #[error("line {number}: {line}: {error}")]
@@ -62,7 +62,7 @@ pub enum BudgetError {
         number: usize,
         /// The line, without its comment.
         line: String,
-        /// What is wrong with it.
+        /// The error.
         error: Box<BudgetError>,
     },
 }
@@ -93,7 +93,7 @@ impl FromStr for Budget {
     }
 }
 
-/// Parses a file of budgets: one per line, without empty lines and what follows a `#`.
+/// Parses a file of budgets: one per line. Empty lines are skipped; `#` begins a comment.
 pub fn parse_budgets(text: &str) -> Result<Vec<Budget>, BudgetError> {
     let lines = (1..).zip(text.lines()).filter_map(|(number, line)| {
         let line = line.split('#').next().unwrap_or_default().trim();

@@ -25,7 +25,7 @@ pub(super) struct MetricPath {
 pub(super) enum PathStep {
     /// To a key that is always there.
     Key(String),
-    /// To a key of a map that leaves out what there is none of.
+    /// To a key of a map that leaves out counts of zero.
     Entry(String),
     /// To a key of a map whose keys are not known beforehand.
     Unlisted(String),
@@ -46,14 +46,14 @@ pub(super) enum ValueKind {
     Word,
 }
 
-/// What a metric of VMs is over all of them together.
+/// How the values of all VMs make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum OverVms {
-    /// The sum.
+    /// By adding them up.
     Sum,
-    /// A sum divided by sums.
+    /// By dividing the sum of one metric by the sums of others.
     Ratio { part: Box<MetricPath>, whole: Vec<MetricPath> },
-    /// Nothing: the values cannot be added up.
+    /// Not at all: they cannot be added up.
     Nothing,
 }
 
@@ -66,15 +66,15 @@ pub(super) enum PathRoot {
     Report,
 }
 
-/// Why there is no such path.
+/// An error in a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// A name leads nowhere.
+    /// A name on the path is unknown.
     #[error("no metric '{path}': did you mean '{nearest}'?")]
     Unknown {
         /// The path.
         path: String,
-        /// The nearest path, as far as the error goes.
+        /// The path with the nearest known name instead.
         nearest: String,
     },
     /// The path goes on where there is only a number.
@@ -128,7 +128,7 @@ impl MetricPath {
         self.kind
     }
 
-    /// Whether the metric is known of all VMs together.
+    /// Whether the values of all VMs make one.
     pub(super) fn is_over_vms(&self) -> bool {
         self.over_vms != OverVms::Nothing
     }
@@ -144,11 +144,11 @@ impl MetricPath {
         read(of, &self.steps)
     }
 
-    /// The value of all VMs together; null if it is not known of one of them.
+    /// The value of all VMs together; null if it is unknown for any of them.
     pub(super) fn over_vms(&self, vms: &[impl Serialize]) -> Value {
         match &self.over_vms {
             OverVms::Nothing => Value::Null,
-            // What does not fit is not known.
+            // A sum that does not fit is unknown.
             OverVms::Sum => self.sum(vms).and_then(|sum| i64::try_from(sum).ok()).into(),
             OverVms::Ratio { part, whole } => {
                 let ratio = || {
@@ -305,7 +305,7 @@ fn keys(node: &Value) -> Vec<String> {
     properties.chain(names).chain(total.collect::<Vec<_>>()).collect()
 }
 
-/// What is wrong with a path from its segment `at` on, where the schema is at `node`.
+/// The error of a path whose segment `at` is unknown, where the schema is at `node`.
 fn not_found(path: &[&str], at: usize, node: &Value) -> PathError {
     let short = |key: String| key.strip_suffix("_ns").map(str::to_owned).unwrap_or(key);
     let mut known: Vec<_> = keys(node).into_iter().map(short).collect();

@@ -49,10 +49,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The value where the step leads nowhere.
+    /// The values where the step leads nowhere.
     fn missing(&self) -> Vec<Value> {
         match self.step {
-            // The count of what is not listed is 0; but a count of 0 has no times.
+            // What is not listed counted 0; there are no times of 0 events.
             PathStep::Entry(_) if self.rest.is_empty() => vec![0.into()],
             _ => vec![Value::Null],
         }

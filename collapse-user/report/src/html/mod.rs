@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
     Report,
-    gate::{Check, CheckState, checks, decisive},
+    gate::{CheckState, DemandCheck, checks, decisive},
     words,
 };
 
@@ -87,7 +87,7 @@ fn verdict(report: &Report) -> Markup {
 }
 
 /// What was not met comes first; the rest is out of the way.
-fn list_of_checks(checks: &[Check]) -> Markup {
+fn list_of_checks(checks: &[DemandCheck]) -> Markup {
     let (passed, rest): (Vec<_>, Vec<_>) =
         checks.iter().partition(|check| check.state == CheckState::Passed);
     let (failed, unknown): (Vec<_>, Vec<_>) =
@@ -105,7 +105,7 @@ fn list_of_checks(checks: &[Check]) -> Markup {
     }
 }
 
-fn item(check: &Check) -> Markup {
+fn item(check: &DemandCheck) -> Markup {
     html! {
         li {
             (badge(check.state)) " " (check.kind.name()) " " code { (check.name) }

@@ -1,4 +1,5 @@
 //! A VM over time. Plots are stretched to the width there is, so their labels are text around them.
+//! Drawn by hand: plots of `plotters` have fixed sizes, those of `charming` need scripts.
 
 use std::fmt::Write as _;
 

@@ -114,7 +114,7 @@ proptest! {
     fn worse_is_outside_the_spread(
         mut earlier in prop::collection::vec(0u64..1000, 1..8), now in 0u64..1000,
     ) {
-        let known = Earlier::new(earlier.iter().map(|n| *n as f64).collect()).unwrap();
+        let known = EarlierRuns::new(earlier.iter().map(|n| *n as f64).collect()).unwrap();
         earlier.sort_unstable();
         let middle = |at: usize| earlier[at] as f64;
         let median = f64::midpoint(middle((earlier.len() - 1) / 2), middle(earlier.len() / 2));
