@@ -1,6 +1,9 @@
 //! VMs over time, a line per VM and moment. Counts grow; what is not known is empty.
 
-use super::{Moment, Report, VmReport};
+use super::{
+    Moment, Report, VmReport,
+    table::{harmless, written},
+};
 
 /// Names of the columns.
 const HEAD: &str = "vm,pid,name,time_s,pages_4k,pages_2m,pages_1g,splits,zaps,installs,lost,recovered,\
@@ -9,14 +12,11 @@ const HEAD: &str = "vm,pid,name,time_s,pages_4k,pages_2m,pages_1g,splits,zaps,in
 /// Renders the timelines of a report.
 pub(super) fn render(report: &Report) -> String {
     let start = report.started_ns.unwrap_or_default();
-    let mut out = format!("{HEAD}\n");
+    let mut rows = vec![HEAD.split(',').map(str::to_owned).collect()];
     for (number, vm) in (1..).zip(&report.vms) {
-        for moment in &vm.timeline {
-            out.push_str(&line(number, vm, moment, start).join(","));
-            out.push('\n');
-        }
+        rows.extend(vm.timeline.iter().map(|moment| line(number, vm, moment, start)));
     }
-    out
+    written(&rows)
 }
 
 fn line(number: u64, vm: &VmReport, moment: &Moment, start: u64) -> Vec<String> {
@@ -25,7 +25,7 @@ fn line(number: u64, vm: &VmReport, moment: &Moment, start: u64) -> Vec<String> 
     vec![
         number.to_string(),
         known(vm.pid.map(u64::from)),
-        field(vm.name.as_deref().unwrap_or_default()),
+        harmless(vm.name.as_deref().unwrap_or_default()).into_owned(),
         format!("{time:.6}"),
         known(moment.pages.map(|pages| pages.small)),
         known(moment.pages.map(|pages| pages.huge)),
@@ -41,27 +41,4 @@ fn line(number: u64, vm: &VmReport, moment: &Moment, start: u64) -> Vec<String> 
         known(moment.stall_ns),
         known(moment.logging.map(u64::from)),
     ]
-}
-
-/// Text as one field, and never a formula to a spreadsheet.
-fn field(text: &str) -> String {
-    let formula = text.starts_with(['=', '+', '-', '@']);
-    let text = if formula { format!("'{text}") } else { text.to_owned() };
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_quoted() {
-        assert_eq!(field("a b"), "a b");
-        assert_eq!(field("a,\"b\""), "\"a,\"\"b\"\"\"");
-        assert_eq!(field("=1+2"), "'=1+2");
-    }
 }
