@@ -6,13 +6,19 @@
 //! (`collapse_report`) and [`tui`] show them. The three lower crates know neither eBPF nor terminals.
 
 pub mod cli;
+pub mod doctor;
 pub mod exit;
 pub mod identity;
 pub mod kernel;
+pub mod live;
+pub mod output;
 pub mod plan;
 pub mod probe;
+pub mod selftest;
+pub mod settings;
 pub mod source;
 pub mod tui;
+mod watch;
 
 pub use collapse_feed::clock;
 pub use collapse_model::{self as model, findings, player};

@@ -12,25 +12,25 @@ use anyhow::Context as _;
 use clap::{Args, builder::PossibleValuesParser};
 use collapse_common::Cause;
 
-use super::{
-    output::{Output, written},
-    parse_duration, replay,
-    session::{MakeSink, Sink, Wanted},
-    stacks::StackArgs,
-    window,
-};
+use super::{parse_duration, stacks::StackArgs};
 use crate::{
     cli::Setup,
     events::{EventFilter, EventWriter, LineFormat, RegionSample, kinds},
     exit::{Exit, Failure, OrExit as _},
     kernel::Machine,
     model::Model,
+    output::{Output, written},
     plan::Coverage,
     report::VmSelect,
     source::{
         Update,
         live::RowFilter,
         recording::{Clocks, Command},
+    },
+    watch::{
+        replay,
+        session::{MakeSink, Sink, Wanted},
+        window,
     },
 };
 

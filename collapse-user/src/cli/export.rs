@@ -8,21 +8,18 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{
-    output::{Output, written},
-    replay,
-    session::Sink,
-};
 use crate::{
     events::{EventFilter, EventWriter, LineFormat},
     exit::{Exit, Failure, OrExit as _},
     export::{Folded, Perfetto},
     model::Model,
+    output::{Output, written},
     plan::Coverage,
     source::{
         Update,
         recording::{Command, Replay},
     },
+    watch::{replay, session::Sink},
 };
 
 #[derive(Debug, Args)]

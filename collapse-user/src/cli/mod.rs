@@ -1,22 +1,12 @@
 //! The command line.
 
 mod choices;
-mod config;
-mod doctor;
 mod events;
 mod export;
-mod live;
-mod load;
-mod output;
 mod record;
-mod replay;
 mod report;
 mod schema;
-mod selftest;
-mod session;
 mod stacks;
-mod trigger;
-mod window;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -26,8 +16,11 @@ use clap::{
 };
 
 use crate::{
+    doctor,
     exit::{Exit, Failure},
+    live,
     plan::FaultLatency,
+    selftest, settings,
     source::cost::Limit,
 };
 
@@ -77,7 +70,7 @@ enum Command {
     /// A file overrides the defaults, and flags override the file, which is the first that there is of
     /// `$XDG_CONFIG_HOME/collapse/config.toml`, by default in `~/.config`, and of
     /// `collapse/config.toml` in `$XDG_CONFIG_DIRS`, by default `/etc/xdg`.
-    Config(config::Flags),
+    Config(settings::Flags),
     /// Tell what can be seen on this kernel, and by which hooks, and try them.
     ///
     /// All programs are loaded and attached for a second, and detached again.
@@ -102,29 +95,29 @@ enum Command {
 /// How programs are loaded and attached.
 #[derive(Clone, Copy, Debug, Default, Args)]
 #[command(next_help_heading = "Measuring")]
-struct Setup {
+pub(crate) struct Setup {
     /// Let the eBPF programs' own diagnostics through, on stderr.
     #[arg(long, global = true)]
-    ebpf_log: bool,
+    pub(crate) ebpf_log: bool,
     /// How many guest faults are timed: off, 1/N, or all. Seeing them end costs as much as all else
     /// that is seen of them.
     #[arg(long, global = true, value_name = "HOW MANY", default_value_t)]
-    fault_latency: FaultLatency,
+    pub(crate) fault_latency: FaultLatency,
     /// The most that the probes may cost, in percent of one core, or off. If they cost more, less is
     /// seen: first no fault is timed, then one region in 16 followed, then none. It comes back when
     /// there is room.
     #[arg(long, global = true, value_name = "PERCENT", default_value_t)]
-    budget_overhead: Limit,
+    pub(crate) budget_overhead: Limit,
     /// Ring buffer between the programs and user space, such as 4M; a power of two from 4k to 1G.
     /// What finds it full is counted as lost; totals are not in it.
     #[arg(long, global = true, value_name = "SIZE", value_parser = ring_size)]
-    ring_size: Option<u32>,
+    pub(crate) ring_size: Option<u32>,
     /// VMs at one time that the tables in the kernel are to have room for: 128, or up to 8000. Each takes
     /// some 30 KiB, and 4 KiB more for each CPU. What finds them full is counted as lost, of unknown
     /// VM.
     #[arg(long, global = true, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=8000))]
-    max_vms: Option<u32>,
+    pub(crate) max_vms: Option<u32>,
 }
 
 /// The kernel wants a power of two, and whole pages.
@@ -136,30 +129,30 @@ fn ring_size(text: &str) -> Result<u32, String> {
 }
 
 #[derive(Debug, Args)]
-struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// Format of the answer.
     #[arg(long, short, value_enum, default_value_t)]
-    format: Format,
+    pub(crate) format: Format,
     /// Only look, and leave the kernel alone: load and attach nothing.
     #[arg(long)]
-    no_attach: bool,
+    pub(crate) no_attach: bool,
 }
 
 #[derive(Debug, Args)]
-struct SelftestArgs {
+pub(crate) struct SelftestArgs {
     /// Format of the outcome.
     #[arg(long, short, value_enum, default_value_t)]
-    format: Format,
+    pub(crate) format: Format,
     /// Where to write what a bug report needs; collapse-selftest.json if something is wrong.
     #[arg(long, value_name = "FILE")]
-    bundle: Option<PathBuf>,
+    pub(crate) bundle: Option<PathBuf>,
     /// Write it even if nothing is wrong.
     #[arg(long)]
-    keep: bool,
+    pub(crate) keep: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Text,
@@ -222,7 +215,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let Cli { command, live, setup } = cli;
     match command.unwrap_or(Command::Live(live)) {
         Command::Live(args) => live::run(&args, setup),
-        Command::Config(flags) => config::run(&flags),
+        Command::Config(flags) => settings::run(&flags),
         Command::Report(args) => report::run(&args, setup),
         Command::Record(args) => record::run(args, setup),
         Command::Events(args) => events::run(args, setup),
@@ -235,7 +228,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 }
 
 /// A number with a unit: `ms`, `s` (or none), `m`, `h`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let seconds = match unit {

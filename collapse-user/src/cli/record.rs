@@ -11,23 +11,22 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, builder::PossibleValuesParser};
 use collapse_common::Selection;
 
-use super::{
-    output::is_dash,
-    parse_duration,
-    session::{MakeSink, Sink, Wanted},
-    stacks::StackArgs,
-    trigger::Trigger,
-    window,
-};
+use super::{parse_duration, stacks::StackArgs};
 use crate::{
     cli::Setup,
     exit::{Exit, Failure, OrExit as _},
     findings,
     model::Model,
+    output::is_dash,
     plan::Coverage,
     source::{
         Update,
         recording::{self, Command, Limits, Recorder},
+    },
+    watch::{
+        session::{MakeSink, Sink, Wanted},
+        trigger::Trigger,
+        window,
     },
 };
 

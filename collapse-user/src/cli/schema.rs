@@ -2,10 +2,10 @@
 
 use clap::ValueEnum;
 
-use super::output::Output;
 use crate::{
     events,
     exit::{Exit, Failure, OrExit as _},
+    output::Output,
     report,
 };
 

@@ -6,12 +6,7 @@ mod outputs;
 
 pub(super) use args::ReportArgs;
 
-use super::{
-    record::RecordingSink,
-    replay::{Replayed, open, replay},
-    session::Session,
-    window,
-};
+use super::record::RecordingSink;
 use crate::{
     cli::Setup,
     exit::{Exit, Failure},
@@ -20,6 +15,11 @@ use crate::{
         gate::{CheckKind, CheckState, checks, decisive},
     },
     source::recording::Limits,
+    watch::{
+        replay::{Replayed, open, replay},
+        session::Session,
+        window,
+    },
 };
 use outputs::Outputs;
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{anyhow, bail};
 
 use crate::{
-    cli::output::{Output, is_dash},
     exit::{Exit, Failure, OrExit as _},
+    output::{Output, is_dash},
     report::{Format, Report},
 };
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::config::Settings,
+    settings::Settings,
     tui::{
         App, Live, Reply,
         terminal::{Input, Screen},

@@ -2,7 +2,7 @@
 
 mod bundle;
 mod expect;
-pub(super) mod guest;
+pub(crate) mod guest;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -23,20 +23,17 @@ use self::{
     guest::Account,
     verdict::{Verdict, subject},
 };
-use super::{
-    Format, SelftestArgs,
-    output::Output,
-    session::{DRAIN_INTERVAL, Session},
-};
 use crate::{
-    cli::Setup,
+    cli::{Format, SelftestArgs, Setup},
     exit::{Exit, Failure, OrExit as _},
+    output::Output,
     plan::Mmu,
     report::Report,
     source::cost::Limit,
+    watch::session::{DRAIN_INTERVAL, Session},
 };
 
-pub(super) fn run(args: &SelftestArgs, setup: Setup) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &SelftestArgs, setup: Setup) -> Result<Exit, Failure> {
     let wanted = args.bundle.as_deref().or(args.keep.then_some(Path::new(bundle::DEFAULT)));
     let bundle = wanted.map(|path| Output::open(Some(path))).transpose()?;
     // What it is to check must be seen, whatever that costs for a moment.

@@ -134,7 +134,7 @@ impl Args for Flags {
 }
 
 /// Prints the settings in effect.
-pub(super) fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(crate) fn run(flags: &Flags) -> Result<Exit, Failure> {
     let settings = Settings::load(flags)?;
     let path = file::find(|name| env::var_os(name));
     let text = print::shown(&settings, path.as_deref());

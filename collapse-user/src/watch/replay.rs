@@ -9,17 +9,18 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{output::is_dash, session::Sink};
+use super::session::Sink;
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     kernel::Machine,
     model::Model,
+    output::is_dash,
     plan::Coverage,
     source::recording::{Command, RecordingError, Replay},
 };
 
 /// What came of a recording.
-pub(super) struct Replayed {
+pub(crate) struct Replayed {
     /// Where it was recorded.
     pub machine: Machine,
     /// What it adds up to.
@@ -33,7 +34,7 @@ pub(super) struct Replayed {
 }
 
 /// Opens a recording; `-` is standard input.
-pub(super) fn open(path: &Path) -> Result<Replay, Failure> {
+pub(crate) fn open(path: &Path) -> Result<Replay, Failure> {
     let replay = if is_dash(path) {
         // The descriptor as it is: what is behind it may be another user's to open.
         let stdin = io::stdin().as_fd().try_clone_to_owned();
@@ -46,7 +47,7 @@ pub(super) fn open(path: &Path) -> Result<Replay, Failure> {
 
 /// Reads a recording, opened at `path`, to its end. One that is cut short or damaged is read up to
 /// there: a loss, and a line on stderr.
-pub(super) fn replay(
+pub(crate) fn replay(
     mut replay: Replay,
     path: &Path,
     sink: &mut dyn Sink,
@@ -72,7 +73,7 @@ pub(super) fn replay(
 }
 
 /// Tells of a recording that is cut short or damaged; how to end then.
-pub(super) fn ends_early(path: &Path, error: &RecordingError) -> Exit {
+pub(crate) fn ends_early(path: &Path, error: &RecordingError) -> Exit {
     eprintln!("collapse: {}: {error}; what is before that is used", name(path));
     match error {
         RecordingError::Damaged { .. } => Exit::Recording,
@@ -80,7 +81,7 @@ pub(super) fn ends_early(path: &Path, error: &RecordingError) -> Exit {
     }
 }
 
-pub(super) fn cannot_read(path: &Path) -> String {
+pub(crate) fn cannot_read(path: &Path) -> String {
     format!("cannot read {}", name(path))
 }
 

@@ -10,18 +10,20 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     LiveArgs,
-    output::{Dashboard, Ends, every, is_terminal},
+    dashboard::{Dashboard, Ends, every, is_terminal},
 };
 use crate::{
-    cli::{config::Settings, output::is_dash, replay, session::Sink},
     exit::{Exit, Failure, OrExit as _},
     kernel::Machine,
     model::Model,
+    output::is_dash,
     plan::Coverage,
     player::{Order, Player},
     report::{Report, live_lines},
+    settings::Settings,
     source::{Update, recording::Command},
     tui::{Facts, Live, Reply},
+    watch::{replay, session::Sink},
 };
 
 /// Time between frames while it plays.

@@ -6,11 +6,11 @@ mod text;
 use serde::Serialize;
 
 use self::check::Check;
-use super::{DoctorArgs, Format, output::Output};
 use crate::{
-    cli::Setup,
+    cli::{DoctorArgs, Format, Setup},
     exit::{Exit, Failure, OrExit as _},
     kernel::inspect::Inspected,
+    output::Output,
     plan::{Coverage, Look, Mmu, Obstacle, Plan, obstacles},
     report::SignalReport,
 };
@@ -71,7 +71,7 @@ fn signals(coverage: &Coverage) -> Vec<SignalReport> {
     coverage.signals.iter().map(SignalReport::new).collect()
 }
 
-pub(super) fn run(args: &DoctorArgs, setup: Setup) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &DoctorArgs, setup: Setup) -> Result<Exit, Failure> {
     let (plan, host) = Plan::for_running_kernel(setup.fault_latency, Look::Thorough);
     let diagnosis = Diagnosis::new(&plan, &host, !args.no_attach, setup);
     let text = match args.format {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Which findings, and how long to go on after the first.
-pub(super) struct Trigger {
+pub(crate) struct Trigger {
     findings: Vec<String>,
     after: Duration,
     fired: Option<u64>,

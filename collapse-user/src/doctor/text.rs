@@ -79,10 +79,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::{
-            Setup,
-            doctor::check::{HookCheck, ProgramCheck},
-        },
+        cli::Setup,
+        doctor::check::{HookCheck, ProgramCheck},
         kernel::inspect::Inspected,
         plan::{FaultLatency, Plan},
     };

@@ -1,6 +1,7 @@
 //! `collapse live`: the dashboard, or lines for what is no terminal.
 
-mod output;
+mod dashboard;
+mod load;
 mod play;
 
 use std::{
@@ -16,24 +17,21 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{
-    config::{self, Settings},
-    load::Load,
-    parse_duration,
-    session::{DRAIN_INTERVAL, Session},
-};
 use crate::{
-    cli::Setup,
+    cli::{Setup, parse_duration},
     exit::{Exit, Failure, OrExit as _},
     report::{Report, live_lines},
+    settings::{self, Settings},
     tui::{Facts, Live, Reply, terminal},
+    watch::session::{DRAIN_INTERVAL, Session},
 };
-use output::{Dashboard, Ends, every, is_terminal};
+use dashboard::{Dashboard, Ends, every, is_terminal};
+use load::Load;
 
 #[derive(Debug, Default, Args)]
-pub(super) struct LiveArgs {
+pub(crate) struct LiveArgs {
     #[command(flatten)]
-    settings: config::Flags,
+    settings: settings::Flags,
     /// Text for the first line, such as the name of the machine.
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
@@ -56,7 +54,7 @@ impl LiveArgs {
     }
 }
 
-pub(super) fn run(args: &LiveArgs, setup: Setup) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &LiveArgs, setup: Setup) -> Result<Exit, Failure> {
     let settings = Settings::load(&args.settings)?;
     match &args.from {
         Some(path) => play::run(args, &settings, path),
