@@ -71,6 +71,10 @@ pub struct App {
     pub(super) spots: Spots,
     /// The part of a core that this program takes.
     load: Option<f64>,
+    /// Warnings so far, oldest first.
+    warnings: Vec<String>,
+    /// Warnings that were shown in full, in the view of probes.
+    warnings_read: usize,
 }
 
 impl App {
@@ -82,7 +86,8 @@ impl App {
     /// A new one as the user set it.
     pub fn with(theme: Theme, options: Options) -> Self {
         let nav = Nav { sort: options.sort, ..Nav::default() };
-        Self { theme, options, nav, frozen: None, spots: Spots::default(), load: None }
+        let (spots, warnings) = (Spots::default(), Vec::new());
+        Self { theme, options, nav, frozen: None, spots, load: None, warnings, warnings_read: 0 }
     }
 
     /// Time between refreshes.
@@ -93,6 +98,14 @@ impl App {
     /// Learns what part of a core this program takes.
     pub fn set_load(&mut self, load: f64) {
         self.load = Some(load);
+    }
+
+    /// Adds a warning of the program itself.
+    pub fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+        if self.nav.view == View::Probes {
+            self.warnings_read = self.warnings.len();
+        }
     }
 
     /// Draws all of it.
@@ -147,6 +160,8 @@ impl App {
             spots: &self.spots,
             track: live.track,
             load: self.load,
+            warnings: &self.warnings,
+            unread: self.warnings.get(self.warnings_read..).unwrap_or_default(),
         }
     }
 
@@ -232,6 +247,9 @@ impl App {
     /// Shows a view.
     pub(super) fn go(&mut self, view: View) {
         self.nav.help = None;
+        if view == View::Probes {
+            self.warnings_read = self.warnings.len();
+        }
         if self.nav.view != view {
             self.nav.view = view;
             self.nav.line = 0;

@@ -24,6 +24,9 @@ use collapse_model::Grade;
 /// The smallest terminal that a view is drawn in.
 const SMALLEST: (u16, u16) = (20, 5);
 
+/// The right end of the status line.
+const HELP: &str = "? help  q quit ";
+
 /// The least height where the player has a line of its own.
 const TRANSPORT: u16 = 12;
 
@@ -153,6 +156,11 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
         let back = format::duration(scene.model.now - scene.at);
         parts.insert(0, (format!("−{back}"), Role::Warn));
     }
+    if let Some(warning) = scene.unread.last() {
+        let used: usize = parts.iter().map(|(text, _)| text.width() + 2).sum();
+        let room = usize::from(at.width).saturating_sub(used + 2 + HELP.width());
+        parts.push((format::cut(&format!("! {warning}"), room), Role::Warn));
+    }
     if let Some(load) = scene.load {
         parts.push((format!("self {}", format::busy(load * 1e9)), Role::Dim));
     }
@@ -175,11 +183,10 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
         spans.push(Span::raw(" "));
     }
     buf.set_line(at.x, at.y, &Line::from(spans), at.width);
-    let help = "? help  q quit ";
-    if used + help.width() <= usize::from(at.width) {
-        let x = at.right() - help.width() as u16;
-        buf.set_string(x, at.y, help, scene.theme.style(Role::Dim));
-        let spot = Rect { x, width: help.width() as u16, ..at };
+    if used + HELP.width() <= usize::from(at.width) {
+        let x = at.right() - HELP.width() as u16;
+        buf.set_string(x, at.y, HELP, scene.theme.style(Role::Dim));
+        let spot = Rect { x, width: HELP.width() as u16, ..at };
         scene.spots.add(Rect { width: 6, ..spot }, Hit::Command(Command::Help));
         scene.spots.add(Rect { x: x + 8, width: 6, ..spot }, Hit::Command(Command::Quit));
     }

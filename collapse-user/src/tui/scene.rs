@@ -42,6 +42,10 @@ pub struct Scene<'a> {
     pub track: Option<Track<'a>>,
     /// The part of a core that this program takes, once known.
     pub load: Option<f64>,
+    /// Warnings of the program itself, oldest first.
+    pub warnings: &'a [String],
+    /// The latest of them, which the user has not looked at.
+    pub unread: &'a [String],
 }
 
 impl Scene<'_> {

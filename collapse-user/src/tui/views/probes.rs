@@ -31,13 +31,21 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
         let y = at.y + (line - first) as u16;
         buf.set_style(Rect { y, height: 1, ..at }, scene.theme.selected());
     }
-    if let Some(status) = scene.coverage.signals.get(line) {
-        let inside =
-            widgets::title(buf, detail, scene.theme, &format!(" {}", status.signal.name()));
-        let text = format::wrapped(&told(status), usize::from(inside.width).saturating_sub(2));
+    if let Some((title, text)) = in_full(scene, line, lines.len()) {
+        let inside = widgets::title(buf, detail, scene.theme, &format!(" {title}"));
+        let text = format::wrapped(&text, usize::from(inside.width).saturating_sub(2));
         let text = text.into_iter().map(|line| Line::from(format!(" {line}")));
         widgets::paragraph(buf, inside, &text.collect::<Vec<_>>());
     }
+}
+
+/// Title and full text of one of these lines, if it may be cut: signals come first, warnings last.
+fn in_full(scene: &Scene, line: usize, lines: usize) -> Option<(&'static str, String)> {
+    if let Some(status) = scene.coverage.signals.get(line) {
+        return Some((status.signal.name(), told(status)));
+    }
+    let warning = (line + scene.warnings.len()).checked_sub(lines)?;
+    Some(("warning", scene.warnings.get(warning)?.clone()))
 }
 
 /// The hooks of a signal, or what is not known without it.
@@ -110,6 +118,12 @@ pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
             Span::raw(format::left(&format!("lost: {way}"), 25)),
             Span::styled(format::count(*n), if *n == 0 { dim } else { theme.style(Role::Bad) }),
         ]));
+    }
+    if !scene.warnings.is_empty() {
+        lines.push(Line::default());
+    }
+    for warning in scene.warnings {
+        lines.push(Line::styled(format!(" ! {warning}"), theme.style(Role::Warn)));
     }
     lines
 }
