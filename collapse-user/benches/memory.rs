@@ -22,7 +22,7 @@ fn main() {
         tell("outstanding", regions, || {
             let mut fleet = Fleet::new(1, 2 << 20);
             let mut model = fleet.begin();
-            model.apply(fleet.split(regions));
+            model.apply(&fleet.split(regions));
             model
         });
     }

@@ -38,7 +38,7 @@ fn ingest(criterion: &mut Criterion) {
 }
 
 fn apply((mut model, batch): (Model, Batch)) -> Model {
-    model.apply(batch);
+    model.apply(&batch);
     model
 }
 
@@ -56,7 +56,7 @@ fn episode(criterion: &mut Criterion) {
                 batches,
                 |(mut model, batches)| {
                     for batch in batches {
-                        model.apply(batch);
+                        model.apply(&batch);
                     }
                     model
                 },
@@ -79,7 +79,7 @@ fn second(criterion: &mut Criterion) {
             let mut model = fleet.model(60);
             bencher.iter_batched(
                 || fleet.next(),
-                |batch| model.apply(batch),
+                |batch| model.apply(&batch),
                 BatchSize::PerIteration,
             );
         });
@@ -109,7 +109,7 @@ fn tick(criterion: &mut Criterion) {
         let mut fleet = Fleet::new(100, REGIONS);
         let mut model = fleet.model(60);
         let all = |batch| {
-            model.apply(batch);
+            model.apply(&batch);
             draw(&model);
         };
         bencher.iter_batched(|| fleet.next(), all, BatchSize::PerIteration);
@@ -123,7 +123,7 @@ fn tick(criterion: &mut Criterion) {
     for events in [0, 1_000, 1_000_000] {
         let mut fleet = Fleet::calm(100, 1 << 20);
         let mut model = fleet.model(60);
-        model.apply(fleet.split(events));
+        model.apply(&fleet.split(events));
         group.bench_function(BenchmarkId::new("redraw by events before", events), |bencher| {
             bencher.iter(|| draw(&model));
         });
@@ -140,7 +140,7 @@ fn outstanding(criterion: &mut Criterion) {
     for regions in [0, 1000, 1_000_000] {
         let mut fleet = Fleet::calm(1, 2 << 20);
         let mut model = fleet.begin();
-        model.apply(fleet.split(regions));
+        model.apply(&fleet.split(regions));
         group.bench_function(BenchmarkId::new("dashboard", regions), |bencher| {
             let live = Live { model: &model, coverage: &coverage, facts: &facts, track: None };
             let mut buffer = Buffer::empty(SCREEN);
@@ -152,7 +152,7 @@ fn outstanding(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("model", regions), |bencher| {
             bencher.iter_batched(
                 || fleet.next(),
-                |batch| model.apply(batch),
+                |batch| model.apply(&batch),
                 BatchSize::PerIteration,
             );
         });

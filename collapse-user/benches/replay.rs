@@ -105,7 +105,7 @@ fn replay(criterion: &mut Criterion) {
     group.bench_function("model", |bencher| {
         bencher.iter(|| {
             let mut model = Model::default();
-            read(&bytes, |update| model.update(update));
+            read(&bytes, |update| model.update(&update));
             model.now
         });
     });
@@ -135,8 +135,9 @@ fn replay(criterion: &mut Criterion) {
                 filter,
             );
             let (mut lines, mut model) = (lines.expect("memory"), Model::default());
+            let coverage = coverage();
             read(&bytes, |update| {
-                lines.update(update, &mut model).expect("memory");
+                model.update_observed(&update, &coverage, &mut lines).expect("memory");
             });
             model.now
         });

@@ -1,11 +1,16 @@
 //! The library behind the `collapse` command.
 //!
 //! Data flows one way: [`probe`] attaches the eBPF programs that [`plan`] chose for the running
-//! [`kernel`]; [`source`] turns what they counted and recorded into the feed (`collapse_feed`); the
-//! model (`collapse_model`) makes VMs, regions and spans of it and judges them; the report
-//! (`collapse_report`) and [`tui`] show them. The three lower crates know neither eBPF nor terminals.
+//! [`kernel`]; [`source`] turns what they counted and recorded into the feed (`collapse_feed`);
+//! [`watch`] takes the feed to the model (`collapse_model`), which makes VMs, regions and spans of it and
+//! judges them; the report (`collapse_report`) and [`tui`] show them. The three lower crates know neither
+//! eBPF nor terminals.
+//!
+//! On top, [`live`], [`doctor`] and [`selftest`] do the work of the commands of their names, and [`cli`]
+//! has the options of all commands and chooses exit codes.
 
 pub mod cli;
+pub mod diagnostics;
 pub mod doctor;
 pub mod exit;
 pub mod identity;
@@ -18,7 +23,7 @@ pub mod selftest;
 pub mod settings;
 pub mod source;
 pub mod tui;
-mod watch;
+pub mod watch;
 
 pub use collapse_feed::clock;
 pub use collapse_model::{self as model, findings, player};

@@ -367,10 +367,9 @@ impl Probe {
         }
     }
 
-    /// Forwards the programs' own diagnostics to the process's logger, where [`Self::load`] was asked for
-    /// them.
-    pub fn logger(&mut self) -> Result<EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
-        EbpfLogger::init(&mut self.ebpf)
+    /// Forwards the programs' own diagnostics to a logger, where [`Self::load`] was asked for them.
+    pub fn logger<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>, aya_log::Error> {
+        EbpfLogger::init_with_logger(&mut self.ebpf, logger)
     }
 
     /// Returns how often the kernel skipped a program; `None` before 5.12.

@@ -70,7 +70,7 @@ impl Fleet {
     pub fn begin(&mut self) -> Model {
         self.second += 1;
         let mut model = Model::default();
-        model.apply(self.batch(Vec::new()));
+        model.apply(&self.batch(Vec::new()));
         model
     }
 
@@ -78,7 +78,7 @@ impl Fleet {
     pub fn model(&mut self, seconds: u64) -> Model {
         let mut model = self.begin();
         for _ in 0..seconds {
-            model.apply(self.next());
+            model.apply(&self.next());
         }
         model
     }

@@ -91,7 +91,7 @@ mod tests {
             let kinds = [EventKind::Change(install), EventKind::VmDestroyed { pages: None }];
             let events = kinds.map(|kind| Event { ts: number, vm, tid: 1, kind }).into();
             let rows = vec![(vm, Cause::GuestFault, row)];
-            model.apply(Batch { at: number, rows, events, ..Batch::default() });
+            model.apply(&Batch { at: number, rows, events, ..Batch::default() });
         }
         assert!(model.forgotten > 0);
         let expected = Changes { counted: 7 * vms, of_life: 3 * vms, recorded: 2 * vms };

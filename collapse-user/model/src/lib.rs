@@ -8,6 +8,7 @@ mod histogram;
 mod history;
 mod latency;
 mod memory_map;
+mod observer;
 pub mod player;
 mod recent;
 mod reconcile;
@@ -33,6 +34,7 @@ pub use histogram::Histogram;
 pub use history::{Flows, History, KEPT, MERGED, Sample};
 pub use latency::FaultLatencies;
 pub use memory_map::{MapCell, MemoryMaps, SlotMap};
+pub use observer::Observer;
 pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{
@@ -90,32 +92,30 @@ pub struct Model {
 }
 
 impl Model {
-    /// Takes what a source tells.
-    pub fn update(&mut self, update: Update) {
-        self.update_seen(update, &mut |_, _| ());
-    }
-
-    /// The same; `see` gets each event, and the VM as the event leaves it.
-    pub fn update_seen(&mut self, update: Update, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
+    /// Takes an update of a source.
+    pub fn update(&mut self, update: &Update) {
         match update {
-            Update::Batch(batch) => self.apply_seen(batch, see),
-            Update::Detached { at, why } => self.detached(at, why),
-            Update::Blind { at } => self.now = self.now.max(at),
+            Update::Batch(batch) => self.apply(batch),
+            Update::Detached { at, why } => self.detached(*at, why.clone()),
+            Update::Blind { at } => self.now = self.now.max(*at),
             Update::Attached { .. } => self.reattached(),
         }
     }
 
     /// Takes a batch.
-    pub fn apply(&mut self, batch: Batch) {
+    pub fn apply(&mut self, batch: &Batch) {
         self.apply_seen(batch, &mut |_, _| ());
     }
 
-    fn apply_seen(&mut self, batch: Batch, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
+    /// Takes a batch; `see` gets each event, and the VM as the event leaves it.
+    fn apply_seen(&mut self, batch: &Batch, see: &mut dyn FnMut(&Event, Option<&Vm>)) {
         let first = self.attached.is_none();
         let attached = *self.attached.get_or_insert(batch.at);
         self.started.get_or_insert(batch.at);
         self.now = batch.at;
-        self.overhead = batch.overhead.or(self.overhead.take());
+        if batch.overhead.is_some() {
+            self.overhead.clone_from(&batch.overhead);
+        }
         self.settled = batch.settled;
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();
@@ -125,25 +125,26 @@ impl Model {
             self.event(event, attached);
             see(event, self.vms.get(&event.vm));
         }
-        for (key, cause, row) in batch.rows {
-            if key == VmKey::default() {
-                self.unattributed.set(cause, self.earlier.unattributed.plus(cause, row));
+        for (key, cause, row) in &batch.rows {
+            if *key == VmKey::default() {
+                let row = self.earlier.unattributed.plus(*cause, row.clone());
+                self.unattributed.set(*cause, row);
             } else {
-                self.vm(key).now.totals.set(cause, row);
+                self.vm(*key).now.totals.set(*cause, row.clone());
             }
         }
-        for (key, cause, latencies) in batch.latencies {
-            if key != VmKey::default() {
-                self.vm(key).now.latencies.set(cause, latencies);
+        for (key, cause, latencies) in &batch.latencies {
+            if *key != VmKey::default() {
+                self.vm(*key).now.latencies.set(*cause, latencies.clone());
             }
         }
         for reading in &batch.vms {
             let new = known.binary_search(&reading.vm).is_err();
             self.vm(reading.vm).reading(reading, first || new);
         }
-        for (key, bytes) in batch.hugetlb {
-            if let Some(vm) = self.vms.get_mut(&key) {
-                vm.hugetlb = Some(bytes);
+        for (key, bytes) in &batch.hugetlb {
+            if let Some(vm) = self.vms.get_mut(key) {
+                vm.hugetlb = Some(*bytes);
             }
         }
         let mut all = Sample {
@@ -168,7 +169,7 @@ impl Model {
         }
         self.history.push(all);
         self.history.forget(oldest);
-        self.losses.extend(self.earlier.with(batch.losses));
+        self.losses.extend(self.earlier.with(&batch.losses));
         let not_followed = self.vms.values().map(|vm| vm.regions.not_followed()).sum();
         if not_followed > 0 {
             self.losses.insert("regions_not_followed", not_followed);

@@ -16,9 +16,9 @@ impl Earlier {
     /// Losses of the programs now attached, and of those before.
     pub(super) fn with(
         &self,
-        losses: Vec<(&'static str, u64)>,
+        losses: &[(&'static str, u64)],
     ) -> impl Iterator<Item = (&'static str, u64)> {
-        losses.into_iter().map(|(way, n)| (way, n + self.losses.get(way).unwrap_or(&0)))
+        losses.iter().map(|(way, n)| (*way, n + self.losses.get(way).unwrap_or(&0)))
     }
 }
 

@@ -37,7 +37,7 @@ fn counts_and_gauges_are_compared_at_each_reading() {
     let mut read = |at, settled, installed, huge| {
         let rows = vec![installs(key(1), installed)];
         let vms = vec![reading(key(1), Some([0, huge, 0]))];
-        model.apply(Batch { vms, rows, ..batch(at, settled) });
+        model.apply(&Batch { vms, rows, ..batch(at, settled) });
         let vm = &model.vms[&key(1)];
         (vm.reconciliation.grade(), vm.residual())
     };
@@ -54,14 +54,14 @@ fn counts_and_gauges_are_compared_at_each_reading() {
 #[test]
 fn a_vm_without_gauges_is_not_judged() {
     let mut model = Model::default();
-    model.apply(Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
+    model.apply(&Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
     assert_eq!(model.vms[&key(1)].reconciliation.grade(), Grade::Unknown);
 }
 
 #[test]
 fn a_vm_that_ended_is_judged_once_more() {
     let mut model = Model::default();
-    model.apply(batch(1, true));
+    model.apply(&batch(1, true));
     let created = EventKind::VmCreated { pages: Some([0; 3]), process: process(1) };
     let events = vec![
         event(2, key(2), created),
@@ -71,8 +71,8 @@ fn a_vm_that_ended_is_judged_once_more() {
     let (vm, cause, mut row) = installs(key(2), 4);
     row[index(Transition::Zap, 2)] = 4;
     // Other VMs go on, but this one does not move any more.
-    model.apply(Batch { events, rows: vec![(vm, cause, row)], ..batch(10, false) });
-    model.apply(batch(20, true));
+    model.apply(&Batch { events, rows: vec![(vm, cause, row)], ..batch(10, false) });
+    model.apply(&batch(20, true));
     let reconciliation = model.vms[&key(2)].reconciliation;
     assert_eq!((reconciliation.grade(), reconciliation.intervals), (Grade::Exact, 1));
 }
@@ -83,7 +83,7 @@ fn the_host_is_all_vms_together() {
     let mut read = |at, rows: [u64; 2]| {
         let vms = [1, 2].map(|vm| reading(key(vm), Some([0, rows[vm as usize - 1], 0]))).to_vec();
         let rows = [1, 2].map(|vm| installs(key(vm), rows[vm as usize - 1])).to_vec();
-        model.apply(Batch { vms, rows, ..batch(at, true) });
+        model.apply(&Batch { vms, rows, ..batch(at, true) });
         let last = *model.history.last().unwrap();
         (last.at, last.pages, last.flows.installs)
     };
@@ -91,8 +91,8 @@ fn the_host_is_all_vms_together() {
     assert_eq!(read(10, [5, 7]), (10, Some([0, 12, 0]), 0));
     assert_eq!(read(20, [6, 9]), (20, Some([0, 15, 0]), 3));
     let end = vec![event(25, key(2), EventKind::VmFlushed { pages: Some([0; 3]) })];
-    model.apply(Batch { events: end, vms: vec![reading(key(1), None)], ..batch(30, true) });
-    model.apply(batch(40, true));
+    model.apply(&Batch { events: end, vms: vec![reading(key(1), None)], ..batch(30, true) });
+    model.apply(&batch(40, true));
     let last = model.history.last().unwrap();
     assert_eq!((last.pages, last.flows.installs), (None, 3));
     assert_eq!(model.vms[&key(2)].history.last().unwrap().at, 30);
@@ -105,7 +105,7 @@ fn latencies_count_from_the_first_reading_on() {
         let mut row = Box::new([[0; BUCKETS]; OUTCOMES]);
         row[Outcome::Fast as usize][bucket(900)] = n;
         let latencies = vec![(key(1), Cause::LoggedFault, row)];
-        model.apply(Batch { latencies, vms: vec![reading(key(1), None)], ..batch(at, true) });
+        model.apply(&Batch { latencies, vms: vec![reading(key(1), None)], ..batch(at, true) });
         model.vms[&key(1)].latencies().count(Cause::LoggedFault, Outcome::Fast)
     };
     assert_eq!([read(10, 40), read(20, 42)], [0, 2]);
@@ -120,9 +120,9 @@ fn dirty_logging_that_was_on_before_is_an_episode() {
     let mut model = Model::default();
     // While hooks were being attached.
     let events = vec![event(5, key(1), changed(slot, SlotChange::LogOn))];
-    model.apply(Batch { events, ..batch(10, true) });
+    model.apply(&Batch { events, ..batch(10, true) });
     let off = changed(Slot { flags: 0, ..slot }, SlotChange::LogOff);
-    model.apply(Batch { events: vec![event(15, key(1), off)], ..batch(20, true) });
+    model.apply(&Batch { events: vec![event(15, key(1), off)], ..batch(20, true) });
     let vm = &model.vms[&key(1)];
     let episode = vm.episodes.kept().next().unwrap();
     assert_eq!((vm.episodes.count(), episode.began_before), (1, true));
@@ -145,10 +145,10 @@ fn a_deleted_slot_does_not_leave_its_regions_outstanding() {
     };
     let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 5 * 512, flags: 0 };
     let mut model = Model::default();
-    model.apply(batch(1, true));
+    model.apply(&batch(1, true));
     let deleted = EventKind::SlotChanged { slot, change: SlotChange::Deleted, logging: false };
     let events = vec![event(2, key(1), EventKind::Change(zap)), event(3, key(1), deleted)];
-    model.apply(Batch { events, ..batch(10, true) });
+    model.apply(&Batch { events, ..batch(10, true) });
     let counts = model.vms[&key(1)].regions.counts();
     assert_eq!((counts.lost, counts.gone, counts.outstanding), (8, 5, 3));
 }
@@ -156,17 +156,17 @@ fn a_deleted_slot_does_not_leave_its_regions_outstanding() {
 #[test]
 fn only_so_many_vms_that_ended_are_kept() {
     let mut model = Model::default();
-    model.apply(batch(1, true));
+    model.apply(&batch(1, true));
     let ends = |numbers: std::ops::Range<u64>| {
         let end = |number| event(number, key(number), EventKind::VmDestroyed { pages: None });
         numbers.map(end).collect::<Vec<_>>()
     };
-    model.apply(Batch { vms: vec![reading(key(1), None)], ..batch(2, true) });
-    model.apply(Batch { events: ends(10..1_510), ..batch(2_000, true) });
+    model.apply(&Batch { vms: vec![reading(key(1), None)], ..batch(2, true) });
+    model.apply(&Batch { events: ends(10..1_510), ..batch(2_000, true) });
     // Their last counts come once more.
     let rows = vec![installs(key(10), 3)];
-    model.apply(Batch { rows, events: ends(2_010..2_012), ..batch(3_000, true) });
-    model.apply(batch(4_000, true));
+    model.apply(&Batch { rows, events: ends(2_010..2_012), ..batch(3_000, true) });
+    model.apply(&batch(4_000, true));
     assert_eq!((model.vms.len(), model.ended()), (GONE_KEPT + 1, 1_502));
     assert_eq!(model.forgotten, 1_502 - GONE_KEPT as u64);
     assert!(model.vms.contains_key(&key(1)) && !model.vms.contains_key(&key(10)));
@@ -177,8 +177,8 @@ fn counts_go_on_from_where_they_were_when_kvm_comes_back() {
     let mut model = Model::default();
     let losses = |n| vec![("ring_full_changes", n)];
     let rows = vec![installs(VmKey::default(), 7), installs(key(1), 3)];
-    model.apply(Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
-    model.apply(Batch { rows, losses: losses(2), ..batch(20, true) });
+    model.apply(&Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
+    model.apply(&Batch { rows, losses: losses(2), ..batch(20, true) });
     model.detached(30, "gone".to_owned());
     assert!(model.vms[&key(1)].gone && model.blind.is_some());
     assert_eq!((model.window(), model.ended(), model.reloads), (20, 1, 0));
@@ -187,10 +187,10 @@ fn counts_go_on_from_where_they_were_when_kvm_comes_back() {
     let created = EventKind::VmCreated { pages: Some([0; 3]), process: process(1) };
     // While hooks were still being attached: not all that it did was counted.
     let early = event(35, key(34), created.clone());
-    model.apply(Batch { events: vec![early], losses: losses(0), ..batch(40, true) });
+    model.apply(&Batch { events: vec![early], losses: losses(0), ..batch(40, true) });
     let events = vec![event(45, key(45), created)];
     let rows = vec![installs(VmKey::default(), 1), installs(key(45), 4)];
-    model.apply(Batch { events, rows, losses: losses(1), ..batch(50, true) });
+    model.apply(&Batch { events, rows, losses: losses(1), ..batch(50, true) });
     assert_eq!((model.reloads, model.blind.as_deref(), model.window()), (1, None, 40));
     assert_eq!(model.losses["ring_full_changes"], 3);
     assert_eq!(model.unattributed.transitions(Transition::Install, 2), 8);
@@ -204,11 +204,11 @@ fn dirty_logging_of_a_vm_that_was_there_before_is_known_once_it_is_switched() {
     let slot = Slot { id: 1, as_id: 0, base_gfn: 0, npages: 512, flags: 0 };
     let switched = |at, change, logging| {
         let mut model = Model::default();
-        model.apply(Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
+        model.apply(&Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
         let vm = &model.vms[&key(1)];
         assert_eq!((vm.is_logging(), vm.logging_was_known()), (None, false));
         let kind = EventKind::SlotChanged { slot, change, logging };
-        model.apply(Batch { events: vec![event(at, key(1), kind)], ..batch(20, true) });
+        model.apply(&Batch { events: vec![event(at, key(1), kind)], ..batch(20, true) });
         let vm = &model.vms[&key(1)];
         (vm.is_logging(), vm.logging_was_known())
     };

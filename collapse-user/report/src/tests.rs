@@ -74,7 +74,7 @@ fn reading(pages: Pages) -> Vec<VmReading> {
 /// A failed migration of a VM on 6.12, as far as the batches tell.
 fn failed_migration() -> Model {
     let mut model = Model::default();
-    model.apply(Batch { at: MS, settled: true, vms: reading([0, 32, 0]), ..Batch::default() });
+    model.apply(&Batch { at: MS, settled: true, vms: reading([0, 32, 0]), ..Batch::default() });
     let on = EventKind::SlotChanged {
         slot: Slot { flags: 1, ..SLOT },
         change: SlotChange::LogOn,
@@ -135,7 +135,7 @@ fn failed_migration() -> Model {
     let mut racing = Box::new([[0; BUCKETS]; OUTCOMES]);
     racing[Outcome::Nothing as usize][bucket(50_000)] = 18;
     let latencies = vec![(VM, Cause::LoggedFault, fast), (VM, Cause::RacingFault, racing)];
-    model.apply(Batch {
+    model.apply(&Batch {
         at: 200 * MS,
         settled: true,
         vms: reading([1, 30, 0]),
@@ -281,7 +281,7 @@ coverage: full
 #[test]
 fn regions_that_are_gone_are_no_failure() {
     let mut model = Model::default();
-    model.apply(Batch { at: MS, ..Batch::default() });
+    model.apply(&Batch { at: MS, ..Batch::default() });
     let events = vec![
         change(2 * MS, Cause::SlotGone, Transition::Zap, 2, 32),
         event(
@@ -289,7 +289,7 @@ fn regions_that_are_gone_are_no_failure() {
             EventKind::SlotChanged { slot: SLOT, change: SlotChange::Deleted, logging: false },
         ),
     ];
-    model.apply(Batch { at: 4 * MS, events, ..Batch::default() });
+    model.apply(&Batch { at: 4 * MS, events, ..Batch::default() });
     let report = Report::of(&model, &coverage(|_| false), Machine::default(), None, |_| true);
     let text = render(&report, Style::Plain);
     let verdict = "huge pages: 32 lost, 0 recovered; 32 gone with the VM or its slot\n";
@@ -380,7 +380,7 @@ fn without_slots_and_faults_there_are_no_episodes_and_costs() {
 fn a_live_view_is_spared_the_dead() {
     let mut model = failed_migration();
     let ended = event(210 * MS, EventKind::VmDestroyed { pages: None });
-    model.apply(Batch { at: 300 * MS, events: vec![ended], ..Batch::default() });
+    model.apply(&Batch { at: 300 * MS, events: vec![ended], ..Batch::default() });
     let coverage = coverage(|_| false);
     let alive = Report::of(&model, &coverage, Machine::default(), None, |vm| !vm.gone);
     assert_eq!((alive.vms.len(), alive.vms_ended), (0, 1));

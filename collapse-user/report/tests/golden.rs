@@ -1,6 +1,6 @@
 //! Every format of what a recording of a real run amounts to: a guest whose migration fails, on 6.12.
 //! After a change that is meant, `GOLDEN=write cargo test --test golden -- --test-threads=1` writes them
-//! anew.
+//! again.
 
 mod recorded;
 
@@ -18,13 +18,15 @@ use collapse_report::{
     export::Folded,
     gate::{Baseline, Budget, Demands},
 };
-use recorded::{fixture, replayed};
+use recorded::fixture;
 use serde_json::{Value, json};
 
 /// The report, held against budgets and baseline so that each comes to every end that it can have.
 fn recorded() -> Report {
-    let (mut replay, model) = replayed(|_, _| ());
-    assert!(replay.next_update().expect("a whole recording").is_none());
+    let (mut replay, mut model) = (recorded::open(), Model::default());
+    while let Some(update) = replay.next_update().expect("a whole recording") {
+        model.update(&update);
+    }
     let command = replay.end().and_then(|end| end.command.clone()).map(CommandReport::from);
     let machine = replay.machine().clone();
     let mut report = Report::new(&model, replay.coverage(), machine, command);
@@ -47,16 +49,13 @@ fn recorded() -> Report {
 
 /// Every event.
 fn lines(lines: LineFormat) -> String {
-    let (mut replay, mut model, mut out) = (recorded::open(), Model::default(), Vec::new());
+    let (mut replay, mut out) = (recorded::open(), Vec::new());
     let (clocks, machine) = (replay.header().clocks, replay.machine().clone());
     let coverage = replay.coverage().clone();
     let filter = EventFilter::default();
     let writer = EventWriter::new(&mut out, lines, clocks, machine, &coverage, filter);
     let mut writer = writer.expect("memory");
-    while let Some(update) = replay.next_update().expect("a whole recording") {
-        writer.update(update, &mut model).expect("memory");
-    }
-    writer.finish().expect("memory");
+    recorded::observed(&mut replay, &mut writer);
     drop(writer);
     String::from_utf8(out).expect("text")
 }
@@ -103,12 +102,8 @@ fn every_format_is_as_it_was() {
 #[test]
 fn stacks_are_as_they_were() {
     let mut replay = Replay::open(&fixture("stacks.rec")).expect("a recording");
-    let (mut model, mut out) = (Model::default(), Vec::new());
-    let mut folded = Folded::new(&mut out);
-    while let Some(update) = replay.next_update().expect("a whole recording") {
-        folded.update(update, &mut model);
-    }
-    assert!(folded.finish().expect("memory"));
+    let mut out = Vec::new();
+    recorded::observed(&mut replay, &mut Folded::new(&mut out));
     golden("stacks.folded", &String::from_utf8(out).expect("text"));
 }
 

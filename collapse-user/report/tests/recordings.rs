@@ -9,7 +9,7 @@ use collapse_feed::{
     fixtures::{batches, machine, patchy_coverage as coverage, read, record},
     recording::{Clocks, Limits},
 };
-use collapse_model::Model;
+use collapse_model::{Model, Observer};
 use collapse_report::{
     Format, Report, Style,
     events::{EventFilter, EventWriter, LineFormat, RegionSample},
@@ -26,14 +26,18 @@ fn show(updates: impl IntoIterator<Item = Update>) {
     let mut lines = lines.unwrap();
     let mut trace = Perfetto::new(io::sink(), clocks).unwrap();
     let mut folded = Folded::new(io::sink());
-    let mut model = Model::default();
+    let mut models: [Model; 3] = Default::default();
     for update in updates {
-        folded.update(update.clone(), &mut Model::default());
-        lines.update(update.clone(), &mut model).unwrap();
-        trace.update(&update, &model).unwrap();
+        let outputs: [&mut dyn Observer; 3] = [&mut lines, &mut trace, &mut folded];
+        for (output, model) in outputs.into_iter().zip(&mut models) {
+            model.update_observed(&update, &coverage(), output).unwrap();
+        }
     }
-    trace.finish(&model).unwrap();
-    folded.finish().unwrap();
+    let outputs: [&mut dyn Observer; 3] = [&mut lines, &mut trace, &mut folded];
+    for (output, model) in outputs.into_iter().zip(&models) {
+        output.finish(model).unwrap();
+    }
+    let [model, ..] = models;
     let report = Report::new(&model, &coverage(), machine(), None);
     for format in [Format::Text, Format::Json, Format::Html, Format::Csv] {
         format.write(&report, Style::Plain).unwrap();

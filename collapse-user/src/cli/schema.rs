@@ -1,4 +1,4 @@
-//! `collapse schema`: what the JSON formats look like, as JSON Schema.
+//! `collapse schema`
 
 use clap::ValueEnum;
 
@@ -12,9 +12,9 @@ use crate::{
 /// A JSON format.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Document {
-    /// The report.
+    /// The report
     Report,
-    /// The lines of events.
+    /// Lines of events
     Events,
 }
 
@@ -24,6 +24,6 @@ pub(super) fn run(document: Document) -> Result<Exit, Failure> {
         Document::Events => events::schema(),
     };
     let text = serde_json::to_string_pretty(&schema).or_exit(Exit::Output)?;
-    Output::open(None)?.write(&(text + "\n"))?;
+    Output::Stdout.write(&(text + "\n"))?;
     Ok(Exit::Ok)
 }

@@ -5,16 +5,16 @@ use collapse_common::{Selection, Transition};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct StackArgs {
-    /// The kernel's stack of every split and zap, or of one of the two. Implies --each.
+    /// Record the kernel's stack with every split and zap, or with one of the two; implies --each
     ///
-    /// Dearer than that: a walk up the stack per change, about a microsecond. `collapse export --format folded` makes a
-    /// recording's stacks ready for a flame graph.
+    /// Costs about a microsecond per change. `collapse export --format folded` turns a recording's
+    /// stacks into input for a flame graph.
     #[arg(long, value_enum, value_delimiter = ',', num_args = 0..=1, require_equals = true,
         default_missing_value = "split,zap", value_name = "KIND,…")]
     stacks: Vec<StackedKind>,
 }
 
-/// Changes whose stack can be had.
+/// Changes whose stack can be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum StackedKind {
     Split,
@@ -22,7 +22,7 @@ enum StackedKind {
 }
 
 impl StackArgs {
-    /// The selection with the stacks that are asked for.
+    /// Adds the stacks that are asked for to a selection.
     pub(super) fn of(&self, selection: Selection) -> Selection {
         let transitions = |kind: &StackedKind| match kind {
             StackedKind::Split => {

@@ -1,4 +1,4 @@
-//! Everything loaded and attached for real, and watched for a moment.
+//! An attempt to load and attach everything, watched for a second.
 
 use std::{
     collections::BTreeMap,
@@ -10,51 +10,53 @@ use aya::sys::{Stats, enable_stats};
 use serde::Serialize;
 
 use crate::{
-    cli::Setup,
     plan::{Coverage, Obstacle, Plan},
     probe::{HookStatus, Limits, Probe, ProbeError, ProgramStatus, chain},
+    watch::Setup,
 };
 
 /// How long hits are counted.
 const WATCHED: Duration = Duration::from_secs(1);
 
-/// What came of it.
+/// Hooks and programs after the attempt.
 #[derive(Serialize)]
 pub struct Check {
     /// How long hits were counted, ns.
     pub watched_ns: u64,
-    /// Every hook that was tried, in that order. The first that fails is the last of its signal.
+    /// Every hook that was tried, in order. The first that fails is the last of its signal.
     pub hooks: Vec<HookCheck>,
     /// Every program that the kernel accepted.
     pub programs: Vec<ProgramCheck>,
 }
 
-/// One hook.
+/// A hook after the attempt.
 #[derive(Serialize)]
 pub struct HookCheck {
-    /// The signal that it is for.
+    /// Signal that the hook is for.
     pub signal: &'static str,
-    /// Where it is.
+    /// Place in the kernel.
     pub hook: String,
-    /// Its programs. Several hooks may share one, and then its hits.
+    /// Programs of the hook. Several hooks may share one, and then its hits.
     pub programs: Vec<&'static str>,
-    /// Whether its programs are attached there.
+    /// Whether the programs were attached.
     pub attached: bool,
-    /// Why not.
+    /// Reason if they were not.
     pub reason: Option<String>,
-    /// Hits of its first program; `None` if they could not be counted. None at all is no error: hooks
-    /// are hit when VMs do what they are for.
+    /// Full log of the verifier, if it refused a program and the log was asked for.
+    pub verifier_log: Option<String>,
+    /// Hits of the first program; `None` if they could not be counted. Zero is no error: hooks are hit
+    /// when VMs do what they watch.
     pub hits: Option<u64>,
 }
 
-/// One program.
+/// A program that the kernel accepted.
 #[derive(Serialize)]
 pub struct ProgramCheck {
-    /// Its name.
+    /// Name of the program.
     pub program: String,
-    /// Times that it ran; `None` if that could not be counted.
+    /// Times that it ran; `None` if they could not be counted.
     pub hits: Option<u64>,
-    /// Instructions that the verifier went through; `None` before 5.16.
+    /// Instructions that the verifier processed; `None` before 5.16.
     pub verified_instructions: Option<u32>,
     /// Size after verification, bytes.
     pub translated_bytes: Option<u32>,
@@ -63,11 +65,13 @@ pub struct ProgramCheck {
 }
 
 impl Check {
-    /// Tries what was planned. `coverage` becomes what is really seen; besides, what makes measuring
-    /// impossible, if anything.
+    /// Attaches what was planned, and detaches it after a second. `coverage` becomes what was really
+    /// seen. Returns the attempt, unless loading failed, and what makes measuring impossible, if
+    /// anything.
     pub fn run(
         plan: &Plan,
         setup: Setup,
+        verbose: bool,
         coverage: &mut Coverage,
     ) -> (Option<Self>, Option<Obstacle>) {
         let mut probe = match Probe::load(plan, Limits::default(), setup.ebpf_log) {
@@ -81,12 +85,12 @@ impl Check {
         let since = Instant::now();
         thread::sleep(WATCHED);
         let watched_ns = since.elapsed().as_nanos() as u64;
-        let check = Self::new(&probe, watched_ns, counting.is_ok());
+        let check = Self::new(&probe, watched_ns, counting.is_ok(), verbose);
         probe.detach();
         (Some(check), attached.err().as_ref().map(obstacle))
     }
 
-    fn new(probe: &Probe, watched_ns: u64, counted: bool) -> Self {
+    fn new(probe: &Probe, watched_ns: u64, counted: bool, verbose: bool) -> Self {
         let programs = probe.programs();
         let hits: BTreeMap<&str, u64> =
             programs.iter().map(|program| (program.name.as_str(), program.runs)).collect();
@@ -102,6 +106,7 @@ impl Check {
                 programs,
                 attached: status.refused.is_none(),
                 reason: status.reason(),
+                verifier_log: status.verifier_log().filter(|_| verbose),
             }
         };
         Self {
@@ -136,7 +141,7 @@ fn obstacle(error: &ProbeError) -> Obstacle {
     let remedy = match error {
         ProbeError::NotPermitted => "run as root (sudo collapse …)",
         ProbeError::Files { .. } => "raise the limit of open files",
-        _ => "please report it, with the output of `collapse doctor --format json`",
+        _ => "please report it, with the output of `collapse doctor -v --format json`",
     };
     Obstacle { fatal: true, what: chain(error), remedy: remedy.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! `collapse doctor`
+//! `collapse doctor`: what can be seen on this kernel, by which hooks, and what is in the way.
 
 mod check;
 mod text;
@@ -7,39 +7,45 @@ use serde::Serialize;
 
 use self::check::Check;
 use crate::{
-    cli::{DoctorArgs, Format, Setup},
-    exit::{Exit, Failure, OrExit as _},
+    exit::Exit,
     kernel::inspect::Inspected,
-    output::Output,
     plan::{Coverage, Look, Mmu, Obstacle, Plan, obstacles},
     report::SignalReport,
+    watch::Setup,
 };
 
-/// The answer.
+/// The state of the running kernel, as far as it concerns measuring.
 #[derive(Serialize)]
-struct Diagnosis<'a> {
+pub struct Diagnosis {
     schema: &'static str,
     kernel: String,
     mmu: Mmu,
-    /// What makes measuring impossible, if anything.
+    /// The obstacle that makes measuring impossible, if there is one.
     obstacle: Option<String>,
     /// Everything in the way.
     obstacles: Vec<Obstacle>,
     coverage: Vec<SignalReport>,
-    /// What came of attaching everything; `None` if it was not tried.
+    /// The attempt to attach everything; `None` if it was not made.
     check: Option<Check>,
     /// Everything that was found out about the kernel.
-    inspected: &'a Inspected,
+    inspected: Inspected,
 }
 
-impl<'a> Diagnosis<'a> {
-    /// Looks at the host, and with `attach` tries what was planned for it.
-    fn new(plan: &Plan, host: &'a Inspected, attach: bool, setup: Setup) -> Self {
-        let mut obstacles = obstacles(host);
+impl Diagnosis {
+    /// Looks at the running kernel; with `attach`, also attaches everything for a second. With
+    /// `verbose`, the verifier's log of a program that it refused is kept.
+    pub fn of_running_kernel(attach: bool, verbose: bool, setup: Setup) -> Self {
+        let (plan, host) = Plan::for_running_kernel(setup.fault_latency, Look::Thorough);
+        Self::new(&plan, host, attach.then_some((setup, verbose)))
+    }
+
+    fn new(plan: &Plan, host: Inspected, attach: Option<(Setup, bool)>) -> Self {
+        let mut obstacles = obstacles(&host);
         let mut coverage = plan.coverage();
         let mut check = None;
-        if attach && !obstacles.iter().any(|obstacle| obstacle.fatal) {
-            let (result, impossible) = Check::run(plan, setup, &mut coverage);
+        let is_fatal = |obstacle: &Obstacle| obstacle.fatal;
+        if let Some((setup, verbose)) = attach.filter(|_| !obstacles.iter().any(is_fatal)) {
+            let (result, impossible) = Check::run(plan, setup, verbose, &mut coverage);
             obstacles.extend(impossible);
             check = result;
         }
@@ -56,7 +62,18 @@ impl<'a> Diagnosis<'a> {
         }
     }
 
-    fn exit(&self) -> Exit {
+    /// The diagnosis for people. The text ends with a line break.
+    pub fn text(&self) -> String {
+        text::render(self)
+    }
+
+    /// The diagnosis as one JSON object. The text ends with a line break.
+    pub fn json(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// How the program ends.
+    pub fn exit(&self) -> Exit {
         if self.obstacle.is_some() {
             Exit::CannotMeasure
         } else if self.coverage.iter().any(|signal| !signal.seen) {
@@ -69,19 +86,4 @@ impl<'a> Diagnosis<'a> {
 
 fn signals(coverage: &Coverage) -> Vec<SignalReport> {
     coverage.signals.iter().map(SignalReport::new).collect()
-}
-
-pub(crate) fn run(args: &DoctorArgs, setup: Setup) -> Result<Exit, Failure> {
-    let (plan, host) = Plan::for_running_kernel(setup.fault_latency, Look::Thorough);
-    let diagnosis = Diagnosis::new(&plan, &host, !args.no_attach, setup);
-    let text = match args.format {
-        Format::Text => text::render(&diagnosis),
-        Format::Json => {
-            let mut json = serde_json::to_string_pretty(&diagnosis).or_exit(Exit::Output)?;
-            json.push('\n');
-            json
-        }
-    };
-    Output::open(None)?.write(&text)?;
-    Ok(diagnosis.exit())
 }

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use super::{Check, Diagnosis};
 use crate::report::SignalReport;
 
-/// Renders a diagnosis. The text ends with a line break.
+/// Writes the diagnosis. The text ends with a line break.
 pub fn render(diagnosis: &Diagnosis) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
@@ -27,7 +27,22 @@ fn write(out: &mut String, diagnosis: &Diagnosis) -> fmt::Result {
     for signal in &diagnosis.coverage {
         write_signal(out, signal, check)?;
     }
-    check.map_or(Ok(()), |check| write_programs(out, check))
+    let Some(check) = check else { return Ok(()) };
+    write_programs(out, check)?;
+    write_verifier_logs(out, check)
+}
+
+/// Writes why the verifier refused programs, where that was asked for.
+fn write_verifier_logs(out: &mut String, check: &Check) -> fmt::Result {
+    for (number, hook) in check.hooks.iter().enumerate() {
+        // Signals that share a hook share its refusal.
+        let shown = check.hooks[..number].iter().any(|earlier| earlier.hook == hook.hook);
+        if let Some(log) = hook.verifier_log.as_ref().filter(|_| !shown) {
+            let programs = hook.programs.join(", ");
+            writeln!(out, "\nverifier log of {programs} at {}:\n{}", hook.hook, log.trim_end())?;
+        }
+    }
+    Ok(())
 }
 
 fn write_signal(out: &mut String, signal: &SignalReport, check: Option<&Check>) -> fmt::Result {
@@ -79,7 +94,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::Setup,
         doctor::check::{HookCheck, ProgramCheck},
         kernel::inspect::Inspected,
         plan::{FaultLatency, Plan},
@@ -90,7 +104,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernels/5.10.json");
         let host = Inspected::from_file(&path).unwrap();
         let plan = Plan::new(&host, FaultLatency::default());
-        let mut diagnosis = Diagnosis::new(&plan, &host, false, Setup::default());
+        let mut diagnosis = Diagnosis::new(&plan, host, None);
         let planned = render(&diagnosis);
         let signals = diagnosis.coverage.len();
         assert_eq!(planned.lines().count(), 1 + diagnosis.obstacles.len() + signals, "{planned}");
@@ -100,11 +114,19 @@ mod tests {
             programs: vec!["collapse", "collapse_end"],
             attached: true,
             reason: None,
+            verifier_log: None,
             hits: Some(hits),
+        };
+        let refused = HookCheck {
+            attached: false,
+            reason: Some("the kernel refuses program collapse: invalid".to_owned()),
+            verifier_log: Some("0: R1=ctx()\n1: invalid\n".to_owned()),
+            hits: None,
+            ..hook("c", 0)
         };
         diagnosis.check = Some(Check {
             watched_ns: 1_000_000_000,
-            hooks: vec![hook("a", 3), hook("b", 3)],
+            hooks: vec![hook("a", 3), hook("b", 3), refused],
             programs: vec![ProgramCheck {
                 program: "collapse".to_owned(),
                 hits: Some(3),
@@ -117,6 +139,8 @@ mod tests {
         let line = |start: &str| tried.lines().find(|line| line.trim().starts_with(start));
         assert!(line("ok  collapse ").unwrap().contains("       3  kprobe"), "{tried}");
         assert!(line("--  gauges ").unwrap().contains("       –  blind to"), "{tried}");
+        let log = "\nverifier log of collapse, collapse_end at c:\n0: R1=ctx()\n1: invalid\n";
+        assert!(tried.ends_with(log), "{tried}");
         assert!(line("collapse ").unwrap().ends_with("3             –       800 B         512 B"));
     }
 }

@@ -1,4 +1,4 @@
-//! The terminal, and what ends or stops the program.
+//! The terminal with the dashboard, and the signals that end or stop it.
 
 use std::io::{self, IsTerminal as _};
 
@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::{
+    diagnostics::Held,
     settings::Settings,
     tui::{
         App, Live, Reply,
@@ -22,7 +23,7 @@ pub fn is_terminal() -> bool {
     !dumb && io::stdout().is_terminal() && io::stdin().is_terminal()
 }
 
-/// Ticks from a time on.
+/// Ticks from `start` on; those missed are skipped.
 pub fn every(interval: Duration, start: Instant) -> Interval {
     let mut ticks = interval_at(start, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -38,7 +39,7 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Takes them from now on.
+    /// Catches them from now on.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -48,7 +49,7 @@ impl Ends {
         })
     }
 
-    /// Waits for one; what it asks for.
+    /// Waits for one; returns the reply that it stands for.
     pub async fn next(&mut self) -> Reply {
         tokio::select! {
             _ = self.interrupt.recv() => Reply::Quit,
@@ -59,24 +60,26 @@ impl Ends {
     }
 }
 
-/// The dashboard on the terminal.
+/// The dashboard on the terminal. Dropped in this order: nothing typed once the terminal is back is
+/// read, and lines for stderr come once it is back.
 pub struct Dashboard {
-    /// Dropped first: nothing that is typed once the terminal is back is taken.
     input: Input,
     screen: Screen,
-    /// Its state.
+    held: Held,
+    /// The state of views.
     pub app: App,
 }
 
 impl Dashboard {
     /// Takes the terminal.
     pub fn open(settings: &Settings) -> io::Result<Self> {
+        let held = Held::begin();
         let screen = Screen::open(settings.mouse.0)?;
         let app = App::with(settings.theme(), settings.options.clone());
-        Ok(Self { input: Input::default(), screen, app })
+        Ok(Self { input: Input::default(), screen, held, app })
     }
 
-    /// Waits for what the user asks for; `None` if that is nothing.
+    /// Waits for the user; `None` if nothing is to be done.
     pub async fn asked(&mut self, live: &Live<'_>) -> Option<Reply> {
         match self.input.next().await {
             // The terminal is gone.
@@ -87,9 +90,12 @@ impl Dashboard {
         }
     }
 
-    /// Draws.
+    /// Draws a frame, with the warnings so far.
     pub fn show(&mut self, live: &Live) -> io::Result<()> {
-        let Self { app, screen, .. } = self;
+        let Self { app, screen, held, .. } = self;
+        for warning in held.warnings() {
+            app.warn(warning);
+        }
         screen.draw(|frame| {
             let area = frame.area();
             app.draw(frame.buffer_mut(), area, live);

@@ -1,92 +1,57 @@
-//! `collapse live`: the dashboard, or lines for what is no terminal.
+//! `collapse live`: the dashboard, of a running kernel or of a recording that is played; lines where
+//! standard output is no terminal.
 
 mod dashboard;
+mod lines;
 mod load;
 mod play;
 
 use std::{
     future::pending,
     io::{self, Write as _},
-    path::PathBuf,
 };
 
 use anyhow::Context as _;
-use clap::Args;
-use tokio::{
-    runtime::Runtime,
-    time::{Duration, Instant},
-};
+use tokio::time::{Duration, Instant};
 
 use crate::{
-    cli::{Setup, parse_duration},
     exit::{Exit, Failure, OrExit as _},
     report::{Report, live_lines},
-    settings::{self, Settings},
+    settings::Settings,
     tui::{Facts, Live, Reply, terminal},
-    watch::session::{DRAIN_INTERVAL, Session},
+    watch::{Attached, DRAIN_INTERVAL, Pipeline, Session, Setup, runtime},
 };
-use dashboard::{Dashboard, Ends, every, is_terminal};
+pub use dashboard::Dashboard;
+use dashboard::{Ends, every, is_terminal};
 use load::Load;
+pub use play::{Beginning, play};
 
-#[derive(Debug, Default, Args)]
-pub(crate) struct LiveArgs {
-    #[command(flatten)]
-    settings: settings::Flags,
-    /// Text for the first line, such as the name of the machine.
-    #[arg(long, value_name = "TEXT")]
-    title: Option<String>,
-    /// Play a recording instead: space plays and pauses, ? lists the keys. Needs neither root nor KVM.
-    #[arg(long, value_name = "FILE")]
-    from: Option<PathBuf>,
-    /// Begin so far into the recording, such as 90s.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "from")]
-    at: Option<Duration>,
-    /// Do not play the recording until told to.
-    #[arg(long, requires = "from")]
-    paused: bool,
+/// Shows a running kernel until the user ends it. `title` stands in for the machine's name.
+pub fn show(title: Option<&str>, settings: &Settings, setup: Setup) -> Result<Exit, Failure> {
+    runtime()?.block_on(shown(title, settings, setup))
 }
 
-impl LiveArgs {
-    /// Whether nothing was asked for.
-    pub fn is_empty(&self) -> bool {
-        let Self { settings, title, from, at: _, paused: _ } = self;
-        settings.is_empty() && title.is_none() && from.is_none()
-    }
-}
-
-pub(crate) fn run(args: &LiveArgs, setup: Setup) -> Result<Exit, Failure> {
-    let settings = Settings::load(&args.settings)?;
-    match &args.from {
-        Some(path) => play::run(args, &settings, path),
-        None => runtime()?.block_on(live(args, &settings, setup)),
-    }
-}
-
-fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().or_exit(Exit::CannotMeasure)
-}
-
-async fn live(args: &LiveArgs, settings: &Settings, setup: Setup) -> Result<Exit, Failure> {
-    let mut session = Session::start(setup)?;
-    session.model.keep = settings.history;
+async fn shown(title: Option<&str>, settings: &Settings, setup: Setup) -> Result<Exit, Failure> {
+    let mut session = Session::start(Attached::new(&setup.into())?, Pipeline::default());
+    session.keep(settings.history);
     let mut ends = Ends::new().or_exit(Exit::CannotMeasure)?;
     let mut drains = every(DRAIN_INTERVAL, Instant::now() + DRAIN_INTERVAL);
     let mut refreshes = every(settings.options.interval, Instant::now());
     // Dropped before the session is: the terminal is back before programs are detached, which takes
     // the kernel a while.
-    let mut output = Output::open(args, settings, &session).or_exit(Exit::Output)?;
+    let mut screen = Stdout::open(title, settings, &session).or_exit(Exit::Output)?;
     loop {
         let reply = tokio::select! {
             _ = refreshes.tick() => {
                 session.poll(false);
-                output.measure();
+                screen.measure();
                 Reply::Draw
             }
             _ = drains.tick() => {
                 session.drain();
                 continue;
             }
-            reply = output.asked(&session) => match reply {
+            reply = screen.asked(&session) => match reply {
                 Some(reply) => reply,
                 None => continue,
             },
@@ -94,38 +59,38 @@ async fn live(args: &LiveArgs, settings: &Settings, setup: Setup) -> Result<Exit
         };
         let shown = match reply {
             Reply::Quit => return Ok(Exit::Ok),
-            Reply::Suspend => output.suspend(),
+            Reply::Suspend => screen.suspend(),
             Reply::Draw | Reply::Play(_) => Ok(()),
         };
-        match shown.and_then(|()| output.show(&session)) {
+        match shown.and_then(|()| screen.show(&session)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),
             shown => shown.context("cannot write standard output").or_exit(Exit::Output)?,
         }
-        if let Some(interval) = output.interval().filter(|new| *new != refreshes.period()) {
+        if let Some(interval) = screen.interval().filter(|new| *new != refreshes.period()) {
             refreshes = every(interval, Instant::now() + interval);
         }
     }
 }
 
-/// Where it is shown.
-enum Output {
-    /// The dashboard.
+/// Standard output.
+enum Stdout {
+    /// A terminal, with the dashboard.
     Dashboard { dashboard: Box<Dashboard>, facts: Facts, load: Load },
-    /// A line per VM.
+    /// No terminal: a line per VM.
     Lines,
 }
 
-impl Output {
-    fn open(args: &LiveArgs, settings: &Settings, session: &Session) -> io::Result<Self> {
+impl Stdout {
+    fn open(title: Option<&str>, settings: &Settings, session: &Session) -> io::Result<Self> {
         if !is_terminal() {
             return Ok(Self::Lines);
         }
-        let facts = Facts { machine: (&session.host).into(), title: args.title.clone() };
+        let facts = Facts { machine: (&session.host).into(), title: title.map(str::to_owned) };
         let dashboard = Box::new(Dashboard::open(settings)?);
         Ok(Self::Dashboard { dashboard, facts, load: Load::default() })
     }
 
-    /// Looks at what all this costs.
+    /// Measures the CPU time that this program takes.
     fn measure(&mut self) {
         if let Self::Dashboard { dashboard, load, .. } = self
             && let Some(load) = load.measure()
@@ -134,7 +99,7 @@ impl Output {
         }
     }
 
-    /// Waits for what the user asks for; `None` if that is nothing.
+    /// Waits for the user; `None` if nothing is to be done.
     async fn asked(&mut self, session: &Session) -> Option<Reply> {
         let Self::Dashboard { dashboard, facts, .. } = self else { return pending().await };
         dashboard.asked(&see(session, facts)).await
@@ -145,7 +110,7 @@ impl Output {
             Self::Dashboard { dashboard, facts, .. } => dashboard.show(&see(session, facts)),
             Self::Lines => {
                 let machine = (&session.host).into();
-                let report = Report::of_alive(&session.model, session.coverage(), machine);
+                let report = Report::of_alive(session.model(), session.coverage(), machine);
                 let mut out = io::stdout().lock();
                 out.write_all(live_lines(&report).as_bytes())?;
                 out.flush()
@@ -170,5 +135,5 @@ impl Output {
 }
 
 fn see<'a>(session: &'a Session, facts: &'a Facts) -> Live<'a> {
-    Live { model: &session.model, coverage: session.coverage(), facts, track: None }
+    Live { model: session.model(), coverage: session.coverage(), facts, track: None }
 }

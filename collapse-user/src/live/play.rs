@@ -1,70 +1,83 @@
-//! `collapse live --from RECORDING`
+//! A recording that is played.
 
-use std::{
-    io::{self, Write as _},
-    path::Path,
-};
+use std::{io, path::Path};
 
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Duration, Instant};
 
 use super::{
-    LiveArgs,
     dashboard::{Dashboard, Ends, every, is_terminal},
+    lines::Lines,
 };
 use crate::{
     exit::{Exit, Failure, OrExit as _},
-    kernel::Machine,
-    model::Model,
     output::is_dash,
-    plan::Coverage,
     player::{Order, Player},
-    report::{Report, live_lines},
     settings::Settings,
-    source::{Update, recording::Command},
     tui::{Facts, Live, Reply},
-    watch::{replay, session::Sink},
+    watch::{
+        Pipeline,
+        replay::{self, cannot_read},
+        runtime,
+    },
 };
 
 /// Time between frames while it plays.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// Events that are read between looks at what the user wants: some milliseconds.
+/// Events that are read before the user is heard again: some milliseconds' worth.
 const SLICE: usize = 20_000;
 
-pub fn run(args: &LiveArgs, settings: &Settings, path: &Path) -> Result<Exit, Failure> {
+/// Where playing begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beginning {
+    /// Time since the beginning of the recording.
+    pub at: Duration,
+    /// Whether it is paused there.
+    pub paused: bool,
+}
+
+/// Plays a recording in the dashboard; prints all of it where standard output is no terminal. `title`
+/// stands in for the file's name.
+pub fn play(
+    path: &Path,
+    title: Option<&str>,
+    beginning: Beginning,
+    settings: &Settings,
+) -> Result<Exit, Failure> {
     if !is_terminal() {
         let recording = replay::open(path)?;
-        let (machine, interval) = (recording.machine().clone(), settings.options.interval);
-        let mut lines = Lines { machine, interval, ..Lines::default() };
-        return Ok(replay::replay(recording, path, &mut lines)?.exit);
+        let lines = Lines::new(recording.machine().clone(), settings.options.interval);
+        let pipeline = Pipeline::observed("standard output".to_owned(), lines);
+        return Ok(replay::replay(recording, path, pipeline)?.exit);
     }
-    // Which is read again from the beginning, while stdin is for keys.
+    // The player reads the file again to go back, and stdin is for keys.
     if path.metadata().is_ok_and(|file| !file.is_file()) || is_dash(path) {
-        let why = anyhow!("{}: only a file can be played: keep it in one first", path.display());
+        let why = anyhow!("{}: only a file can be played: save it to one first", path.display());
         return Err(why).or_exit(Exit::Usage);
     }
     let mut player =
-        Player::open(path).with_context(|| replay::cannot_read(path)).or_exit(Exit::Recording)?;
+        Player::open(path).with_context(|| cannot_read(path)).or_exit(Exit::Recording)?;
     player.keep(settings.history);
-    let begin = args.at.unwrap_or_default();
-    let orders = [Order::To(begin.as_nanos().try_into().unwrap_or(u64::MAX)), Order::Toggle];
-    for order in orders.into_iter().take(1 + usize::from(args.paused)) {
-        player
-            .perform(order)
-            .with_context(|| replay::cannot_read(path))
-            .or_exit(Exit::Recording)?;
-    }
+    begin(&mut player, beginning).with_context(|| cannot_read(path)).or_exit(Exit::Recording)?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let facts = Facts {
         machine: player.machine().clone(),
-        title: Some(args.title.clone().unwrap_or_else(|| name.into_owned())),
+        title: Some(title.map_or_else(|| name.into_owned(), str::to_owned)),
     };
-    super::runtime()?.block_on(play(settings, &mut player, &facts, path))?;
+    runtime()?.block_on(played(settings, &mut player, &facts, path))?;
     Ok(player.contents().early.as_ref().map_or(Exit::Ok, |error| replay::ends_early(path, error)))
 }
 
-async fn play(
+fn begin(player: &mut Player, Beginning { at, paused }: Beginning) -> anyhow::Result<()> {
+    player.perform(Order::To(at.as_nanos().try_into().unwrap_or(u64::MAX)))?;
+    if paused {
+        player.perform(Order::Toggle)?;
+    }
+    Ok(())
+}
+
+async fn played(
     settings: &Settings,
     player: &mut Player,
     facts: &Facts,
@@ -77,7 +90,7 @@ async fn play(
     loop {
         let live = see(player, facts);
         let reply = tokio::select! {
-            // What the user wants goes before reading on.
+            // The user comes before reading on.
             biased;
             end = ends.next() => Some(end),
             reply = dashboard.asked(&live) => reply,
@@ -103,8 +116,8 @@ async fn play(
             }
             Some(Reply::Draw) | None => Ok(()),
         };
-        done.with_context(|| replay::cannot_read(path)).or_exit(Exit::Recording)?;
-        // What is half way there is shown no more often than what plays.
+        done.with_context(|| cannot_read(path)).or_exit(Exit::Recording)?;
+        // On the way to a time, frames are no more frequent than while it plays.
         if player.is_behind() && drawn.is_some_and(|at: Instant| at.elapsed() < FRAME) {
             continue;
         }
@@ -118,54 +131,4 @@ async fn play(
 
 fn see<'a>(player: &'a Player, facts: &'a Facts) -> Live<'a> {
     Live { model: player.model(), coverage: player.coverage(), facts, track: Some(player.track()) }
-}
-
-/// For what is no terminal: a line per VM at every interval of the recording's time, and at its end.
-#[derive(Default)]
-struct Lines {
-    machine: Machine,
-    interval: Duration,
-    /// When lines are due next, `CLOCK_MONOTONIC` ns; `None` before the first.
-    due: Option<u64>,
-    /// What the latest reading says, if it is not written.
-    latest: Option<String>,
-    failed: Option<io::Error>,
-}
-
-impl Lines {
-    fn write(&mut self) {
-        if let (Some(text), None) = (self.latest.take(), &self.failed) {
-            self.failed = io::stdout().lock().write_all(text.as_bytes()).err();
-        }
-    }
-}
-
-impl Sink for Lines {
-    fn update(&mut self, update: Update, coverage: &Coverage, model: &mut Model) {
-        model.update(update);
-        // Of one VM that goes, the reading before tells last.
-        let report = Report::of_alive(model, coverage, self.machine.clone());
-        let text = live_lines(&report);
-        if !text.is_empty() {
-            self.latest = Some(text);
-        }
-        if self.due.is_none_or(|due| model.now >= due) {
-            self.due = Some(model.now.saturating_add(self.interval.as_nanos() as u64));
-            self.write();
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.failed.is_some()
-    }
-
-    fn finish(&mut self, _: Option<&Command>, _: &Model) -> Result<(), Failure> {
-        self.write();
-        match self.failed.take() {
-            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(error).context("cannot write standard output").or_exit(Exit::Output)
-            }
-            _ => io::stdout().flush().or_exit(Exit::Output),
-        }
-    }
 }

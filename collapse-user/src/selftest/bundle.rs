@@ -1,5 +1,5 @@
-//! What a bug report needs, in one JSON file. It tells of the test guest and of the kernel. Of other
-//! VMs and processes it tells what the kernel's own messages about KVM and probes say, no more.
+//! Everything that a bug report needs, in one JSON file. It covers the test guest and the kernel; of
+//! other VMs and processes it has only what the kernel's own messages about KVM and probes contain.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -12,9 +12,9 @@ use crate::{kernel::inspect::Inspected, report::Report};
 const SCHEMA: &str = "collapse.selftest-bundle/1";
 
 /// The file that is written if none is named.
-pub const DEFAULT: &str = "collapse-selftest.json";
+pub const DEFAULT_BUNDLE: &str = "collapse-selftest.json";
 
-/// Settings of the host that decide how guest memory is mapped, and what `uname` says.
+/// Settings of the host that decide how guest memory is mapped, and the kernel's version.
 const HOST_FILES: [&str; 9] = [
     "/proc/sys/kernel/osrelease",
     "/proc/sys/kernel/version",
@@ -27,7 +27,7 @@ const HOST_FILES: [&str; 9] = [
     "/sys/kernel/mm/transparent_hugepage/enabled",
 ];
 
-/// Words of kernel messages that matter here.
+/// Words of kernel messages that are kept.
 const MESSAGES: [&str; 8] =
     ["kvm", "kprobe", "bpf", "ftrace", "lockdep", "WARNING:", "BUG:", "Oops"];
 const MESSAGES_KEPT: usize = 64;
@@ -37,14 +37,14 @@ const MESSAGES_KEPT: usize = 64;
 struct Bundle<'a> {
     schema: &'static str,
     selftest: &'a Verdict,
-    /// What the process with the guest says.
+    /// The account of the process with the guest.
     guest: &'a Account,
-    /// What was measured, the guest's VM only.
+    /// The measurement, of the guest's VM only.
     report: &'a Report,
-    /// Everything that was found out about the kernel, as by `doctor`.
+    /// Everything that was found out about the kernel, as in `doctor`.
     inspected: Inspected,
     host_files: BTreeMap<&'static str, Option<String>>,
-    /// Messages of the kernel that may have to do with it.
+    /// Kernel messages that may be related.
     messages: Vec<String>,
 }
 
@@ -68,8 +68,8 @@ pub fn text(
     Ok(serde_json::to_string_pretty(&bundle)? + "\n")
 }
 
-/// Where the kernel is in memory is a secret until the next boot; that an address is known is not. The
-/// machine's name is its owner's.
+/// Removes secrets: addresses of the kernel, which hold until the next boot (whether they are known is
+/// kept), and the machine's name.
 fn without_secrets(mut host: Inspected) -> Inspected {
     for symbol in host.symbols.iter_mut().flat_map(BTreeMap::values_mut) {
         symbol.address = symbol.address.min(1);
@@ -85,13 +85,13 @@ fn kernel_messages() -> String {
     // SAFETY: this request takes no buffer.
     let size = unsafe { libc::klogctl(SIZE_OF_BUFFER, std::ptr::null_mut(), 0) };
     let mut buffer = vec![0_u8; usize::try_from(size).unwrap_or(0)];
-    // SAFETY: the buffer is as long as said.
+    // SAFETY: the buffer has the length that is passed.
     let read = unsafe { libc::klogctl(READ_ALL, buffer.as_mut_ptr().cast(), size.max(0)) };
     buffer.truncate(usize::try_from(read).unwrap_or(0));
     String::from_utf8_lossy(&buffer).into_owned()
 }
 
-/// The last lines that may have to do with us. Others tell about the machine what is nobody's business.
+/// The last lines that may be related. Others would reveal more about the machine than is needed.
 fn relevant(log: &str) -> Vec<String> {
     let ours = |line: &&str| MESSAGES.iter().any(|word| line.contains(word));
     let lines: Vec<_> = log.lines().filter(ours).collect();

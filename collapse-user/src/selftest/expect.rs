@@ -1,5 +1,5 @@
-//! What a correct report says of the test guest. Pure: it follows from facts about the kernel and
-//! from the guest's own account.
+//! The correct report of the test guest, derived from facts about the kernel and from the guest's own
+//! account. Pure.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -11,7 +11,7 @@ use crate::{
     plan::{Coverage, Mmu, Signal, SignalStatus},
 };
 
-/// What the expectations depend on.
+/// Facts that the expectations depend on.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The MMU that the guest used.
@@ -22,16 +22,16 @@ pub struct Facts {
     pub pml: bool,
     /// Whether the collapse routine rebuilds huge pages in place, where the MMU can.
     pub rebuilds: bool,
-    /// What is not seen on this kernel, and why.
+    /// Signals that are not seen on this kernel, and why.
     pub unseen: BTreeMap<Signal, String>,
-    /// Why a VM's file descriptor is not known on this kernel; `None` if it is.
+    /// Why a VM's file descriptor is unknown on this kernel; `None` if it is known.
     pub no_fd: Option<String>,
     /// Events that are known to be missed, because the kernel skipped programs.
     pub missed: u64,
 }
 
 impl Facts {
-    /// From what is known about the kernel and from how it is watched.
+    /// Facts of a kernel that is watched with this coverage.
     pub fn new(host: &Inspected, coverage: &Coverage, missed: u64) -> Self {
         let reason = |status: &SignalStatus| status.reason.clone().unwrap_or_default();
         let unseen = coverage.missing().map(|status| (status.signal, reason(status))).collect();
@@ -43,7 +43,7 @@ impl Facts {
             pml: host.kvm.pml == Ok(true),
             rebuilds: coverage.collapse_rebuilds == Some(true),
             unseen,
-            no_fd: unknown.map(|field| format!("the place of {field} is not known")),
+            no_fd: unknown.map(|field| format!("the offset of {field} is unknown")),
             missed,
         }
     }
@@ -52,26 +52,26 @@ impl Facts {
 /// One thing to compare.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// Its key in every output.
+    /// Key in every output.
     pub name: &'static str,
-    /// JSON pointers into the VM's report; what they point to is added up.
+    /// JSON pointers into the VM's report; the values there are added up.
     pub paths: Vec<&'static str>,
-    /// What is right.
+    /// The correct value.
     pub want: Want,
 }
 
-/// What a value should be.
+/// A correct value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Want {
     /// A count in a range.
     Count(RangeInclusive<u64>),
     /// This value.
     Is(Value),
-    /// Nothing is expected; says why.
+    /// Nothing is expected, for this reason.
     Skip(String),
 }
 
-/// All checks, in the order of the output.
+/// Returns all checks, in the order of the output.
 pub fn expect(facts: &Facts, account: &Account) -> Vec<Check> {
     let mut table = Table { facts, checks: Vec::new() };
     table.identity(account);
@@ -128,7 +128,7 @@ impl Table<'_> {
         );
     }
 
-    /// Huge leaves come, are split and go.
+    /// Huge leaves are installed, split and zapped.
     fn leaves(&mut self, account: &Account) {
         let changes = self.facts.mmu.essential_signal();
         // Where the collapse routine leaves empty page tables behind, the next fault replaces them.
@@ -208,8 +208,8 @@ impl Table<'_> {
         self.count("recoveries", &["/recoveries/total"], seen, 2 * REGIONS);
         let in_place = match (self.rebuilds(), self.facts.mmu) {
             (true, _) => REGIONS..=REGIONS,
-            // Empty page tables that the collapse routine left behind are replaced at the next fault;
-            // whether it leaves them cannot be told from outside.
+            // Empty page tables that the collapse routine leaves behind are replaced at the next fault;
+            // whether it leaves any cannot be seen from outside.
             (false, Mmu::Tdp) => 0..=REGIONS,
             (false, _) => 0..=0,
         };
@@ -249,7 +249,7 @@ impl Table<'_> {
         self.range(name, paths, needs, n..=n);
     }
 
-    /// A count of events; what is known to be missed may be missing.
+    /// A count of events; those that are known to be missed may be missing.
     fn range(
         &mut self,
         name: &'static str,

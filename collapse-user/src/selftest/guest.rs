@@ -1,5 +1,5 @@
-//! The process with the test guest: takes it through a failed migration and a loss of host memory,
-//! and tells what KVM's own figures say of each phase.
+//! The process with the test guest, which goes through a failed migration and a loss of host memory
+//! and reports KVM's own figures for each phase.
 
 use std::{
     ffi::CStr,
@@ -32,29 +32,29 @@ pub const SLOT: u32 = 1;
 const SIZE: u64 = REGIONS * HUGE;
 const NAME: &CStr = c"collapse-guest";
 
-/// What the process with the guest tells of it.
+/// The account of the process with the guest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Account {
-    /// Its process id.
+    /// Process id.
     pub pid: u32,
     /// The thread that created the VM.
     pub tid: u32,
     /// The VM's file descriptor.
     pub fd: u32,
-    /// What people would call the VM.
+    /// Name of the VM for people.
     pub name: String,
     /// First guest frame of the data slot.
     pub base_gfn: u64,
-    /// What was done, in order.
+    /// Phases of the guest's life, in order.
     pub phases: Vec<Phase>,
 }
 
-/// One thing that was done to the guest.
+/// A step of the guest's life.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Phase {
-    /// What.
+    /// Name of the step.
     pub phase: String,
-    /// When, and what KVM counted meanwhile.
+    /// Time, and KVM's counts before and after.
     #[serde(flatten)]
     pub interval: Interval,
 }
@@ -80,7 +80,7 @@ impl Account {
 
 type Act = fn(&mut Vm) -> Result<()>;
 
-/// What is done to the guest. Every touch is of each page once.
+/// Steps of the guest's life. Every touch is of each page once.
 const LIFE: [(&str, Act); 10] = [
     ("touch", write),
     ("log_on", |vm| vm.log(SLOT, true)),
@@ -110,7 +110,7 @@ pub fn run() -> Result<Exit, Failure> {
     // SAFETY: plain system calls; the name ends in a zero byte.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
-        // A memory policy of one's own exempts from NUMA balancing, which would zap on its own account.
+        // A process with a memory policy is exempt from NUMA balancing, which would zap too.
         libc::syscall(libc::SYS_set_mempolicy, libc::MPOL_PREFERRED, 0, 0);
     }
     let (vm, account) = match live() {

@@ -1,4 +1,4 @@
-//! Expectations against a report, and how the outcome is shown.
+//! Expectations compared with a report.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::report::{Host, Report, Style};
 /// Name and version of the JSON format.
 const SCHEMA: &str = "collapse.selftest/1";
 
-/// The outcome.
+/// The outcome of all checks.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
     schema: &'static str,
@@ -25,7 +25,7 @@ pub struct Verdict {
     pub failed: usize,
     /// Checks that could not be made.
     pub skipped: usize,
-    /// Each of them.
+    /// The checks.
     pub checks: Vec<Checked>,
 }
 
@@ -34,11 +34,11 @@ pub struct Verdict {
 pub struct Checked {
     name: &'static str,
     status: Status,
-    /// What was measured; `None` if it is unknown.
+    /// The measured value; `None` if it is unknown.
     got: Option<Value>,
-    /// What is right, in words; `None` if it was skipped.
+    /// The correct value, in words; `None` if the check was skipped.
     expected: Option<String>,
-    /// Why it was skipped.
+    /// Reason if it was skipped.
     reason: Option<String>,
 }
 
@@ -52,7 +52,7 @@ enum Status {
 }
 
 impl Verdict {
-    /// Compares.
+    /// Compares the subject with the checks.
     pub fn new(checks: &[Check], subject: &Value, host: Host) -> Self {
         let checks: Vec<_> = checks.iter().map(|check| Checked::new(check, subject)).collect();
         let count = |status| checks.iter().filter(|check| check.status == status).count();
@@ -67,7 +67,7 @@ impl Verdict {
         }
     }
 
-    /// For people.
+    /// The outcome for people.
     pub fn text(&self, style: Style) -> String {
         let Host { kernel, mmu, .. } = &self.host;
         let head = format!("collapse selftest: kernel {kernel}, {}", mmu.label());
@@ -129,8 +129,8 @@ impl Checked {
     }
 }
 
-/// What the report says of the VM of a process, with the known losses; empty if it knows none.
-/// `missed` events are expected to be missed and no loss.
+/// The report's VM, with the known losses; empty if it has none. `missed` events are expected to be
+/// missed and count as no loss.
 pub fn subject(report: &Report, missed: u64) -> Value {
     let mut subject = json!(report.vms.first());
     if let Some(fields) = subject.as_object_mut() {
@@ -140,7 +140,7 @@ pub fn subject(report: &Report, missed: u64) -> Value {
     subject
 }
 
-/// A count; `None` if it is unknown. Of levels and causes, only those that occurred are listed.
+/// A count; `None` if it is unknown. Reports list only the levels and causes that occurred.
 fn count(subject: &Value, path: &str) -> Option<u64> {
     if let Some(value) = subject.pointer(path) {
         return value.as_u64();

@@ -1,4 +1,4 @@
-//! The settings file: where it is, and what is in it.
+//! The settings file: finding and reading it.
 
 use std::{
     ffi::OsString,
@@ -15,13 +15,13 @@ use toml::{
 use super::{
     Settings,
     table::{Kind, SETTINGS, Setting},
-    words::nearest,
+    values::nearest,
 };
 
-/// Its place in a folder of settings.
+/// Path in a folder of settings.
 const PLACE: &str = "collapse/config.toml";
 
-/// The first that there is: the user's, then the machine's, as XDG's rules have it.
+/// Finds the first file that exists: the user's, then the machine's, by the XDG base directory rules.
 pub fn find(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name: &str| var(name).filter(|value| !value.is_empty());
     let own = set("XDG_CONFIG_HOME")
@@ -29,18 +29,19 @@ pub fn find(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
         .or_else(|| Some(PathBuf::from(set("HOME")?).join(".config")));
     let shared = set("XDG_CONFIG_DIRS").unwrap_or_else(|| "/etc/xdg".into());
     let shared: Vec<_> = std::env::split_paths(&shared).collect();
-    // Relative paths are to be ignored.
+    // The rules say to ignore relative paths.
     let folders = own.into_iter().chain(shared).filter(|folder| folder.is_absolute());
     folders.map(|folder| folder.join(PLACE)).find(|path| path.exists())
 }
 
-/// Reads a file's settings over others.
+/// Reads a file; what it sets replaces what `settings` has.
 pub fn read(path: &Path, settings: &mut Settings) -> Result<()> {
-    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     apply(&text, settings).with_context(|| path.display().to_string())
 }
 
-/// Takes a file's text.
+/// Applies the text of a file.
 pub fn apply(text: &str, settings: &mut Settings) -> Result<()> {
     let line = |at: usize| 1 + text[..at.min(text.len())].matches('\n').count();
     let table = match DeTable::parse(text) {
@@ -95,7 +96,7 @@ fn wanted(setting: &Setting) -> &'static str {
     }
 }
 
-/// A value as a flag would have it; `None` if it is of another type.
+/// A value in the form of a flag's; `None` if it has another type.
 fn written(setting: &Setting, value: &DeValue) -> Option<String> {
     Some(match (setting.kind, value) {
         (Kind::Text, DeValue::String(text)) => text.clone().into_owned(),

@@ -1,37 +1,33 @@
-//! Settings: their defaults, the file, and the flags, of which each overrides those before.
+//! Settings: defaults, overridden by the file, overridden by flags.
 
 mod file;
 mod print;
 mod table;
 #[cfg(test)]
 mod tests;
-mod words;
+pub mod values;
 
-use std::{
-    env,
-    io::{self, Write as _},
-    time::Duration,
-};
+use std::{env, path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     tui::{Background, Depth, Options, Theme},
 };
+pub use print::file_text;
 use table::SETTINGS;
 
-/// Everything that can be set.
+/// Every setting of the dashboard.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// How the dashboard begins.
+    /// Options of the views at the start.
     pub options: Options,
-    /// How long to keep how things were; `None` for as long as there is room.
+    /// How long history is kept; `None` for as long as there is room.
     pub history: Option<Duration>,
-    /// Colours; `None` for those that the terminal says it has.
+    /// Number of colours; `None` to follow the environment.
     pub palette: Option<Depth>,
-    /// The terminal's background; `None` for what it says.
+    /// Background of the terminal; `None` to follow the environment.
     pub background: Option<Background>,
     /// Whether to use ASCII only; `None` to follow the locale.
     pub ascii: Option<bool>,
@@ -39,7 +35,7 @@ pub struct Settings {
     pub mouse: Mouse,
 }
 
-/// Whether the dashboard takes the mouse; it does unless told otherwise.
+/// Whether the dashboard takes the mouse, as it does by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mouse(pub bool);
 
@@ -53,14 +49,20 @@ impl Settings {
     /// The defaults, overridden by the user's file, overridden by flags.
     pub fn load(flags: &Flags) -> Result<Self, Failure> {
         let mut settings = Self::default();
-        if let Some(path) = file::find(|name| env::var_os(name)) {
+        if let Some(path) = Self::path() {
+            log::info!("settings are read from {}", path.display());
             file::read(&path, &mut settings).or_exit(Exit::Usage)?;
         }
         flags.apply(&mut settings).map_err(anyhow::Error::msg).or_exit(Exit::Usage)?;
         Ok(settings)
     }
 
-    /// What the terminal can show, as the environment tells or as it was set.
+    /// The file that settings are read from, if there is one.
+    pub fn path() -> Option<PathBuf> {
+        file::find(|name| env::var_os(name))
+    }
+
+    /// The theme that was set; where none was, the one that suits the terminal by the environment.
     pub fn theme(&self) -> Theme {
         let found = Theme::detect(|name| env::var(name).ok());
         Theme {
@@ -74,12 +76,12 @@ impl Settings {
 /// A flag for each setting.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
-    /// Those given: place in the table, and value.
+    /// The flags that are given: place in the table, and value.
     given: Vec<(usize, String)>,
 }
 
 impl Flags {
-    /// Whether none is given.
+    /// Whether no flag is given.
     pub fn is_empty(&self) -> bool {
         self.given.is_empty()
     }
@@ -131,16 +133,4 @@ impl Args for Flags {
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
     }
-}
-
-/// Prints the settings in effect.
-pub(crate) fn run(flags: &Flags) -> Result<Exit, Failure> {
-    let settings = Settings::load(flags)?;
-    let path = file::find(|name| env::var_os(name));
-    let text = print::shown(&settings, path.as_deref());
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write standard output")
-        .or_exit(Exit::Output)?;
-    Ok(Exit::Ok)
 }

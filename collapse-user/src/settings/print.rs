@@ -7,14 +7,14 @@ use super::{
     table::{Kind, SETTINGS, Setting},
 };
 
-/// Columns of comments.
+/// Width of comments, columns.
 const COLUMNS: usize = 90;
 
-/// The settings as a file with comments; `path` is the file that was read.
-pub fn shown(settings: &Settings, path: Option<&Path>) -> String {
+/// Writes settings as a file with comments; `path` is the file that they were read from.
+pub fn file_text(settings: &Settings, path: Option<&Path>) -> String {
     let mut out = match path {
         Some(path) => format!("# Settings in effect; read from {}\n", path.display()),
-        None => "# Settings in effect. There is no file; this could be one, as\n\
+        None => "# Settings in effect. There is no file yet: save this as\n\
                  # $XDG_CONFIG_HOME/collapse/config.toml or ~/.config/collapse/config.toml\n"
             .to_owned(),
     };

@@ -2,12 +2,9 @@
 
 use super::{
     Mouse, Settings,
-    words::{self, Words},
+    values::{self, Words, parse_count, parse_duration, parse_share},
 };
-use crate::{
-    cli::parse_duration,
-    tui::{Background, Column, Depth},
-};
+use crate::tui::{Background, Depth};
 
 /// How a value is written in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,29 +21,29 @@ pub enum Kind {
 
 /// A setting.
 pub struct Setting {
-    /// Its key in the file, after the section that it is in.
+    /// Key in the file, with the section before it.
     pub key: &'static str,
-    /// The letter of its flag.
+    /// Letter of the short flag.
     pub short: Option<char>,
-    /// What a value looks like.
+    /// Form of a value, for the help.
     pub value: &'static str,
     /// How a value is written in the file.
     pub kind: Kind,
-    /// What it does.
+    /// Description, for the help and the printed file.
     pub help: &'static str,
-    /// Its value.
+    /// Writes the value.
     pub get: fn(&Settings) -> String,
-    /// Sets its value, or tells what is wrong with it.
+    /// Parses and sets the value, or returns what is wrong with it.
     pub set: fn(&mut Settings, &str) -> Result<(), String>,
 }
 
 impl Setting {
-    /// Its long flag: its key with dashes.
+    /// The long flag: the key with dashes.
     pub fn flag(&self) -> String {
         self.key.replace(['.', '_'], "-")
     }
 
-    /// Its value unless set.
+    /// The value if nothing sets it.
     pub fn default(&self) -> String {
         (self.get)(&Settings::default())
     }
@@ -60,7 +57,7 @@ const GLYPHS: Words<bool> = &[("unicode", false), ("ascii", true)];
 macro_rules! duration {
     ($($path:ident).+) => {
         (
-            |settings| words::duration(settings.$($path).+),
+            |settings| values::duration(settings.$($path).+),
             |settings, text| parse_duration(text).map(|value| settings.$($path).+ = value),
         )
     };
@@ -69,7 +66,7 @@ macro_rules! duration {
 macro_rules! threshold_ns {
     ($name:ident) => {
         (
-            |settings| words::nanoseconds(settings.options.thresholds.$name),
+            |settings| values::nanoseconds(settings.options.thresholds.$name),
             |settings, text| {
                 let value = parse_duration(text)?.as_nanos();
                 settings.options.thresholds.$name = value.try_into().unwrap_or(u64::MAX);
@@ -91,8 +88,8 @@ macro_rules! threshold {
 macro_rules! auto {
     ($name:ident, $words:expr) => {
         (
-            |settings| words::auto(settings.$name, $words),
-            |settings, text| words::parse_auto(text, $words).map(|value| settings.$name = value),
+            |settings| values::auto(settings.$name, $words),
+            |settings, text| values::parse_auto(text, $words).map(|value| settings.$name = value),
         )
     };
 }
@@ -109,7 +106,7 @@ const fn setting(
     Setting { key, short: None, value, kind, help, get, set }
 }
 
-/// All, in the order of the file; keys of a section follow each other.
+/// Every setting, in the order of the file; those of a section follow each other.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         short: Some('i'),
@@ -125,10 +122,10 @@ pub const SETTINGS: &[Setting] = &[
         "history",
         "DURATION|auto",
         Kind::Text,
-        "How far back one can scroll. auto keeps what there is room for: at one refresh a second, \
-         three days, of which the last eight minutes second by second.",
+        "How much history to keep. auto keeps what there is room for: at one refresh a second, three \
+         days, of which the last eight minutes are kept second by second.",
         (
-            |settings| settings.history.map_or("auto".to_owned(), words::duration),
+            |settings| settings.history.map_or("auto".to_owned(), values::duration),
             |settings, text| {
                 settings.history = if text == "auto" { None } else { Some(parse_duration(text)?) };
                 Ok(())
@@ -139,21 +136,21 @@ pub const SETTINGS: &[Setting] = &[
         "window",
         "DURATION",
         Kind::Text,
-        "Length of the time that charts show at first.",
+        "Time that charts span at first.",
         duration!(options.window),
     ),
     setting(
         "palette",
         "auto|none|16|256|true",
         Kind::Text,
-        "Colours. auto follows TERM, COLORTERM and NO_COLOR.",
+        "Number of colours. auto follows TERM, COLORTERM and NO_COLOR.",
         auto!(palette, PALETTES),
     ),
     setting(
         "background",
         "auto|dark|light",
         Kind::Text,
-        "The terminal's background. auto follows COLORFGBG, and is dark without it.",
+        "Background of the terminal. auto follows COLORFGBG, and is dark without it.",
         auto!(background, BACKGROUNDS),
     ),
     setting(
@@ -167,8 +164,8 @@ pub const SETTINGS: &[Setting] = &[
         "mouse",
         "true|false",
         Kind::Bool,
-        "Whether clicks and the wheel go to the dashboard. Where they do, most terminals select text \
-         while Shift is held.",
+        "Send clicks and the wheel to the dashboard. Most terminals then select text while Shift is \
+         held.",
         (
             |settings| settings.mouse.0.to_string(),
             |settings, text| {
@@ -181,8 +178,8 @@ pub const SETTINGS: &[Setting] = &[
         "columns",
         "NAME,...",
         Kind::List,
-        "Columns of the overview, in that order: vm, pid, state, mapped, splits, zaps, recoveries, \
-         recovered, faults, vcpu. What does not fit is left out.",
+        "Columns of the overview, in this order: vm, pid, state, mapped, splits, zaps, recoveries, \
+         recovered, faults, vcpu. Columns that do not fit are left out.",
         (
             |settings| {
                 settings
@@ -193,18 +190,20 @@ pub const SETTINGS: &[Setting] = &[
                     .collect::<Vec<_>>()
                     .join(",")
             },
-            |settings, text| words::columns(text).map(|columns| settings.options.columns = columns),
+            |settings, text| {
+                values::parse_columns(text).map(|columns| settings.options.columns = columns)
+            },
         ),
     ),
     setting(
         "sort",
         "NAME",
         Kind::Text,
-        "The column that VMs are sorted by at first.",
+        "Column that VMs are sorted by at first.",
         (
             |settings| settings.options.sort.key().to_owned(),
             |settings, text| {
-                words::column(text).map(|column: Column| settings.options.sort = column)
+                values::parse_column(text).map(|column| settings.options.sort = column)
             },
         ),
     ),
@@ -212,43 +211,44 @@ pub const SETTINGS: &[Setting] = &[
         "threshold.logging",
         "DURATION",
         Kind::Text,
-        "dirty_logging_on_for_long: dirty logging is on for longer.",
+        "dirty_logging_on_for_long: report dirty logging that is on for longer than this.",
         threshold_ns!(logging_ns),
     ),
     setting(
         "threshold.small",
         "DURATION",
         Kind::Text,
-        "regions_stuck_small, and the state 'stuck': regions are mapped small for so long after \
-         dirty logging went off.",
+        "regions_stuck_small, and the state 'stuck': report regions that are still mapped small this \
+         long after dirty logging went off.",
         threshold_ns!(small_ns),
     ),
     setting(
         "threshold.least",
         "COUNT",
         Kind::Number,
-        "Findings of fewer regions are not worth a look.",
-        threshold!(least, words::count),
+        "Leave out findings of fewer regions than this.",
+        threshold!(least, parse_count),
     ),
     setting(
         "threshold.raced",
         "COUNT",
         Kind::Number,
-        "collapse_raced: so many small SPTEs were installed while the collapse routine ran.",
-        threshold!(raced, words::count),
+        "collapse_raced: report when this many small SPTEs are installed while the collapse routine \
+         runs.",
+        threshold!(raced, parse_count),
     ),
     setting(
         "threshold.read_only",
         "SHARE",
         Kind::Number,
-        "recovered_read_only: such a part of recovered regions came back write-protected.",
-        threshold!(read_only_share, words::share),
+        "recovered_read_only: report when this share of recovered regions comes back write-protected.",
+        threshold!(read_only_share, parse_share),
     ),
     setting(
         "threshold.hugetlb",
         "SHARE",
         Kind::Number,
-        "hugetlb_mapped_small: such a part of hugetlb memory is mapped by 4 KiB SPTEs.",
-        threshold!(hugetlb_share, words::share),
+        "hugetlb_mapped_small: report when this share of hugetlb memory is mapped by 4 KiB SPTEs.",
+        threshold!(hugetlb_share, parse_share),
     ),
 ];

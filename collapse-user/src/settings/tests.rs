@@ -2,7 +2,7 @@ use std::{ffi::OsString, fs};
 
 use clap::FromArgMatches as _;
 
-use super::{file::apply, print::shown, *};
+use super::{file::apply, *};
 use crate::tui::Column;
 
 fn from(text: &str) -> Result<Settings, String> {
@@ -53,7 +53,7 @@ fn a_file_sets_everything() {
 #[test]
 fn what_is_printed_is_a_file_that_says_the_same() {
     for settings in [Settings::default(), from(ALL).unwrap()] {
-        let text = shown(&settings, None);
+        let text = file_text(&settings, None);
         assert_eq!(from(&text), Ok(settings), "{text}");
         assert!(
             text.lines().filter(|line| line.starts_with('#')).all(|line| line.len() <= 92),
@@ -79,7 +79,7 @@ fn mistakes_are_told_with_line_and_remedy() {
             "columns = [\"vm\", \"fault\"]",
             "line 1: columns: no column 'fault'; did you mean 'faults'?",
         ),
-        ("columns = [\"vm\", \"vm\"]", "line 1: columns: column 'vm' is there twice"),
+        ("columns = [\"vm\", \"vm\"]", "line 1: columns: column 'vm' is given twice"),
         ("columns = []", "line 1: columns: no column ''"),
         ("palette = \"pink\"", "line 1: palette: expected auto, none, 16, 256, true"),
         ("[threshold]\nread_only = 2", "line 2: threshold.read_only: must be from 0 to 1"),

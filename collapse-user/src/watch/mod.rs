@@ -1,6 +1,28 @@
-//! Watching: a running kernel, or a recording in its place, until the window ends.
+//! The engine: watches a running kernel, or reads a recording in its place, until the window ends.
+//!
+//! ```text
+//! Session (running kernel) ─┐            ┌─▶ Tap (recording)
+//!                           ├─▶ Pipeline ┼─▶ Model ─▶ Observer (events, export, lines)
+//! replay  (recording)      ─┘            └─▶ …
+//! ```
+//!
+//! [`Attached`] has programs attached, [`Session`] reads them and follows KVM when it is unloaded and
+//! loaded again, and a [`Window`] says for how long.
 
+mod attach;
+mod pipeline;
 pub mod replay;
-pub mod session;
-pub mod trigger;
-pub mod window;
+mod runtime;
+mod session;
+mod tap;
+mod trigger;
+mod window;
+
+pub use attach::{Attached, Setup, Wanted};
+pub use pipeline::Pipeline;
+pub use replay::Replayed;
+pub use runtime::runtime;
+pub use session::{DRAIN_INTERVAL, Session};
+pub use tap::{NewRecording, Tap};
+pub use trigger::Trigger;
+pub use window::{Window, ended_as};

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::session::Sink;
+use super::Pipeline;
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     kernel::Machine,
@@ -19,24 +19,24 @@ use crate::{
     source::recording::{Command, RecordingError, Replay},
 };
 
-/// What came of a recording.
-pub(crate) struct Replayed {
-    /// Where it was recorded.
+/// A recording that was read.
+pub struct Replayed {
+    /// The machine that it was made on.
     pub machine: Machine,
-    /// What it adds up to.
+    /// Everything known at the end.
     pub model: Model,
-    /// What was seen and what was not.
+    /// The signals that were seen and those that were not.
     pub coverage: Coverage,
     /// The command that was run.
     pub command: Option<Command>,
-    /// How to end: a recording that is damaged was read up to there.
+    /// How to end: [`Exit::Recording`] if it is damaged and was read up to there.
     pub exit: Exit,
 }
 
 /// Opens a recording; `-` is standard input.
-pub(crate) fn open(path: &Path) -> Result<Replay, Failure> {
+pub fn open(path: &Path) -> Result<Replay, Failure> {
     let replay = if is_dash(path) {
-        // The descriptor as it is: what is behind it may be another user's to open.
+        // The descriptor as it is: another user's file behind it could not be opened again.
         let stdin = io::stdin().as_fd().try_clone_to_owned();
         stdin.map_err(RecordingError::from).and_then(|fd| Replay::new(BufReader::new(fd.into())))
     } else {
@@ -45,43 +45,43 @@ pub(crate) fn open(path: &Path) -> Result<Replay, Failure> {
     replay.with_context(|| cannot_read(path)).or_exit(Exit::Recording)
 }
 
-/// Reads a recording, opened at `path`, to its end. One that is cut short or damaged is read up to
-/// there: a loss, and a line on stderr.
-pub(crate) fn replay(
+/// Reads a recording, opened at `path`, to its end. If it is cut short or damaged it is read up to
+/// there, which counts as a loss and is reported.
+pub fn replay(
     mut replay: Replay,
     path: &Path,
-    sink: &mut dyn Sink,
+    mut pipeline: Pipeline,
 ) -> Result<Replayed, Failure> {
-    let mut model = Model::default();
     let mut exit = Exit::Ok;
-    while !sink.is_done() {
+    while !pipeline.is_done() {
         match replay.next_update() {
-            Ok(Some(update)) => sink.update(update, replay.coverage(), &mut model),
+            Ok(Some(update)) => pipeline.take(&update, replay.coverage()),
             Ok(None) => break,
             Err(error @ (RecordingError::Cut(_) | RecordingError::Damaged { .. })) => {
                 exit = ends_early(path, &error);
-                model.losses.insert("recording_ends_early", 1);
+                pipeline.model.losses.insert("recording_ends_early", 1);
                 break;
             }
             Err(error) => return Err(error).context(cannot_read(path)).or_exit(Exit::Recording),
         }
     }
     let command = replay.end().and_then(|end| end.command.clone());
-    sink.finish(command.as_ref(), &model)?;
+    pipeline.finish(command.as_ref())?;
     let (machine, coverage) = (replay.machine().clone(), replay.coverage().clone());
-    Ok(Replayed { machine, model, coverage, command, exit })
+    Ok(Replayed { machine, model: pipeline.model, coverage, command, exit })
 }
 
-/// Tells of a recording that is cut short or damaged; how to end then.
-pub(crate) fn ends_early(path: &Path, error: &RecordingError) -> Exit {
-    eprintln!("collapse: {}: {error}; what is before that is used", name(path));
+/// Reports that a recording is cut short or damaged; returns how to end then.
+pub fn ends_early(path: &Path, error: &RecordingError) -> Exit {
+    log::warn!("{}: {error}; everything before that is used", name(path));
     match error {
         RecordingError::Damaged { .. } => Exit::Recording,
         _ => Exit::Ok,
     }
 }
 
-pub(crate) fn cannot_read(path: &Path) -> String {
+/// The message for a recording that cannot be read.
+pub fn cannot_read(path: &Path) -> String {
     format!("cannot read {}", name(path))
 }
 

@@ -1,4 +1,4 @@
-//! A finding that ends a recording which until then forgets.
+//! A finding that ends a recording which until then keeps only its end.
 
 use std::time::Duration;
 
@@ -8,20 +8,22 @@ use crate::{
     plan::Coverage,
 };
 
-/// Which findings, and how long to go on after the first.
-pub(crate) struct Trigger {
+/// The findings that fire, and for how long to go on after the first.
+#[derive(Clone, Debug)]
+pub struct Trigger {
     findings: Vec<String>,
     after: Duration,
+    /// When it fired, `CLOCK_MONOTONIC` ns.
     fired: Option<u64>,
 }
 
 impl Trigger {
-    /// One that has not fired.
+    /// A trigger that has not fired.
     pub fn new(findings: Vec<String>, after: Duration) -> Self {
         Self { findings, after, fired: None }
     }
 
-    /// Looks for the findings; which one fires it now, and of which VM.
+    /// Looks for the findings; returns the one that fires the trigger now, and the name of its VM.
     pub fn look(&mut self, model: &Model, coverage: &Coverage) -> Option<(&'static str, String)> {
         if self.fired.is_some() {
             return None;
@@ -39,12 +41,12 @@ impl Trigger {
         Some(found)
     }
 
-    /// Whether it fired at all.
+    /// Whether it has fired.
     pub fn has_fired(&self) -> bool {
         self.fired.is_some()
     }
 
-    /// Whether it fired and what was to follow is there.
+    /// Whether it has fired and the time after it has passed.
     pub fn is_over(&self, model: &Model) -> bool {
         let since = |at| u128::from(model.now.saturating_sub(at));
         self.fired.is_some_and(|at| since(at) >= self.after.as_nanos())

@@ -1,4 +1,4 @@
-//! The window: until the command ends, the time is up or a signal comes.
+//! The time that is watched: until a command ends, the time is up or a signal comes.
 
 use std::{
     ffi::OsString,
@@ -11,72 +11,71 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     process::{Child, Command},
-    runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::session::{DRAIN_INTERVAL, MakeSink, Session, Wanted};
+use super::{
+    runtime::runtime,
+    session::{DRAIN_INTERVAL, Session},
+};
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     source::recording,
 };
 
-/// Drains between two updates of the model, which bounds what is held in between. At first, for what
-/// is over soon, they are frequent, so that its plots are fine.
+/// Drains between two readings of everything, which bounds how much is held in between. They are
+/// frequent at first, so that plots of short windows are fine.
 const fn drains_per_poll(drains: u32) -> u32 {
     if drains < 600 { 2 } else { 10 }
 }
 
-/// Where windows run.
-pub fn runtime() -> Result<Runtime, Failure> {
-    Builder::new_current_thread().enable_all().build().or_exit(Exit::CannotMeasure)
+/// The end of a window: that of the command, if one is given; else of the time, or a signal.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// Length; `None` until a signal. Without effect where a command is given.
+    pub duration: Option<Duration>,
+    /// The command and its arguments; empty for none.
+    pub command: &'a [OsString],
+    /// Whether the command keeps stdout; else it writes to our stderr there.
+    pub keeps_stdout: bool,
 }
 
-/// A whole session: attaches, watches, and ends as the command did, if one is given.
-pub async fn run(
-    duration: Option<Duration>,
-    argv: &[OsString],
-    keeps_stdout: bool,
-    wanted: Wanted,
-    sink: MakeSink,
-) -> Result<Exit, Failure> {
-    let mut session = Session::start_with(wanted, sink)?;
-    let command = watch(&mut session, duration, argv, keeps_stdout).await?;
-    let finished = session.finish(command.as_ref());
-    let exit = command.map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal));
-    match finished {
-        Err(failure) if exit.code() != Exit::Ok.code() => {
-            eprintln!("collapse: {failure}");
-            Ok(exit)
+impl Window<'_> {
+    /// Watches from the first reading to the last; ends as the command did, if one is given.
+    pub fn run(&self, session: &mut Session) -> Result<Exit, Failure> {
+        let command = self.watch(session)?;
+        let finished = session.finish(command.as_ref());
+        ended_as(command.as_ref()).or_else(finished.map(|()| Exit::Ok))
+    }
+
+    /// Watches until the window ends; returns how the command ended, if one is given.
+    pub fn watch(&self, session: &mut Session) -> Result<Option<recording::Command>, Failure> {
+        runtime()?.block_on(self.watched(session))
+    }
+
+    async fn watched(&self, session: &mut Session) -> Result<Option<recording::Command>, Failure> {
+        let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
+        if self.command.is_empty() {
+            wait(session, &mut signals, self.duration, None).await?;
+            return Ok(None);
         }
-        finished => finished.map(|()| exit),
+        let mut child = spawn(self.command, self.keeps_stdout)?;
+        let status = wait(session, &mut signals, None, Some(&mut child)).await?;
+        Ok(Some(recording::Command {
+            argv: self.command.iter().map(printable).collect(),
+            status: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
+        }))
     }
 }
 
-/// Watches a command from start to end, if one is given; else for a time, until a signal if none is
-/// given.
-pub async fn watch(
-    session: &mut Session,
-    duration: Option<Duration>,
-    argv: &[OsString],
-    keeps_stdout: bool,
-) -> Result<Option<recording::Command>, Failure> {
-    let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
-    if argv.is_empty() {
-        wait(session, &mut signals, duration, None).await?;
-        return Ok(None);
-    }
-    let mut child = spawn(argv, keeps_stdout)?;
-    let status = wait(session, &mut signals, None, Some(&mut child)).await?;
-    Ok(Some(recording::Command {
-        argv: argv.iter().map(printable).collect(),
-        status: status.and_then(|status| status.code()),
-        signal: status.and_then(|status| status.signal()),
-    }))
+/// The exit of a window with this command; success without one.
+pub fn ended_as(command: Option<&recording::Command>) -> Exit {
+    command.map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal))
 }
 
-/// Signals that end the window, or are the command's.
+/// Signals that end the window, or are passed on to the command.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -151,7 +150,7 @@ async fn ended(child: Option<&mut Child>) -> io::Result<ExitStatus> {
 }
 
 fn forward(pid: u32, signal: i32) {
-    // SAFETY: plain system call; the child has not been waited for, so the pid is its.
+    // SAFETY: plain system call; the child has not been waited for, so the pid is still the child's.
     unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 

@@ -38,7 +38,7 @@ impl Bench {
             (KEY, cause, row)
         };
         let rows = counts.into_iter().map(row).collect();
-        self.model.apply(Batch { at, settled: true, events, rows, ..Batch::default() });
+        self.model.apply(&Batch { at, settled: true, events, rows, ..Batch::default() });
         self.now = at;
     }
 
@@ -208,7 +208,7 @@ fn hugetlb_memory_that_is_mapped_small() {
             bench.logging(true);
         }
         let reading = VmReading { vm: KEY, pages: Some([small, 0, 0]), process: None, fd: None };
-        bench.model.apply(Batch {
+        bench.model.apply(&Batch {
             at: bench.now,
             vms: vec![reading],
             hugetlb: vec![(KEY, hugetlb)],
@@ -242,7 +242,7 @@ fn found_by(recording: &[u8], thresholds: &Thresholds) -> Vec<&'static str> {
     let mut replay = Replay::new(recording).unwrap();
     let (mut model, mut found) = (Model::default(), BTreeSet::new());
     while let Some(update) = replay.next_update().unwrap() {
-        model.update(update);
+        model.update(&update);
         let mmu = replay.coverage().mmu;
         for vm in model.vms.values().filter(|vm| !vm.gone) {
             let findings = findings(vm, mmu, model.now, thresholds);

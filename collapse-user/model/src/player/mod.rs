@@ -195,7 +195,7 @@ impl<R: Read + Seek> Player<R> {
             }
             left = left.saturating_sub(1);
             self.reached = self.reached.max(update.at());
-            self.model.update(update);
+            self.model.update(&update);
             self.read()?;
         }
         Ok(())

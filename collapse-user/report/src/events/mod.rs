@@ -29,7 +29,7 @@ use lines::LineWriter;
 
 use crate::Host;
 use collapse_feed::{Change, Coverage, Event, EventKind, Machine, Update, recording::Clocks};
-use collapse_model::{Model, Vm};
+use collapse_model::{Model, Observer, Vm};
 
 /// Writes the events that a filter takes, one per line.
 pub struct EventWriter<W: Write> {
@@ -63,46 +63,11 @@ impl<W: Write> EventWriter<W> {
         Ok(Self { out, clocks, filter, spte, losses, stacks, before, end })
     }
 
-    /// Whether as many were written as were wanted.
-    pub fn is_done(&self) -> bool {
-        self.filter.limit.is_some_and(|limit| self.end.events >= limit)
-    }
-
-    /// Writes what an update tells, with what the model, which takes it meanwhile, knows by then.
-    pub fn update(&mut self, update: Update, model: &mut Model) -> io::Result<()> {
-        let sight = match &update {
-            Update::Batch(batch) => {
-                let (at, losses) = (batch.at, batch.losses.clone());
-                let stacks = batch.stacks.iter();
-                self.stacks.extend(stacks.map(|(number, frames)| (*number, frames[..].into())));
-                let mut written = Ok(());
-                model.update_seen(update, &mut |event, vm| {
-                    if written.is_ok() && !self.is_done() {
-                        written = self.event(event, vm);
-                    }
-                });
-                written?;
-                return self.losses(at, losses);
-            }
-            Update::Blind { .. } => None,
-            Update::Detached { at, why } => Some(SightLine::new(self.clocks, *at, Some(why))),
-            Update::Attached { at } => {
-                // The others count from zero.
-                self.losses.clear();
-                Some(SightLine::new(self.clocks, *at, None))
-            }
-        };
-        model.update(update);
-        let Some(sight) = sight else { return Ok(()) };
-        self.out.line(&EventLine::Sight(sight))?;
-        self.out.flush()
-    }
-
-    /// Writes what was lost until `at`.
-    fn losses(&mut self, at: u64, losses: Vec<(&'static str, u64)>) -> io::Result<()> {
+    /// Writes what was lost between the reading before and that of time `at`.
+    fn losses(&mut self, at: u64, losses: &[(&'static str, u64)]) -> io::Result<()> {
         for (way, n) in losses {
-            let before = self.losses.insert(way, n).unwrap_or(0);
-            if n > before {
+            let before = self.losses.insert(way, *n).unwrap_or(0);
+            if *n > before {
                 let lost = LostLine::new(self.clocks, self.before, at, way, n - before);
                 self.out.line(&EventLine::Lost(lost))?;
             }
@@ -111,34 +76,10 @@ impl<W: Write> EventWriter<W> {
         self.out.flush()
     }
 
-    /// Writes what was left out.
-    pub fn finish(&mut self) -> io::Result<()> {
-        self.out.line(&EventLine::End(self.end))?;
+    /// Writes whether anything is seen from now on, or why nothing is.
+    fn sight(&mut self, at: u64, why: Option<&str>) -> io::Result<()> {
+        self.out.line(&EventLine::Sight(SightLine::new(self.clocks, at, why)))?;
         self.out.flush()
-    }
-
-    fn event(&mut self, event: &Event, vm: Option<&Vm>) -> io::Result<()> {
-        let slot = slot_of(event, vm.map(|vm| &vm.slots));
-        if !self.filter.takes(event, vm, slot.as_ref()) {
-            self.end.filtered += 1;
-            return Ok(());
-        }
-        let stack = match &event.kind {
-            EventKind::Change(Change { stack: Some(stack), .. }) => {
-                let frames = self.stacks.get(stack).filter(|frames| !frames.is_empty());
-                Some(StackLine(frames.cloned()))
-            }
-            _ => None,
-        };
-        let sees_regions = self.filter.sees_regions();
-        let (clocks, layout) = (self.clocks, self.spte);
-        let line = EventLine::new(event, &Known { clocks, layout, vm, slot, sees_regions, stack });
-        match (&event.kind, &line, self.filter.sample) {
-            (EventKind::Change(change), EventLine::Change(line), Some(sample)) => {
-                self.parts(change, line, sample)
-            }
-            _ => self.write(&line),
-        }
     }
 
     /// Writes the parts of a change that are in the sample.
@@ -163,5 +104,62 @@ impl<W: Write> EventWriter<W> {
         }
         self.end.events += 1;
         self.out.line(line)
+    }
+}
+
+impl<W: Write> Observer for EventWriter<W> {
+    fn stacks(&mut self, stacks: &[(u32, Vec<String>)]) {
+        self.stacks.extend(stacks.iter().map(|(number, frames)| (*number, frames[..].into())));
+    }
+
+    fn event(&mut self, event: &Event, vm: Option<&Vm>) -> io::Result<()> {
+        if self.is_done() {
+            return Ok(());
+        }
+        let slot = slot_of(event, vm.map(|vm| &vm.slots));
+        if !self.filter.takes(event, vm, slot.as_ref()) {
+            self.end.filtered += 1;
+            return Ok(());
+        }
+        let stack = match &event.kind {
+            EventKind::Change(Change { stack: Some(stack), .. }) => {
+                let frames = self.stacks.get(stack).filter(|frames| !frames.is_empty());
+                Some(StackLine(frames.cloned()))
+            }
+            _ => None,
+        };
+        let sees_regions = self.filter.sees_regions();
+        let (clocks, layout) = (self.clocks, self.spte);
+        let line = EventLine::new(event, &Known { clocks, layout, vm, slot, sees_regions, stack });
+        match (&event.kind, &line, self.filter.sample) {
+            (EventKind::Change(change), EventLine::Change(line), Some(sample)) => {
+                self.parts(change, line, sample)
+            }
+            _ => self.write(&line),
+        }
+    }
+
+    fn reading(&mut self, update: &Update, _: &Model, _: &Coverage) -> io::Result<()> {
+        match update {
+            Update::Batch(batch) => self.losses(batch.at, &batch.losses),
+            Update::Blind { .. } => Ok(()),
+            Update::Detached { at, why } => self.sight(*at, Some(why)),
+            Update::Attached { at } => {
+                // The programs attached now count from zero.
+                self.losses.clear();
+                self.sight(*at, None)
+            }
+        }
+    }
+
+    /// Whether as many events were written as the filter allows.
+    fn is_done(&self) -> bool {
+        self.filter.limit.is_some_and(|limit| self.end.events >= limit)
+    }
+
+    /// Writes how many events were left out.
+    fn finish(&mut self, _: &Model) -> io::Result<()> {
+        self.out.line(&EventLine::End(self.end))?;
+        self.out.flush()
     }
 }

@@ -55,7 +55,7 @@ fn events() -> Vec<Event> {
 /// The lines of that life.
 fn lines(filter: EventFilter) -> Vec<Value> {
     let mut model = Model::default();
-    model.apply(Batch { at: 100, ..Batch::default() });
+    model.apply(&Batch { at: 100, ..Batch::default() });
     let (events, losses) = (events(), vec![("ring_full_changes", 7)]);
     written(filter, &mut model, Batch { at: 200, events, losses, ..Batch::default() })
 }
@@ -68,8 +68,8 @@ fn written(filter: EventFilter, model: &mut Model, batch: Batch) -> Vec<Value> {
     let machine = Machine { name: Some("web7".to_owned()), kernel: "6.12".to_owned() };
     let writer = EventWriter::new(&mut out, LineFormat::Json, clocks, machine, &coverage, filter);
     let mut writer = writer.unwrap();
-    writer.update(Update::Batch(batch), model).unwrap();
-    writer.finish().unwrap();
+    model.update_observed(&Update::Batch(batch), &coverage, &mut writer).unwrap();
+    writer.finish(model).unwrap();
     drop(writer);
     let lines: Vec<Value> = String::from_utf8(out)
         .unwrap()
@@ -134,7 +134,7 @@ fn filters() {
 #[test]
 fn each_change_shows_its_sptes() {
     let mut model = Model::default();
-    model.apply(Batch { at: 100, ..Batch::default() });
+    model.apply(&Batch { at: 100, ..Batch::default() });
     // A huge leaf on NPT, writable and accessed, and an empty entry after it.
     let sptes = Sptes { old: 0x1220_08a3, new: 0 };
     let change = Change { level: 2, sptes: Some(sptes), ..zap(0x1000, 1) };
@@ -154,7 +154,7 @@ fn each_change_shows_its_sptes() {
 #[test]
 fn a_change_shows_its_stack() {
     let mut model = Model::default();
-    model.apply(Batch { at: 100, ..Batch::default() });
+    model.apply(&Batch { at: 100, ..Batch::default() });
     let events = [Some(0), Some(1), None].map(|stack| {
         let sptes = Some(Sptes { old: 1, new: 0 });
         event(150, EventKind::Change(Change { sptes, stack, ..zap(0x1000, 1) }))

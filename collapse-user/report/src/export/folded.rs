@@ -9,15 +9,15 @@ use std::{
 
 use collapse_common::{Transition, abi::VmKey};
 
-use collapse_feed::{Change, EventKind, Update};
-use collapse_model::{Model, Vm};
+use collapse_feed::{Change, Coverage, Event, EventKind, Update};
+use collapse_model::{Model, Observer, Vm};
 
 /// Adds SPTE changes up by the stack that they happened in, where that was recorded.
 pub struct Folded<W> {
     out: W,
     /// By number: functions, outermost first.
     stacks: BTreeMap<u32, Rc<str>>,
-    /// What VMs are called that any change is of.
+    /// Names of the VMs that changes belong to.
     names: BTreeMap<VmKey, String>,
     weights: BTreeMap<Key, u64>,
 }
@@ -25,7 +25,7 @@ pub struct Folded<W> {
 /// VM, kind, cause and functions.
 type Key = (VmKey, &'static str, &'static str, Rc<str>);
 
-/// What stands for a stack that could not be taken.
+/// Stands for a stack that could not be taken.
 const UNKNOWN: &str = "[unknown]";
 
 impl<W: Write> Folded<W> {
@@ -33,30 +33,6 @@ impl<W: Write> Folded<W> {
     pub fn new(out: W) -> Self {
         let (stacks, names, weights) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { out, stacks, names, weights }
-    }
-
-    /// Takes what an update tells, and passes it on to the model.
-    pub fn update(&mut self, update: Update, model: &mut Model) {
-        if let Update::Batch(batch) = &update {
-            for (number, frames) in &batch.stacks {
-                self.stacks.insert(*number, folded(frames));
-            }
-        }
-        model.update_seen(update, &mut |event, vm| {
-            if let EventKind::Change(change) = &event.kind {
-                self.change(event.vm, vm, change);
-            }
-        });
-    }
-
-    /// Writes the lines; whether there are any.
-    pub fn finish(&mut self) -> io::Result<bool> {
-        for ((vm, kind, cause, stack), weight) in &self.weights {
-            let vm = self.names.get(vm).map_or("unknown VM", String::as_str);
-            writeln!(self.out, "{vm};{kind};{cause};{stack} {weight}")?;
-        }
-        self.out.flush()?;
-        Ok(!self.weights.is_empty())
     }
 
     fn change(&mut self, key: VmKey, vm: Option<&Vm>, change: &Change) {
@@ -77,6 +53,35 @@ impl<W: Write> Folded<W> {
     }
 }
 
+impl<W: Write> Observer for Folded<W> {
+    fn stacks(&mut self, stacks: &[(u32, Vec<String>)]) {
+        self.stacks.extend(stacks.iter().map(|(number, frames)| (*number, folded(frames))));
+    }
+
+    fn event(&mut self, event: &Event, vm: Option<&Vm>) -> io::Result<()> {
+        if let EventKind::Change(change) = &event.kind {
+            self.change(event.vm, vm, change);
+        }
+        Ok(())
+    }
+
+    fn reading(&mut self, _: &Update, _: &Model, _: &Coverage) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Writes all lines.
+    fn finish(&mut self, _: &Model) -> io::Result<()> {
+        if self.weights.is_empty() {
+            log::warn!("this recording has no stacks: record with --stacks");
+        }
+        for ((vm, kind, cause, stack), weight) in &self.weights {
+            let vm = self.names.get(vm).map_or("unknown VM", String::as_str);
+            writeln!(self.out, "{vm};{kind};{cause};{stack} {weight}")?;
+        }
+        self.out.flush()
+    }
+}
+
 fn folded(frames: &[String]) -> Rc<str> {
     if frames.is_empty() {
         return UNKNOWN.into();
@@ -84,7 +89,7 @@ fn folded(frames: &[String]) -> Rc<str> {
     frames.iter().rev().map(|name| frame(name)).collect::<Vec<_>>().join(";").into()
 }
 
-/// A name that is no more than one frame.
+/// A name without characters that separate frames and lines.
 fn frame(name: &str) -> String {
     name.replace([';', '\n', '\r'], "_")
 }
@@ -94,7 +99,7 @@ mod tests {
     use collapse_common::Cause;
 
     use super::*;
-    use collapse_feed::{Batch, Event, NameSource, Sptes, VmName, VmProcess, VmReading};
+    use collapse_feed::{Batch, Mmu, NameSource, Sptes, VmName, VmProcess, VmReading};
 
     const VM: VmKey = VmKey { kvm: 1, born: 5 };
 
@@ -113,14 +118,15 @@ mod tests {
         Event { ts: 150, vm: VM, tid: 9, kind: EventKind::Change(change) }
     }
 
-    fn lines(updates: Vec<Update>) -> (String, bool) {
+    fn lines(updates: &[Update]) -> String {
+        let coverage = collapse_feed::fixtures::full_coverage(Mmu::Tdp);
         let (mut out, mut model) = (Vec::new(), Model::default());
         let mut folded = Folded::new(&mut out);
         for update in updates {
-            folded.update(update, &mut model);
+            model.update_observed(update, &coverage, &mut folded).unwrap();
         }
-        let any = folded.finish().unwrap();
-        (String::from_utf8(out).unwrap(), any)
+        folded.finish(&model).unwrap();
+        String::from_utf8(out).unwrap()
     }
 
     fn batch(at: u64, frames: &[&str], events: Vec<Event>) -> Update {
@@ -143,7 +149,7 @@ mod tests {
         let updates = vec![
             batch(100, &["zap", "ioctl"], Vec::new()),
             batch(200, &["zap", "ioctl"], [zap(), zap()].into_iter().chain(others).collect()),
-            // Programs that were attached anew number anew.
+            // Programs that were attached again number their stacks from zero.
             Update::Detached { at: 300, why: String::new() },
             Update::Attached { at: 400 },
             batch(500, &["zap", "close"], vec![zap()]),
@@ -153,12 +159,12 @@ mod tests {
             a_b (pid 7);split;collapse;[unknown] 1\n\
             a_b (pid 7);zap;collapse;close;zap 2\n\
             a_b (pid 7);zap;collapse;ioctl;zap 2\n";
-        assert_eq!(lines(updates), (expected.to_owned(), true));
+        assert_eq!(lines(&updates), expected);
     }
 
     #[test]
     fn a_recording_without_stacks_has_no_lines() {
         let updates = vec![batch(100, &[], vec![event(Transition::Zap, None)])];
-        assert_eq!(lines(updates), (String::new(), false));
+        assert_eq!(lines(&updates), "");
     }
 }

@@ -1,4 +1,4 @@
-//! What happened, for viewers of other people's making.
+//! Files for viewers of other projects.
 
 mod folded;
 mod perfetto;

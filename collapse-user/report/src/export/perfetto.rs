@@ -13,8 +13,8 @@ use super::proto::{
     Trace, TracePacket, TrackDescriptor, TrackEvent,
 };
 use crate::events::kind;
-use collapse_feed::{Event, EventKind, Slot, SlotChange, Update, recording::Clocks};
-use collapse_model::{Episode, Flows, Model, Sample, Vm};
+use collapse_feed::{Coverage, Event, EventKind, Slot, SlotChange, Update, recording::Clocks};
+use collapse_model::{Episode, Flows, Model, Observer, Sample, Vm};
 
 /// All packets are of one sequence.
 const SEQUENCE: u32 = 1;
@@ -25,7 +25,7 @@ const SIZES: [&str; 3] = ["4 KiB mappings", "2 MiB mappings", "1 GiB mappings"];
 /// A track. Those of a VM are below its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Track {
-    /// What concerns the recording.
+    /// Events of the recording itself: losses, and programs that were attached or detached.
     Recording,
     Vm(VmKey),
     Episodes(VmKey),
@@ -53,19 +53,19 @@ impl Track {
     }
 }
 
-/// Writes a trace while a model takes updates.
+/// Writes a trace.
 pub struct Perfetto<W> {
     out: W,
     tracks: BTreeMap<Track, u64>,
     /// Slots with dirty logging.
     logging: BTreeSet<(VmKey, u16, u16)>,
-    /// What was last told of each VM.
+    /// The latest sample of each VM.
     samples: BTreeMap<VmKey, Sample>,
     losses: BTreeMap<&'static str, u64>,
 }
 
 impl<W: Write> Perfetto<W> {
-    /// Writes how a trace begins.
+    /// Writes the beginning of a trace: how its clocks relate.
     pub fn new(out: W, clocks: Clocks) -> io::Result<Self> {
         let clock = |id, timestamp| Clock { clock_id: Some(id), timestamp: Some(timestamp) };
         let snapshot = ClockSnapshot {
@@ -84,58 +84,7 @@ impl<W: Write> Perfetto<W> {
         Ok(perfetto)
     }
 
-    /// Writes what an update tells, once the model has taken it.
-    pub fn update(&mut self, update: &Update, model: &Model) -> io::Result<()> {
-        match update {
-            Update::Batch(batch) => {
-                for event in &batch.events {
-                    self.event(event, model)?;
-                }
-                for reading in &batch.vms {
-                    if let Some(vm) = model.vms.get(&reading.vm) {
-                        self.counters(vm, model)?;
-                    }
-                }
-                for (way, n) in &batch.losses {
-                    let before = self.losses.insert(way, *n).unwrap_or(0);
-                    if *n > before {
-                        let args = vec![uint("count", n - before), text("way", way)];
-                        self.instant(batch.at, Track::Recording, "lost", args, model)?;
-                    }
-                }
-                Ok(())
-            }
-            Update::Detached { at, why } => {
-                self.instant(*at, Track::Recording, "detached", vec![text("why", why)], model)
-            }
-            Update::Attached { at } => {
-                self.losses.clear();
-                self.instant(*at, Track::Recording, "attached", Vec::new(), model)
-            }
-            Update::Blind { .. } => Ok(()),
-        }
-    }
-
-    /// Ends what still lasts, and writes what the model knows of episodes.
-    pub fn finish(&mut self, model: &Model) -> io::Result<()> {
-        for (vm, as_id, id) in std::mem::take(&mut self.logging) {
-            self.end(model.now, Track::Logging(vm, as_id, id), model)?;
-        }
-        for (vm, last) in std::mem::take(&mut self.samples) {
-            self.rates(last.at, vm, Flows::default(), 1.0, model)?;
-        }
-        for vm in model.vms.values() {
-            for episode in vm.episodes.kept() {
-                let track = Track::Episodes(vm.key);
-                let name = format!("episode {}", episode.number);
-                self.begin(episode.start, track, &name, episode_args(episode), model)?;
-                self.end(episode.end.unwrap_or(model.now), track, model)?;
-            }
-        }
-        self.out.flush()
-    }
-
-    fn event(&mut self, event: &Event, model: &Model) -> io::Result<()> {
+    fn write_event(&mut self, event: &Event, model: &Model) -> io::Result<()> {
         let (at, vm) = (event.ts, event.vm);
         let name = kind(&event.kind);
         match &event.kind {
@@ -333,6 +282,59 @@ impl<W: Write> Perfetto<W> {
     fn packet(&mut self, packet: TracePacket) -> io::Result<()> {
         // Traces can be concatenated.
         self.out.write_all(&Trace { packet: vec![packet] }.encode_to_vec())
+    }
+}
+
+impl<W: Write> Observer for Perfetto<W> {
+    /// Events are written here too: tracks are named after what the model knows by now.
+    fn reading(&mut self, update: &Update, model: &Model, _: &Coverage) -> io::Result<()> {
+        match update {
+            Update::Batch(batch) => {
+                for event in &batch.events {
+                    self.write_event(event, model)?;
+                }
+                for reading in &batch.vms {
+                    if let Some(vm) = model.vms.get(&reading.vm) {
+                        self.counters(vm, model)?;
+                    }
+                }
+                for (way, n) in &batch.losses {
+                    let before = self.losses.insert(way, *n).unwrap_or(0);
+                    if *n > before {
+                        let args = vec![uint("count", n - before), text("way", way)];
+                        self.instant(batch.at, Track::Recording, "lost", args, model)?;
+                    }
+                }
+                Ok(())
+            }
+            Update::Detached { at, why } => {
+                self.instant(*at, Track::Recording, "detached", vec![text("why", why)], model)
+            }
+            Update::Attached { at } => {
+                self.losses.clear();
+                self.instant(*at, Track::Recording, "attached", Vec::new(), model)
+            }
+            Update::Blind { .. } => Ok(()),
+        }
+    }
+
+    /// Ends what still lasts, and writes the episodes.
+    fn finish(&mut self, model: &Model) -> io::Result<()> {
+        for (vm, as_id, id) in std::mem::take(&mut self.logging) {
+            self.end(model.now, Track::Logging(vm, as_id, id), model)?;
+        }
+        for (vm, last) in std::mem::take(&mut self.samples) {
+            self.rates(last.at, vm, Flows::default(), 1.0, model)?;
+        }
+        for vm in model.vms.values() {
+            for episode in vm.episodes.kept() {
+                let track = Track::Episodes(vm.key);
+                let name = format!("episode {}", episode.number);
+                self.begin(episode.start, track, &name, episode_args(episode), model)?;
+                self.end(episode.end.unwrap_or(model.now), track, model)?;
+            }
+        }
+        self.out.flush()
     }
 }
 

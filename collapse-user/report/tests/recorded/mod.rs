@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use collapse_feed::{Update, recording::Replay};
-use collapse_model::Model;
+use collapse_feed::recording::Replay;
+use collapse_model::{Model, Observer};
 
 /// A file that is kept.
 pub fn fixture(name: &str) -> PathBuf {
@@ -15,12 +15,12 @@ pub fn open() -> Replay {
     Replay::open(&fixture("failed-migration.rec")).expect("a recording")
 }
 
-/// Reads it to its end, and what it adds up to; `each` sees every update once the model has taken it.
-pub fn replayed(mut each: impl FnMut(&Update, &Model)) -> (Replay, Model) {
-    let (mut replay, mut model) = (open(), Model::default());
+/// Reads a recording to its end with an observer looking on, which it finishes.
+pub fn observed(replay: &mut Replay, observer: &mut impl Observer) -> Model {
+    let mut model = Model::default();
     while let Some(update) = replay.next_update().expect("a whole recording") {
-        model.update(update.clone());
-        each(&update, &model);
+        model.update_observed(&update, replay.coverage(), observer).expect("memory");
     }
-    (replay, model)
+    observer.finish(&model).expect("memory");
+    model
 }

@@ -1,4 +1,4 @@
-//! What is demanded of a run, read before anything is measured.
+//! Demands on a run, read before anything is measured.
 
 use std::{fmt, fs, path::Path};
 

@@ -3,88 +3,97 @@
 mod args;
 mod demands;
 mod outputs;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
 
 pub(super) use args::ReportArgs;
 
-use super::record::RecordingSink;
 use crate::{
-    cli::Setup,
     exit::{Exit, Failure},
     report::{
         CommandReport, Report,
-        gate::{CheckKind, CheckState, checks, decisive},
+        gate::{CheckKind, CheckState, DemandCheck, checks, decisive},
     },
     source::recording::Limits,
-    watch::{
-        replay::{Replayed, open, replay},
-        session::Session,
-        window,
-    },
+    watch::{Attached, NewRecording, Pipeline, Replayed, Session, Setup, Window, ended_as, replay},
 };
 use outputs::Outputs;
 
 pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
     let demands = demands::read(args)?;
     let mut outputs = Outputs::open(&args.formats(), &args.output)?;
-    let (mut report, exit, recorded) = match &args.from {
-        Some(path) => {
-            let Replayed { machine, model, coverage, command, exit } =
-                replay(open(path)?, path, &mut ())?;
-            let command = command.map(CommandReport::from);
-            (Report::new(&model, &coverage, machine, command), exit, Ok(()))
-        }
-        None => window::runtime()?.block_on(live(args, setup, &outputs))?,
+    let Measured { mut report, exit, recorded } = match &args.from {
+        Some(path) => of_recording(path)?,
+        None => of_window(args, setup, &outputs)?,
     };
     report.select(&args.vm);
     report.verdicts = demands.judge(&report);
     let written = outputs.write(&report).and(recorded);
     if !outputs.show_text() {
-        for check in checks(&report).iter().filter(|check| check.state == CheckState::Failed) {
-            // The command speaks for itself.
-            if check.kind != CheckKind::Command {
-                eprintln!("collapse: {}", check.line());
-            }
-        }
+        complain(&report);
     }
-    verdict(exit, &report, written)
+    exit.or_else(written.map(|()| verdict(&report)))
 }
 
-/// What is happening now, how the command ended, and whether it could be recorded.
-async fn live(
-    args: &ReportArgs,
-    setup: Setup,
-    outputs: &Outputs,
-) -> Result<(Report, Exit, Result<(), Failure>), Failure> {
-    let sink = RecordingSink::maker(args.record.clone(), Limits::default(), None)?;
-    let mut session = Session::start_with(setup.into(), sink)?;
-    let keeps_stdout = outputs.spare_stdout();
-    let command = window::watch(&mut session, args.duration, &args.command, keeps_stdout).await?;
-    let recorded = session.finish(command.as_ref());
-    let exit = command
-        .as_ref()
-        .map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal));
+/// A report, and how it came about.
+struct Measured {
+    report: Report,
+    /// The exit of the command, or of reading the recording.
+    exit: Exit,
+    /// Whether the recording beside it could be written.
+    recorded: Result<(), Failure>,
+}
+
+fn of_recording(path: &Path) -> Result<Measured, Failure> {
+    let recording = replay::open(path)?;
+    let Replayed { machine, model, coverage, command, exit } =
+        replay::replay(recording, path, Pipeline::default())?;
     let command = command.map(CommandReport::from);
-    let report = Report::new(&session.model, session.coverage(), (&session.host).into(), command);
-    Ok((report, exit, recorded))
+    let report = Report::new(&model, &coverage, machine, command);
+    Ok(Measured { report, exit, recorded: Ok(()) })
 }
 
-/// How to end: the command's failure comes first, as if it had been run without us.
-fn verdict(exit: Exit, report: &Report, written: Result<(), Failure>) -> Result<Exit, Failure> {
-    let failed = exit.code() != Exit::Ok.code();
-    match written {
-        Err(failure) if failed => {
-            eprintln!("collapse: {failure}");
-            Ok(exit)
+fn of_window(args: &ReportArgs, setup: Setup, outputs: &Outputs) -> Result<Measured, Failure> {
+    let recording = args.record.clone();
+    let recording = recording.map(|path| NewRecording::create(path, Limits::default(), None));
+    let recording = recording.transpose()?;
+    let attached = Attached::new(&setup.into())?;
+    let pipeline = match recording {
+        Some(recording) => {
+            Pipeline::tapped(recording.begin((&attached.host).into(), attached.coverage())?)
         }
-        Err(failure) => Err(failure),
-        Ok(()) if failed => Ok(exit),
-        Ok(()) => Ok(match decisive(&checks(report)) {
-            None | Some(CheckKind::Command) => exit,
-            Some(CheckKind::Budget | CheckKind::Baseline) => Exit::Budget,
-            Some(CheckKind::Coverage) => Exit::Coverage,
-        }),
+        None => Pipeline::default(),
+    };
+    let mut session = Session::start(attached, pipeline);
+    let (duration, keeps_stdout) = (args.duration, outputs.spare_stdout());
+    let command = Window { duration, command: &args.command, keeps_stdout }.watch(&mut session)?;
+    let recorded = session.finish(command.as_ref());
+    let exit = ended_as(command.as_ref());
+    let command = command.map(CommandReport::from);
+    let report = Report::new(session.model(), session.coverage(), (&session.host).into(), command);
+    Ok(Measured { report, exit, recorded })
+}
+
+/// Prints the demands that are not met on stderr, where the report itself is not shown to people.
+fn complain(report: &Report) {
+    for check in demanded(report).filter(|check| check.state == CheckState::Failed) {
+        log::error!("{}", check.line());
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// The exit by the demands on the report.
+fn verdict(report: &Report) -> Exit {
+    match decisive(&demanded(report).collect::<Vec<_>>()) {
+        Some(CheckKind::Budget | CheckKind::Baseline) => Exit::Budget,
+        Some(CheckKind::Coverage) => Exit::Coverage,
+        Some(CheckKind::Command) | None => Exit::Ok,
+    }
+}
+
+/// The checks but for that of the command: one that was watched speaks for itself, and the failure of one
+/// that was recorded is not ours.
+fn demanded(report: &Report) -> impl Iterator<Item = DemandCheck> {
+    checks(report).into_iter().filter(|check| check.kind != CheckKind::Command)
+}

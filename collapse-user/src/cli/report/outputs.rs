@@ -1,4 +1,4 @@
-//! Which format goes where.
+//! Formats of the report and where they go.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,11 @@ use crate::{
     report::{Format, Report},
 };
 
-/// All places for the report, opened before anything is measured.
+/// Every place for the report, opened before anything is measured.
 pub struct Outputs(Vec<(Format, Output)>);
 
 impl Outputs {
-    /// Opens them: the n-th format is that of the n-th file, and one without a file goes to stdout.
+    /// Opens all of them: the n-th format is that of the n-th file, and one without a file goes to stdout.
     pub fn open(formats: &[Format], files: &[PathBuf]) -> Result<Self, Failure> {
         let pairs = pair(formats, files).or_exit(Exit::Usage)?;
         let open = |(format, file)| Output::open(file).map(|output| (format, output));
@@ -26,14 +26,14 @@ impl Outputs {
         self.0.iter().all(|(_, output)| matches!(output, Output::File(..)))
     }
 
-    /// Whether people get to see it at once.
+    /// Whether the report is shown to people at once.
     pub fn show_text(&self) -> bool {
         self.0
             .iter()
             .any(|(format, output)| *format == Format::Text && matches!(output, Output::Stdout))
     }
 
-    /// Writes all of them, whatever becomes of one; the first failure is returned.
+    /// Writes the report everywhere, even if one place fails; returns the first failure.
     pub fn write(&mut self, report: &Report) -> Result<(), Failure> {
         let mut written = Ok(());
         for (format, output) in &mut self.0 {
@@ -44,7 +44,7 @@ impl Outputs {
     }
 }
 
-/// Formats and where they go; `None` is stdout.
+/// Pairs formats with files; `None` is stdout.
 fn pair<'a>(
     formats: &[Format],
     files: &'a [PathBuf],

@@ -187,7 +187,7 @@ pub fn read(model: &mut Model, guests: &mut [Guest], at: u64) {
     }
     batch.events.sort_by_key(|event| event.ts);
     batch.losses = vec![("ring_full_changes", 0), ("program_skipped", 0)];
-    model.apply(batch);
+    model.apply(&batch);
 }
 
 /// Four VMs: one whose migration failed and that recovers, one under dirty logging, one with regions
