@@ -14,7 +14,7 @@ fn unprivileged(arguments: &[&str]) -> Output {
     with_settings(arguments, Path::new("/nonexistent"))
 }
 
-/// The same with a folder of settings.
+/// Runs `collapse` as [`unprivileged`] does, with a folder of settings.
 fn with_settings(arguments: &[&str], folder_of_settings: &Path) -> Output {
     run(arguments, folder_of_settings, Stdio::null())
 }
@@ -72,7 +72,7 @@ fn wrong_usage_has_its_own_code() {
     }
 }
 
-/// Mistakes in what a run is held to are told before anything is measured.
+/// Mistakes in demands are reported before anything is measured.
 #[test]
 fn mistakes_in_demands_are_wrong_usage() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -104,7 +104,7 @@ fn mistakes_in_demands_are_wrong_usage() {
     }
 }
 
-/// Where everybody may read it.
+/// Copies a recording to where everybody may read it.
 fn recording(folder: &Path) -> String {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("opening it");
     let path = folder.join("run.rec");
@@ -114,7 +114,7 @@ fn recording(folder: &Path) -> String {
 }
 
 #[test]
-fn a_recording_is_told_in_lines_where_there_is_no_terminal() {
+fn a_recording_is_printed_in_lines_where_there_is_no_terminal() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = recording(folder.path());
     let lines = |arguments: &[&str]| {
@@ -187,8 +187,63 @@ fn what_cannot_be_played_is_one_line_and_has_its_own_code() {
     ] {
         let output = unprivileged(&["live", "--from", &path]);
         assert_eq!(output.status.code(), Some(code), "{path}: {}", stderr(&output));
-        let told = stderr(&output);
-        assert!(told.lines().count() == 1 && told.contains(says), "{path}: {told}");
+        let line = stderr(&output);
+        assert!(line.lines().count() == 1 && line.contains(says), "{path}: {line}");
+    }
+}
+
+#[test]
+fn a_warning_is_one_line_on_stderr() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = recording(folder.path());
+    for more in [&[][..], &["-vv"]] {
+        let export = ["export", "--format", "folded", "--from", &path, "--output", "-"];
+        let output = unprivileged(&[&export, more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(
+            stderr(&output),
+            "collapse: this recording has no stacks: record with --stacks\n"
+        );
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn information_waits_for_a_flag() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opening it");
+    fs::create_dir(folder.path().join("collapse")).expect("a folder");
+    let file = folder.path().join("collapse/config.toml");
+    fs::write(&file, "interval = \"2s\"\n").expect("writing settings");
+    let says = format!("collapse: settings are read from {}\n", file.display());
+    for (arguments, says) in
+        [(&["config"][..], ""), (&["config", "-v"], &says), (&["--verbose", "config"], &says)]
+    {
+        let output = with_settings(arguments, folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(stderr(&output), says, "{arguments:?}");
+    }
+}
+
+/// However much is written after it.
+#[test]
+fn the_first_write_error_is_reported_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = recording(folder.path());
+    for arguments in [
+        &["events"][..],
+        &["export", "--format", "perfetto"],
+        &["export", "--format", "csv"],
+        &["report", "--format", "json"],
+    ] {
+        let output =
+            unprivileged(&[arguments, &["--from", &path, "--output", "/dev/full"]].concat());
+        assert_eq!(output.status.code(), Some(120), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(
+            stderr(&output),
+            "collapse: cannot write /dev/full: No space left on device (os error 28)\n",
+            "{arguments:?}"
+        );
     }
 }
 
@@ -231,7 +286,7 @@ fn the_schema_of_a_report_is_printed() {
 }
 
 #[test]
-fn help_tells_the_exit_codes() {
+fn help_lists_the_exit_codes() {
     let output = unprivileged(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("121  nothing can be measured"));

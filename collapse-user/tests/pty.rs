@@ -8,22 +8,33 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use collapse::tui::terminal::Screen;
+use collapse::{
+    diagnostics,
+    live::Dashboard,
+    model::Model,
+    plan::Mmu,
+    settings::Settings,
+    tui::{Facts, Live, terminal::Screen},
+    watch,
+};
 use pty::{
     Size, Terminal,
     tour::{self, Stage},
 };
 
-/// Which way this test program, run on a terminal by itself, is to end.
+/// The way in which this test program, run on a terminal by itself, ends.
 const WAY: &str = "COLLAPSE_TEST_ENDING";
 
 const SIZE: Size = Size { columns: 100, rows: 40 };
 
-/// Takes the terminal, draws, and ends; does nothing unless told how.
+/// Takes the terminal, draws, and ends; does nothing without a way to end.
 #[test]
 fn child() {
     let Ok(way) = env::var(WAY) else { return };
     let draw = || -> io::Result<()> {
+        if way == "warnings" {
+            return warn();
+        }
         let mut screen = Screen::open(true)?;
         screen.draw(|frame| {
             let area = frame.area();
@@ -43,6 +54,27 @@ fn child() {
     draw().unwrap();
 }
 
+/// Warns while the dashboard has the terminal, and once a key was pressed; ends after a line of input.
+fn warn() -> io::Result<()> {
+    diagnostics::start(0);
+    let (model, facts) = (Model::default(), Facts::default());
+    let coverage = collapse_feed::fixtures::full_coverage(Mmu::Tdp);
+    let live = Live { model: &model, coverage: &coverage, facts: &facts, track: None };
+    let runtime = watch::runtime().map_err(|failure| failure.error).unwrap();
+    runtime.block_on(async {
+        let mut dashboard = Dashboard::open(&Settings::default())?;
+        dashboard.show(&live)?;
+        log::warn!(target: "collapse::test", "the first thing went wrong");
+        log::info!(target: "collapse::test", "nothing happened");
+        dashboard.show(&live)?;
+        dashboard.asked(&live).await;
+        log::warn!(target: "collapse::test", "the first thing went wrong");
+        log::warn!(target: "collapse::test", "the second thing went wrong");
+        Ok::<_, io::Error>(())
+    })?;
+    io::stdin().read_exact(&mut [0])
+}
+
 fn start(way: &str) -> Result<Terminal> {
     let program = env::current_exe()?.to_string_lossy().into_owned();
     let words = [&program, "--exact", "child", "--nocapture"].map(str::to_owned);
@@ -55,14 +87,14 @@ fn ends(way: &str, says: &str) -> Result<()> {
     ensure!(status != 0, "it did not fail");
     terminal.restored()?;
     let text = terminal.text();
-    // Told on the terminal as it was, not on the screen that is gone.
+    // Reported on the terminal as it was, not on the screen that is gone.
     ensure!(text.contains(says), "{text}");
     ensure!(!text.contains("on the screen"), "{text}");
     Ok(())
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back_and_is_told_there() {
+fn a_panic_gives_the_terminal_back_and_is_reported_there() {
     ends("panic", "as told").unwrap();
 }
 
@@ -85,6 +117,26 @@ fn a_stop_gives_the_terminal_back_until_it_goes_on() {
 }
 
 #[test]
+fn a_warning_goes_to_the_status_line_and_later_to_stderr() {
+    let mut terminal = start("warnings").unwrap();
+    terminal.wait_for("! the first thing went wrong").unwrap();
+    let text = terminal.text();
+    assert!(terminal.screen().alternate_screen());
+    let status = text.lines().last().unwrap();
+    assert!(status.contains("! the first thing went wrong"), "{text}");
+    assert!(!text.contains("collapse: "), "stray bytes: {text}");
+    terminal.keys("x").unwrap();
+    terminal.restored().unwrap();
+    terminal.wait_for("second thing").unwrap();
+    let text = terminal.text();
+    terminal.keys("\n").unwrap();
+    assert_eq!(terminal.ended().unwrap(), 0);
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("collapse: ")).collect();
+    let first = "collapse: the first thing went wrong";
+    assert_eq!(lines, [first, "collapse: the second thing went wrong"], "{text}");
+}
+
+#[test]
 fn a_recording_is_played() {
     let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/recorded/four-guests.rec");
     let program = env!("CARGO_BIN_EXE_collapse");
@@ -93,7 +145,7 @@ fn a_recording_is_played() {
     assert_eq!(tour::run(&stage, ""), 0);
 }
 
-/// What is wrong with a recording is told on the terminal as it was.
+/// Damage to a recording is reported on the terminal as it was.
 #[test]
 fn a_damaged_recording_is_played_up_to_there() {
     let folder = tempfile::tempdir().unwrap();
@@ -114,5 +166,5 @@ fn a_damaged_recording_is_played_up_to_there() {
     terminal.keys("nq").unwrap();
     assert_eq!(terminal.ended().unwrap(), 116);
     terminal.restored().unwrap();
-    assert!(terminal.text().contains("what is before that is used"), "{}", terminal.text());
+    assert!(terminal.text().contains("everything before that is used"), "{}", terminal.text());
 }

@@ -36,13 +36,13 @@ use crate::{
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Print more on stderr: what the program does; -vv also the verifier's logs
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    verbose: u8,
     #[command(flatten)]
     live: live::LiveArgs,
     #[command(flatten)]
     measuring: MeasuringArgs,
-    /// Print more on stderr: what the program does; -vv also the verifier's logs
-    #[arg(long, short, global = true, action = ArgAction::Count)]
-    verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]

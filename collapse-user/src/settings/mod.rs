@@ -116,7 +116,8 @@ impl FromArgMatches for Flags {
 impl Args for Flags {
     fn augment_args(command: Command) -> Command {
         SETTINGS.iter().fold(command, |command, setting| {
-            let help = format!("{} [default: {}]", setting.help, setting.default());
+            let help = setting.help.trim_end_matches('.');
+            let help = format!("{help} [default: {}]", setting.default());
             let arg = Arg::new(setting.key)
                 .long(setting.flag())
                 .value_name(setting.value)

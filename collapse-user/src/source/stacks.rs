@@ -37,7 +37,7 @@ impl Stacks {
     pub fn learn(&mut self) {
         match kernel_symbols() {
             Ok(symbols) => self.symbols = symbols,
-            Err(error) => log::warn!("/proc/kallsyms: {error}"),
+            Err(error) => log::warn!("stacks have no function names: /proc/kallsyms: {error}"),
         }
     }
 
@@ -71,7 +71,7 @@ impl Stacks {
         let addresses = match self.map.get(&id, 0) {
             Ok(stack) => stack.frames().iter().map(|frame| frame.ip).collect::<Vec<_>>(),
             Err(error) => {
-                log::warn!("kernel stack {id}: {error}");
+                log::warn!("cannot read kernel stack {id}: {error}");
                 return Vec::new();
             }
         };

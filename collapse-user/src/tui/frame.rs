@@ -156,19 +156,17 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
         let back = format::duration(scene.model.now - scene.at);
         parts.insert(0, (format!("−{back}"), Role::Warn));
     }
-    if let Some(warning) = scene.unread.last() {
+    let warning = scene.unread.last();
+    if warning.is_none() {
+        parts.extend(times(scene));
+    }
+    if !nav.shown_filter().is_empty() {
+        parts.push((format!("/{}", printable(nav.shown_filter().as_bytes())), Role::Key));
+    }
+    if let Some(warning) = warning {
         let used: usize = parts.iter().map(|(text, _)| text.width() + 2).sum();
         let room = usize::from(at.width).saturating_sub(used + 2 + HELP.width());
         parts.push((format::cut(&format!("! {warning}"), room), Role::Warn));
-    }
-    if let Some(load) = scene.load {
-        parts.push((format!("self {}", format::busy(load * 1e9)), Role::Dim));
-    }
-    let kept = scene.model.history.first().map_or(0, |first| scene.ago(first.at));
-    parts.push((format!("history {}", format::duration(kept)), Role::Dim));
-    parts.push((format!("window {}", format::duration(scene.span)), Role::Dim));
-    if !nav.shown_filter().is_empty() {
-        parts.push((format!("/{}", printable(nav.shown_filter().as_bytes())), Role::Key));
     }
     let mut spans = Vec::new();
     let mut used = 0;
@@ -190,6 +188,15 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
         scene.spots.add(Rect { width: 6, ..spot }, Hit::Command(Command::Help));
         scene.spots.add(Rect { x: x + 8, width: 6, ..spot }, Hit::Command(Command::Quit));
     }
+}
+
+/// CPU time of this program, and how far back history and charts go.
+fn times(scene: &Scene) -> impl Iterator<Item = (String, Role)> {
+    let load = scene.load.map(|load| format!("self {}", format::busy(load * 1e9)));
+    let kept = scene.model.history.first().map_or(0, |first| scene.ago(first.at));
+    let history = format!("history {}", format::duration(kept));
+    let window = format!("window {}", format::duration(scene.span));
+    load.into_iter().chain([history, window]).map(|text| (text, Role::Dim))
 }
 
 /// What is lost, what is not seen, whether counts add up, and what watching costs.

@@ -100,7 +100,7 @@ async fn wait(
 ) -> Result<Option<ExitStatus>, Failure> {
     let mut ticks = interval_at(Instant::now() + DRAIN_INTERVAL, DRAIN_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = duration.map(|duration| Instant::now() + duration);
+    let end = duration.and_then(|duration| Instant::now().checked_add(duration));
     let mut drains = 0;
     loop {
         let pid = child.as_ref().and_then(|child| child.id());

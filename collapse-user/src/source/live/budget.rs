@@ -26,7 +26,7 @@ impl Budget {
             log::warn!("{}", error.line());
         }
         if let Err(error) = probe.suspend(Signal::FaultLatency, detail.untimed) {
-            log::warn!("fault latency: {}", error.line());
+            log::warn!("cannot switch the timing of faults: {}", error.line());
         }
     }
 

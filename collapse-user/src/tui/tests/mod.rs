@@ -8,6 +8,7 @@ mod mouse;
 mod playing;
 mod recorded;
 mod sizes;
+mod warnings;
 
 use std::{io::Cursor, time::Duration};
 
