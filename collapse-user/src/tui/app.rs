@@ -11,13 +11,14 @@ use ratatui::{
 
 use super::{
     frame,
-    keys::{self, Command, View},
-    nav::Nav,
+    keys::{self, Command},
+    nav::{Nav, View},
     options::Options,
     scene::{Facts, Scene},
     spots::Spots,
+    table,
     theme::Theme,
-    views::{self, map, overview},
+    views::{self, map},
 };
 use collapse_feed::Coverage;
 use collapse_model::{
@@ -281,7 +282,7 @@ impl App {
     fn open(&mut self, live: &Live) {
         match self.nav.view {
             View::Overview => {
-                self.nav.vm = overview::selected(&self.scene(live), &self.nav).map(|vm| vm.key);
+                self.nav.vm = table::selected(&self.scene(live), &self.nav).map(|vm| vm.key);
                 self.go(View::Vm);
             }
             View::Findings => {
@@ -303,14 +304,14 @@ impl App {
         let scene = self.scene(live);
         match self.nav.view {
             View::Overview | View::Vm => {
-                let keys: Vec<VmKey> = overview::rows(&scene, &self.nav).map(|vm| vm.key).collect();
-                let chosen = overview::selected(&scene, &self.nav).map(|vm| vm.key);
+                let keys: Vec<VmKey> = table::rows(&scene, &self.nav).map(|vm| vm.key).collect();
+                let chosen = table::selected(&scene, &self.nav).map(|vm| vm.key);
                 let place = keys.iter().position(|key| Some(*key) == chosen).unwrap_or_default();
                 let place = place.saturating_add_signed(by).min(keys.len().saturating_sub(1));
                 self.nav.vm = keys.get(place).copied();
             }
             View::Map => {
-                let vm = overview::selected(&scene, &self.nav);
+                let vm = table::selected(&scene, &self.nav);
                 let place = vm.map(|vm| map::moved(vm, &self.nav.map, map::Way::Lines(by)));
                 self.nav.map = place.unwrap_or_default();
             }
@@ -324,7 +325,7 @@ impl App {
     fn sideways(&mut self, by: isize, live: &Live) {
         let scene = self.scene(live);
         if self.nav.view == View::Map {
-            let vm: Option<&Vm> = overview::selected(&scene, &self.nav);
+            let vm: Option<&Vm> = table::selected(&scene, &self.nav);
             let place = vm.map(|vm| map::moved(vm, &self.nav.map, map::Way::Cells(by)));
             self.nav.map = place.unwrap_or_default();
             return;

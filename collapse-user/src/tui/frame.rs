@@ -10,8 +10,8 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{
     ascii::to_ascii,
     format,
-    keys::{Command, View},
-    nav::Nav,
+    keys::Command,
+    nav::{Nav, View},
     scene::{Facts, Scene},
     spots::Hit,
     theme::Role,

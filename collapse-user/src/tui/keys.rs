@@ -2,53 +2,8 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::nav::View;
 use collapse_model::player::Order;
-
-/// What is looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum View {
-    /// All VMs.
-    #[default]
-    Overview,
-    /// One VM over time.
-    Vm,
-    /// Its episodes.
-    Episodes,
-    /// Its guest frames.
-    Map,
-    /// The latest events.
-    Events,
-    /// What is worth a look.
-    Findings,
-    /// What is seen and by which hooks.
-    Probes,
-}
-
-impl View {
-    /// Every view, in the order of their keys.
-    pub const ALL: [Self; 7] = [
-        Self::Overview,
-        Self::Vm,
-        Self::Episodes,
-        Self::Map,
-        Self::Events,
-        Self::Findings,
-        Self::Probes,
-    ];
-
-    /// Its title.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Overview => "Overview",
-            Self::Vm => "VM",
-            Self::Episodes => "Episodes",
-            Self::Map => "Map",
-            Self::Events => "Events",
-            Self::Findings => "Findings",
-            Self::Probes => "Probes",
-        }
-    }
-}
 
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

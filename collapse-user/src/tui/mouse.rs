@@ -7,7 +7,8 @@ use ratatui::{
 
 use super::{
     app::{App, Live, Reply},
-    keys::{Command, View},
+    keys::Command,
+    nav::View,
     spots::Hit,
 };
 use collapse_model::player::Order;

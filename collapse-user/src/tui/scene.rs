@@ -1,12 +1,14 @@
 //! What a frame shows: the model at one time, and how to look at it.
 
+use collapse_common::abi::Pages;
+
 use super::{
     options::Options,
     spots::Spots,
     theme::{Role, Theme},
 };
 use collapse_feed::{Coverage, Machine};
-use collapse_model::{Episode, Model, Outcome, Phase, Vm, player::Track};
+use collapse_model::{Model, Outcome, Phase, Vm, player::Track};
 
 /// The machine, as the first line tells it.
 #[derive(Clone, Debug, Default)]
@@ -80,93 +82,38 @@ impl Scene<'_> {
     pub fn is_past(&self) -> bool {
         self.at < self.model.now
     }
-}
 
-/// What a VM goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// It went away.
-    Ended,
-    /// Nothing.
-    Steady,
-    /// Regions that it lost are coming back.
-    Recovering,
-    /// Dirty logging went off, and the collapse routine is yet to finish.
-    Collapsing,
-    /// Dirty logging is on.
-    Logging,
-    /// Regions stay mapped small although dirty logging is off.
-    Stuck,
-}
-
-impl State {
-    /// That of a VM at the time shown.
-    pub fn of(vm: &Vm, scene: &Scene) -> Self {
-        if scene.is_past() {
-            return match vm.history.until(scene.at) {
-                Some(sample) if sample.logging => Self::Logging,
-                Some(sample) if sample.outstanding > 0 => Self::Recovering,
-                _ => Self::Steady,
-            };
-        }
-        if vm.gone {
-            return Self::Ended;
-        }
-        match vm.episodes.kept().next_back() {
-            Some(episode) if episode.phase == Phase::Logging => Self::Logging,
-            Some(episode) if episode.phase == Phase::Collapsing => Self::Collapsing,
-            Some(episode) if episode.phase == Phase::Recovering => {
-                if is_stuck(episode, scene) {
-                    Self::Stuck
-                } else {
-                    Self::Recovering
-                }
-            }
-            _ => Self::Steady,
+    /// Mappings of a VM at the time shown; `None` if unknown.
+    pub fn pages(&self, vm: &Vm) -> Option<Pages> {
+        if self.is_past() {
+            vm.history.until(self.at).and_then(|sample| sample.pages)
+        } else {
+            vm.pages()
         }
     }
 
-    /// In words.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Steady => "steady",
-            Self::Ended => "ended",
-            Self::Recovering => "recovering",
-            Self::Collapsing => "collapsing",
-            Self::Logging => "dirty logging",
-            Self::Stuck => "stuck",
+    /// What had become of a VM's regions at the time shown; `None` before the first reading.
+    pub fn fate(&self, vm: &Vm) -> Option<Fate> {
+        if self.is_past() {
+            let sample = vm.history.until(self.at)?;
+            let (lost, recovered) = (sample.flows.lost, sample.flows.recovered);
+            return Some(Fate { lost, recovered, outstanding: sample.outstanding });
         }
-    }
-
-    /// A glyph.
-    pub fn glyph(self) -> &'static str {
-        match self {
-            Self::Steady => "·",
-            Self::Ended => "○",
-            Self::Recovering => "▲",
-            Self::Collapsing => "▼",
-            Self::Logging => "●",
-            Self::Stuck => "✗",
-        }
-    }
-
-    /// Its colour.
-    pub fn role(self) -> Role {
-        match self {
-            Self::Steady | Self::Ended => Role::Dim,
-            Self::Recovering => Role::Good,
-            Self::Collapsing => Role::Zap,
-            Self::Logging => Role::Split,
-            Self::Stuck => Role::Bad,
-        }
+        let counts = vm.regions.counts();
+        let (lost, recovered) = (counts.lost, counts.recovered);
+        Some(Fate { lost, recovered, outstanding: counts.outstanding })
     }
 }
 
-/// Whether regions that are mapped small have waited too long for the next recovery.
-fn is_stuck(episode: &Episode, scene: &Scene) -> bool {
-    let last = episode.last_recovery.max(episode.log_off).unwrap_or(episode.start);
-    let small = episode.regions.refaulted_small + episode.regions.still_split;
-    small > 0 && scene.ago(last) > scene.options.thresholds.small_ns
+/// What became of regions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fate {
+    /// Regions that lost their huge leaf.
+    pub lost: u64,
+    /// Of those, the ones that are huge again.
+    pub recovered: u64,
+    /// Of those, the ones that are not.
+    pub outstanding: u64,
 }
 
 /// A VM's name, as far as it is known.

@@ -7,8 +7,8 @@ use ratatui::layout::{Position, Rect};
 
 use super::{
     column::Column,
-    keys::{Command, View},
-    views::vm::Tab,
+    keys::Command,
+    nav::{Tab, View},
 };
 
 /// What a click asks for.

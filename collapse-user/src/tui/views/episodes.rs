@@ -7,7 +7,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::caption;
+use super::caption::caption;
 use crate::tui::{
     format,
     nav::Nav,

@@ -7,11 +7,11 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::overview;
 use crate::tui::{
     format,
     nav::Nav,
     scene::{Scene, name},
+    table,
     theme::Role,
     widgets,
 };
@@ -22,7 +22,7 @@ use collapse_model::Vm;
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let dim = scene.theme.style(Role::Dim);
     let count = count(scene, nav);
-    let of = match overview::selected(scene, nav) {
+    let of = match table::selected(scene, nav) {
         Some(vm) if !nav.all => format!("of {}; a: of all VMs", name(vm)),
         _ => "of all VMs".to_owned(),
     };
@@ -57,7 +57,7 @@ pub fn count(scene: &Scene, nav: &Nav) -> usize {
 }
 
 fn listed<'a>(scene: &Scene<'a>, nav: &Nav) -> impl Iterator<Item = &'a Event> {
-    let (vm, at) = (overview::selected(scene, nav).map(|vm| vm.key), scene.at);
+    let (vm, at) = (table::selected(scene, nav).map(|vm| vm.key), scene.at);
     let (all, wanted) = (nav.all, nav.event_filter.to_lowercase());
     scene.model.recent.events().rev().filter(move |event| {
         let mine = all || vm.is_none_or(|vm| event.vm == vm);

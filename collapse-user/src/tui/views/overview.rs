@@ -1,7 +1,5 @@
 //! A row per VM, and all of them together on top.
 
-use std::cmp::Ordering;
-
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -14,101 +12,14 @@ use crate::tui::{
     format,
     metric::{METRICS, RECOVERIES},
     nav::Nav,
-    scene::{Scene, State, name},
+    scene::{Scene, name},
     spots::Hit,
+    table::{rows, selected},
     theme::Role,
+    vm_state::State,
     widgets,
 };
 use collapse_model::Vm;
-
-/// What rows are sorted by; unknown comes last.
-#[derive(PartialEq)]
-enum Rank {
-    Text(String),
-    Number(f64),
-}
-
-impl Rank {
-    fn of(column: Column, scene: &Scene, vm: &Vm) -> Self {
-        let number = |n: Option<f64>| Self::Number(n.unwrap_or(-1.0));
-        match column {
-            Column::Name => Self::Text(name(vm).to_lowercase()),
-            Column::Pid => number(vm.process.as_ref().map(|process| f64::from(process.pid))),
-            Column::State => Self::Number(f64::from(State::of(vm, scene) as u8)),
-            Column::Mapped => {
-                number(pages(scene, vm).map(|pages| {
-                    widgets::mapped_bytes(pages).iter().map(|bytes| *bytes as f64).sum()
-                }))
-            }
-            Column::Back => number(fate(scene, vm).map(|fate| fate.lost as f64)),
-            _ => number(column.metric().and_then(|metric| metric.now(scene, &vm.history))),
-        }
-    }
-
-    /// Names from A to Z, numbers from the greatest on.
-    fn compare(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Text(a), Self::Text(b)) => a.cmp(b),
-            (Self::Number(a), Self::Number(b)) => b.total_cmp(a),
-            (Self::Text(_), Self::Number(_)) => Ordering::Less,
-            (Self::Number(_), Self::Text(_)) => Ordering::Greater,
-        }
-    }
-}
-
-/// VMs in the order shown.
-pub fn rows<'a>(scene: &Scene<'a>, nav: &Nav) -> impl Iterator<Item = &'a Vm> + use<'a> {
-    let wanted = nav.filter.to_lowercase();
-    let is_wanted = |vm: &&Vm| {
-        let pid = vm.process.as_ref().map(|process| process.pid.to_string());
-        name(vm).to_lowercase().contains(&wanted) || pid.is_some_and(|pid| pid == wanted)
-    };
-    // Where a recording ends, most have gone, and they are what it is about.
-    let ended = scene.track.is_some();
-    let vms = scene.model.vms.values().filter(|vm| !vm.gone || ended || nav.vm == Some(vm.key));
-    let mut rows: Vec<_> =
-        vms.filter(is_wanted).map(|vm| (Rank::of(nav.sort, scene, vm), vm)).collect();
-    rows.sort_by(|(a, vm), (b, other)| {
-        let order = a.compare(b);
-        let order = if nav.reversed { order.reverse() } else { order };
-        order.then(vm.key.born.cmp(&other.key.born)).then(vm.key.cmp(&other.key))
-    });
-    rows.into_iter().map(|(_, vm)| vm)
-}
-
-/// The VM that the user chose, or the first.
-pub fn selected<'a>(scene: &Scene<'a>, nav: &Nav) -> Option<&'a Vm> {
-    let chosen = nav.vm.and_then(|key| scene.model.vms.get(&key));
-    chosen.or_else(|| rows(scene, nav).next())
-}
-
-/// Mappings at the time shown.
-pub fn pages(scene: &Scene, vm: &Vm) -> Option<[u64; 3]> {
-    if scene.is_past() {
-        vm.history.until(scene.at).and_then(|sample| sample.pages)
-    } else {
-        vm.pages()
-    }
-}
-
-/// What became of regions.
-struct Fate {
-    lost: u64,
-    recovered: u64,
-    outstanding: u64,
-}
-
-/// What had become of a VM's regions at the time shown.
-fn fate(scene: &Scene, vm: &Vm) -> Option<Fate> {
-    if scene.is_past() {
-        let sample = vm.history.until(scene.at)?;
-        let (lost, recovered) = (sample.flows.lost, sample.flows.recovered);
-        return Some(Fate { lost, recovered, outstanding: sample.outstanding });
-    }
-    let counts = vm.regions.counts();
-    let (lost, recovered) = (counts.lost, counts.recovered);
-    Some(Fate { lost, recovered, outstanding: counts.outstanding })
-}
 
 /// Lines that the charts of the selected VM need, where the list of VMs leaves so many.
 const PREVIEW: u16 = 10;
@@ -197,7 +108,7 @@ fn charts(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
         ]);
         buf.set_line(right.x, row, &line, right.width);
     }
-    let fates = scene.model.vms.values().filter_map(|vm| fate(scene, vm));
+    let fates = scene.model.vms.values().filter_map(|vm| scene.fate(vm));
     let (lost, recovered, outstanding) = fates.fold((0, 0, 0), |sum, fate| {
         (sum.0 + fate.lost, sum.1 + fate.recovered, sum.2 + fate.outstanding)
     });
@@ -345,7 +256,7 @@ fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
             vec![Span::styled(format::left(&text, width), theme.style(state.role()))]
         }
         Column::Mapped => {
-            let pages = pages(scene, vm);
+            let pages = scene.pages(vm);
             let sum = pages.map(|pages| widgets::mapped_bytes(pages).iter().sum());
             let sum = format::right(&format::known(sum, format::bytes), 5) + " ";
             let mut spans = vec![Span::raw(sum)];
@@ -359,7 +270,7 @@ fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
 
 /// Recovered of lost regions, and how long it takes until the others are back at the present rate.
 fn back(scene: &Scene, vm: &Vm, width: usize) -> Vec<Span<'static>> {
-    let Some(counts) = fate(scene, vm) else {
+    let Some(counts) = scene.fate(vm) else {
         return vec![Span::raw(format::right(format::UNKNOWN, width))];
     };
     let (text, role) = if counts.lost == 0 {

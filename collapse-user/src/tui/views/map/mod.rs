@@ -1,5 +1,6 @@
 //! A VM's guest frames: which regions have their huge SPTE, and what became of the others.
 
+mod cell;
 mod place;
 mod region;
 
@@ -11,50 +12,13 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::caption;
+use super::caption::caption;
 use crate::tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets};
-use collapse_model::{Mapping, Vm};
+use collapse_model::Vm;
 
+use cell::Cell;
 use place::{CELL_WIDTH, CELLS, Chart, Row};
-pub use place::{Place, Way, moved};
-
-/// How the regions of a cell are mapped; the worst of them counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Cell {
-    /// None was lost since watching began.
-    NotLost,
-    /// Huge again.
-    Returned,
-    /// Nothing is mapped: the next touch tells.
-    Nothing,
-    /// By the page table of a split.
-    StillSplit,
-    /// By small leaves installed since.
-    Small,
-}
-
-impl Cell {
-    const ALL: [Self; 5] =
-        [Self::NotLost, Self::Returned, Self::StillSplit, Self::Small, Self::Nothing];
-
-    fn of(mapping: Mapping) -> Self {
-        match mapping {
-            Mapping::None => Self::Nothing,
-            Mapping::StillSplit => Self::StillSplit,
-            Mapping::Small => Self::Small,
-        }
-    }
-
-    fn look(self) -> (&'static str, Role, &'static str) {
-        match self {
-            Self::NotLost => ("▆", Role::Huge, "not lost"),
-            Self::Returned => ("▇", Role::Good, "huge again"),
-            Self::StillSplit => ("▄", Role::Split, "split"),
-            Self::Small => ("▂", Role::Small, "small"),
-            Self::Nothing => ("·", Role::Zap, "untouched"),
-        }
-    }
-}
+pub use place::{Way, moved};
 
 /// From so many columns on, what happened is told beside the map.
 const WIDE: u16 = 116;

@@ -2,7 +2,7 @@
 
 use collapse_common::spte::frames;
 
-use crate::tui::format;
+use crate::tui::{format, nav::Place};
 use collapse_feed::Slot;
 use collapse_model::Vm;
 
@@ -14,24 +14,6 @@ pub const CELL_WIDTH: u16 = 2;
 
 /// Unless zoomed in, all of the guest takes so many cells at most.
 const ALL_CELLS: u64 = 1024;
-
-/// Where the cursor is, and how close one looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// A guest frame in the cell of the cursor.
-    pub gfn: u64,
-    /// How often the regions per cell were halved.
-    zoom: u32,
-}
-
-impl Place {
-    /// Closer, or farther.
-    #[must_use]
-    pub fn zoomed(self, closer: bool) -> Self {
-        let zoom = if closer { (self.zoom + 1).min(40) } else { self.zoom.saturating_sub(1) };
-        Self { zoom, ..self }
-    }
-}
 
 /// A move of the cursor.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Cell, place::Chart};
+use super::{cell::Cell, place::Chart};
 use crate::tui::{format, scene::Scene, theme::Role, views::events, widgets};
 use collapse_feed::{Event, EventKind};
 use collapse_model::{Lost, Recovery, Region, Returned, Vm};

@@ -13,7 +13,6 @@ use crate::tui::{
     metric::{FAULTS, Metric, RECOVERIES, SPLITS, STALL, ZAPS},
     scene::Scene,
     theme::Role,
-    views::overview,
     widgets,
 };
 use collapse_model::{Histogram, Vm};
@@ -73,7 +72,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
 
 fn mappings(buf: &mut Buffer, at: Rect, gutter: u16, scene: &Scene, vm: &Vm) {
     let dim = scene.theme.style(Role::Dim);
-    let pages = overview::pages(scene, vm);
+    let pages = scene.pages(vm);
     let sum = pages.map(|pages| widgets::mapped_bytes(pages).iter().sum());
     let mut spans =
         vec![Span::styled("mapped ", dim), Span::raw(format::known(sum, format::bytes))];

@@ -9,44 +9,16 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::caption;
-use crate::tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets};
+use super::caption::caption;
+use crate::tui::{
+    format,
+    nav::{Nav, Tab},
+    scene::Scene,
+    spots::Hit,
+    theme::Role,
+    widgets,
+};
 use collapse_model::{Grade, Vm};
-
-/// A tab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tab {
-    /// Mappings and rates over time.
-    Charts,
-    /// What changed why.
-    Causes,
-    /// Slots and their dirty logging.
-    Slots,
-    /// Runs of the collapse routine.
-    Collapse,
-    /// How long things take.
-    Latency,
-}
-
-impl Tab {
-    const ALL: [Self; 5] = [Self::Charts, Self::Causes, Self::Slots, Self::Collapse, Self::Latency];
-
-    /// The tab so many after it.
-    pub fn turned(self, by: isize) -> Self {
-        let place = Self::ALL.iter().position(|tab| *tab == self).unwrap_or_default() as isize;
-        Self::ALL[(place + by).rem_euclid(Self::ALL.len() as isize) as usize]
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Charts => "charts",
-            Self::Causes => "causes",
-            Self::Slots => "slots",
-            Self::Collapse => "collapse runs",
-            Self::Latency => "latency",
-        }
-    }
-}
 
 /// From so many columns on, charts and another tab are side by side.
 const WIDE: u16 = 100;

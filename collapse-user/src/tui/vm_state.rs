@@ -1,0 +1,91 @@
+//! What a VM goes through at the time shown.
+
+use super::{scene::Scene, theme::Role};
+use collapse_model::{Episode, Phase, Vm};
+
+/// What a VM goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// It went away.
+    Ended,
+    /// Nothing.
+    Steady,
+    /// Regions that it lost are coming back.
+    Recovering,
+    /// Dirty logging went off, and the collapse routine is yet to finish.
+    Collapsing,
+    /// Dirty logging is on.
+    Logging,
+    /// Regions stay mapped small although dirty logging is off.
+    Stuck,
+}
+
+impl State {
+    /// That of a VM at the time shown.
+    pub fn of(vm: &Vm, scene: &Scene) -> Self {
+        if scene.is_past() {
+            return match vm.history.until(scene.at) {
+                Some(sample) if sample.logging => Self::Logging,
+                Some(sample) if sample.outstanding > 0 => Self::Recovering,
+                _ => Self::Steady,
+            };
+        }
+        if vm.gone {
+            return Self::Ended;
+        }
+        match vm.episodes.kept().next_back() {
+            Some(episode) if episode.phase == Phase::Logging => Self::Logging,
+            Some(episode) if episode.phase == Phase::Collapsing => Self::Collapsing,
+            Some(episode) if episode.phase == Phase::Recovering => {
+                if is_stuck(episode, scene) {
+                    Self::Stuck
+                } else {
+                    Self::Recovering
+                }
+            }
+            _ => Self::Steady,
+        }
+    }
+
+    /// In words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Ended => "ended",
+            Self::Recovering => "recovering",
+            Self::Collapsing => "collapsing",
+            Self::Logging => "dirty logging",
+            Self::Stuck => "stuck",
+        }
+    }
+
+    /// A glyph.
+    pub fn glyph(self) -> &'static str {
+        match self {
+            Self::Steady => "·",
+            Self::Ended => "○",
+            Self::Recovering => "▲",
+            Self::Collapsing => "▼",
+            Self::Logging => "●",
+            Self::Stuck => "✗",
+        }
+    }
+
+    /// Its colour.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Steady | Self::Ended => Role::Dim,
+            Self::Recovering => Role::Good,
+            Self::Collapsing => Role::Zap,
+            Self::Logging => Role::Split,
+            Self::Stuck => Role::Bad,
+        }
+    }
+}
+
+/// Whether regions that are mapped small have waited too long for the next recovery.
+fn is_stuck(episode: &Episode, scene: &Scene) -> bool {
+    let last = episode.last_recovery.max(episode.log_off).unwrap_or(episode.start);
+    let small = episode.regions.refaulted_small + episode.regions.still_split;
+    small > 0 && scene.ago(last) > scene.options.thresholds.small_ns
+}
