@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
+use log::Level;
 use ratatui::crossterm::event::Event;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -94,7 +95,7 @@ impl Dashboard {
     pub fn show(&mut self, live: &Live) -> io::Result<()> {
         let Self { app, screen, held, .. } = self;
         for warning in held.warnings() {
-            app.warn(warning);
+            app.notices().push(Level::Warn, &warning);
         }
         screen.draw(|frame| {
             let area = frame.area();

@@ -13,6 +13,7 @@ use super::{
     frame,
     keys::{self, Command},
     nav::{Nav, View},
+    notices::Notices,
     options::Options,
     scene::{Facts, Scene},
     spots::Spots,
@@ -72,10 +73,10 @@ pub struct App {
     pub(super) spots: Spots,
     /// The part of a core that this program takes.
     load: Option<f64>,
-    /// Warnings so far, oldest first.
-    warnings: Vec<String>,
-    /// Warnings that were shown in full, in the view of probes.
-    warnings_read: usize,
+    /// Diagnostics of the program itself.
+    notices: Notices,
+    /// The number of notices when the user last looked at them.
+    notices_read: u64,
 }
 
 impl App {
@@ -87,8 +88,16 @@ impl App {
     /// A new one as the user set it.
     pub fn with(theme: Theme, options: Options) -> Self {
         let nav = Nav { sort: options.sort, ..Nav::default() };
-        let (spots, warnings) = (Spots::default(), Vec::new());
-        Self { theme, options, nav, frozen: None, spots, load: None, warnings, warnings_read: 0 }
+        Self {
+            theme,
+            options,
+            nav,
+            frozen: None,
+            spots: Spots::default(),
+            load: None,
+            notices: Notices::default(),
+            notices_read: 0,
+        }
     }
 
     /// Time between refreshes.
@@ -101,12 +110,10 @@ impl App {
         self.load = Some(load);
     }
 
-    /// Adds a warning of the program itself.
-    pub fn warn(&mut self, warning: String) {
-        self.warnings.push(warning);
-        if self.nav.view == View::Probes {
-            self.warnings_read = self.warnings.len();
-        }
+    /// Diagnostics to show. A logger pushes to them, or to a clone, as long as the dashboard has the
+    /// terminal.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// Draws all of it.
@@ -161,8 +168,8 @@ impl App {
             spots: &self.spots,
             track: live.track,
             load: self.load,
-            warnings: &self.warnings,
-            unread: self.warnings.get(self.warnings_read..).unwrap_or_default(),
+            notices: &self.notices,
+            unread: self.unread(),
         }
     }
 
@@ -245,11 +252,19 @@ impl App {
         self.nav.sort = columns.get(next).copied().unwrap_or(self.nav.sort);
     }
 
+    /// Notices that the user has not looked at: the view of hooks lists them.
+    fn unread(&self) -> u64 {
+        match self.nav.view {
+            View::Probes => 0,
+            _ => self.notices.total() - self.notices_read,
+        }
+    }
+
     /// Shows a view.
     pub(super) fn go(&mut self, view: View) {
         self.nav.help = None;
-        if view == View::Probes {
-            self.warnings_read = self.warnings.len();
+        if [self.nav.view, view].contains(&View::Probes) {
+            self.notices_read = self.notices.total();
         }
         if self.nav.view != view {
             self.nav.view = view;

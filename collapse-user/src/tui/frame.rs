@@ -14,7 +14,7 @@ use super::{
     nav::{Nav, View},
     scene::{Facts, Scene},
     spots::Hit,
-    theme::Role,
+    theme::{Role, severity},
     transport,
     views::{self, help},
 };
@@ -26,6 +26,9 @@ const SMALLEST: (u16, u16) = (20, 5);
 
 /// The right end of the status line.
 const HELP: &str = "? help  q quit ";
+
+/// Columns that are enough for the beginning of a message.
+const MESSAGE: usize = 16;
 
 /// The least height where the player has a line of its own.
 const TRANSPORT: u16 = 12;
@@ -142,32 +145,7 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
         buf.set_line(at.x, at.y, &line, at.width);
         return;
     }
-    let mut parts = trust(scene, at.width < 30);
-    if let Some(early) = scene.track.and_then(|track| track.early) {
-        parts.push((format!("recording {early}"), Role::Warn));
-    }
-    if let Some(track) = scene.track.filter(|_| at.y + 1 < TRANSPORT) {
-        parts.push((transport::brief(&track), Role::Key));
-    }
-    if frozen {
-        parts.insert(0, ("PAUSED".to_owned(), Role::Warn));
-    }
-    if scene.is_past() {
-        let back = format::duration(scene.model.now - scene.at);
-        parts.insert(0, (format!("−{back}"), Role::Warn));
-    }
-    let warning = scene.unread.last();
-    if warning.is_none() {
-        parts.extend(times(scene));
-    }
-    if !nav.shown_filter().is_empty() {
-        parts.push((format!("/{}", printable(nav.shown_filter().as_bytes())), Role::Key));
-    }
-    if let Some(warning) = warning {
-        let used: usize = parts.iter().map(|(text, _)| text.width() + 2).sum();
-        let room = usize::from(at.width).saturating_sub(used + 2 + HELP.width());
-        parts.push((format::cut(&format!("! {warning}"), room), Role::Warn));
-    }
+    let parts = parts(at, scene, nav, frozen);
     let mut spans = Vec::new();
     let mut used = 0;
     for (text, role) in parts {
@@ -190,16 +168,62 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     }
 }
 
-/// CPU time of this program, and how far back history and charts go.
-fn times(scene: &Scene) -> impl Iterator<Item = (String, Role)> {
-    let load = scene.load.map(|load| format!("self {}", format::busy(load * 1e9)));
-    let kept = scene.model.history.first().map_or(0, |first| scene.ago(first.at));
-    let history = format!("history {}", format::duration(kept));
-    let window = format!("window {}", format::duration(scene.span));
-    load.into_iter().chain([history, window]).map(|text| (text, Role::Dim))
+/// Texts of the status line, the most important first.
+fn parts(at: Rect, scene: &Scene, nav: &Nav, frozen: bool) -> Vec<(String, Role)> {
+    let mut parts = Vec::new();
+    if scene.is_past() {
+        let back = format::duration(scene.model.now - scene.at);
+        parts.push((format!("−{back}"), Role::Warn));
+    }
+    if frozen {
+        parts.push(("PAUSED".to_owned(), Role::Warn));
+    }
+    parts.extend(trust(scene, at.width < 30));
+    let place = parts.len();
+    parts.extend(cost(scene));
+    if let Some(early) = scene.track.and_then(|track| track.early) {
+        parts.push((format!("recording {early}"), Role::Warn));
+    }
+    if let Some(track) = scene.track.filter(|_| at.y + 1 < TRANSPORT) {
+        parts.push((transport::brief(&track), Role::Key));
+    }
+    if scene.unread > 0 {
+        let used: usize = parts.iter().map(|(text, _)| text.width() + 2).sum();
+        let room = usize::from(at.width).saturating_sub(used + 2 + HELP.width());
+        parts.splice(place..place, notice(scene, room));
+    } else {
+        if let Some(load) = scene.load {
+            parts.push((format!("self {}", format::busy(load * 1e9)), Role::Dim));
+        }
+        let kept = scene.model.history.first().map_or(0, |first| scene.ago(first.at));
+        parts.push((format!("history {}", format::duration(kept)), Role::Dim));
+        parts.push((format!("window {}", format::duration(scene.span)), Role::Dim));
+    }
+    if !nav.shown_filter().is_empty() {
+        parts.push((format!("/{}", printable(nav.shown_filter().as_bytes())), Role::Key));
+    }
+    parts
 }
 
-/// What is lost, what is not seen, whether counts add up, and what watching costs.
+/// The latest notice, cut to `columns`, and how many more are unread. Where there is no room for a text,
+/// their number.
+fn notice(scene: &Scene, columns: usize) -> Option<(String, Role)> {
+    let latest = scene.notices.latest(1).pop()?;
+    let more = match scene.unread - 1 {
+        0 => String::new(),
+        n => format!(" (+{})", format::count(n)),
+    };
+    let room = columns.saturating_sub(more.width());
+    let text = if room < MESSAGE {
+        format!("! {}", format::count(scene.unread))
+    } else {
+        let line = latest.text.lines().next().unwrap_or_default();
+        format::cut(&format!("! {line}"), room) + &more
+    };
+    Some((text, severity(latest.level)))
+}
+
+/// What is lost, what is not seen, and whether counts add up.
 fn trust(scene: &Scene, narrow: bool) -> Vec<(String, Role)> {
     let lost: u64 = scene.model.losses.values().sum();
     let signals = scene.coverage.signals.len();
@@ -219,11 +243,14 @@ fn trust(scene: &Scene, narrow: bool) -> Vec<(String, Role)> {
     if off > 0 {
         parts.push((format!("counts off: {off}"), Role::Bad));
     }
-    if let Some(overhead) = &scene.model.overhead {
-        match overhead.step {
-            Step::Full => parts.push((format!("probes {:.1}%", overhead.percent), Role::Dim)),
-            less => parts.push((format!("to save: {}", less.label()), Role::Warn)),
-        }
-    }
     parts
+}
+
+/// What the programs cost, or what is left out to keep to the budget.
+fn cost(scene: &Scene) -> Option<(String, Role)> {
+    let overhead = scene.model.overhead.as_ref()?;
+    Some(match overhead.step {
+        Step::Full => (format!("probes {:.1}%", overhead.percent), Role::Dim),
+        less => (format!("to save: {}", less.label()), Role::Warn),
+    })
 }

@@ -3,6 +3,7 @@
 use collapse_common::abi::Pages;
 
 use super::{
+    notices::Notices,
     options::Options,
     spots::Spots,
     theme::{Role, Theme},
@@ -44,10 +45,10 @@ pub struct Scene<'a> {
     pub track: Option<Track<'a>>,
     /// The part of a core that this program takes, once known.
     pub load: Option<f64>,
-    /// Warnings of the program itself, oldest first.
-    pub warnings: &'a [String],
-    /// The latest of them, which the user has not looked at.
-    pub unread: &'a [String],
+    /// Diagnostics of the program itself.
+    pub notices: &'a Notices,
+    /// The number of them that the user has not looked at.
+    pub unread: u64,
 }
 
 impl Scene<'_> {

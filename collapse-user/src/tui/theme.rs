@@ -1,5 +1,6 @@
 //! Colours. The background is the terminal's own, and no meaning is told by colour alone.
 
+use log::Level;
 use ratatui::style::{Color, Modifier, Style};
 
 /// How many colours the terminal has.
@@ -64,6 +65,15 @@ pub enum Role {
     Warn,
     /// Something is wrong.
     Bad,
+}
+
+/// The role of a message of this level.
+pub fn severity(level: Level) -> Role {
+    match level {
+        Level::Error => Role::Bad,
+        Level::Warn => Role::Warn,
+        Level::Info | Level::Debug | Level::Trace => Role::Dim,
+    }
 }
 
 /// An RGB colour for dark backgrounds, one for light ones, and one of the 16.

@@ -5,10 +5,10 @@ mod fixture;
 mod frames;
 mod keys;
 mod mouse;
+mod notices;
 mod playing;
 mod recorded;
 mod sizes;
-mod warnings;
 
 use std::{io::Cursor, time::Duration};
 

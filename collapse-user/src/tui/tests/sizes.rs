@@ -1,6 +1,7 @@
 //! No size and no model breaks a frame.
 
 use collapse_common::{Cause, Transition};
+use log::Level;
 use proptest::prelude::*;
 use ratatui::{
     buffer::Buffer,
@@ -94,10 +95,14 @@ proptest! {
         ascii: bool,
         blind: bool,
         clicks in prop::collection::vec((0u16..300, 0u16..100), 12),
+        notices in prop::collection::vec("[a-z漢字\u{1b}\n ]{0,90}", 0..4),
     ) {
         let missing: &[Signal] =
             if blind { &[Signal::Faults, Signal::FaultLatency, Signal::Collapse, Signal::TdpChanges] } else { &[] };
         let mut stage = Stage::new(model, coverage(missing));
+        for notice in &notices {
+            stage.app.notices().push(Level::Warn, notice);
+        }
         let background = if light { Background::Light } else { Background::Dark };
         stage.app.theme = Theme { depth, background, ascii };
         // Most trouble is where there is little room.

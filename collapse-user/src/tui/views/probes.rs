@@ -9,11 +9,15 @@ use ratatui::{
 use crate::tui::{
     format,
     nav::Nav,
+    notices::Notice,
     scene::Scene,
-    theme::{Role, Theme},
+    theme::{Role, Theme, severity},
     widgets,
 };
 use collapse_feed::{Overhead, SignalStatus};
+
+/// Notices listed.
+const LISTED: usize = 20;
 
 /// Draws it.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
@@ -39,13 +43,14 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     }
 }
 
-/// Title and full text of one of these lines, if it may be cut: signals come first, warnings last.
+/// Title and full text of line `line` of `lines`, if it may be cut: signals come first, notices last.
 fn in_full(scene: &Scene, line: usize, lines: usize) -> Option<(&'static str, String)> {
     if let Some(status) = scene.coverage.signals.get(line) {
         return Some((status.signal.name(), told(status)));
     }
-    let warning = (line + scene.warnings.len()).checked_sub(lines)?;
-    Some(("warning", scene.warnings.get(warning)?.clone()))
+    let mut notices = scene.notices.latest(LISTED);
+    let place = (line + notices.len()).checked_sub(lines)?;
+    Some(("diagnostics", notices.swap_remove(place).text))
 }
 
 /// The hooks of a signal, or what is not known without it.
@@ -115,15 +120,26 @@ pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
         let (mark, role) = if *n == 0 { ("✓", Role::Good) } else { ("✗", Role::Bad) };
         lines.push(Line::from(vec![
             Span::styled(format!(" {mark} "), theme.style(role)),
-            Span::raw(format::left(&format!("lost: {way}"), 25)),
+            Span::raw(format::left(&format!("lost: {way}"), 28)),
             Span::styled(format::count(*n), if *n == 0 { dim } else { theme.style(Role::Bad) }),
         ]));
     }
-    if !scene.warnings.is_empty() {
-        lines.push(Line::default());
+    lines.extend(notices(scene));
+    lines
+}
+
+/// The number of notices, and the latest of them.
+fn notices(scene: &Scene) -> Vec<Line<'static>> {
+    let latest = scene.notices.latest(LISTED);
+    if latest.is_empty() {
+        return Vec::new();
     }
-    for warning in scene.warnings {
-        lines.push(Line::styled(format!(" ! {warning}"), theme.style(Role::Warn)));
+    let total = format::count(scene.notices.total());
+    let head = format!(" diagnostics: {total}, latest first");
+    let mut lines = vec![Line::default(), Line::styled(head, scene.theme.style(Role::Dim))];
+    for Notice { level, text } in latest {
+        let line = text.lines().next().unwrap_or_default();
+        lines.push(Line::styled(format!(" ! {line}"), scene.theme.style(severity(level))));
     }
     lines
 }
