@@ -11,7 +11,7 @@ use ratatui::{
 
 use super::{
     frame,
-    keys::{self, Command},
+    keys::{self, KeyCommand},
     nav::{Nav, View},
     notices::Notices,
     options::Options,
@@ -136,16 +136,16 @@ impl App {
     }
 
     /// Does what a command says.
-    pub(super) fn perform(&mut self, command: Command, live: &Live) -> Reply {
+    pub(super) fn perform(&mut self, command: KeyCommand, live: &Live) -> Reply {
         match command {
-            Command::Quit => return Reply::Quit,
-            Command::Suspend => return Reply::Suspend,
-            Command::Play(order) => return Reply::Play(order),
-            Command::Left | Command::Right
+            KeyCommand::Quit => return Reply::Quit,
+            KeyCommand::Suspend => return Reply::Suspend,
+            KeyCommand::Play(order) => return Reply::Play(order),
+            KeyCommand::Left | KeyCommand::Right
                 if live.track.is_some() && self.nav.view != View::Map =>
             {
                 let stride = self.scene(live).stride() as i64;
-                let by = if command == Command::Left { -stride } else { stride };
+                let by = if command == KeyCommand::Left { -stride } else { stride };
                 return Reply::Play(Order::By(by));
             }
             command => self.act(command, live),
@@ -202,46 +202,46 @@ impl App {
         self.nav.line = 0;
     }
 
-    fn act(&mut self, command: Command, live: &Live) {
+    fn act(&mut self, command: KeyCommand, live: &Live) {
         match command {
-            Command::Go(view) => self.go(view),
-            Command::Help => {
+            KeyCommand::Go(view) => self.go(view),
+            KeyCommand::Help => {
                 self.nav.help = if self.nav.help.is_some() { None } else { Some(0) };
             }
-            Command::Back => self.back(),
-            Command::Next => self.turn(1),
-            Command::Previous => self.turn(-1),
-            Command::Open => self.open(live),
-            Command::Up => self.step(-1, live),
-            Command::Down => self.step(1, live),
-            Command::PageUp => self.step(-PAGE, live),
-            Command::PageDown => self.step(PAGE, live),
-            Command::First => self.step(isize::MIN, live),
-            Command::Last => self.step(isize::MAX, live),
-            Command::Left => self.sideways(-1, live),
-            Command::Right => self.sideways(1, live),
-            Command::Now => self.nav.back = 0,
-            Command::ZoomIn => self.zoom(true, live),
-            Command::ZoomOut => self.zoom(false, live),
-            Command::Sort => self.sort_by_next(),
-            Command::Reverse => self.nav.reversed = !self.nav.reversed,
-            Command::Filter => {
+            KeyCommand::Back => self.back(),
+            KeyCommand::Next => self.turn(1),
+            KeyCommand::Previous => self.turn(-1),
+            KeyCommand::Open => self.open(live),
+            KeyCommand::Up => self.step(-1, live),
+            KeyCommand::Down => self.step(1, live),
+            KeyCommand::PageUp => self.step(-PAGE, live),
+            KeyCommand::PageDown => self.step(PAGE, live),
+            KeyCommand::First => self.step(isize::MIN, live),
+            KeyCommand::Last => self.step(isize::MAX, live),
+            KeyCommand::Left => self.sideways(-1, live),
+            KeyCommand::Right => self.sideways(1, live),
+            KeyCommand::Now => self.nav.back = 0,
+            KeyCommand::ZoomIn => self.zoom(true, live),
+            KeyCommand::ZoomOut => self.zoom(false, live),
+            KeyCommand::Sort => self.sort_by_next(),
+            KeyCommand::Reverse => self.nav.reversed = !self.nav.reversed,
+            KeyCommand::Filter => {
                 self.nav.typing = matches!(self.nav.view, View::Overview | View::Events);
             }
-            Command::All => self.nav.all = !self.nav.all,
-            Command::Faster => {
+            KeyCommand::All => self.nav.all = !self.nav.all,
+            KeyCommand::Faster => {
                 self.options.interval = (self.options.interval / 2).max(INTERVALS.0);
             }
-            Command::Slower => {
+            KeyCommand::Slower => {
                 self.options.interval = (self.options.interval * 2).min(INTERVALS.1);
             }
-            Command::Palette => self.theme = self.theme.toggled(),
-            Command::Pause => {
+            KeyCommand::Palette => self.theme = self.theme.toggled(),
+            KeyCommand::Pause => {
                 let frozen = self.frozen.take();
                 self.frozen = frozen.is_none().then(|| Box::new(live.model.clone()));
             }
             // The caller's.
-            Command::Quit | Command::Suspend | Command::Play(_) => {}
+            KeyCommand::Quit | KeyCommand::Suspend | KeyCommand::Play(_) => {}
         }
     }
 
@@ -327,7 +327,7 @@ impl App {
             }
             View::Map => {
                 let vm = table::selected(&scene, &self.nav);
-                let place = vm.map(|vm| map::moved(vm, &self.nav.map, map::Way::Lines(by)));
+                let place = vm.map(|vm| map::moved(vm, &self.nav.map, map::CursorMove::Lines(by)));
                 self.nav.map = place.unwrap_or_default();
             }
             _ => {
@@ -341,7 +341,7 @@ impl App {
         let scene = self.scene(live);
         if self.nav.view == View::Map {
             let vm: Option<&Vm> = table::selected(&scene, &self.nav);
-            let place = vm.map(|vm| map::moved(vm, &self.nav.map, map::Way::Cells(by)));
+            let place = vm.map(|vm| map::moved(vm, &self.nav.map, map::CursorMove::Cells(by)));
             self.nav.map = place.unwrap_or_default();
             return;
         }

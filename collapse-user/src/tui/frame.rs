@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{
     ascii::to_ascii,
     format,
-    keys::Command,
+    keys::KeyCommand,
     nav::{Nav, View},
     scene::{Facts, Scene},
     spots::Hit,
@@ -50,7 +50,7 @@ pub fn draw(buf: &mut Buffer, area: Rect, scene: &Scene, nav: &Nav, frozen: bool
         views::draw(buf, body, scene, nav);
         if let Some(first) = nav.help {
             help::draw(buf, body, scene, first);
-            scene.spots.add(body, Hit::Command(Command::Help));
+            scene.spots.add(body, Hit::Command(KeyCommand::Help));
         }
         if let Some(track) = scene.track.filter(|_| transport > 0) {
             transport::draw(buf, Rect { y: body.bottom(), height: 1, ..area }, scene, &track);
@@ -163,8 +163,8 @@ fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
         let x = at.right() - HELP.width() as u16;
         buf.set_string(x, at.y, HELP, scene.theme.style(Role::Dim));
         let spot = Rect { x, width: HELP.width() as u16, ..at };
-        scene.spots.add(Rect { width: 6, ..spot }, Hit::Command(Command::Help));
-        scene.spots.add(Rect { x: x + 8, width: 6, ..spot }, Hit::Command(Command::Quit));
+        scene.spots.add(Rect { width: 6, ..spot }, Hit::Command(KeyCommand::Help));
+        scene.spots.add(Rect { x: x + 8, width: 6, ..spot }, Hit::Command(KeyCommand::Quit));
     }
 }
 

@@ -7,7 +7,7 @@ use collapse_model::player::Order;
 
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum KeyCommand {
     /// End the program.
     Quit,
     /// Stop it as the shell's job control does.
@@ -84,7 +84,7 @@ pub struct Binding {
     /// When they do.
     pub when: When,
     /// What they ask for.
-    pub command: Command,
+    pub command: KeyCommand,
     /// The same in words; empty if it goes without saying.
     pub does: &'static str,
 }
@@ -114,48 +114,48 @@ macro_rules! bindings {
 }
 
 bindings! {
-    Always [char('1')] Command::Go(View::Overview), "all VMs";
-    Always [char('2')] Command::Go(View::Vm), "one VM over time";
-    Always [char('3')] Command::Go(View::Episodes), "its episodes of dirty logging";
-    Always [char('4')] Command::Go(View::Map), "its guest frames";
-    Always [char('5')] Command::Go(View::Events), "the latest events";
-    Always [char('6')] Command::Go(View::Findings), "what is worth a look";
-    Always [char('7')] Command::Go(View::Probes), "hooks, and what is not seen";
-    Always [key(KeyCode::Tab)] Command::Next, "next view; next tab of a VM";
-    Always [key(KeyCode::BackTab)] Command::Previous, "the one before";
-    Always [key(KeyCode::Up), char('k')] Command::Up, "up";
-    Always [key(KeyCode::Down), char('j')] Command::Down, "down";
-    Always [key(KeyCode::PageUp), ctrl('b')] Command::PageUp, "a page up";
-    Always [key(KeyCode::PageDown), ctrl('f')] Command::PageDown, "a page down";
-    Always [key(KeyCode::Home), char('g')] Command::First, "first";
-    Always [key(KeyCode::End), char('G')] Command::Last, "last";
-    Always [key(KeyCode::Enter)] Command::Open, "open";
-    Always [key(KeyCode::Esc), key(KeyCode::Backspace)] Command::Back, "back; no filter; no help";
-    Always [key(KeyCode::Left), char('h')] Command::Left, "back in time; left on the map";
-    Always [key(KeyCode::Right), char('l')] Command::Right, "forward in time; right on the map";
-    Live [char('n'), char('0')] Command::Now, "now";
-    Live [char(' '), char('p')] Command::Pause, "freeze the view; data goes on";
-    Playing [char(' '), char('p')] Command::Play(Order::Toggle), "play; pause";
-    Playing [char('.')] Command::Play(Order::NextReading), "pause at the next reading";
-    Playing [char(',')] Command::Play(Order::PreviousReading), "pause at the reading before";
-    Playing [char('}')] Command::Play(Order::NextSwitch), "to dirty logging going on or off next";
-    Playing [char('{')] Command::Play(Order::PreviousSwitch), "to where it did before";
-    Playing [char('0')] Command::Play(Order::To(0)), "to the beginning";
-    Playing [char('n')] Command::Play(Order::To(u64::MAX)), "to the end";
-    Playing [char(']'), char('>')] Command::Play(Order::Faster), "twice as fast";
-    Playing [char('['), char('<')] Command::Play(Order::Slower), "half as fast";
-    Always [char('+'), char('=')] Command::ZoomIn, "zoom in: less time, fewer frames";
-    Always [char('-'), char('_')] Command::ZoomOut, "zoom out";
-    Always [char('s')] Command::Sort, "sort by the next column";
-    Always [char('S'), char('r')] Command::Reverse, "sort the other way round";
-    Always [char('/')] Command::Filter, "filter by name; events by text";
-    Always [char('a')] Command::All, "events of all VMs, or of one";
-    Live [char('<')] Command::Faster, "refresh more often";
-    Live [char('>')] Command::Slower, "refresh less often";
-    Always [char('t')] Command::Palette, "colours for a dark or light background";
-    Always [char('?'), key(KeyCode::F(1))] Command::Help, "this help";
-    Always [ctrl('z')] Command::Suspend, "suspend";
-    Always [char('q'), ctrl('c')] Command::Quit, "quit";
+    Always [char('1')] KeyCommand::Go(View::Overview), "all VMs";
+    Always [char('2')] KeyCommand::Go(View::Vm), "one VM over time";
+    Always [char('3')] KeyCommand::Go(View::Episodes), "its episodes of dirty logging";
+    Always [char('4')] KeyCommand::Go(View::Map), "its guest frames";
+    Always [char('5')] KeyCommand::Go(View::Events), "the latest events";
+    Always [char('6')] KeyCommand::Go(View::Findings), "what is worth a look";
+    Always [char('7')] KeyCommand::Go(View::Probes), "hooks, and what is not seen";
+    Always [key(KeyCode::Tab)] KeyCommand::Next, "next view; next tab of a VM";
+    Always [key(KeyCode::BackTab)] KeyCommand::Previous, "the one before";
+    Always [key(KeyCode::Up), char('k')] KeyCommand::Up, "up";
+    Always [key(KeyCode::Down), char('j')] KeyCommand::Down, "down";
+    Always [key(KeyCode::PageUp), ctrl('b')] KeyCommand::PageUp, "a page up";
+    Always [key(KeyCode::PageDown), ctrl('f')] KeyCommand::PageDown, "a page down";
+    Always [key(KeyCode::Home), char('g')] KeyCommand::First, "first";
+    Always [key(KeyCode::End), char('G')] KeyCommand::Last, "last";
+    Always [key(KeyCode::Enter)] KeyCommand::Open, "open";
+    Always [key(KeyCode::Esc), key(KeyCode::Backspace)] KeyCommand::Back, "back; no filter; no help";
+    Always [key(KeyCode::Left), char('h')] KeyCommand::Left, "back in time; left on the map";
+    Always [key(KeyCode::Right), char('l')] KeyCommand::Right, "forward in time; right on the map";
+    Live [char('n'), char('0')] KeyCommand::Now, "now";
+    Live [char(' '), char('p')] KeyCommand::Pause, "freeze the view; data goes on";
+    Playing [char(' '), char('p')] KeyCommand::Play(Order::Toggle), "play; pause";
+    Playing [char('.')] KeyCommand::Play(Order::NextReading), "pause at the next reading";
+    Playing [char(',')] KeyCommand::Play(Order::PreviousReading), "pause at the reading before";
+    Playing [char('}')] KeyCommand::Play(Order::NextSwitch), "to dirty logging going on or off next";
+    Playing [char('{')] KeyCommand::Play(Order::PreviousSwitch), "to where it did before";
+    Playing [char('0')] KeyCommand::Play(Order::To(0)), "to the beginning";
+    Playing [char('n')] KeyCommand::Play(Order::To(u64::MAX)), "to the end";
+    Playing [char(']'), char('>')] KeyCommand::Play(Order::Faster), "twice as fast";
+    Playing [char('['), char('<')] KeyCommand::Play(Order::Slower), "half as fast";
+    Always [char('+'), char('=')] KeyCommand::ZoomIn, "zoom in: less time, fewer frames";
+    Always [char('-'), char('_')] KeyCommand::ZoomOut, "zoom out";
+    Always [char('s')] KeyCommand::Sort, "sort by the next column";
+    Always [char('S'), char('r')] KeyCommand::Reverse, "sort the other way round";
+    Always [char('/')] KeyCommand::Filter, "filter by name; events by text";
+    Always [char('a')] KeyCommand::All, "events of all VMs, or of one";
+    Live [char('<')] KeyCommand::Faster, "refresh more often";
+    Live [char('>')] KeyCommand::Slower, "refresh less often";
+    Always [char('t')] KeyCommand::Palette, "colours for a dark or light background";
+    Always [char('?'), key(KeyCode::F(1))] KeyCommand::Help, "this help";
+    Always [ctrl('z')] KeyCommand::Suspend, "suspend";
+    Always [char('q'), ctrl('c')] KeyCommand::Quit, "quit";
 }
 
 /// All keys that mean something, in the order of the help.
@@ -165,7 +165,7 @@ pub fn bindings(playing: bool) -> impl Iterator<Item = &'static Binding> + Clone
 }
 
 /// What a key asks for.
-pub fn command(event: KeyEvent, playing: bool) -> Option<Command> {
+pub fn command(event: KeyEvent, playing: bool) -> Option<KeyCommand> {
     let held = event.modifiers.contains(KeyModifiers::CONTROL);
     let mine = |(code, ctrl): &(KeyCode, bool)| *code == event.code && *ctrl == held;
     bindings(playing).find(|binding| binding.keys.iter().any(mine)).map(|binding| binding.command)
@@ -205,17 +205,17 @@ mod tests {
     fn every_view_has_a_key() {
         for (view, digit) in View::ALL.into_iter().zip('1'..) {
             let event = KeyEvent::new(KeyCode::Char(digit), KeyModifiers::NONE);
-            assert_eq!(command(event, false), Some(Command::Go(view)));
+            assert_eq!(command(event, false), Some(KeyCommand::Go(view)));
         }
         let quit = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(command(quit, false), Some(Command::Quit));
+        assert_eq!(command(quit, false), Some(KeyCommand::Quit));
         assert_eq!(command(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::NONE), false), None);
     }
 
     #[test]
     fn space_freezes_a_live_view_and_plays_a_recording() {
         let space = KeyEvent::new(KeyCode::Char(' '), KeyModifiers::NONE);
-        assert_eq!(command(space, false), Some(Command::Pause));
-        assert_eq!(command(space, true), Some(Command::Play(Order::Toggle)));
+        assert_eq!(command(space, false), Some(KeyCommand::Pause));
+        assert_eq!(command(space, true), Some(KeyCommand::Play(Order::Toggle)));
     }
 }

@@ -7,7 +7,7 @@ use ratatui::{
 
 use super::{
     app::{App, Live, Reply},
-    keys::Command,
+    keys::KeyCommand,
     nav::View,
     spots::Hit,
 };
@@ -25,10 +25,10 @@ impl App {
                 let hit = self.spots.find(Position { x: event.column, y: event.row })?;
                 return Some(self.click(hit, live));
             }
-            MouseEventKind::ScrollUp => wheel(Command::Up),
-            MouseEventKind::ScrollDown => wheel(Command::Down),
-            MouseEventKind::ScrollLeft => (1, Command::Left),
-            MouseEventKind::ScrollRight => (1, Command::Right),
+            MouseEventKind::ScrollUp => wheel(KeyCommand::Up),
+            MouseEventKind::ScrollDown => wheel(KeyCommand::Down),
+            MouseEventKind::ScrollLeft => (1, KeyCommand::Left),
+            MouseEventKind::ScrollRight => (1, KeyCommand::Right),
             _ => return None,
         };
         // A row of the overview is a VM, and a row of the map 64 cells: those go one by one.
@@ -42,10 +42,12 @@ impl App {
             Hit::Command(command) => return self.perform(command, live),
             Hit::View(view) => self.go(view),
             Hit::Tab(tab) => self.nav.tab = tab,
-            Hit::Vm(key) if self.nav.vm == Some(key) => return self.perform(Command::Open, live),
+            Hit::Vm(key) if self.nav.vm == Some(key) => {
+                return self.perform(KeyCommand::Open, live);
+            }
             Hit::Vm(key) => self.nav.vm = Some(key),
             Hit::Line(chosen) if self.nav.line == chosen => {
-                return self.perform(Command::Open, live);
+                return self.perform(KeyCommand::Open, live);
             }
             Hit::Line(chosen) => self.nav.line = chosen,
             Hit::Sort(column) if self.nav.sort == column => {

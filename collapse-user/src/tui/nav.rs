@@ -90,14 +90,14 @@ impl Tab {
 
 /// Where the cursor is, and how close one looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct MapCursor {
     /// A guest frame in the cell of the cursor.
     pub gfn: u64,
     /// How often the regions per cell were halved.
     pub zoom: u32,
 }
 
-impl Place {
+impl MapCursor {
     /// Closer, or farther.
     #[must_use]
     pub fn zoomed(self, closer: bool) -> Self {
@@ -132,7 +132,7 @@ pub struct Nav {
     /// The selected line of episodes, events, findings or probes.
     pub line: usize,
     /// Where on the map.
-    pub map: Place,
+    pub map: MapCursor,
     /// Whether events of all VMs are listed.
     pub all: bool,
     /// The first line of the help, if it is shown.
@@ -153,7 +153,7 @@ impl Default for Nav {
             span: None,
             tab: Tab::Charts,
             line: 0,
-            map: Place::default(),
+            map: MapCursor::default(),
             all: false,
             help: None,
         }

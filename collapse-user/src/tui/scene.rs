@@ -94,21 +94,21 @@ impl Scene<'_> {
     }
 
     /// What had become of a VM's regions at the time shown; `None` before the first reading.
-    pub fn fate(&self, vm: &Vm) -> Option<Fate> {
+    pub fn region_totals(&self, vm: &Vm) -> Option<RegionTotals> {
         if self.is_past() {
             let sample = vm.history.until(self.at)?;
             let (lost, recovered) = (sample.flows.lost, sample.flows.recovered);
-            return Some(Fate { lost, recovered, outstanding: sample.outstanding });
+            return Some(RegionTotals { lost, recovered, outstanding: sample.outstanding });
         }
         let counts = vm.regions.counts();
         let (lost, recovered) = (counts.lost, counts.recovered);
-        Some(Fate { lost, recovered, outstanding: counts.outstanding })
+        Some(RegionTotals { lost, recovered, outstanding: counts.outstanding })
     }
 }
 
 /// What became of regions.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fate {
+pub struct RegionTotals {
     /// Regions that lost their huge leaf.
     pub lost: u64,
     /// Of those, the ones that are huge again.

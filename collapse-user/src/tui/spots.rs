@@ -7,7 +7,7 @@ use ratatui::layout::{Position, Rect};
 
 use super::{
     column::Column,
-    keys::Command,
+    keys::KeyCommand,
     nav::{Tab, View},
 };
 
@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hit {
     /// What a key does.
-    Command(Command),
+    Command(KeyCommand),
     /// A view.
     View(View),
     /// A tab of the VM view.

@@ -6,7 +6,7 @@ use super::{
     column::Column,
     nav::Nav,
     scene::{Scene, name},
-    vm_state::State,
+    vm_state::VmState,
     widgets,
 };
 use collapse_model::Vm;
@@ -24,13 +24,13 @@ impl Rank {
         match column {
             Column::Name => Self::Text(name(vm).to_lowercase()),
             Column::Pid => number(vm.process.as_ref().map(|process| f64::from(process.pid))),
-            Column::State => Self::Number(f64::from(State::of(vm, scene) as u8)),
+            Column::State => Self::Number(f64::from(VmState::of(vm, scene) as u8)),
             Column::Mapped => {
                 number(scene.pages(vm).map(|pages| {
                     widgets::mapped_bytes(pages).iter().map(|bytes| *bytes as f64).sum()
                 }))
             }
-            Column::Back => number(scene.fate(vm).map(|fate| fate.lost as f64)),
+            Column::Back => number(scene.region_totals(vm).map(|fate| fate.lost as f64)),
             _ => number(column.metric().and_then(|metric| metric.now(scene, &vm.history))),
         }
     }

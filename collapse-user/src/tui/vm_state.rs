@@ -5,7 +5,7 @@ use collapse_model::{Episode, Phase, Vm};
 
 /// What a VM goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum VmState {
     /// It went away.
     Ended,
     /// Nothing.
@@ -20,7 +20,7 @@ pub enum State {
     Stuck,
 }
 
-impl State {
+impl VmState {
     /// That of a VM at the time shown.
     pub fn of(vm: &Vm, scene: &Scene) -> Self {
         if scene.is_past() {

@@ -5,14 +5,14 @@ use ratatui::text::{Line, Span};
 use crate::tui::{
     scene::{Scene, name},
     theme::Role,
-    vm_state::State,
+    vm_state::VmState,
 };
 use collapse_model::Vm;
 
 /// The first line of views of one VM: which it is.
 pub fn caption(scene: &Scene, vm: &Vm) -> Line<'static> {
     let dim = scene.theme.style(Role::Dim);
-    let state = State::of(vm, scene);
+    let state = VmState::of(vm, scene);
     let pid =
         vm.process.as_ref().map_or("pid –".to_owned(), |process| format!("pid {}", process.pid));
     let fd = vm.fd.map_or(String::new(), |fd| format!(", fd {fd}"));

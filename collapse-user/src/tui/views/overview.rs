@@ -16,7 +16,7 @@ use crate::tui::{
     spots::Hit,
     table::{rows, selected},
     theme::Role,
-    vm_state::State,
+    vm_state::VmState,
     widgets,
 };
 use collapse_model::Vm;
@@ -108,7 +108,7 @@ fn charts(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
         ]);
         buf.set_line(right.x, row, &line, right.width);
     }
-    let fates = scene.model.vms.values().filter_map(|vm| scene.fate(vm));
+    let fates = scene.model.vms.values().filter_map(|vm| scene.region_totals(vm));
     let (lost, recovered, outstanding) = fates.fold((0, 0, 0), |sum, fate| {
         (sum.0 + fate.lost, sum.1 + fate.recovered, sum.2 + fate.outstanding)
     });
@@ -250,7 +250,7 @@ fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
             vec![Span::styled(format::right(&pid, width), theme.style(Role::Dim))]
         }
         Column::State => {
-            let state = State::of(vm, scene);
+            let state = VmState::of(vm, scene);
             let text = if width == 1 { String::new() } else { format!(" {}", state.label()) };
             let text = state.glyph().to_owned() + &text;
             vec![Span::styled(format::left(&text, width), theme.style(state.role()))]
@@ -270,7 +270,7 @@ fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
 
 /// Recovered of lost regions, and how long it takes until the others are back at the present rate.
 fn back(scene: &Scene, vm: &Vm, width: usize) -> Vec<Span<'static>> {
-    let Some(counts) = scene.fate(vm) else {
+    let Some(counts) = scene.region_totals(vm) else {
         return vec![Span::raw(format::right(format::UNKNOWN, width))];
     };
     let (text, role) = if counts.lost == 0 {

@@ -5,7 +5,7 @@ use collapse_model::Mapping;
 
 /// How the regions of a cell are mapped; the worst of them counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cell {
+pub enum CellState {
     /// None was lost since watching began.
     NotLost,
     /// Huge again.
@@ -18,7 +18,7 @@ pub enum Cell {
     Small,
 }
 
-impl Cell {
+impl CellState {
     /// Every state, in the order of the legend.
     pub const ALL: [Self; 5] =
         [Self::NotLost, Self::Returned, Self::StillSplit, Self::Small, Self::Nothing];

@@ -16,9 +16,9 @@ use super::caption::caption;
 use crate::tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets};
 use collapse_model::Vm;
 
-use cell::Cell;
-use place::{CELL_WIDTH, CELLS, Chart, Row};
-pub use place::{Way, moved};
+use cell::CellState;
+use place::{CELL_WIDTH, CELLS, MapLayout, MapRow};
+pub use place::{CursorMove, moved};
 
 /// From so many columns on, what happened is told beside the map.
 const WIDE: u16 = 116;
@@ -28,7 +28,7 @@ const ADDRESS: u16 = 12;
 
 /// Draws it.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
-    let chart = Chart::of(vm, &nav.map);
+    let chart = MapLayout::of(vm, &nav.map);
     let at = widgets::paragraph(buf, at, &[caption(scene, vm), legend(scene, vm, &chart)]);
     if chart.rows.is_empty() {
         let dim = scene.theme.style(Role::Dim);
@@ -49,17 +49,17 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     region::draw(buf, detail, scene, vm, &chart);
 }
 
-fn legend(scene: &Scene, vm: &Vm, chart: &Chart) -> Line<'static> {
+fn legend(scene: &Scene, vm: &Vm, chart: &MapLayout) -> Line<'static> {
     let counts = vm.regions.counts();
     let mut spans = vec![Span::raw(" ")];
-    for cell in Cell::ALL {
+    for cell in CellState::ALL {
         let (glyph, role, what) = cell.look();
         let n = match cell {
-            Cell::NotLost => None,
-            Cell::Returned => Some(counts.recovered),
-            Cell::StillSplit => Some(counts.still_split),
-            Cell::Small => Some(counts.refaulted_small),
-            Cell::Nothing => Some(counts.untouched - counts.still_split),
+            CellState::NotLost => None,
+            CellState::Returned => Some(counts.recovered),
+            CellState::StillSplit => Some(counts.still_split),
+            CellState::Small => Some(counts.refaulted_small),
+            CellState::Nothing => Some(counts.untouched - counts.still_split),
         };
         let n = n.map_or(String::new(), |n| format!(" {}", format::count(n)));
         spans.push(Span::styled(glyph, scene.theme.style(role)));
@@ -71,7 +71,7 @@ fn legend(scene: &Scene, vm: &Vm, chart: &Chart) -> Line<'static> {
 }
 
 /// The rows around the cursor.
-fn cells(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &Chart) {
+fn cells(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &MapLayout) {
     let (line, cursor) = chart.cursor();
     // A slot's first row comes after a line that names it.
     let lines: Vec<(usize, bool)> = chart
@@ -122,8 +122,8 @@ fn cells(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &Chart) {
 
 fn cells_of(
     scene: &Scene,
-    row: &Row,
-    states: &[Cell; CELLS],
+    row: &MapRow,
+    states: &[CellState; CELLS],
     shown: Range<usize>,
     width: u16,
 ) -> Line<'static> {
@@ -139,10 +139,11 @@ fn cells_of(
 }
 
 /// The cells of some rows. Work follows regions that were lost, not guest size.
-fn states(vm: &Vm, chart: &Chart, from: usize, to: usize) -> Vec<[Cell; CELLS]> {
-    let mut states = vec![[Cell::NotLost; CELLS]; to + 1 - from];
-    let returned = vm.regions.returned().iter().map(|(region, _)| (region, Cell::Returned));
-    let lost = vm.regions.outstanding().map(|(region, lost)| (region, Cell::of(lost.mapping())));
+fn states(vm: &Vm, chart: &MapLayout, from: usize, to: usize) -> Vec<[CellState; CELLS]> {
+    let mut states = vec![[CellState::NotLost; CELLS]; to + 1 - from];
+    let returned = vm.regions.returned().iter().map(|(region, _)| (region, CellState::Returned));
+    let lost =
+        vm.regions.outstanding().map(|(region, lost)| (region, CellState::of(lost.mapping())));
     for (region, found) in returned.chain(lost).filter(|(region, _)| region.as_id() == 0) {
         if let Some((row, cell)) = chart.find(region.gfn())
             && (from..=to).contains(&row)

@@ -2,7 +2,7 @@
 
 use collapse_common::spte::frames;
 
-use crate::tui::{format, nav::Place};
+use crate::tui::{format, nav::MapCursor};
 use collapse_feed::Slot;
 use collapse_model::Vm;
 
@@ -17,7 +17,7 @@ const ALL_CELLS: u64 = 1024;
 
 /// A move of the cursor.
 #[derive(Clone, Copy, Debug)]
-pub enum Way {
+pub enum CursorMove {
     /// By rows.
     Lines(isize),
     /// By cells.
@@ -26,7 +26,7 @@ pub enum Way {
 
 /// A row of the map.
 #[derive(Debug)]
-pub struct Row {
+pub struct MapRow {
     /// The slot that begins with this row.
     pub title: Option<String>,
     /// First guest frame.
@@ -37,26 +37,26 @@ pub struct Row {
 
 /// The map, without what is on it.
 #[derive(Debug)]
-pub struct Chart {
+pub struct MapLayout {
     /// Rows by guest frame.
-    pub rows: Vec<Row>,
+    pub rows: Vec<MapRow>,
     /// Regions per cell, a power of two.
     pub scale: u64,
     /// Where the cursor is.
-    pub place: Place,
+    pub place: MapCursor,
 }
 
 /// Regions next to each other: the first guest frame, their number, what they are.
 type Extent = (u64, u64, String);
 
-impl Chart {
+impl MapLayout {
     /// The map of a VM: by slot, or, where none is known, by what it lost.
-    pub fn of(vm: &Vm, place: &Place) -> Self {
+    pub fn of(vm: &Vm, place: &MapCursor) -> Self {
         let extents = extents(vm);
         let regions: u64 = extents.iter().map(|(_, regions, _)| regions).sum();
         let fits = regions.div_ceil(ALL_CELLS).max(1).next_power_of_two();
         // Zooming in any further than to one region changes nothing.
-        let place = Place { zoom: place.zoom.min(fits.ilog2()), ..*place };
+        let place = MapCursor { zoom: place.zoom.min(fits.ilog2()), ..*place };
         let scale = fits >> place.zoom;
         let mut rows = Vec::new();
         for (first, regions, title) in extents {
@@ -65,7 +65,7 @@ impl Chart {
             let mut gfn = first;
             while cells > 0 {
                 let here = cells.min(CELLS as u64);
-                rows.push(Row { title: title.take(), gfn, cells: here as usize });
+                rows.push(MapRow { title: title.take(), gfn, cells: here as usize });
                 gfn += here * scale * frames(2);
                 cells -= here;
             }
@@ -78,14 +78,14 @@ impl Chart {
         self.scale * frames(2)
     }
 
-    /// Row and cell of a guest frame.
+    /// MapRow and cell of a guest frame.
     pub fn find(&self, gfn: u64) -> Option<(usize, usize)> {
         let row = self.rows.partition_point(|row| row.gfn <= gfn).checked_sub(1)?;
         let cell = ((gfn - self.rows[row].gfn) / self.step()) as usize;
         (cell < self.rows[row].cells).then_some((row, cell))
     }
 
-    /// Row and cell of the cursor: the first of all if it is nowhere else.
+    /// MapRow and cell of the cursor: the first of all if it is nowhere else.
     pub fn cursor(&self) -> (usize, usize) {
         self.find(self.place.gfn).unwrap_or_default()
     }
@@ -98,13 +98,13 @@ impl Chart {
 }
 
 /// Where the cursor gets to.
-pub fn moved(vm: &Vm, place: &Place, way: Way) -> Place {
-    let chart = Chart::of(vm, place);
+pub fn moved(vm: &Vm, place: &MapCursor, way: CursorMove) -> MapCursor {
+    let chart = MapLayout::of(vm, place);
     let last = chart.rows.len().saturating_sub(1);
     let (row, cell) = chart.cursor();
     let (row, cell) = match way {
-        Way::Lines(by) => (row.saturating_add_signed(by).min(last), cell),
-        Way::Cells(by) => match cell.checked_add_signed(by) {
+        CursorMove::Lines(by) => (row.saturating_add_signed(by).min(last), cell),
+        CursorMove::Cells(by) => match cell.checked_add_signed(by) {
             Some(cell) if cell < chart.rows.get(row).map_or(0, |row| row.cells) => (row, cell),
             Some(_) if row < last => (row + 1, 0),
             None if row > 0 => (row - 1, CELLS),
@@ -113,7 +113,7 @@ pub fn moved(vm: &Vm, place: &Place, way: Way) -> Place {
     };
     let Some(found) = chart.rows.get(row) else { return *place };
     let gfn = found.gfn + cell.min(found.cells - 1) as u64 * chart.step();
-    Place { gfn, ..chart.place }
+    MapCursor { gfn, ..chart.place }
 }
 
 fn extents(vm: &Vm) -> Vec<Extent> {
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn rows_follow_slots() {
         let vm = vm(&[(0, 0, 160), (1, 0x4_0000, 16384 * 3)]);
-        let chart = Chart::of(&vm, &Place::default());
+        let chart = MapLayout::of(&vm, &MapCursor::default());
         assert_eq!(chart.scale, 1);
         let rows: Vec<_> = chart.rows.iter().map(|row| (row.gfn, row.cells)).collect();
         let slot = [(0x4_0000, 32), (0x4_4000, 32), (0x4_8000, 32)];
@@ -180,25 +180,25 @@ mod tests {
     #[test]
     fn a_large_guest_fits_until_it_is_zoomed() {
         let vm = vm(&[(0, 0, 1 << 28)]);
-        let far = Chart::of(&vm, &Place::default());
+        let far = MapLayout::of(&vm, &MapCursor::default());
         assert_eq!((far.scale, far.rows.len()), (512, 32));
-        let mut place = Place::default();
+        let mut place = MapCursor::default();
         for _ in 0..50 {
             place = place.zoomed(true);
         }
-        assert_eq!(Chart::of(&vm, &place).scale, 1);
+        assert_eq!(MapLayout::of(&vm, &place).scale, 1);
         // It takes no more steps back than there were to go.
-        let near = moved(&vm, &place, Way::Cells(1));
-        assert_eq!(Chart::of(&vm, &near.zoomed(false)).scale, 2);
+        let near = moved(&vm, &place, CursorMove::Cells(1));
+        assert_eq!(MapLayout::of(&vm, &near.zoomed(false)).scale, 2);
     }
 
     #[test]
     fn the_cursor_stays_on_the_map() {
         let vm = vm(&[(0, 0, 160), (1, 0x4_0000, 16384)]);
-        let place = moved(&vm, &Place::default(), Way::Cells(1));
+        let place = moved(&vm, &MapCursor::default(), CursorMove::Cells(1));
         assert_eq!(place.gfn, 0x4_0000);
-        assert_eq!(moved(&vm, &place, Way::Lines(isize::MAX)).gfn, 0x4_0000);
-        assert_eq!(moved(&vm, &place, Way::Cells(-1)).gfn, 0);
-        assert_eq!(moved(&vm, &Place::default(), Way::Cells(-1)).gfn, 0);
+        assert_eq!(moved(&vm, &place, CursorMove::Lines(isize::MAX)).gfn, 0x4_0000);
+        assert_eq!(moved(&vm, &place, CursorMove::Cells(-1)).gfn, 0);
+        assert_eq!(moved(&vm, &MapCursor::default(), CursorMove::Cells(-1)).gfn, 0);
     }
 }

@@ -7,7 +7,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{cell::Cell, place::Chart};
+use super::{cell::CellState, place::MapLayout};
 use crate::tui::{format, scene::Scene, theme::Role, views::events, widgets};
 use collapse_feed::{Event, EventKind};
 use collapse_model::{Lost, Recovery, Region, Returned, Vm};
@@ -16,7 +16,7 @@ use collapse_model::{Lost, Recovery, Region, Returned, Vm};
 const AGO: usize = 9;
 
 /// Draws it.
-pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &Chart) {
+pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &MapLayout) {
     let first = chart.selected();
     let end = first + chart.step();
     let bytes = format::bytes(chart.scale << 21);
@@ -68,7 +68,7 @@ impl Story<'_> {
     /// The life of a region since it lost its huge SPTE.
     fn lost(&mut self, lost: &Lost) {
         self.loss(lost);
-        let (glyph, role, what) = Cell::of(lost.mapping()).look();
+        let (glyph, role, what) = CellState::of(lost.mapping()).look();
         self.lines.push(Line::from(vec![
             Span::raw("    now  "),
             Span::styled(glyph, self.scene.theme.style(role)),
@@ -130,10 +130,10 @@ impl Story<'_> {
 fn summary(scene: &Scene, lost: &[(Region, &Lost)], returned: usize) -> Vec<Line<'static>> {
     let text = format!(" {} regions were lost; + zooms in to one", lost.len() + returned);
     let mut lines = vec![Line::from(text)];
-    for cell in Cell::ALL {
+    for cell in CellState::ALL {
         let n = match cell {
-            Cell::Returned => returned,
-            _ => lost.iter().filter(|(_, lost)| Cell::of(lost.mapping()) == cell).count(),
+            CellState::Returned => returned,
+            _ => lost.iter().filter(|(_, lost)| CellState::of(lost.mapping()) == cell).count(),
         };
         let (glyph, role, what) = cell.look();
         if n > 0 {
