@@ -24,7 +24,7 @@ fn stage(step: Step, no_latency_ns: u64) -> Stage {
 }
 
 #[test]
-fn the_status_line_tells_the_cost_and_what_is_left_out() {
+fn the_status_line_shows_the_cost_and_what_is_left_out() {
     assert!(stage(Step::Full, 0).text(120, 40).contains("probes 3.2%"));
     let less = stage(Step::NoLatency, 1).text(120, 40);
     assert!(less.contains("to save: fault latency off"), "{less}");
@@ -32,7 +32,7 @@ fn the_status_line_tells_the_cost_and_what_is_left_out() {
 }
 
 #[test]
-fn the_view_of_probes_tells_it_by_program() {
+fn the_view_of_hooks_shows_the_cost_by_program() {
     let mut stage = stage(Step::NoLatency, 2_500_000_000);
     stage.press(KeyCode::Char('7'));
     stage.press(KeyCode::End);

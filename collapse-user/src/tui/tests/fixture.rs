@@ -67,14 +67,14 @@ impl Guest {
         guest
     }
 
-    fn tell(&mut self, kind: EventKind) {
+    fn record(&mut self, kind: EventKind) {
         self.at += 1_000;
         self.events.push(Event { ts: self.at, vm: self.key, tid: self.process.tid, kind });
     }
 
     fn slot(&mut self, change: SlotChange) {
         let logging = self.slot.flags & 1 != 0;
-        self.tell(EventKind::SlotChanged { slot: self.slot, change, logging });
+        self.record(EventKind::SlotChanged { slot: self.slot, change, logging });
     }
 
     fn row(&mut self, cause: Cause) -> &mut Row {
@@ -114,7 +114,7 @@ impl Guest {
             sptes: None,
             stack: None,
         };
-        self.tell(EventKind::Change(change));
+        self.record(EventKind::Change(change));
     }
 
     /// Guest faults of so many ns each.
@@ -149,7 +149,7 @@ impl Guest {
             pages_after: Some(self.pages),
             yields: Some(3),
         };
-        self.tell(EventKind::Collapse(collapse));
+        self.record(EventKind::Collapse(collapse));
     }
 
     /// The guest touches regions, and gets them huge.

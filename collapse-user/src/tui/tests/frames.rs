@@ -156,7 +156,7 @@ fn every_palette_means_the_same() {
 }
 
 #[test]
-fn ascii_says_the_same() {
+fn ascii_has_the_same_content() {
     let mut stage = Stage::watching(FOUR, 52_000);
     stage.app.theme.ascii = true;
     check("overview-ascii-80x24", &stage.frame(80, 24));

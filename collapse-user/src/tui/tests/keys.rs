@@ -146,7 +146,7 @@ fn quitting_and_suspending_are_the_callers() {
 }
 
 #[test]
-fn refreshes_come_as_often_as_asked() {
+fn keys_change_the_refresh_interval() {
     let mut stage = Stage::busy();
     stage.type_in("<<");
     assert_eq!(stage.app.interval().as_millis(), 250);
@@ -155,7 +155,7 @@ fn refreshes_come_as_often_as_asked() {
 }
 
 #[test]
-fn the_map_tells_what_happened_to_a_region() {
+fn the_map_shows_what_happened_to_a_region() {
     let mut stage = Stage::busy();
     stage.type_in("/build");
     stage.press(KeyCode::Enter);

@@ -60,7 +60,8 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     }
     let head = lines.len() as u16;
     let columns = usize::from(list.width).saturating_sub(ROW + 2).min(LONGEST);
-    let longest = episodes.iter().map(|episode| course(scene, episode).1).max().unwrap_or_default();
+    let longest =
+        episodes.iter().map(|episode| durations(scene, episode).1).max().unwrap_or_default();
     lines.extend(episodes.iter().skip(first).take(room).map(|episode| {
         let mut line = row(scene, episode);
         if columns >= 10 {
@@ -81,7 +82,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
 }
 
 /// How long dirty logging was on, and how long it all took until regions were back, or has so far, ns.
-fn course(scene: &Scene, episode: &Episode) -> (u64, u64) {
+fn durations(scene: &Scene, episode: &Episode) -> (u64, u64) {
     let logged = episode.log_off.unwrap_or(scene.at).saturating_sub(episode.start);
     let until = match episode.log_off {
         Some(off) => episode.last_recovery.map_or(off, |last| last.max(off)),
@@ -92,7 +93,7 @@ fn course(scene: &Scene, episode: &Episode) -> (u64, u64) {
 
 /// Its course as a bar: dirty logging, then recovery; as long as the longest fills all columns.
 fn bar(scene: &Scene, episode: &Episode, longest: u64, columns: usize) -> Vec<Span<'static>> {
-    let (logged, all) = course(scene, episode);
+    let (logged, all) = durations(scene, episode);
     let cells = |ns: u64| (u128::from(ns) * columns as u128 / u128::from(longest.max(1))) as usize;
     let logging = cells(logged).max(1);
     let back = cells(all).saturating_sub(logging);
@@ -136,16 +137,16 @@ fn logged(scene: &Scene, episode: &Episode) -> String {
 }
 
 /// A line of the comparison: what it tells, and of an episode.
-type Fact = (&'static str, fn(&Scene, &Episode) -> (String, Role));
+type Figure = (&'static str, fn(&Scene, &Episode) -> (String, Role));
 
 /// A heading, or a fact.
 enum Entry {
     Phase(&'static str),
-    Fact(Fact),
+    Line(Figure),
 }
 
-const fn fact(name: &'static str, tell: fn(&Scene, &Episode) -> (String, Role)) -> Entry {
-    Entry::Fact((name, tell))
+const fn figure(name: &'static str, value: fn(&Scene, &Episode) -> (String, Role)) -> Entry {
+    Entry::Line((name, value))
 }
 
 fn plain(text: String) -> (String, Role) {
@@ -159,46 +160,46 @@ fn number(n: u64, role: Role) -> (String, Role) {
 fn cost(
     episode: &Episode,
     part: fn(&EpisodeCost) -> FaultCost,
-    tell: fn(FaultCost) -> String,
+    value: fn(FaultCost) -> String,
 ) -> (String, Role) {
-    plain(format::known(episode.cost.ok(), |cost| tell(part(&cost))))
+    plain(format::known(episode.cost.ok(), |cost| value(part(&cost))))
 }
 
 const ENTRIES: &[Entry] = &[
-    fact("began", |scene, episode| {
+    figure("began", |scene, episode| {
         let before = if episode.began_before { " or before" } else { "" };
         plain(format!("−{}{before}", format::duration(scene.ago(episode.start))))
     }),
-    fact("phase", |_, episode| {
+    figure("phase", |_, episode| {
         let (text, role) = phase(episode.phase);
         (text.to_owned(), role)
     }),
-    fact("outcome", |_, episode| {
+    figure("outcome", |_, episode| {
         let (text, role) = outcome(episode.outcome());
         (text.to_owned(), role)
     }),
     Entry::Phase("dirty logging"),
-    fact("on for", |scene, episode| plain(logged(scene, episode))),
-    fact("slots, memory", |_, episode| {
+    figure("on for", |scene, episode| plain(logged(scene, episode))),
+    figure("slots, memory", |_, episode| {
         let pages: u64 = episode.slots.values().sum();
         let bytes = format::bytes(pages.saturating_mul(4096));
         plain(format!("{}, {bytes}", episode.slots.len()))
     }),
-    fact("guest faults", |scene, episode| {
+    figure("guest faults", |scene, episode| {
         if scene.coverage.sees(Signal::Faults) {
             cost(episode, |cost| cost.logging, |cost| format::count(cost.faults))
         } else {
             plain(format::UNKNOWN.to_owned())
         }
     }),
-    fact("by the fast path", |scene, episode| {
+    figure("by the fast path", |scene, episode| {
         if scene.coverage.sees(Signal::FastFaults) {
             cost(episode, |cost| cost.logging, |cost| format::share(cost.fast, cost.faults))
         } else {
             plain(format::UNKNOWN.to_owned())
         }
     }),
-    fact("vCPU time lost", |scene, episode| {
+    figure("vCPU time lost", |scene, episode| {
         if scene.coverage.sees(Signal::FaultLatency) {
             cost(episode, |cost| cost.logging, |cost| format::duration(cost.stall_ns))
         } else {
@@ -206,36 +207,36 @@ const ENTRIES: &[Entry] = &[
         }
     }),
     Entry::Phase("split"),
-    fact("splits", |_, episode| number(episode.splits, Role::Split)),
-    fact("took", |_, episode| {
+    figure("splits", |_, episode| number(episode.splits, Role::Split)),
+    figure("took", |_, episode| {
         // Of a run of splits the beginning is known only.
         let took = episode.split.map(|(first, last)| last - first).filter(|took| *took > 0);
         plain(format::known(took, format::duration))
     }),
     Entry::Phase("collapse"),
-    fact("runs", |scene, episode| {
+    figure("runs", |scene, episode| {
         let runs = scene.coverage.known(Signal::Collapse, episode.collapse.runs);
         plain(format::known(runs, format::count))
     }),
-    fact("took", |scene, episode| {
+    figure("took", |scene, episode| {
         let collapse = Some(&episode.collapse).filter(|collapse| collapse.runs > 0);
         let took = collapse.filter(|_| scene.coverage.sees(Signal::Collapse));
         let took = took.map(|collapse| collapse.duration);
         plain(format::known(took, format::duration))
     }),
-    fact("zapped × 4K", |_, episode| number(episode.collapse.work.zapped_4k, Role::Zap)),
-    fact("recovered in place", |_, episode| number(episode.collapse.work.recovered, Role::Huge)),
-    fact("of them read-only", |_, episode| {
+    figure("zapped × 4K", |_, episode| number(episode.collapse.work.zapped_4k, Role::Zap)),
+    figure("recovered in place", |_, episode| number(episode.collapse.work.recovered, Role::Huge)),
+    figure("of them read-only", |_, episode| {
         number(episode.collapse.work.recovered_read_only, Role::Warn)
     }),
-    fact("raced 2M / 4K", |_, episode| {
+    figure("raced 2M / 4K", |_, episode| {
         let raced = format::known(episode.collapse.race, |race| {
             format!("{} / {}", format::count(race.installs_2m), format::count(race.installs_4k))
         });
         plain(raced)
     }),
-    fact("yields", |_, episode| plain(format::known(episode.collapse.yields, format::count))),
-    fact("vCPU time lost", |scene, episode| {
+    figure("yields", |_, episode| plain(format::known(episode.collapse.yields, format::count))),
+    figure("vCPU time lost", |scene, episode| {
         if scene.coverage.sees(Signal::FaultLatency) {
             cost(episode, |cost| cost.collapsing, |cost| format::duration(cost.stall_ns))
         } else {
@@ -243,15 +244,15 @@ const ENTRIES: &[Entry] = &[
         }
     }),
     Entry::Phase("recovery"),
-    fact("lost", |_, episode| number(episode.regions.lost, Role::Text)),
-    fact("recovered", |_, episode| number(episode.regions.recovered, Role::Good)),
-    fact("small again", |_, episode| number(episode.regions.refaulted_small, Role::Bad)),
-    fact("still split", |_, episode| number(episode.regions.still_split, Role::Warn)),
-    fact("not touched since", |_, episode| {
+    figure("lost", |_, episode| number(episode.regions.lost, Role::Text)),
+    figure("recovered", |_, episode| number(episode.regions.recovered, Role::Good)),
+    figure("small again", |_, episode| number(episode.regions.refaulted_small, Role::Bad)),
+    figure("still split", |_, episode| number(episode.regions.still_split, Role::Warn)),
+    figure("not touched since", |_, episode| {
         number(episode.regions.untouched - episode.regions.still_split, Role::Text)
     }),
-    fact("gone", |_, episode| number(episode.regions.gone, Role::Text)),
-    fact("back after log-off", |_, episode| {
+    figure("gone", |_, episode| number(episode.regions.gone, Role::Text)),
+    figure("back after log-off", |_, episode| {
         plain(format::known(episode.recovery_duration(), format::duration))
     }),
 ];
@@ -278,11 +279,11 @@ fn compare(buf: &mut Buffer, at: Rect, scene: &Scene, episodes: &[&Episode]) {
                 lines.push(Line::styled(format!(" {name}"), theme.style(Role::Title)));
             }
             Entry::Phase(_) => {}
-            Entry::Fact((name, tell)) => {
+            Entry::Line((name, value)) => {
                 let mut spans =
                     vec![Span::styled(format::left(&format!("   {name}"), LABELS), dim)];
                 for episode in episodes {
-                    let (text, role) = tell(scene, episode);
+                    let (text, role) = value(scene, episode);
                     spans.push(Span::styled(format::right(&text, WIDTH), theme.style(role)));
                 }
                 lines.push(Line::from(spans));

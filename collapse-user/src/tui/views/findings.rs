@@ -55,7 +55,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let texts: Vec<_> = found
         .iter()
         .enumerate()
-        .map(|(index, (vm, finding))| told(scene, vm, finding, index == chosen, at.width))
+        .map(|(index, (vm, finding))| described(scene, vm, finding, index == chosen, at.width))
         .collect();
     let all: usize = texts.iter().map(Vec::len).sum();
     let skipped = if all > usize::from(at.height) { chosen } else { 0 };
@@ -69,7 +69,13 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     widgets::paragraph(buf, at, &lines);
 }
 
-fn told(scene: &Scene, vm: &Vm, finding: &Finding, chosen: bool, width: u16) -> Vec<Line<'static>> {
+fn described(
+    scene: &Scene,
+    vm: &Vm,
+    finding: &Finding,
+    chosen: bool,
+    width: u16,
+) -> Vec<Line<'static>> {
     let theme = scene.theme;
     let mut lines = vec![Line::from(vec![
         Span::styled(if chosen { " ▸ " } else { "   " }, theme.style(Role::Key)),

@@ -46,7 +46,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
 /// Title and full text of line `line` of `lines`, if it may be cut: signals come first, notices last.
 fn in_full(scene: &Scene, line: usize, lines: usize) -> Option<(&'static str, String)> {
     if let Some(status) = scene.coverage.signals.get(line) {
-        return Some((status.signal.name(), told(status)));
+        return Some((status.signal.name(), described(status)));
     }
     let mut notices = scene.notices.latest(LISTED);
     let place = (line + notices.len()).checked_sub(lines)?;
@@ -54,9 +54,9 @@ fn in_full(scene: &Scene, line: usize, lines: usize) -> Option<(&'static str, St
 }
 
 /// The hooks of a signal, or what is not known without it.
-fn told(status: &SignalStatus) -> String {
+fn described(status: &SignalStatus) -> String {
     match &status.hooks {
-        Some(way) => way.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        Some(hooks) => hooks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         None => format!(
             "blind to: {} ({})",
             status.signal.loses(),
@@ -105,7 +105,7 @@ pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
         lines.push(Line::from(vec![
             Span::styled(format!(" {mark} "), theme.style(role)),
             Span::raw(format::left(status.signal.name(), 19)),
-            Span::styled(told(status), if seen { dim } else { theme.style(Role::Warn) }),
+            Span::styled(described(status), if seen { dim } else { theme.style(Role::Warn) }),
         ]));
     }
     lines.push(Line::default());
@@ -116,11 +116,11 @@ pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
     if losses.is_empty() {
         lines.push(Line::styled(" – losses are not known yet", dim));
     }
-    for (way, n) in losses {
+    for (kind, n) in losses {
         let (mark, role) = if *n == 0 { ("✓", Role::Good) } else { ("✗", Role::Bad) };
         lines.push(Line::from(vec![
             Span::styled(format!(" {mark} "), theme.style(role)),
-            Span::raw(format::left(&format!("lost: {way}"), 28)),
+            Span::raw(format::left(&format!("lost: {kind}"), 28)),
             Span::styled(format::count(*n), if *n == 0 { dim } else { theme.style(Role::Bad) }),
         ]));
     }

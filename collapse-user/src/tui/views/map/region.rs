@@ -27,32 +27,32 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &MapLayou
     let returned = vm.regions.returned().iter().filter(|(region, _)| inside(*region));
     let returned: Vec<_> = returned.collect();
     let columns = usize::from(at.width).saturating_sub(AGO);
-    let mut story = Story { scene, columns, lines: Vec::new() };
+    let mut log = Log { scene, columns, lines: Vec::new() };
     match (chart.scale, lost.first(), returned.first()) {
-        (1, Some((_, lost)), _) => story.lost(lost),
-        (1, None, Some((_, returned))) => story.returned(returned),
+        (1, Some((_, lost)), _) => log.lost(lost),
+        (1, None, Some((_, returned))) => log.returned(returned),
         (_, None, None) => {
             let text = "not lost since watching began: taken to be mapped as before";
             let lines = format::wrapped(text, usize::from(at.width).saturating_sub(1));
-            story.lines.extend(lines.into_iter().map(|line| Line::from(format!(" {line}"))));
+            log.lines.extend(lines.into_iter().map(|line| Line::from(format!(" {line}"))));
         }
-        _ => story.lines.extend(summary(scene, &lost, returned.len())),
+        _ => log.lines.extend(summary(scene, &lost, returned.len())),
     }
-    story.recent(vm, first, end, usize::from(at.height));
-    widgets::paragraph(buf, at, &story.lines);
+    log.recent(vm, first, end, usize::from(at.height));
+    widgets::paragraph(buf, at, &log.lines);
 }
 
 /// What happened, line by line.
-struct Story<'a> {
+struct Log<'a> {
     scene: &'a Scene<'a>,
     /// For what is told of a time.
     columns: usize,
     lines: Vec<Line<'static>>,
 }
 
-impl Story<'_> {
+impl Log<'_> {
     /// Tells what happened at a time.
-    fn tell(&mut self, at: u64, text: &str, role: Role) {
+    fn add(&mut self, at: u64, text: &str, role: Role) {
         let theme = self.scene.theme;
         let ago = format!("−{}", format::duration(self.scene.ago(at)));
         let mut ago = format::right(&ago, AGO - 1) + " ";
@@ -80,12 +80,12 @@ impl Story<'_> {
         let episode = lost.episode.map_or(String::new(), |number| format!(", episode {number}"));
         let (what, role) = if lost.split { ("split", Role::Split) } else { ("zapped", Role::Zap) };
         let text = format!("huge SPTE {what}: {}{episode}", lost.cause.label());
-        self.tell(lost.at, &text, role);
+        self.add(lost.at, &text, role);
         if let Some(zapped) = lost.zapped {
-            self.tell(zapped.get(), "nothing mapped any more", Role::Zap);
+            self.add(zapped.get(), "nothing mapped any more", Role::Zap);
         }
         if let Some(refaulted) = lost.refaulted {
-            self.tell(refaulted.get(), "touched, and mapped small", Role::Small);
+            self.add(refaulted.get(), "touched, and mapped small", Role::Small);
         }
     }
 
@@ -100,7 +100,7 @@ impl Story<'_> {
         let read_only = if returned.read_only { ", write-protected" } else { "" };
         let without = format::duration(returned.at.saturating_sub(returned.lost.at));
         let text = format!("huge again after {without}: {how}{read_only}");
-        self.tell(returned.at, &text, Role::Good);
+        self.add(returned.at, &text, Role::Good);
     }
 
     /// The latest events there, newest first.
@@ -121,7 +121,7 @@ impl Story<'_> {
         }
         for event in events {
             let (text, role) = events::text(&event.kind);
-            self.tell(event.ts, &text, role);
+            self.add(event.ts, &text, role);
         }
     }
 }
