@@ -1,4 +1,4 @@
-//! The dashboard's state, and its answers to keys.
+//! State of the dashboard, and how keys change it.
 
 use std::time::Duration;
 
@@ -27,51 +27,51 @@ use collapse_model::{
     player::{Order, Track},
 };
 
-/// Lines that a page has.
+/// Lines per page.
 const PAGE: isize = 10;
 
-/// The shortest and the longest time that charts show, ns.
+/// Shortest and longest time that charts span, ns.
 const SPANS: (u64, u64) = (15_000_000_000, 3 * 86_400_000_000_000);
 
-/// The shortest and the longest time between refreshes.
+/// Shortest and longest time between refreshes.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(125), Duration::from_mins(1));
 
-/// What goes on.
+/// Everything that the caller has to show.
 #[derive(Clone, Copy)]
 pub struct Live<'a> {
-    /// Everything known.
+    /// The model at the latest reading.
     pub model: &'a Model,
-    /// What is seen.
+    /// Signals that are observed, and why others are not.
     pub coverage: &'a Coverage,
-    /// The machine.
+    /// Machine and title for the first line.
     pub facts: &'a Facts,
-    /// The recording that is played, if it is one.
+    /// Position in the recording; `None` if a running kernel is watched.
     pub track: Option<Track<'a>>,
 }
 
-/// What a key asks of the caller.
+/// A request to the caller that follows from a key or a click.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To draw.
+    /// Draw a frame.
     Draw,
-    /// To end.
+    /// End the program.
     Quit,
-    /// To stop, with the terminal as it was.
+    /// Restore the terminal and stop the process, as the shell's job control does.
     Suspend,
-    /// Something of the player.
+    /// Control the player of the recording.
     Play(Order),
 }
 
-/// What the user chose.
+/// The dashboard: what the user chose, and what outlives a frame.
 pub struct App {
     pub(super) theme: Theme,
     pub(super) options: Options,
     pub(super) nav: Nav,
-    /// The model when the view was frozen.
+    /// Copy of the model while the display is paused.
     frozen: Option<Box<Model>>,
-    /// Where the mouse does what, in the last frame.
+    /// Click targets of the latest frame.
     pub(super) spots: Spots,
-    /// The part of a core that this program takes.
+    /// CPU time that this program takes, as a part of one core.
     load: Option<f64>,
     /// Diagnostics of the program itself.
     notices: Notices,
@@ -80,12 +80,12 @@ pub struct App {
 }
 
 impl App {
-    /// A new one, refreshed at an interval.
+    /// Creates a dashboard with default options that is refreshed every `interval`.
     pub fn new(theme: Theme, interval: Duration) -> Self {
         Self::with(theme, Options { interval, ..Options::default() })
     }
 
-    /// A new one as the user set it.
+    /// Creates a dashboard with the user's options.
     pub fn with(theme: Theme, options: Options) -> Self {
         let nav = Nav { sort: options.sort, ..Nav::default() };
         Self {
@@ -105,24 +105,24 @@ impl App {
         self.options.interval
     }
 
-    /// Learns what part of a core this program takes.
+    /// Sets the CPU time that this program takes, as a part of one core.
     pub fn set_load(&mut self, load: f64) {
         self.load = Some(load);
     }
 
-    /// Diagnostics to show. A logger pushes to them, or to a clone, as long as the dashboard has the
+    /// Diagnostics to show. A logger pushes to them, or to a clone, while the dashboard owns the
     /// terminal.
     pub fn notices(&self) -> &Notices {
         &self.notices
     }
 
-    /// Draws all of it.
+    /// Draws a frame.
     pub fn draw(&self, buf: &mut Buffer, area: Rect, live: &Live) {
         self.spots.clear();
         frame::draw(buf, area, &self.scene(live), &self.nav, self.frozen.is_some());
     }
 
-    /// Answers a key.
+    /// Handles a key.
     pub fn handle(&mut self, key: KeyEvent, live: &Live) -> Reply {
         if key.kind == KeyEventKind::Release {
             return Reply::Draw;
@@ -135,7 +135,7 @@ impl App {
             .map_or(Reply::Draw, |command| self.perform(command, live))
     }
 
-    /// Does what a command says.
+    /// Carries out a command, or returns it to the caller.
     pub(super) fn perform(&mut self, command: KeyCommand, live: &Live) -> Reply {
         match command {
             KeyCommand::Quit => return Reply::Quit,
@@ -173,8 +173,8 @@ impl App {
         }
     }
 
-    /// Length of the time that charts show, ns, where so much is known: shortly after the start, the
-    /// longest of its halves that is about to be full.
+    /// Time that charts span, ns. While less than that is known, the window is halved as often as
+    /// the rest still fits, so that charts are never mostly empty.
     fn span(&self, known: u64) -> u64 {
         if let Some(span) = self.nav.span {
             return span;
@@ -240,7 +240,7 @@ impl App {
                 let frozen = self.frozen.take();
                 self.frozen = frozen.is_none().then(|| Box::new(live.model.clone()));
             }
-            // The caller's.
+            // Returned to the caller by `perform`.
             KeyCommand::Quit | KeyCommand::Suspend | KeyCommand::Play(_) => {}
         }
     }
@@ -252,7 +252,7 @@ impl App {
         self.nav.sort = columns.get(next).copied().unwrap_or(self.nav.sort);
     }
 
-    /// Notices that the user has not looked at: the view of hooks lists them.
+    /// Number of notices since the user last saw the view that lists them.
     fn unread(&self) -> u64 {
         match self.nav.view {
             View::Probes => 0,
@@ -260,7 +260,7 @@ impl App {
         }
     }
 
-    /// Shows a view.
+    /// Switches to a view.
     pub(super) fn go(&mut self, view: View) {
         self.nav.help = None;
         if [self.nav.view, view].contains(&View::Probes) {
@@ -309,7 +309,7 @@ impl App {
         }
     }
 
-    /// Moves by lines.
+    /// Moves the selection, or scrolls the help, by `by` lines.
     fn step(&mut self, by: isize, live: &Live) {
         if let Some(first) = &mut self.nav.help {
             let last = views::help::count(live.track.is_some());

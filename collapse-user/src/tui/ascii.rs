@@ -1,8 +1,9 @@
-//! ASCII twins, for terminals that show nothing else. Views draw as they like; this comes last.
+//! ASCII substitutes, for terminals that show nothing else. Applied to whole frames, so that views need
+//! not care.
 
 use ratatui::buffer::Buffer;
 
-/// What stands for what. Anything else is `?`.
+/// Glyphs and their substitutes. Any other character becomes `?`.
 const TWINS: &[(char, char)] = &[
     ('–', '-'),
     ('−', '-'),
@@ -59,7 +60,7 @@ const TWINS: &[(char, char)] = &[
     ('░', '-'),
 ];
 
-/// Leaves nothing but ASCII in a frame.
+/// Replaces everything in a frame that is not ASCII.
 pub fn to_ascii(buf: &mut Buffer) {
     for cell in &mut buf.content {
         if !cell.symbol().is_ascii() {

@@ -1,4 +1,4 @@
-//! What is around every view: the first line, the list of views, the status line, help.
+//! The frame around every view: heading, list of views, status line, help.
 
 use ratatui::{
     buffer::Buffer,
@@ -21,16 +21,16 @@ use super::{
 use collapse_feed::{Step, printable};
 use collapse_model::Grade;
 
-/// The smallest terminal that a view is drawn in.
+/// Columns and rows of the smallest terminal that a view is drawn in.
 const SMALLEST: (u16, u16) = (20, 5);
 
-/// The right end of the status line.
+/// Right end of the status line.
 const HELP: &str = "? help  q quit ";
 
-/// Columns that are enough for the beginning of a message.
+/// Least columns in which a message is shown rather than a number of messages.
 const MESSAGE: usize = 16;
 
-/// The least height where the player has a line of its own.
+/// Least height at which the player has a line to itself.
 const TRANSPORT: u16 = 12;
 
 /// Draws a frame.
@@ -38,7 +38,7 @@ pub fn draw(buf: &mut Buffer, area: Rect, scene: &Scene, nav: &Nav, frozen: bool
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         too_small(buf, area);
     } else {
-        // Short terminals need the lines for the view.
+        // In short terminals the view needs the line more.
         let tabs = u16::from(area.height >= 10);
         buf.set_line(area.x, area.y, &head(scene), area.width);
         if tabs > 0 {
@@ -73,7 +73,7 @@ fn too_small(buf: &mut Buffer, area: Rect) {
     }
 }
 
-/// What is watched, and for how long.
+/// The first line: what is watched, and for how long.
 fn head(scene: &Scene) -> Line<'static> {
     let dim = scene.theme.style(Role::Dim);
     let model = scene.model;
@@ -134,7 +134,7 @@ fn views_line(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     }
 }
 
-/// What may be wrong, which time is shown, and how to get help. What matters most comes first.
+/// Draws the status line: reliability of the numbers, the time shown, how to get help.
 fn status(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, frozen: bool) {
     if nav.typing {
         let line = Line::from(vec![
@@ -205,8 +205,8 @@ fn parts(at: Rect, scene: &Scene, nav: &Nav, frozen: bool) -> Vec<(String, Role)
     parts
 }
 
-/// The latest notice, cut to `columns`, and how many more are unread. Where there is no room for a text,
-/// their number.
+/// The latest notice in at most `columns` columns, and the number of others that are unread; where a
+/// text does not fit, only the number.
 fn notice(scene: &Scene, columns: usize) -> Option<(String, Role)> {
     let latest = scene.notices.latest(1).pop()?;
     let more = match scene.unread - 1 {
@@ -223,7 +223,7 @@ fn notice(scene: &Scene, columns: usize) -> Option<(String, Role)> {
     Some((text, severity(latest.level)))
 }
 
-/// What is lost, what is not seen, and whether counts add up.
+/// Lost events, signals not observed, and VMs whose counts do not add up.
 fn trust(scene: &Scene, narrow: bool) -> Vec<(String, Role)> {
     let lost: u64 = scene.model.losses.values().sum();
     let signals = scene.coverage.signals.len();
@@ -246,11 +246,11 @@ fn trust(scene: &Scene, narrow: bool) -> Vec<(String, Role)> {
     parts
 }
 
-/// What the programs cost, or what is left out to keep to the budget.
+/// Cost of the eBPF programs, or the detail that is left out to stay within the budget.
 fn cost(scene: &Scene) -> Option<(String, Role)> {
     let overhead = scene.model.overhead.as_ref()?;
     Some(match overhead.step {
         Step::Full => (format!("probes {:.1}%", overhead.percent), Role::Dim),
-        less => (format!("to save: {}", less.label()), Role::Warn),
+        less => (format!("reduced: {}", less.label()), Role::Warn),
     })
 }

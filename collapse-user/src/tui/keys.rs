@@ -1,20 +1,20 @@
-//! Keys and what they do: one table drives both the program and its help.
+//! Key bindings: one table drives both the dashboard and its help.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::nav::View;
 use collapse_model::player::Order;
 
-/// What a key asks for.
+/// A command that a key or a click stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyCommand {
     /// End the program.
     Quit,
-    /// Stop it as the shell's job control does.
+    /// Stop the process, as the shell's job control does.
     Suspend,
     /// Show or hide the help.
     Help,
-    /// Freeze the view, or let it go on.
+    /// Pause or resume the display.
     Pause,
     /// One line up.
     Up,
@@ -28,45 +28,45 @@ pub enum KeyCommand {
     First,
     /// The last line.
     Last,
-    /// Back in time, or left on the map.
+    /// Go back in time, or left on the map.
     Left,
-    /// Forward in time, or right on the map.
+    /// Go forward in time, or right on the map.
     Right,
-    /// The time now.
+    /// Return to the present.
     Now,
-    /// Open what is selected.
+    /// Open the selected VM or finding.
     Open,
-    /// Back to where it was opened.
+    /// Close the help, clear the filter, or return to the overview.
     Back,
     /// The next view, or the next tab of a VM.
     Next,
-    /// The one before.
+    /// The previous view, or the previous tab of a VM.
     Previous,
-    /// A view.
+    /// Show a view.
     Go(View),
     /// Sort by the next column.
     Sort,
-    /// Sort the other way round.
+    /// Reverse the sort order.
     Reverse,
     /// Type a filter.
     Filter,
-    /// Less time, or fewer frames per cell of the map.
+    /// Show less time, or fewer guest frames per cell of the map.
     ZoomIn,
-    /// More of them.
+    /// Show more time, or more guest frames per cell of the map.
     ZoomOut,
     /// Refresh more often.
     Faster,
     /// Refresh less often.
     Slower,
-    /// Events of all VMs, or of the selected one.
+    /// Switch between events of all VMs and of the selected one.
     All,
-    /// The palette for the other background.
+    /// Switch to the palette for the other background.
     Palette,
-    /// Something of the player.
+    /// Control the player of the recording.
     Play(Order),
 }
 
-/// When keys mean something.
+/// When a binding applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Always.
@@ -77,15 +77,15 @@ pub enum When {
     Playing,
 }
 
-/// Keys that ask for the same.
+/// Keys that stand for one command.
 pub struct Binding {
     /// Keys, and whether Ctrl is held.
     pub keys: &'static [(KeyCode, bool)],
-    /// When they do.
+    /// When the binding applies.
     pub when: When,
-    /// What they ask for.
+    /// The command.
     pub command: KeyCommand,
-    /// The same in words; empty if it goes without saying.
+    /// Text in the help.
     pub does: &'static str,
 }
 
@@ -103,7 +103,7 @@ const fn ctrl(char: char) -> (KeyCode, bool) {
 
 macro_rules! bindings {
     ($($when:ident [$($key:expr),+] $command:expr, $does:literal;)*) => {
-        /// All keys, in the order of the help.
+        /// All bindings, in the order of the help.
         const BINDINGS: &[Binding] = &[$(Binding {
             keys: &[$($key),+],
             when: When::$when,
@@ -116,62 +116,62 @@ macro_rules! bindings {
 bindings! {
     Always [char('1')] KeyCommand::Go(View::Overview), "all VMs";
     Always [char('2')] KeyCommand::Go(View::Vm), "one VM over time";
-    Always [char('3')] KeyCommand::Go(View::Episodes), "its episodes of dirty logging";
-    Always [char('4')] KeyCommand::Go(View::Map), "its guest frames";
-    Always [char('5')] KeyCommand::Go(View::Events), "the latest events";
-    Always [char('6')] KeyCommand::Go(View::Findings), "what is worth a look";
-    Always [char('7')] KeyCommand::Go(View::Probes), "hooks, and what is not seen";
-    Always [key(KeyCode::Tab)] KeyCommand::Next, "next view; next tab of a VM";
-    Always [key(KeyCode::BackTab)] KeyCommand::Previous, "the one before";
+    Always [char('3')] KeyCommand::Go(View::Episodes), "episodes of dirty logging";
+    Always [char('4')] KeyCommand::Go(View::Map), "map of guest frames";
+    Always [char('5')] KeyCommand::Go(View::Events), "latest events";
+    Always [char('6')] KeyCommand::Go(View::Findings), "findings and remedies";
+    Always [char('7')] KeyCommand::Go(View::Probes), "hooks, lost events, diagnostics";
+    Always [key(KeyCode::Tab)] KeyCommand::Next, "next view, or next tab of a VM";
+    Always [key(KeyCode::BackTab)] KeyCommand::Previous, "previous view or tab";
     Always [key(KeyCode::Up), char('k')] KeyCommand::Up, "up";
     Always [key(KeyCode::Down), char('j')] KeyCommand::Down, "down";
-    Always [key(KeyCode::PageUp), ctrl('b')] KeyCommand::PageUp, "a page up";
-    Always [key(KeyCode::PageDown), ctrl('f')] KeyCommand::PageDown, "a page down";
-    Always [key(KeyCode::Home), char('g')] KeyCommand::First, "first";
-    Always [key(KeyCode::End), char('G')] KeyCommand::Last, "last";
+    Always [key(KeyCode::PageUp), ctrl('b')] KeyCommand::PageUp, "page up";
+    Always [key(KeyCode::PageDown), ctrl('f')] KeyCommand::PageDown, "page down";
+    Always [key(KeyCode::Home), char('g')] KeyCommand::First, "first line";
+    Always [key(KeyCode::End), char('G')] KeyCommand::Last, "last line";
     Always [key(KeyCode::Enter)] KeyCommand::Open, "open";
-    Always [key(KeyCode::Esc), key(KeyCode::Backspace)] KeyCommand::Back, "back; no filter; no help";
-    Always [key(KeyCode::Left), char('h')] KeyCommand::Left, "back in time; left on the map";
-    Always [key(KeyCode::Right), char('l')] KeyCommand::Right, "forward in time; right on the map";
-    Live [char('n'), char('0')] KeyCommand::Now, "now";
-    Live [char(' '), char('p')] KeyCommand::Pause, "freeze the view; data goes on";
-    Playing [char(' '), char('p')] KeyCommand::Play(Order::Toggle), "play; pause";
-    Playing [char('.')] KeyCommand::Play(Order::NextReading), "pause at the next reading";
-    Playing [char(',')] KeyCommand::Play(Order::PreviousReading), "pause at the reading before";
-    Playing [char('}')] KeyCommand::Play(Order::NextSwitch), "to dirty logging going on or off next";
-    Playing [char('{')] KeyCommand::Play(Order::PreviousSwitch), "to where it did before";
-    Playing [char('0')] KeyCommand::Play(Order::To(0)), "to the beginning";
-    Playing [char('n')] KeyCommand::Play(Order::To(u64::MAX)), "to the end";
-    Playing [char(']'), char('>')] KeyCommand::Play(Order::Faster), "twice as fast";
-    Playing [char('['), char('<')] KeyCommand::Play(Order::Slower), "half as fast";
-    Always [char('+'), char('=')] KeyCommand::ZoomIn, "zoom in: less time, fewer frames";
+    Always [key(KeyCode::Esc), key(KeyCode::Backspace)] KeyCommand::Back, "go back, clear the filter, close help";
+    Always [key(KeyCode::Left), char('h')] KeyCommand::Left, "back in time, or left on the map";
+    Always [key(KeyCode::Right), char('l')] KeyCommand::Right, "forward in time, or right on the map";
+    Live [char('n'), char('0')] KeyCommand::Now, "return to the present";
+    Live [char(' '), char('p')] KeyCommand::Pause, "pause the display; measuring continues";
+    Playing [char(' '), char('p')] KeyCommand::Play(Order::Toggle), "play or pause";
+    Playing [char('.')] KeyCommand::Play(Order::NextReading), "step to the next reading";
+    Playing [char(',')] KeyCommand::Play(Order::PreviousReading), "step to the previous reading";
+    Playing [char('}')] KeyCommand::Play(Order::NextSwitch), "next start or end of dirty logging";
+    Playing [char('{')] KeyCommand::Play(Order::PreviousSwitch), "previous start or end of dirty logging";
+    Playing [char('0')] KeyCommand::Play(Order::To(0)), "go to the start";
+    Playing [char('n')] KeyCommand::Play(Order::To(u64::MAX)), "go to the end";
+    Playing [char(']'), char('>')] KeyCommand::Play(Order::Faster), "double the speed";
+    Playing [char('['), char('<')] KeyCommand::Play(Order::Slower), "halve the speed";
+    Always [char('+'), char('=')] KeyCommand::ZoomIn, "zoom in: less time, fewer guest frames";
     Always [char('-'), char('_')] KeyCommand::ZoomOut, "zoom out";
     Always [char('s')] KeyCommand::Sort, "sort by the next column";
-    Always [char('S'), char('r')] KeyCommand::Reverse, "sort the other way round";
-    Always [char('/')] KeyCommand::Filter, "filter by name; events by text";
-    Always [char('a')] KeyCommand::All, "events of all VMs, or of one";
+    Always [char('S'), char('r')] KeyCommand::Reverse, "reverse the sort order";
+    Always [char('/')] KeyCommand::Filter, "filter VMs by name, events by text";
+    Always [char('a')] KeyCommand::All, "events of all VMs or of one";
     Live [char('<')] KeyCommand::Faster, "refresh more often";
     Live [char('>')] KeyCommand::Slower, "refresh less often";
-    Always [char('t')] KeyCommand::Palette, "colours for a dark or light background";
-    Always [char('?'), key(KeyCode::F(1))] KeyCommand::Help, "this help";
+    Always [char('t')] KeyCommand::Palette, "palette for dark or light background";
+    Always [char('?'), key(KeyCode::F(1))] KeyCommand::Help, "help";
     Always [ctrl('z')] KeyCommand::Suspend, "suspend";
     Always [char('q'), ctrl('c')] KeyCommand::Quit, "quit";
 }
 
-/// All keys that mean something, in the order of the help.
+/// Bindings that apply, in the order of the help.
 pub fn bindings(playing: bool) -> impl Iterator<Item = &'static Binding> + Clone {
     let other = if playing { When::Live } else { When::Playing };
     BINDINGS.iter().filter(move |binding| binding.when != other)
 }
 
-/// What a key asks for.
+/// The command that a key stands for.
 pub fn command(event: KeyEvent, playing: bool) -> Option<KeyCommand> {
     let held = event.modifiers.contains(KeyModifiers::CONTROL);
     let mine = |(code, ctrl): &(KeyCode, bool)| *code == event.code && *ctrl == held;
     bindings(playing).find(|binding| binding.keys.iter().any(mine)).map(|binding| binding.command)
 }
 
-/// A binding's keys, as the help tells them.
+/// Names of a binding's keys, as the help shows them.
 pub fn shown(binding: &Binding) -> String {
     let name = |(code, ctrl): &(KeyCode, bool)| match (code, ctrl) {
         (KeyCode::Char(char), true) => format!("Ctrl-{}", char.to_ascii_uppercase()),

@@ -1,4 +1,4 @@
-//! The mouse: clicks on what is shown, and the wheel.
+//! Clicks and the mouse wheel.
 
 use ratatui::{
     crossterm::event::{MouseButton, MouseEvent, MouseEventKind},
@@ -13,11 +13,11 @@ use super::{
 };
 use collapse_model::player::Order;
 
-/// Lines that the wheel moves by.
+/// Lines per step of the wheel.
 const WHEEL: usize = 3;
 
 impl App {
-    /// Answers the mouse; `None` if nothing comes of it.
+    /// Handles the mouse; `None` if nothing changes.
     pub fn mouse(&mut self, event: MouseEvent, live: &Live) -> Option<Reply> {
         let wheel = |command| (WHEEL, command);
         let (times, command) = match event.kind {
@@ -31,7 +31,7 @@ impl App {
             MouseEventKind::ScrollRight => (1, KeyCommand::Right),
             _ => return None,
         };
-        // A row of the overview is a VM, and a row of the map 64 cells: those go one by one.
+        // A row of the overview is a VM and a row of the map many cells: these move one by one.
         let single = matches!(self.nav.view, View::Overview | View::Vm | View::Map);
         let times = if single && self.nav.help.is_none() { 1 } else { times };
         (0..times).map(|_| self.perform(command, live)).last()

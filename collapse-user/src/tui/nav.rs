@@ -1,10 +1,10 @@
-//! What the user chose to look at.
+//! Choices of the user: view, VM, time, filters. Ids of views, tabs and places on the map.
 
 use collapse_common::abi::VmKey;
 
 use super::column::Column;
 
-/// What is looked at.
+/// A view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
     /// All VMs.
@@ -12,15 +12,15 @@ pub enum View {
     Overview,
     /// One VM over time.
     Vm,
-    /// Its episodes.
+    /// Episodes of dirty logging of one VM.
     Episodes,
-    /// Its guest frames.
+    /// Guest frames of one VM.
     Map,
     /// The latest events.
     Events,
-    /// What is worth a look.
+    /// Findings of all VMs.
     Findings,
-    /// What is seen and by which hooks.
+    /// Hooks, lost events, diagnostics.
     Probes,
 }
 
@@ -36,7 +36,7 @@ impl View {
         Self::Probes,
     ];
 
-    /// Its title.
+    /// Title of the view.
     pub fn title(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
@@ -50,18 +50,18 @@ impl View {
     }
 }
 
-/// A tab.
+/// A tab of the view of one VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tab {
     /// Mappings and rates over time.
     Charts,
-    /// What changed why.
+    /// Changes by cause.
     Causes,
     /// Slots and their dirty logging.
     Slots,
     /// Runs of the collapse routine.
     Collapse,
-    /// How long things take.
+    /// Durations of faults and of recovery.
     Latency,
 }
 
@@ -70,13 +70,13 @@ impl Tab {
     pub const ALL: [Self; 5] =
         [Self::Charts, Self::Causes, Self::Slots, Self::Collapse, Self::Latency];
 
-    /// The tab so many after it.
+    /// The tab `by` places after this one, round the end.
     pub fn turned(self, by: isize) -> Self {
         let place = Self::ALL.iter().position(|tab| *tab == self).unwrap_or_default() as isize;
         Self::ALL[(place + by).rem_euclid(Self::ALL.len() as isize) as usize]
     }
 
-    /// The title of the tab.
+    /// Title of the tab.
     pub fn title(self) -> &'static str {
         match self {
             Self::Charts => "charts",
@@ -88,17 +88,17 @@ impl Tab {
     }
 }
 
-/// Where the cursor is, and how close one looks.
+/// Cursor and zoom of the map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MapCursor {
     /// A guest frame in the cell of the cursor.
     pub gfn: u64,
-    /// How often the regions per cell were halved.
+    /// Times that the number of regions per cell was halved.
     pub zoom: u32,
 }
 
 impl MapCursor {
-    /// Closer, or farther.
+    /// Zooms in by one step, or out.
     #[must_use]
     pub fn zoomed(self, closer: bool) -> Self {
         let zoom = if closer { (self.zoom + 1).min(40) } else { self.zoom.saturating_sub(1) };
@@ -106,36 +106,36 @@ impl MapCursor {
     }
 }
 
-/// What the user chose to look at.
+/// Choices of the user that a frame follows.
 #[derive(Clone, Debug)]
 pub struct Nav {
-    /// The view.
+    /// View shown.
     pub view: View,
-    /// The VM.
+    /// Selected VM; `None` for the first one listed.
     pub vm: Option<VmKey>,
-    /// The column that VMs are sorted by.
+    /// Column that VMs are sorted by.
     pub sort: Column,
-    /// Whether the other way round than is usual for it.
+    /// Whether the usual order of that column is reversed.
     pub reversed: bool,
-    /// What names of VMs have to contain.
+    /// Text that names of listed VMs contain.
     pub filter: String,
-    /// What events have to contain.
+    /// Text that listed events contain.
     pub event_filter: String,
-    /// Whether keys go into the filter of the view.
+    /// Whether keys edit the filter of the view.
     pub typing: bool,
-    /// How long before the last reading the time shown is, ns.
+    /// Distance of the time shown from the latest reading, ns.
     pub back: u64,
-    /// Length of the time that charts show, ns, once the user zoomed.
+    /// Time that charts span, ns; `None` until the user zooms.
     pub span: Option<u64>,
-    /// The tab of the VM view.
+    /// Tab of the view of one VM.
     pub tab: Tab,
-    /// The selected line of episodes, events, findings or probes.
+    /// Selected line of episodes, events, findings or hooks.
     pub line: usize,
-    /// Where on the map.
+    /// Cursor and zoom of the map.
     pub map: MapCursor,
     /// Whether events of all VMs are listed.
     pub all: bool,
-    /// The first line of the help, if it is shown.
+    /// First line of the help shown; `None` if the help is closed.
     pub help: Option<usize>,
 }
 
@@ -161,12 +161,12 @@ impl Default for Nav {
 }
 
 impl Nav {
-    /// The filter that matters to the view.
+    /// Filter of the view.
     pub fn shown_filter(&self) -> &str {
         if self.view == View::Events { &self.event_filter } else { &self.filter }
     }
 
-    /// The same, to be changed.
+    /// Filter of the view, to be edited.
     pub fn shown_filter_mut(&mut self) -> &mut String {
         if self.view == View::Events { &mut self.event_filter } else { &mut self.filter }
     }

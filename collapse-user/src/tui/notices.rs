@@ -13,7 +13,7 @@ const KEPT: usize = 50;
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// How serious it is.
+    /// Severity.
     pub level: Level,
     /// One or more lines, without control characters.
     pub text: String,

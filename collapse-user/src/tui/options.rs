@@ -1,22 +1,22 @@
-//! What the user may set before it starts.
+//! Options of the dashboard.
 
 use std::time::Duration;
 
 use super::column::Column;
 use collapse_model::findings::Thresholds;
 
-/// What the user may set before it starts.
+/// Options that the user sets before the dashboard starts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Time between refreshes.
     pub interval: Duration,
-    /// Length of the time that charts show.
+    /// Time that charts span.
     pub window: Duration,
-    /// Columns of the overview, if there is room.
+    /// Columns of the overview, where there is room.
     pub columns: Vec<Column>,
-    /// The column that VMs are sorted by.
+    /// Column that VMs are sorted by at first.
     pub sort: Column,
-    /// When something is worth a look.
+    /// Limits beyond which findings are reported.
     pub thresholds: Thresholds,
 }
 

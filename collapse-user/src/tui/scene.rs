@@ -1,4 +1,4 @@
-//! What a frame shows: the model at one time, and how to look at it.
+//! The input of one frame: the model at one time, and how to show it.
 
 use collapse_common::abi::Pages;
 
@@ -11,75 +11,75 @@ use super::{
 use collapse_feed::{Coverage, Machine};
 use collapse_model::{Model, Outcome, Phase, Vm, player::Track};
 
-/// The machine, as the first line tells it.
+/// Machine and title that the first line names.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Name and kernel.
+    /// Name and kernel of the machine.
     pub machine: Machine,
-    /// What the user calls what is shown, instead of the machine's name.
+    /// Title given by the user, shown instead of the machine's name.
     pub title: Option<String>,
 }
 
-/// What a frame shows.
+/// The input of one frame.
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
-    /// Everything known, or everything that was when the view was frozen.
+    /// The model at the latest reading, or when the display was paused.
     pub model: &'a Model,
-    /// What is seen.
+    /// Signals that are observed, and why others are not.
     pub coverage: &'a Coverage,
-    /// The machine.
+    /// Machine and title for the first line.
     pub facts: &'a Facts,
-    /// The time shown, `CLOCK_MONOTONIC` ns: that of the last reading, or one before.
+    /// Time shown, `CLOCK_MONOTONIC` ns: that of the latest reading or an earlier one.
     pub at: u64,
     /// Time between refreshes, ns.
     pub step: u64,
-    /// Length of the time that charts show, ns.
+    /// Time that charts span, ns.
     pub span: u64,
-    /// What the terminal can show.
+    /// Colours and characters that the terminal shows.
     pub theme: Theme,
-    /// What the user set.
+    /// Options of the user.
     pub options: &'a Options,
-    /// Where views tell what the mouse does.
+    /// Click targets, added by views as they draw.
     pub spots: &'a Spots,
-    /// The recording that is played, if it is one.
+    /// Position in the recording; `None` if a running kernel is watched.
     pub track: Option<Track<'a>>,
-    /// The part of a core that this program takes, once known.
+    /// CPU time that this program takes, as a part of one core; `None` until measured.
     pub load: Option<f64>,
     /// Diagnostics of the program itself.
     pub notices: &'a Notices,
-    /// The number of them that the user has not looked at.
+    /// Number of notices that the user has not looked at.
     pub unread: u64,
 }
 
 impl Scene<'_> {
-    /// The time that charts of so many columns show, ns: whole columns since boot, so that nothing
-    /// flickers as time goes on.
+    /// Start and end of charts with this many columns, ns: multiples of a column's time since boot,
+    /// so that values do not move from column to column between frames.
     pub fn time(&self, columns: usize) -> (u64, u64) {
         let part = (self.span / columns.max(1) as u64).max(1);
         let to = self.at - self.at % part;
         (to.saturating_sub(part * columns as u64), to)
     }
 
-    /// How far one goes in time at once, ns: a tenth of what charts show, but at least one reading.
+    /// Step through time, ns: a tenth of what charts span, but at least one reading.
     pub fn stride(&self) -> u64 {
         (self.span / 10).max(self.step)
     }
 
-    /// How long ago something was, ns.
+    /// Time from `at` to the time shown, ns; 0 if `at` is later.
     pub fn ago(&self, at: u64) -> u64 {
         self.at.saturating_sub(at)
     }
 
-    /// Why there is nothing to show.
+    /// Text for a frame without VMs.
     pub fn nothing(&self) -> &'static str {
         if self.track.is_some() {
             "No VM at this time of the recording."
         } else {
-            "No VM yet: start one, and it appears here."
+            "No VMs yet. A VM appears here when it starts."
         }
     }
 
-    /// Whether it shows another time than the last reading.
+    /// Whether the time shown is before the latest reading.
     pub fn is_past(&self) -> bool {
         self.at < self.model.now
     }
@@ -93,7 +93,7 @@ impl Scene<'_> {
         }
     }
 
-    /// What had become of a VM's regions at the time shown; `None` before the first reading.
+    /// Region counts of a VM at the time shown; `None` before its first reading.
     pub fn region_totals(&self, vm: &Vm) -> Option<RegionTotals> {
         if self.is_past() {
             let sample = vm.history.until(self.at)?;
@@ -106,23 +106,23 @@ impl Scene<'_> {
     }
 }
 
-/// What became of regions.
+/// Regions that lost their huge leaf, and how many are huge again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RegionTotals {
     /// Regions that lost their huge leaf.
     pub lost: u64,
-    /// Of those, the ones that are huge again.
+    /// Lost regions that are huge again.
     pub recovered: u64,
-    /// Of those, the ones that are not.
+    /// Lost regions that are not huge again.
     pub outstanding: u64,
 }
 
-/// A VM's name, as far as it is known.
+/// Name of a VM, or a text that stands for an unknown one.
 pub fn name(vm: &Vm) -> &str {
     vm.process.as_ref().map_or("VM of unknown process", |process| &process.name.text)
 }
 
-/// How far an episode is, in words, and its colour.
+/// Name and colour of an episode's phase.
 pub fn phase(phase: Phase) -> (&'static str, Role) {
     match phase {
         Phase::Logging => ("logging", Role::Split),
@@ -132,7 +132,7 @@ pub fn phase(phase: Phase) -> (&'static str, Role) {
     }
 }
 
-/// What an episode came to, in words, and its colour.
+/// Name and colour of an episode's outcome.
 pub fn outcome(outcome: Outcome) -> (&'static str, Role) {
     match outcome {
         Outcome::Running => ("running", Role::Text),

@@ -1,4 +1,4 @@
-//! Where on the screen the mouse does what: views tell it as they draw.
+//! Click targets: areas of the screen and what a click there does, added by views as they draw.
 
 use std::cell::RefCell;
 
@@ -11,50 +11,50 @@ use super::{
     nav::{Tab, View},
 };
 
-/// What a click asks for.
+/// What a click does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hit {
-    /// What a key does.
+    /// Runs the command of a key.
     Command(KeyCommand),
-    /// A view.
+    /// Shows a view.
     View(View),
-    /// A tab of the VM view.
+    /// Shows a tab of the view of one VM.
     Tab(Tab),
-    /// A VM: the first click selects it, the second opens it.
+    /// Selects a VM; a second click opens it.
     Vm(VmKey),
-    /// A line of a list, opened by the second click.
+    /// Selects a line of a list; a second click opens it.
     Line(usize),
-    /// VMs sorted by a column; the other way round by the second click.
+    /// Sorts VMs by a column; a second click reverses the order.
     Sort(Column),
-    /// A guest frame on the map.
+    /// Moves the cursor of the map to a guest frame.
     Gfn(u64),
-    /// A time of the recording, ns since its first reading.
+    /// Goes to a time of the recording, ns since its first reading.
     Time(u64),
 }
 
-/// The spots of the last frame.
+/// Click targets of the latest frame.
 #[derive(Debug, Default)]
 pub struct Spots(RefCell<Vec<(Rect, Hit)>>);
 
 impl Spots {
-    /// Forgets those of the frame before.
+    /// Removes all targets, before the next frame is drawn.
     pub fn clear(&self) {
         self.0.borrow_mut().clear();
     }
 
-    /// Takes a spot; it covers those before.
+    /// Adds a target, which covers earlier ones.
     pub fn add(&self, at: Rect, hit: Hit) {
         self.0.borrow_mut().push((at, hit));
     }
 
-    /// Takes rows, each of which is a line of a list of `count`, from `first` on.
+    /// Adds a target for each row: lines of a list of `count`, from line `first` on.
     pub fn lines(&self, rows: Rect, first: usize, count: usize) {
         for (line, y) in (first..count).zip(rows.top()..rows.bottom()) {
             self.add(Rect { y, height: 1, ..rows }, Hit::Line(line));
         }
     }
 
-    /// What is there.
+    /// The target at a position.
     pub fn find(&self, at: Position) -> Option<Hit> {
         self.0.borrow().iter().rev().find(|(area, _)| area.contains(at)).map(|(_, hit)| *hit)
     }

@@ -1,4 +1,4 @@
-//! The VMs of the overview: which are listed, in which order, and which is selected.
+//! VMs of the overview: which are listed, in which order, and which one is selected.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use collapse_model::Vm;
 
-/// What rows are sorted by; unknown comes last.
+/// Sort key of a row. Unknown numbers come last.
 #[derive(PartialEq)]
 enum Rank {
     Text(String),
@@ -35,7 +35,7 @@ impl Rank {
         }
     }
 
-    /// Names from A to Z, numbers from the greatest on.
+    /// Orders names from A to Z and numbers from the greatest down.
     fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
@@ -46,14 +46,14 @@ impl Rank {
     }
 }
 
-/// VMs in the order shown.
+/// VMs listed, in the order shown.
 pub fn rows<'a>(scene: &Scene<'a>, nav: &Nav) -> impl Iterator<Item = &'a Vm> + use<'a> {
     let wanted = nav.filter.to_lowercase();
     let is_wanted = |vm: &&Vm| {
         let pid = vm.process.as_ref().map(|process| process.pid.to_string());
         name(vm).to_lowercase().contains(&wanted) || pid.is_some_and(|pid| pid == wanted)
     };
-    // Where a recording ends, most have gone, and they are what it is about.
+    // At the end of a recording most VMs are gone, and they are what it is about.
     let ended = scene.track.is_some();
     let vms = scene.model.vms.values().filter(|vm| !vm.gone || ended || nav.vm == Some(vm.key));
     let mut rows: Vec<_> =
@@ -66,7 +66,7 @@ pub fn rows<'a>(scene: &Scene<'a>, nav: &Nav) -> impl Iterator<Item = &'a Vm> + 
     rows.into_iter().map(|(_, vm)| vm)
 }
 
-/// The VM that the user chose, or the first.
+/// The VM that the user selected, or the first one listed.
 pub fn selected<'a>(scene: &Scene<'a>, nav: &Nav) -> Option<&'a Vm> {
     let chosen = nav.vm.and_then(|key| scene.model.vms.get(&key));
     chosen.or_else(|| rows(scene, nav).next())

@@ -1,4 +1,4 @@
-//! The terminal: taken, and given back as it was, however the program ends.
+//! The terminal: taken over, and restored however the program ends.
 
 use std::{
     future::poll_fn,
@@ -25,14 +25,15 @@ use ratatui::{
     layout::{Position, Rect},
 };
 
-/// The terminal on standard output, in raw mode and on its alternate screen until dropped.
+/// The terminal on standard output, in raw mode and on the alternate screen until dropped.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
     mouse: bool,
 }
 
 impl Screen {
-    /// Takes the terminal, and the mouse if asked to. A panic gives it back before it is reported.
+    /// Takes over the terminal and, if `mouse`, mouse reports. A panic restores the terminal before
+    /// its message is printed.
     pub fn open(mouse: bool) -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -42,7 +43,7 @@ impl Screen {
                 report(info);
             }));
         });
-        // From here on, dropping gives it back, also if taking it fails half way.
+        // From here on dropping restores the terminal, even if `enter` fails half way.
         let screen = Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))?, mouse };
         enter(mouse)?;
         Ok(screen)
@@ -53,14 +54,14 @@ impl Screen {
         self.terminal.draw(render).map(|_| ())
     }
 
-    /// Gives the terminal back, stops the process as job control does, and takes the terminal again
-    /// once it goes on.
+    /// Restores the terminal, stops the process as job control does, and takes the terminal over
+    /// again when the process continues.
     pub fn suspend(&mut self) -> io::Result<()> {
         leave();
         stop()?;
         enter(self.mouse)?;
-        // Clears it all; `clear` would ask where the cursor is, and the answer goes to whoever reads the
-        // input.
+        // Makes the next frame redraw everything. `clear` would query the cursor's position, and the
+        // reply would reach the reader of the input.
         self.terminal.resize(Rect::from((Position::ORIGIN, self.terminal.size()?)))
     }
 }
@@ -71,12 +72,12 @@ impl Drop for Screen {
     }
 }
 
-/// Reports buttons and the wheel, in SGR's form. Moves are not asked for: they would keep a slow
+/// Requests reports of buttons and the wheel in SGR encoding. Reports of movement would keep a slow
 /// connection busy.
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
 
-/// Whether the terminal is taken. Leaving it twice would put the cursor back over what was told since.
+/// Whether the terminal is taken over. Restoring it twice would move the cursor back over later output.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 fn enter(mouse: bool) -> io::Result<()> {
@@ -86,7 +87,7 @@ fn enter(mouse: bool) -> io::Result<()> {
     if mouse { execute!(io::stdout(), Print(MOUSE_ON)) } else { Ok(()) }
 }
 
-/// Does what it can: there is nobody left to tell of a failure.
+/// Restores the terminal as far as possible; a failure could not be reported anywhere.
 fn leave() {
     if !TAKEN.swap(false, Ordering::Relaxed) {
         return;
@@ -97,9 +98,10 @@ fn leave() {
     let _ = disable_raw_mode();
 }
 
-/// Stops the process until it is told to go on.
+/// Stops the process until it receives `SIGCONT`.
 pub fn stop() -> io::Result<()> {
-    // To this thread: sent to the process, another may take it, and this one run on for a while.
+    // Sent to this thread. Sent to the process, another thread might take the signal and this one would
+    // run on for a while.
     // SAFETY: no memory is involved.
     match unsafe { libc::raise(libc::SIGSTOP) } {
         0 => Ok(()),
@@ -107,15 +109,14 @@ pub fn stop() -> io::Result<()> {
     }
 }
 
-/// Keys, the mouse and changes of size as they come. What is typed after this was dropped is left
-/// for others.
+/// Keys, mouse and resize events. Input that arrives after this is dropped stays unread.
 #[derive(Debug, Default)]
 pub struct Input {
     events: crossterm::event::EventStream,
 }
 
 impl Input {
-    /// Waits for the next event; `None` when the terminal is gone.
+    /// Waits for the next event; `None` once the terminal is gone.
     pub async fn next(&mut self) -> Option<Event> {
         poll_fn(|context| Pin::new(&mut self.events).poll_next(context)).await?.ok()
     }

@@ -1,22 +1,22 @@
-//! Colours. The background is the terminal's own, and no meaning is told by colour alone.
+//! Colours. The background is the terminal's own, and nothing is expressed by colour alone.
 
 use log::Level;
 use ratatui::style::{Color, Modifier, Style};
 
-/// How many colours the terminal has.
+/// Number of colours that the terminal has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// None, or `NO_COLOR` is set.
     None,
-    /// The 16 of its own palette.
+    /// The 16 of the terminal's palette.
     Ansi16,
-    /// 256.
+    /// 256 colours.
     Ansi256,
-    /// All.
+    /// 24-bit colour.
     True,
 }
 
-/// How bright the terminal's background is.
+/// Brightness of the terminal's background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
     /// Dark.
@@ -25,25 +25,25 @@ pub enum Background {
     Light,
 }
 
-/// What the terminal can show.
+/// Colours and characters that the terminal shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Theme {
-    /// Its colours.
+    /// Number of colours.
     pub depth: Depth,
-    /// Its background.
+    /// Brightness of the background.
     pub background: Background,
     /// Whether to use ASCII only.
     pub ascii: bool,
 }
 
-/// What something is, to be told by its colour.
+/// Meaning of a text or mark, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Text.
     Text,
     /// Less important text, lines.
     Dim,
-    /// Titles and what is in focus.
+    /// Titles and focus.
     Title,
     /// Keys to press.
     Key,
@@ -59,15 +59,15 @@ pub enum Role {
     Zap,
     /// Guest faults and the time they take.
     Fault,
-    /// Good news.
+    /// Good outcomes.
     Good,
-    /// To be looked at.
+    /// Warnings.
     Warn,
-    /// Something is wrong.
+    /// Errors and bad outcomes.
     Bad,
 }
 
-/// The role of a message of this level.
+/// Role of a message of a level.
 pub fn severity(level: Level) -> Role {
     match level {
         Level::Error => Role::Bad,
@@ -76,11 +76,11 @@ pub fn severity(level: Level) -> Role {
     }
 }
 
-/// An RGB colour for dark backgrounds, one for light ones, and one of the 16.
+/// An RGB colour for dark backgrounds, one for light backgrounds, and one of the 16.
 type Shades = ([u8; 3], [u8; 3], Color);
 
 impl Role {
-    /// All.
+    /// Every role.
     #[cfg(test)]
     pub const ALL: [Self; 13] = [
         Self::Text,
@@ -98,7 +98,8 @@ impl Role {
         Self::Bad,
     ];
 
-    /// Hues of Okabe and Ito, which people tell apart whatever their colour vision.
+    /// Colours after Okabe and Ito, distinguishable with any colour vision; `None` for the terminal's
+    /// own.
     const fn shades(self) -> Option<Shades> {
         Some(match self {
             Self::Text => return None,
@@ -116,7 +117,7 @@ impl Role {
 }
 
 impl Theme {
-    /// Follows the usual environment variables.
+    /// Detects the theme from the usual environment variables.
     pub fn detect(var: impl Fn(&str) -> Option<String>) -> Self {
         let var = |name| var(name).filter(|value| !value.is_empty());
         let term = var("TERM").unwrap_or_default();
@@ -130,7 +131,7 @@ impl Theme {
         } else {
             Depth::Ansi16
         };
-        // `foreground;background`, as rxvt, Konsole and others set it.
+        // `foreground;background`, set by rxvt, Konsole and others.
         let colours = var("COLORFGBG").unwrap_or_default();
         let light = matches!(colours.rsplit(';').next(), Some("7" | "15"));
         let background = if light { Background::Light } else { Background::Dark };
@@ -143,7 +144,7 @@ impl Theme {
         Self { depth, background, ascii: !utf8 || term == "linux" }
     }
 
-    /// The same for the other background.
+    /// The theme for the other background.
     #[must_use]
     pub fn toggled(self) -> Self {
         let background = match self.background {
@@ -153,7 +154,7 @@ impl Theme {
         Self { background, ..self }
     }
 
-    /// The style of a role.
+    /// Style of a role.
     pub fn style(self, role: Role) -> Style {
         let style = match role {
             Role::Title | Role::Bad | Role::Warn | Role::Key => {
@@ -168,13 +169,13 @@ impl Theme {
         }
     }
 
-    /// The style of the current view or tab.
+    /// Style of the current view or tab.
     pub fn current(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// What the selected line adds to the style of its cells: a background of its own where there are
-    /// enough colours, so that each keeps its meaning.
+    /// Style that the selected line adds to its cells: where there are enough colours only a
+    /// background, so that the colours of cells keep their meaning.
     pub fn selected(self) -> Style {
         let [r, g, b] = if self.background == Background::Dark {
             [0x2c, 0x35, 0x46]
@@ -202,7 +203,7 @@ impl Theme {
     }
 }
 
-/// The nearest colour of the 6×6×6 cube that terminals with 256 colours have, or of its greys.
+/// Index of the nearest colour in the 6×6×6 cube of terminals with 256 colours, or among their greys.
 fn nearest(r: u8, g: u8, b: u8) -> u8 {
     const STEPS: [u8; 6] = [0, 95, 135, 175, 215, 255];
     if r.abs_diff(g) < 16 && g.abs_diff(b) < 16 {

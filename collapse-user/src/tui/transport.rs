@@ -1,4 +1,4 @@
-//! The line of a recording that is played: what the player does, and where it stands.
+//! The line of the player: state, speed and position in the recording.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,30 +12,30 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{format, scene::Scene, spots::Hit, theme::Role};
 use collapse_model::player::{Motion, Track};
 
-/// A date, in UTC, to the second.
+/// Date and time in UTC, to the second.
 pub fn date(ns: u64) -> String {
     let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(ns)).to_string();
     time.replace('T', " ").replace('Z', " UTC")
 }
 
-/// It all in few columns.
+/// State and position of the player in few columns.
 pub fn brief(track: &Track) -> String {
     let (glyph, _, _) = motion(track.motion);
     format!("{glyph} {}/{}", format::duration(track.position), format::duration(track.length))
 }
 
-/// What the player does: a glyph, a word, and their colour.
+/// State of the player: glyph, word and colour.
 fn motion(motion: Motion) -> (&'static str, &'static str, Role) {
     match motion {
         Motion::Playing => ("▸", "playing", Role::Good),
         Motion::Paused => ("■", "paused", Role::Warn),
-        Motion::Ended => ("■", "at its end", Role::Dim),
+        Motion::Ended => ("■", "ended", Role::Dim),
         Motion::Seeking => ("…", "seeking", Role::Key),
     }
 }
 
-/// Draws it: what it does, how fast, the time, all of the recording as a line, its length. The line is
-/// thick where dirty logging was on, and a click on it goes there.
+/// Draws state, speed and position of the player, and the recording as a line with its length. The line
+/// is thick where dirty logging was on; a click on it goes to that time.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, track: &Track) {
     let dim = scene.theme.style(Role::Dim);
     let (glyph, word, role) = motion(track.motion);
@@ -46,7 +46,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, track: &Track) {
         Span::styled(format!("{position} "), scene.theme.style(Role::Title)),
     ]);
     let right = format!(" {} ", format::duration(track.length));
-    // The words differ in length, and the line is not to move.
+    // Words of different length must not move the line.
     let before = (left.width() as u16).max(28).min(at.width);
     let after = right.width() as u16;
     buf.set_line(at.x, at.y, &left, before);
@@ -78,7 +78,7 @@ fn line(buf: &mut Buffer, at: Rect, scene: &Scene, track: &Track) {
         };
         let cell = Rect { x: at.x + column, width: 1, ..at };
         buf.set_string(cell.x, cell.y, glyph, scene.theme.style(role));
-        // The middle of the column, but the ends themselves.
+        // A click goes to the middle of the column; at the ends, to the very end.
         let ns = if column + 1 == at.width { track.length } else { from + (to - from) / 2 };
         scene.spots.add(cell, Hit::Time(if column == 0 { 0 } else { ns }));
     }

@@ -1,18 +1,18 @@
-//! What a VM goes through at the time shown.
+//! States of a VM.
 
 use super::{scene::Scene, theme::Role};
 use collapse_model::{Episode, Phase, Vm};
 
-/// What a VM goes through.
+/// State of a VM, in the order of sorting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VmState {
-    /// It went away.
+    /// The VM is gone.
     Ended,
-    /// Nothing.
+    /// No episode is going on.
     Steady,
-    /// Regions that it lost are coming back.
+    /// Lost regions are being recovered.
     Recovering,
-    /// Dirty logging went off, and the collapse routine is yet to finish.
+    /// Dirty logging was switched off and the collapse routine has not finished.
     Collapsing,
     /// Dirty logging is on.
     Logging,
@@ -21,7 +21,7 @@ pub enum VmState {
 }
 
 impl VmState {
-    /// That of a VM at the time shown.
+    /// State of a VM at the time shown.
     pub fn of(vm: &Vm, scene: &Scene) -> Self {
         if scene.is_past() {
             return match vm.history.until(scene.at) {
@@ -47,7 +47,7 @@ impl VmState {
         }
     }
 
-    /// In words.
+    /// Name of the state.
     pub fn label(self) -> &'static str {
         match self {
             Self::Steady => "steady",
@@ -59,7 +59,7 @@ impl VmState {
         }
     }
 
-    /// A glyph.
+    /// Glyph of the state.
     pub fn glyph(self) -> &'static str {
         match self {
             Self::Steady => "·",
@@ -71,7 +71,7 @@ impl VmState {
         }
     }
 
-    /// Its colour.
+    /// Colour of the state.
     pub fn role(self) -> Role {
         match self {
             Self::Steady | Self::Ended => Role::Dim,
@@ -83,7 +83,7 @@ impl VmState {
     }
 }
 
-/// Whether regions that are mapped small have waited too long for the next recovery.
+/// Whether small regions remain and the latest recovery is longer ago than the threshold.
 fn is_stuck(episode: &Episode, scene: &Scene) -> bool {
     let last = episode.last_recovery.max(episode.log_off).unwrap_or(episode.start);
     let small = episode.regions.refaulted_small + episode.regions.still_split;

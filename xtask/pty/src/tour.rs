@@ -95,7 +95,7 @@ fn views(stage: &Stage) -> Result<()> {
         ("]]", "×4"),
         ("0", "No VM at this time"),
         ("}", "dirty logging"),
-        ("n", "■ at its end"),
+        ("n", "■ ended"),
         (" ", "▸ playing"),
         ("[[ ", "■ paused ×1 "),
     ];

@@ -1,4 +1,4 @@
-//! Models made of batches, as a source would tell them.
+//! Models made of batches, as a source would deliver them.
 
 use collapse_common::{
     Cause, Counter, Transition,
@@ -21,7 +21,7 @@ pub const S: u64 = 1_000_000_000;
 /// Guest frames of a region.
 const REGION: u64 = 512;
 
-/// Everything seen, but what is named.
+/// Coverage of every signal but those named.
 pub fn coverage(missing: &[Signal]) -> Coverage {
     let mut coverage = full_coverage(Mmu::Tdp);
     for signal in missing {
@@ -43,7 +43,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// One with so many regions, all mapped huge.
+    /// Creates a guest with `regions` regions, all mapped huge.
     pub fn new(number: u64, name: &str, regions: u64) -> Self {
         let pid = 100 + number as u32 * 77;
         let process = VmProcess {
@@ -86,7 +86,7 @@ impl Guest {
         &mut self.rows[place].1
     }
 
-    /// Changes SPTEs from a region on.
+    /// Changes `count` SPTEs from a region on.
     pub fn change(
         &mut self,
         cause: Cause,
@@ -117,7 +117,7 @@ impl Guest {
         self.record(EventKind::Change(change));
     }
 
-    /// Guest faults of so many ns each.
+    /// Adds `count` guest faults that take about `ns` each.
     pub fn faults(&mut self, cause: Cause, count: u64, ns: u64) {
         let row = self.row(cause);
         row[Counter::Fault as usize] += count;
@@ -126,7 +126,7 @@ impl Guest {
         self.latencies.extend((0..count.min(50)).map(|n| (cause, ns + n * ns / 20)));
     }
 
-    /// Dirty logging goes on, and all is split.
+    /// Switches dirty logging on and splits everything.
     pub fn log_on(&mut self) {
         self.slot.flags = 1;
         self.slot(SlotChange::LogOn);
@@ -134,7 +134,7 @@ impl Guest {
         self.change(Cause::EagerSplit, Transition::Split, 2, 0, regions);
     }
 
-    /// Dirty logging goes off, and the collapse routine zaps what is small.
+    /// Switches dirty logging off and has the collapse routine zap what is small.
     pub fn log_off(&mut self) {
         self.slot.flags = 0;
         self.slot(SlotChange::LogOff);
@@ -152,19 +152,19 @@ impl Guest {
         self.record(EventKind::Collapse(collapse));
     }
 
-    /// The guest touches regions, and gets them huge.
+    /// Touches regions, which KVM maps huge.
     pub fn touch(&mut self, region: u64, count: u32) {
         self.change(Cause::GuestFault, Transition::Install, 2, region, count);
         self.faults(Cause::GuestFault, count.into(), 5_000);
     }
 
-    /// The guest touches regions, and gets them small.
+    /// Touches regions, which KVM maps small.
     pub fn touch_small(&mut self, region: u64, count: u32) {
         self.change(Cause::GuestFault, Transition::Install, 1, region, count * 512);
     }
 }
 
-/// Reads all guests at a time.
+/// Applies a reading of all guests at a time.
 pub fn read(model: &mut Model, guests: &mut [Guest], at: u64) {
     let mut batch = Batch { at, settled: true, ..Batch::default() };
     for guest in guests {

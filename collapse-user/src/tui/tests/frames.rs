@@ -1,6 +1,6 @@
-//! Frames as they were when somebody looked at them: text, and below it the style of every cell.
+//! Frames as they were when somebody reviewed them: text, and below it the style of every cell.
 //!
-//! `UPDATE_FRAMES=1 cargo test` writes them anew.
+//! `UPDATE_FRAMES=1 cargo test` rewrites them.
 
 use std::{env, fs, path::PathBuf};
 
@@ -58,7 +58,7 @@ pub fn check(name: &str, buf: &Buffer) {
         return;
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert!(shown == expected, "{name} is not as in {}:\n{shown}", path.display());
+    assert!(shown == expected, "{name} differs from {}:\n{shown}", path.display());
 }
 
 #[test]

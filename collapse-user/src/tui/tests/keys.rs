@@ -165,7 +165,7 @@ fn the_map_shows_what_happened_to_a_region() {
     }
     let map = stage.text(120, 30);
     assert!(map.contains("huge SPTE split: dirty logging"), "{map}");
-    assert!(map.contains("touched, and mapped small"), "{map}");
+    assert!(map.contains("touched, mapped small"), "{map}");
     stage.press(KeyCode::Left);
     let map = stage.text(120, 30);
     assert!(map.contains("huge again after 10.9s: a fault"), "{map}");

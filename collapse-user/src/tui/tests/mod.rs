@@ -22,7 +22,7 @@ use super::{App, Background, Depth, Facts, Live, Reply, Theme};
 use collapse_feed::{Coverage, Machine};
 use collapse_model::{Model, player::Player};
 
-/// A dashboard with what it shows.
+/// A dashboard and what it shows.
 struct Stage {
     app: App,
     model: Model,

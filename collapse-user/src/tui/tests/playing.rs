@@ -53,7 +53,7 @@ fn space_plays_and_pauses() {
     stage.pass(3_000);
     assert_eq!(stage.text(120, 40), before);
     stage.type_in("n");
-    assert!(stage.text(120, 40).contains("■ at its end"));
+    assert!(stage.text(120, 40).contains("■ ended"));
     stage.type_in(" ");
     assert_eq!((stage.track().motion, stage.track().position), (Motion::Playing, 0));
 }
@@ -103,7 +103,7 @@ fn a_click_on_the_line_goes_there() {
 }
 
 #[test]
-fn a_recording_cut_short_says_so() {
+fn a_recording_cut_short_is_reported() {
     let mut stage = Stage::playing(&FOUR[..FOUR.len() - 100], 10_000);
     assert!(stage.text(80, 24).contains("recording cut short"), "{}", stage.text(80, 24));
     assert!(stage.text(80, 24).contains("lost 0"));
@@ -119,5 +119,5 @@ fn every_key_of_the_player_is_in_its_help_and_no_other() {
     for binding in super::super::keys::bindings(true) {
         assert!(help.contains(binding.does), "{} is not in\n{help}", binding.does);
     }
-    assert!(!help.contains("freeze the view") && !help.contains("refresh more often"));
+    assert!(!help.contains("pause the display") && !help.contains("refresh more often"));
 }

@@ -1,4 +1,4 @@
-//! Recordings of real runs on stage.
+//! Recordings of real runs as input of the dashboard.
 
 use std::{io::Cursor, time::Duration};
 
@@ -16,7 +16,7 @@ pub const FOUR: &[u8] = include_bytes!("../../../tests/fixtures/recorded/four-gu
 pub const FAILED: &[u8] = include_bytes!("../../../tests/fixtures/recorded/failed-migration.rec");
 
 impl Stage {
-    /// A recording played, paused so many ms after its beginning.
+    /// Plays a recording, paused `ms` after its beginning.
     pub fn playing(bytes: &'static [u8], ms: u64) -> Self {
         let mut player = Player::new(Cursor::new(bytes)).unwrap();
         player.perform(Order::Toggle).unwrap();
@@ -28,12 +28,12 @@ impl Stage {
         stage
     }
 
-    /// What was seen at that time, as if it were now.
+    /// Shows the state `ms` after the beginning of a recording as if it were live.
     pub fn watching(bytes: &'static [u8], ms: u64) -> Self {
         Self { player: None, ..Self::playing(bytes, ms) }
     }
 
-    /// Has the player do what is asked of it.
+    /// Passes a request to the player.
     pub fn obey(&mut self, reply: Reply) -> Reply {
         if let (Reply::Play(order), Some(player)) = (reply, &mut self.player) {
             player.perform(order).unwrap();
@@ -42,7 +42,7 @@ impl Stage {
         reply
     }
 
-    /// Lets time pass.
+    /// Lets `ms` pass.
     pub fn pass(&mut self, ms: u64) {
         self.player.as_mut().unwrap().advance(Duration::from_millis(ms));
         self.catch_up();

@@ -20,7 +20,7 @@ use super::{
 use crate::tui::{Background, Depth, Theme};
 use collapse_model::Model;
 
-/// What a guest may do within a second.
+/// Has a guest do something within a second.
 fn act(guest: &mut Guest, what: (u8, u64, u32)) {
     let (what, region, count) = what;
     match what % 8 {
@@ -57,7 +57,7 @@ fn any_model() -> impl Strategy<Value = Model> {
     })
 }
 
-/// Every character as wide as its cells: none is cut by what comes after it, nor by the edge.
+/// Asserts that every character is as wide as its cells: cut neither by its neighbour nor by the edge.
 fn assert_whole(buf: &Buffer) {
     for y in buf.area.top()..buf.area.bottom() {
         for x in buf.area.left()..buf.area.right() {
@@ -105,7 +105,7 @@ proptest! {
         }
         let background = if light { Background::Light } else { Background::Dark };
         stage.app.theme = Theme { depth, background, ascii };
-        // Most trouble is where there is little room.
+        // Small sizes are where layouts break.
         let (columns, rows) = if small { (columns % 50 + 1, rows % 16 + 1) } else { (columns, rows) };
         for (key, (column, row)) in keys.into_iter().zip(clicks) {
             stage.type_in(&key.to_string());

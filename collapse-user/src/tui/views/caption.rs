@@ -9,14 +9,14 @@ use crate::tui::{
 };
 use collapse_model::Vm;
 
-/// The first line of views of one VM: which it is.
+/// Name, process and state of a VM.
 pub fn caption(scene: &Scene, vm: &Vm) -> Line<'static> {
     let dim = scene.theme.style(Role::Dim);
     let state = VmState::of(vm, scene);
     let pid =
         vm.process.as_ref().map_or("pid –".to_owned(), |process| format!("pid {}", process.pid));
     let fd = vm.fd.map_or(String::new(), |fd| format!(", fd {fd}"));
-    // History keeps gauges and rates only.
+    // History keeps only gauges and rates.
     let as_of_now = if scene.is_past() { "  tables and regions: as of now" } else { "" };
     Line::from(vec![
         Span::styled(format!(" {}", name(vm)), scene.theme.style(Role::Title)),

@@ -1,4 +1,4 @@
-//! Episodes of dirty logging of one VM: a list, and the selected one side by side with those before.
+//! Episodes of dirty logging of one VM: a list, and the selected episode next to earlier ones.
 
 use collapse_feed::Signal;
 use ratatui::{
@@ -17,28 +17,28 @@ use crate::tui::{
 };
 use collapse_model::{Episode, EpisodeCost, FaultCost, Vm};
 
-/// Columns of an episode in the comparison.
+/// Columns per episode in the comparison.
 const WIDTH: usize = 16;
 
 /// Columns of a line of the list without its bar.
 const ROW: usize = 75;
 
-/// The longest bar, in columns.
+/// Columns of the longest bar.
 const LONGEST: usize = 60;
 
 /// Columns of the comparison's labels.
 const LABELS: usize = 24;
 
-/// Draws it.
+/// Draws the view.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     let at = widgets::paragraph(buf, at, &[caption(scene, vm)]);
     let dim = scene.theme.style(Role::Dim);
     let episodes: Vec<_> = vm.episodes.kept().rev().collect();
     if episodes.is_empty() {
         let text = if scene.coverage.sees(Signal::DirtyLogging) {
-            " No episode yet: one begins when dirty logging goes on for the VM."
+            " No episodes yet. An episode begins when dirty logging is switched on for the VM."
         } else {
-            " – Dirty logging is not seen on this kernel."
+            " – Dirty logging is not observed on this kernel."
         };
         widgets::paragraph(buf, at, &[Line::styled(text, dim)]);
         return;
@@ -81,7 +81,8 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     compare(buf, below, scene, &episodes[chosen..]);
 }
 
-/// How long dirty logging was on, and how long it all took until regions were back, or has so far, ns.
+/// Duration of dirty logging, and of the episode up to its latest recovery, ns; so far, if dirty logging
+/// is still on.
 fn durations(scene: &Scene, episode: &Episode) -> (u64, u64) {
     let logged = episode.log_off.unwrap_or(scene.at).saturating_sub(episode.start);
     let until = match episode.log_off {
@@ -91,7 +92,7 @@ fn durations(scene: &Scene, episode: &Episode) -> (u64, u64) {
     (logged, until.saturating_sub(episode.start))
 }
 
-/// Its course as a bar: dirty logging, then recovery; as long as the longest fills all columns.
+/// Bar of an episode: dirty logging, then recovery. An episode that takes `longest` fills `columns`.
 fn bar(scene: &Scene, episode: &Episode, longest: u64, columns: usize) -> Vec<Span<'static>> {
     let (logged, all) = durations(scene, episode);
     let cells = |ns: u64| (u128::from(ns) * columns as u128 / u128::from(longest.max(1))) as usize;
@@ -129,17 +130,17 @@ fn row(scene: &Scene, episode: &Episode) -> Line<'static> {
     ])
 }
 
-/// How long dirty logging was on, or has been so far.
+/// Duration of dirty logging, so far if it is on.
 fn logged(scene: &Scene, episode: &Episode) -> String {
     let sign = if episode.began_before { ">" } else { "" };
     let until = episode.log_off.unwrap_or(scene.at);
     format!("{sign}{}", format::duration(until.saturating_sub(episode.start)))
 }
 
-/// A line of the comparison: what it tells, and of an episode.
+/// A line of the comparison: label, and value of an episode.
 type Figure = (&'static str, fn(&Scene, &Episode) -> (String, Role));
 
-/// A heading, or a fact.
+/// An entry of the comparison: a heading or a line.
 enum Entry {
     Phase(&'static str),
     Line(Figure),
@@ -179,7 +180,7 @@ const ENTRIES: &[Entry] = &[
         (text.to_owned(), role)
     }),
     Entry::Phase("dirty logging"),
-    figure("on for", |scene, episode| plain(logged(scene, episode))),
+    figure("duration", |scene, episode| plain(logged(scene, episode))),
     figure("slots, memory", |_, episode| {
         let pages: u64 = episode.slots.values().sum();
         let bytes = format::bytes(pages.saturating_mul(4096));
@@ -192,7 +193,7 @@ const ENTRIES: &[Entry] = &[
             plain(format::UNKNOWN.to_owned())
         }
     }),
-    figure("by the fast path", |scene, episode| {
+    figure("on the fast path", |scene, episode| {
         if scene.coverage.sees(Signal::FastFaults) {
             cost(episode, |cost| cost.logging, |cost| format::share(cost.fast, cost.faults))
         } else {
@@ -209,7 +210,7 @@ const ENTRIES: &[Entry] = &[
     Entry::Phase("split"),
     figure("splits", |_, episode| number(episode.splits, Role::Split)),
     figure("took", |_, episode| {
-        // Of a run of splits the beginning is known only.
+        // Only the beginning of a run of splits is known.
         let took = episode.split.map(|(first, last)| last - first).filter(|took| *took > 0);
         plain(format::known(took, format::duration))
     }),
@@ -248,20 +249,20 @@ const ENTRIES: &[Entry] = &[
     figure("recovered", |_, episode| number(episode.regions.recovered, Role::Good)),
     figure("small again", |_, episode| number(episode.regions.refaulted_small, Role::Bad)),
     figure("still split", |_, episode| number(episode.regions.still_split, Role::Warn)),
-    figure("not touched since", |_, episode| {
+    figure("untouched since", |_, episode| {
         number(episode.regions.untouched - episode.regions.still_split, Role::Text)
     }),
     figure("gone", |_, episode| number(episode.regions.gone, Role::Text)),
-    figure("back after log-off", |_, episode| {
+    figure("time after log-off", |_, episode| {
         plain(format::known(episode.recovery_duration(), format::duration))
     }),
 ];
 
-/// The first of these episodes and as many others as there is room for.
+/// Draws the first of these episodes next to as many others as fit.
 fn compare(buf: &mut Buffer, at: Rect, scene: &Scene, episodes: &[&Episode]) {
     let theme = scene.theme;
     let dim = theme.style(Role::Dim);
-    let at = widgets::title(buf, at, theme, " phase by phase, against those before");
+    let at = widgets::title(buf, at, theme, " phase by phase, compared with earlier episodes");
     let fits = usize::from(at.width).saturating_sub(LABELS) / WIDTH;
     let episodes = &episodes[..episodes.len().min(fits.max(1))];
     let mut head = vec![Span::raw(" ".repeat(LABELS))];
@@ -271,7 +272,7 @@ fn compare(buf: &mut Buffer, at: Rect, scene: &Scene, episodes: &[&Episode]) {
         head.push(Span::styled(text, theme.style(role)));
     }
     let mut lines = vec![Line::from(head)];
-    // Where there is no room for headings, facts go before them.
+    // Headings are left out where not all lines would fit.
     let headings = ENTRIES.len() < usize::from(at.height);
     for entry in ENTRIES {
         match entry {

@@ -18,23 +18,21 @@ use crate::tui::{
 use collapse_feed::{Event, EventKind, SlotChange};
 use collapse_model::Vm;
 
-/// Draws it.
+/// Draws the view.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let dim = scene.theme.style(Role::Dim);
     let count = count(scene, nav);
     let of = match table::selected(scene, nav) {
-        Some(vm) if !nav.all => format!("of {}; a: of all VMs", name(vm)),
+        Some(vm) if !nav.all => format!("of {} · a: all VMs", name(vm)),
         _ => "of all VMs".to_owned(),
     };
-    let mut heads = vec![format!(" {count} latest events {of}; / filters by text")];
+    let mut heads = vec![format!(" {count} latest events {of} · /: filter")];
     if at.height >= 10 {
         let seen = format::count(scene.model.recent.seen());
         heads.push(if scene.track.is_some() {
-            format!(" of {seen} records up to this time of the recording")
+            format!(" out of {seen} records up to this time of the recording")
         } else {
-            format!(
-                " of {seen} records so far, which regions are followed by: showing them costs nothing more"
-            )
+            format!(" out of {seen} records so far, needed to track regions: listing them is free")
         });
     }
     let heads: Vec<_> = heads.into_iter().map(|head| Line::styled(head, dim)).collect();
@@ -51,7 +49,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     }
 }
 
-/// How many events are listed.
+/// Number of events listed.
 pub fn count(scene: &Scene, nav: &Nav) -> usize {
     listed(scene, nav).count()
 }
@@ -80,7 +78,7 @@ fn row(scene: &Scene, nav: &Nav, event: &Event) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What happened, in words, and its colour.
+/// Description of an event, and its colour.
 pub fn text(kind: &EventKind) -> (String, Role) {
     use collapse_common::Transition::{Install, Recover, RecoverReadOnly, Split, SplitRelink, Zap};
     match kind {
@@ -116,8 +114,8 @@ pub fn text(kind: &EventKind) -> (String, Role) {
             (format!("VM created by {} (pid {})", process.name.text, process.pid), Role::Good)
         }
         EventKind::VmSeen => ("VM seen for the first time".to_owned(), Role::Good),
-        EventKind::VmDestroyed { .. } => ("VM going away".to_owned(), Role::Warn),
-        EventKind::VmFlushed { .. } => ("last SPTE of the VM gone".to_owned(), Role::Dim),
+        EventKind::VmDestroyed { .. } => ("VM being destroyed".to_owned(), Role::Warn),
+        EventKind::VmFlushed { .. } => ("last SPTE of the VM removed".to_owned(), Role::Dim),
         EventKind::VmFreed => ("VM freed".to_owned(), Role::Dim),
         EventKind::SlotChanged { slot, change, .. } => {
             let (what, role) = match change {
@@ -133,7 +131,7 @@ pub fn text(kind: &EventKind) -> (String, Role) {
             (text, role)
         }
         EventKind::Collapse(collapse) => {
-            (format!("collapse routine through with slot {}", collapse.slot.id), Role::Zap)
+            (format!("collapse routine finished slot {}", collapse.slot.id), Role::Zap)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is worth a look: diagnoses of all VMs, with evidence and the knob to turn.
+//! Findings of all VMs, with evidence and remedy.
 
 use collapse_common::abi::VmKey;
 use ratatui::{
@@ -20,7 +20,7 @@ use collapse_model::{
     findings::{Finding, findings},
 };
 
-/// Findings of every VM that is there.
+/// Findings of every VM that is running.
 pub fn found<'a>(scene: &Scene<'a>) -> Vec<(&'a Vm, Finding)> {
     let vms = scene.model.vms.values().filter(|vm| !vm.gone);
     let of = |vm: &'a Vm| {
@@ -30,21 +30,21 @@ pub fn found<'a>(scene: &Scene<'a>) -> Vec<(&'a Vm, Finding)> {
     vms.flat_map(of).collect()
 }
 
-/// The VM of the selected finding.
+/// VM of the selected finding.
 pub fn selected(scene: &Scene, nav: &Nav) -> Option<VmKey> {
     found(scene).get(nav.line).map(|(vm, _)| vm.key)
 }
 
-/// Draws it.
+/// Draws the view.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let theme = scene.theme;
     let dim = theme.style(Role::Dim);
     let found = found(scene);
     if found.is_empty() {
         let lines = [
-            Line::styled(" ✓ Nothing to report.", theme.style(Role::Good)),
+            Line::styled(" ✓ No findings.", theme.style(Role::Good)),
             Line::styled(
-                "   Findings appear here when dirty logging stays on, regions stay small, and the like.",
+                "   They appear here, for example when regions stay small after dirty logging.",
                 dim,
             ),
         ];

@@ -1,4 +1,4 @@
-//! Keys, and what the columns mean, over whatever is shown.
+//! Help over any view: keys, mouse, meaning of the columns.
 
 use ratatui::{
     buffer::Buffer,
@@ -10,20 +10,20 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::tui::{format, keys, metric::METRICS, scene::Scene, theme::Role};
 
-/// What the mouse does.
+/// Mouse actions and what they do.
 const MOUSE: [(&str, &str); 2] =
-    [("click", "select; again: open; on a column: sort"), ("wheel", "up and down")];
+    [("click", "select, then open; on a title: sort"), ("wheel", "scroll")];
 
-/// Lines of the help.
+/// Number of lines of the help.
 pub fn count(playing: bool) -> usize {
     keys::bindings(playing).count() + MOUSE.len() + METRICS.len()
 }
 
-/// Draws it from a line on, or from before if the rest fits.
+/// Draws the help from line `first` on, or from an earlier one where the rest fits.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, first: usize) {
     let lines = lines(scene);
     let columns = lines.iter().map(Line::width).max().unwrap_or_default() + 2;
-    // In two columns where one is too long.
+    // Two columns where one would be too long.
     let rows = usize::from(at.height).saturating_sub(2);
     let stacks = if lines.len() > rows && usize::from(at.width) >= columns * 2 + 2 { 2 } else { 1 };
     let each = lines.len().div_ceil(stacks);
@@ -69,7 +69,7 @@ fn lines(scene: &Scene) -> Vec<Line<'static>> {
     keys.chain(metrics).collect()
 }
 
-/// Leaves nothing of what was there, nor half of a wide character at the edges.
+/// Clears an area, including wide characters that reach into it.
 fn clear(buf: &mut Buffer, area: Rect) {
     for y in area.top()..area.bottom() {
         if area.x > 0 && buf[(area.x - 1, y)].symbol().width() > 1 {

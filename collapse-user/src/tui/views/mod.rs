@@ -1,4 +1,4 @@
-//! The views: each a pure function of the scene and of what the user chose.
+//! Views: each a pure function of the scene and of the user's choices.
 
 mod caption;
 pub mod episodes;
@@ -19,7 +19,7 @@ use super::{
     theme::Role,
 };
 
-/// Draws the view that the user chose.
+/// Draws the chosen view.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     match nav.view {
         View::Overview => overview::draw(buf, at, scene, nav),
@@ -41,7 +41,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     }
 }
 
-/// Lines of a view in which one is selected.
+/// Number of lines of a view that has a selected line.
 pub fn lines(scene: &Scene, nav: &Nav) -> usize {
     match nav.view {
         View::Episodes => table::selected(scene, nav).map_or(0, |vm| vm.episodes.kept().len()),

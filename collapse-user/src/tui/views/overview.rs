@@ -1,4 +1,4 @@
-//! A row per VM, and all of them together on top.
+//! All VMs: their sum on top, then a row per VM.
 
 use ratatui::{
     buffer::Buffer,
@@ -21,13 +21,13 @@ use crate::tui::{
 };
 use collapse_model::Vm;
 
-/// Lines that the charts of the selected VM need, where the list of VMs leaves so many.
+/// Least lines for the charts of the selected VM, below the list of VMs.
 const PREVIEW: u16 = 10;
 
-/// More of them would only stretch them.
+/// Most lines for those charts: more would only stretch them.
 const TALLEST: u16 = 36;
 
-/// Draws it.
+/// Draws the view.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let at = match at.height {
         0..8 => at,
@@ -49,7 +49,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     }
 }
 
-/// The host in two lines.
+/// Draws the sum of all VMs in two lines. Returns the area left.
 fn totals(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
     let mut mapped = vec![Span::raw(" ")];
     mapped.extend(mapped_spans(scene, 20));
@@ -63,7 +63,7 @@ fn totals(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
     Rect { y: left.y + 1, height: left.height - 1, ..left }
 }
 
-/// Mapped memory of all VMs, as text and bar.
+/// Mapped memory of all VMs as text and bar.
 fn mapped_spans(scene: &Scene, columns: usize) -> Vec<Span<'static>> {
     let dim = scene.theme.style(Role::Dim);
     let sample = scene.model.history.until(scene.at);
@@ -83,7 +83,7 @@ fn mapped_spans(scene: &Scene, columns: usize) -> Vec<Span<'static>> {
     spans
 }
 
-/// The host as a chart of mapped memory and a line per rate.
+/// Draws the sum of all VMs as a chart of mapped memory and a line per rate. Returns the area left.
 fn charts(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
     let height = METRICS.len() as u16 + 2;
     let top = Rect { height, ..at };
@@ -141,9 +141,9 @@ fn table(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     let rows: Vec<_> = rows(scene, nav).collect();
     if rows.is_empty() {
         let text = match (scene.model.vms.is_empty(), nav.filter.is_empty()) {
-            (_, false) => "No VM has such a name. Esc shows all.",
+            (_, false) => "No VM matches the filter. Esc clears it.",
             (true, true) => scene.nothing(),
-            (false, true) => "No VM any more.",
+            (false, true) => "All VMs have ended.",
         };
         let dim = scene.theme.style(Role::Dim);
         widgets::paragraph(buf, body, &[Line::styled(format!(" {text}"), dim)]);
@@ -180,7 +180,7 @@ struct Layout {
 /// Columns of a sparkline.
 const SPARK: usize = 7;
 
-/// What fits into so many columns.
+/// Layout of the wanted columns that fit into `columns` screen columns.
 fn fit(wanted: &[Column], columns: usize) -> Vec<Layout> {
     let mut room = columns.saturating_sub(1);
     let mut layout = Vec::new();

@@ -1,4 +1,4 @@
-//! What is seen and by which hooks, what is not and why, and what was lost.
+//! Signals and their hooks, why others are not observed, cost, lost events, diagnostics.
 
 use ratatui::{
     buffer::Buffer,
@@ -16,12 +16,12 @@ use crate::tui::{
 };
 use collapse_feed::{Overhead, SignalStatus};
 
-/// Notices listed.
+/// Most notices listed.
 const LISTED: usize = 20;
 
-/// Draws it.
+/// Draws the view.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
-    // What is cut in the list is told in full below.
+    // The selected line in full, below the list.
     let below = if at.height >= 12 { 4 } else { 0 };
     let detail = Rect { y: at.bottom() - below, height: below, ..at };
     let at = Rect { height: at.height - below, ..at };
@@ -43,7 +43,8 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     }
 }
 
-/// Title and full text of line `line` of `lines`, if it may be cut: signals come first, notices last.
+/// Title and full text of line `line` of `lines`, if the list may cut it: signals are the first lines,
+/// notices the last.
 fn in_full(scene: &Scene, line: usize, lines: usize) -> Option<(&'static str, String)> {
     if let Some(status) = scene.coverage.signals.get(line) {
         return Some((status.signal.name(), described(status)));
@@ -53,19 +54,19 @@ fn in_full(scene: &Scene, line: usize, lines: usize) -> Option<(&'static str, St
     Some(("diagnostics", notices.swap_remove(place).text))
 }
 
-/// The hooks of a signal, or what is not known without it.
+/// Hooks of a signal, or what is unknown without it.
 fn described(status: &SignalStatus) -> String {
     match &status.hooks {
         Some(hooks) => hooks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         None => format!(
-            "blind to: {} ({})",
+            "unknown: {} ({})",
             status.signal.loses(),
             status.reason.as_deref().unwrap_or("unknown")
         ),
     }
 }
 
-/// What the programs cost, those first that cost most.
+/// Cost of each eBPF program, the most expensive first.
 fn cost(overhead: &Overhead, theme: Theme) -> Vec<Line<'static>> {
     let dim = theme.style(Role::Dim);
     let row = |name: &str, cells: [String; 4]| {
@@ -83,18 +84,21 @@ fn cost(overhead: &Overhead, theme: Theme) -> Vec<Line<'static>> {
         ];
         lines.push(Line::raw(row(&program.program, cells)));
     }
-    let budget = overhead.budget_percent.map(|most| format!(" of {most} % allowed"));
+    let budget = overhead.budget_percent.map(|most| format!(", {most} % allowed"));
     let total =
-        format!("   all: {:.2} %{} of one core", overhead.percent, budget.unwrap_or_default());
+        format!("   total: {:.2} % of one core{}", overhead.percent, budget.unwrap_or_default());
     lines.push(Line::raw(total));
     if let Some(caveat) = overhead.caveat() {
-        lines.push(Line::styled(format!("   to keep to that: {caveat}"), theme.style(Role::Warn)));
+        lines.push(Line::styled(
+            format!("   to stay within that: {caveat}"),
+            theme.style(Role::Warn),
+        ));
     }
     lines.push(Line::default());
     lines
 }
 
-/// Every line.
+/// All lines of the list.
 pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
     let theme = scene.theme;
     let dim = theme.style(Role::Dim);
@@ -114,7 +118,7 @@ pub fn lines(scene: &Scene) -> Vec<Line<'static>> {
     );
     let losses = &scene.model.losses;
     if losses.is_empty() {
-        lines.push(Line::styled(" – losses are not known yet", dim));
+        lines.push(Line::styled(" – losses not known yet", dim));
     }
     for (kind, n) in losses {
         let (mark, role) = if *n == 0 { ("✓", Role::Good) } else { ("✗", Role::Bad) };

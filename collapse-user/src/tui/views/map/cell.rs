@@ -1,20 +1,20 @@
-//! What a cell of the map stands for.
+//! States of the cells of the map.
 
 use crate::tui::theme::Role;
 use collapse_model::Mapping;
 
-/// How the regions of a cell are mapped; the worst of them counts.
+/// State of a cell: that of the worst of its regions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CellState {
-    /// None was lost since watching began.
+    /// No region was lost since watching began.
     NotLost,
-    /// Huge again.
+    /// Lost and huge again.
     Returned,
-    /// Nothing is mapped: the next touch tells.
+    /// Lost, and nothing is mapped until the next fault.
     Nothing,
-    /// By the page table of a split.
+    /// Lost, and mapped by the page table of a split.
     StillSplit,
-    /// By small leaves installed since.
+    /// Lost, and mapped by small leaves installed since.
     Small,
 }
 

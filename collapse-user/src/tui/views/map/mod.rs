@@ -1,4 +1,4 @@
-//! A VM's guest frames: which regions have their huge SPTE, and what became of the others.
+//! Map of a VM's guest frames: which regions have their huge SPTE, and how the others are mapped.
 
 mod cell;
 mod place;
@@ -20,19 +20,20 @@ use cell::CellState;
 use place::{CELL_WIDTH, CELLS, MapLayout, MapRow};
 pub use place::{CursorMove, moved};
 
-/// From so many columns on, what happened is told beside the map.
+/// Least columns at which details are beside the map, not below it.
 const WIDE: u16 = 116;
 
 /// Columns of a row's address.
 const ADDRESS: u16 = 12;
 
-/// Draws it.
+/// Draws the view.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     let chart = MapLayout::of(vm, &nav.map);
     let at = widgets::paragraph(buf, at, &[caption(scene, vm), legend(scene, vm, &chart)]);
     if chart.rows.is_empty() {
         let dim = scene.theme.style(Role::Dim);
-        let text = " No slot known yet: slots are learnt as they change, regions as they are lost.";
+        let text =
+            " No memory slots known yet: they are found when they change or lose huge pages.";
         widgets::paragraph(buf, at, &[Line::styled(text, dim)]);
         return;
     }
@@ -70,10 +71,10 @@ fn legend(scene: &Scene, vm: &Vm, chart: &MapLayout) -> Line<'static> {
     Line::from(spans)
 }
 
-/// The rows around the cursor.
+/// Draws the rows around the cursor.
 fn cells(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &MapLayout) {
     let (line, cursor) = chart.cursor();
-    // A slot's first row comes after a line that names it.
+    // A line with the name of a slot precedes its first row.
     let lines: Vec<(usize, bool)> = chart
         .rows
         .iter()
@@ -138,7 +139,7 @@ fn cells_of(
     Line::from(spans)
 }
 
-/// The cells of some rows. Work follows regions that were lost, not guest size.
+/// States of the cells of rows `from` to `to`. The work grows with lost regions, not with guest size.
 fn states(vm: &Vm, chart: &MapLayout, from: usize, to: usize) -> Vec<[CellState; CELLS]> {
     let mut states = vec![[CellState::NotLost; CELLS]; to + 1 - from];
     let returned = vm.regions.returned().iter().map(|(region, _)| (region, CellState::Returned));

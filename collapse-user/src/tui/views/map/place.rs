@@ -1,4 +1,4 @@
-//! Where guest frames are on the map.
+//! Layout of the map: guest frames to rows and cells.
 
 use collapse_common::spte::frames;
 
@@ -6,13 +6,13 @@ use crate::tui::{format, nav::MapCursor};
 use collapse_feed::Slot;
 use collapse_model::Vm;
 
-/// Cells of a row.
+/// Cells per row.
 pub const CELLS: usize = 32;
 
-/// Columns of a cell, where there is room.
+/// Columns per cell, where there is room.
 pub const CELL_WIDTH: u16 = 2;
 
-/// Unless zoomed in, all of the guest takes so many cells at most.
+/// Most cells that the whole guest takes, unless zoomed in.
 const ALL_CELLS: u64 = 1024;
 
 /// A move of the cursor.
@@ -27,35 +27,35 @@ pub enum CursorMove {
 /// A row of the map.
 #[derive(Debug)]
 pub struct MapRow {
-    /// The slot that begins with this row.
+    /// Title of the slot that begins with this row.
     pub title: Option<String>,
-    /// First guest frame.
+    /// First guest frame of the row.
     pub gfn: u64,
-    /// Cells, up to [`CELLS`].
+    /// Number of cells, up to [`CELLS`].
     pub cells: usize,
 }
 
-/// The map, without what is on it.
+/// Layout of the map.
 #[derive(Debug)]
 pub struct MapLayout {
-    /// Rows by guest frame.
+    /// Rows in the order of guest frames.
     pub rows: Vec<MapRow>,
     /// Regions per cell, a power of two.
     pub scale: u64,
-    /// Where the cursor is.
+    /// Cursor and zoom, limited to what changes the map.
     pub place: MapCursor,
 }
 
-/// Regions next to each other: the first guest frame, their number, what they are.
+/// Contiguous regions: first guest frame, number of regions, title.
 type Extent = (u64, u64, String);
 
 impl MapLayout {
-    /// The map of a VM: by slot, or, where none is known, by what it lost.
+    /// Lays out the slots of a VM or, where none is known, the range of lost regions.
     pub fn of(vm: &Vm, place: &MapCursor) -> Self {
         let extents = extents(vm);
         let regions: u64 = extents.iter().map(|(_, regions, _)| regions).sum();
         let fits = regions.div_ceil(ALL_CELLS).max(1).next_power_of_two();
-        // Zooming in any further than to one region changes nothing.
+        // A cell has at least one region.
         let place = MapCursor { zoom: place.zoom.min(fits.ilog2()), ..*place };
         let scale = fits >> place.zoom;
         let mut rows = Vec::new();
@@ -78,14 +78,14 @@ impl MapLayout {
         self.scale * frames(2)
     }
 
-    /// MapRow and cell of a guest frame.
+    /// Row and cell of a guest frame; `None` if it is not on the map.
     pub fn find(&self, gfn: u64) -> Option<(usize, usize)> {
         let row = self.rows.partition_point(|row| row.gfn <= gfn).checked_sub(1)?;
         let cell = ((gfn - self.rows[row].gfn) / self.step()) as usize;
         (cell < self.rows[row].cells).then_some((row, cell))
     }
 
-    /// MapRow and cell of the cursor: the first of all if it is nowhere else.
+    /// Row and cell of the cursor: the first cell if the cursor is not on the map.
     pub fn cursor(&self) -> (usize, usize) {
         self.find(self.place.gfn).unwrap_or_default()
     }
@@ -97,14 +97,14 @@ impl MapLayout {
     }
 }
 
-/// Where the cursor gets to.
-pub fn moved(vm: &Vm, place: &MapCursor, way: CursorMove) -> MapCursor {
+/// The cursor after a move.
+pub fn moved(vm: &Vm, place: &MapCursor, by: CursorMove) -> MapCursor {
     let chart = MapLayout::of(vm, place);
     let last = chart.rows.len().saturating_sub(1);
     let (row, cell) = chart.cursor();
-    let (row, cell) = match way {
-        CursorMove::Lines(by) => (row.saturating_add_signed(by).min(last), cell),
-        CursorMove::Cells(by) => match cell.checked_add_signed(by) {
+    let (row, cell) = match by {
+        CursorMove::Lines(lines) => (row.saturating_add_signed(lines).min(last), cell),
+        CursorMove::Cells(cells) => match cell.checked_add_signed(cells) {
             Some(cell) if cell < chart.rows.get(row).map_or(0, |row| row.cells) => (row, cell),
             Some(_) if row < last => (row + 1, 0),
             None if row > 0 => (row - 1, CELLS),
@@ -137,13 +137,13 @@ fn extents(vm: &Vm) -> Vec<Extent> {
         });
         if let Some((low, high)) = bounds {
             let (first, regions) = covered(low, high + 1);
-            extents.push((first, regions, "regions lost (slots are not known)".to_owned()));
+            extents.push((first, regions, "lost regions (slots unknown)".to_owned()));
         }
     }
     extents
 }
 
-/// The regions that guest frames are in: the first frame and how many.
+/// Regions that guest frames `from` to `to` (exclusive) are in: first frame and number.
 fn covered(from: u64, to: u64) -> (u64, u64) {
     let size = frames(2);
     let first = from / size * size;
@@ -187,7 +187,7 @@ mod tests {
             place = place.zoomed(true);
         }
         assert_eq!(MapLayout::of(&vm, &place).scale, 1);
-        // It takes no more steps back than there were to go.
+        // Zooming in beyond the last step does not need more steps back.
         let near = moved(&vm, &place, CursorMove::Cells(1));
         assert_eq!(MapLayout::of(&vm, &near.zoomed(false)).scale, 2);
     }

@@ -1,4 +1,4 @@
-//! What happened in the selected cell of the map, when and why.
+//! Details of the selected cell of the map: what happened, when and why.
 
 use collapse_common::spte::frames;
 use ratatui::{
@@ -12,10 +12,10 @@ use crate::tui::{format, scene::Scene, theme::Role, views::events, widgets};
 use collapse_feed::{Event, EventKind};
 use collapse_model::{Lost, Recovery, Region, Returned, Vm};
 
-/// Columns before what is told of a time.
+/// Columns of the time before an event.
 const AGO: usize = 9;
 
-/// Draws it.
+/// Draws the details.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &MapLayout) {
     let first = chart.selected();
     let end = first + chart.step();
@@ -32,7 +32,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &MapLayou
         (1, Some((_, lost)), _) => log.lost(lost),
         (1, None, Some((_, returned))) => log.returned(returned),
         (_, None, None) => {
-            let text = "not lost since watching began: taken to be mapped as before";
+            let text = "not lost since watching began; assumed to be mapped as before";
             let lines = format::wrapped(text, usize::from(at.width).saturating_sub(1));
             log.lines.extend(lines.into_iter().map(|line| Line::from(format!(" {line}"))));
         }
@@ -42,16 +42,16 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &MapLayou
     widgets::paragraph(buf, at, &log.lines);
 }
 
-/// What happened, line by line.
+/// Lines of what happened.
 struct Log<'a> {
     scene: &'a Scene<'a>,
-    /// For what is told of a time.
+    /// Columns of the text of an event.
     columns: usize,
     lines: Vec<Line<'static>>,
 }
 
 impl Log<'_> {
-    /// Tells what happened at a time.
+    /// Adds what happened at a time.
     fn add(&mut self, at: u64, text: &str, role: Role) {
         let theme = self.scene.theme;
         let ago = format!("−{}", format::duration(self.scene.ago(at)));
@@ -65,7 +65,7 @@ impl Log<'_> {
         }
     }
 
-    /// The life of a region since it lost its huge SPTE.
+    /// Adds what happened to a region since it lost its huge SPTE.
     fn lost(&mut self, lost: &Lost) {
         self.loss(lost);
         let (glyph, role, what) = CellState::of(lost.mapping()).look();
@@ -82,14 +82,14 @@ impl Log<'_> {
         let text = format!("huge SPTE {what}: {}{episode}", lost.cause.label());
         self.add(lost.at, &text, role);
         if let Some(zapped) = lost.zapped {
-            self.add(zapped.get(), "nothing mapped any more", Role::Zap);
+            self.add(zapped.get(), "no longer mapped", Role::Zap);
         }
         if let Some(refaulted) = lost.refaulted {
-            self.add(refaulted.get(), "touched, and mapped small", Role::Small);
+            self.add(refaulted.get(), "touched, mapped small", Role::Small);
         }
     }
 
-    /// The life of a region from its loss until it was huge again.
+    /// Adds what happened to a region from its loss until it was huge again.
     fn returned(&mut self, returned: &Returned) {
         self.loss(&returned.lost);
         let how = match returned.how {
@@ -103,7 +103,7 @@ impl Log<'_> {
         self.add(returned.at, &text, Role::Good);
     }
 
-    /// The latest events there, newest first.
+    /// Adds the latest changes of guest frames `first` to `end` (exclusive), newest first.
     fn recent(&mut self, vm: &Vm, first: u64, end: u64, rows: usize) {
         let touches = |event: &&Event| match &event.kind {
             EventKind::Change(change) => {
@@ -126,9 +126,9 @@ impl Log<'_> {
     }
 }
 
-/// How the lost regions of a cell are mapped.
+/// Number of lost regions of a cell by how they are mapped.
 fn summary(scene: &Scene, lost: &[(Region, &Lost)], returned: usize) -> Vec<Line<'static>> {
-    let text = format!(" {} regions were lost; + zooms in to one", lost.len() + returned);
+    let text = format!(" {} regions lost; + zooms in to one", lost.len() + returned);
     let mut lines = vec![Line::from(text)];
     for cell in CellState::ALL {
         let n = match cell {
