@@ -1,7 +1,5 @@
 //! The columns of the overview.
 
-use super::metric::{FAULTS, Metric, RECOVERIES, SPLITS, STALL, ZAPS};
-
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
@@ -69,41 +67,6 @@ impl Column {
             Self::Back => "recovered",
             Self::Faults => "faults",
             Self::Stall => "vcpu",
-        }
-    }
-
-    /// The rate in it, if it has one.
-    pub(super) fn metric(self) -> Option<&'static Metric> {
-        Some(match self {
-            Self::Splits => &SPLITS,
-            Self::Zaps => &ZAPS,
-            Self::Recoveries => &RECOVERIES,
-            Self::Faults => &FAULTS,
-            Self::Stall => &STALL,
-            _ => return None,
-        })
-    }
-
-    /// Its title.
-    pub(super) fn title(self) -> &'static str {
-        match self {
-            Self::Name => "VM",
-            Self::Pid => "PID",
-            Self::State => "STATE",
-            Self::Mapped => "MAPPED",
-            Self::Back => "RECOVERED",
-            _ => self.metric().map_or("", |metric| metric.title),
-        }
-    }
-
-    /// Its least width.
-    pub(super) fn width(self) -> usize {
-        match self {
-            Self::Name => 9,
-            Self::Pid => 7,
-            Self::State => 15,
-            Self::Mapped | Self::Back => 14,
-            _ => self.metric().map_or(0, |metric| metric.width),
         }
     }
 

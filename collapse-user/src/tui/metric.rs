@@ -1,6 +1,6 @@
 //! The rates that are shown: name, unit, width and format of each, declared here only.
 
-use super::{format, scene::Scene, theme::Role};
+use super::{column::Column, format, scene::Scene, theme::Role};
 use collapse_feed::Signal;
 use collapse_model::{Flows, History};
 
@@ -134,6 +134,43 @@ impl Metric {
             history.rates(from, to, parts, self.pick)
         } else {
             vec![None; parts]
+        }
+    }
+}
+
+impl Column {
+    /// The rate in it, if it has one.
+    pub(super) fn metric(self) -> Option<&'static Metric> {
+        Some(match self {
+            Self::Splits => &SPLITS,
+            Self::Zaps => &ZAPS,
+            Self::Recoveries => &RECOVERIES,
+            Self::Faults => &FAULTS,
+            Self::Stall => &STALL,
+            _ => return None,
+        })
+    }
+
+    /// Its title.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Name => "VM",
+            Self::Pid => "PID",
+            Self::State => "STATE",
+            Self::Mapped => "MAPPED",
+            Self::Back => "RECOVERED",
+            _ => self.metric().map_or("", |metric| metric.title),
+        }
+    }
+
+    /// Its least width.
+    pub(super) fn width(self) -> usize {
+        match self {
+            Self::Name => 9,
+            Self::Pid => 7,
+            Self::State => 15,
+            Self::Mapped | Self::Back => 14,
+            _ => self.metric().map_or(0, |metric| metric.width),
         }
     }
 }
