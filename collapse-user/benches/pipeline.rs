@@ -6,7 +6,7 @@ mod synthetic;
 
 use std::{hint::black_box, time::Duration};
 
-use collapse::tui::{App, Facts, Live, Theme};
+use collapse::tui::{App, DashboardData, Heading, Theme};
 use collapse_feed::Batch;
 use collapse_feed::Machine;
 use collapse_model::Model;
@@ -70,7 +70,7 @@ fn episode(criterion: &mut Criterion) {
 /// One second of VMs: taking the batch, and drawing the dashboard.
 fn second(criterion: &mut Criterion) {
     let (_, coverage) = host();
-    let facts = Facts::default();
+    let heading = Heading::default();
     let app = App::new(Theme::detect(|_| None), Duration::from_secs(1));
     let mut group = criterion.benchmark_group("second");
     for vms in [1, 10, 100, 1000] {
@@ -85,7 +85,12 @@ fn second(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("dashboard", vms), |bencher| {
             let model = Fleet::new(vms, REGIONS).model(60);
-            let live = Live { model: &model, coverage: &coverage, facts: &facts, track: None };
+            let live = DashboardData {
+                model: &model,
+                coverage: &coverage,
+                heading: &heading,
+                track: None,
+            };
             let mut buffer = Buffer::empty(SCREEN);
             bencher.iter(|| app.draw(&mut buffer, SCREEN, black_box(&live)));
         });
@@ -97,11 +102,11 @@ fn second(criterion: &mut Criterion) {
 /// 1 % of a core. Redrawing grows with the VMs, and not with the events since the last time.
 fn tick(criterion: &mut Criterion) {
     let (_, coverage) = host();
-    let facts = Facts::default();
+    let heading = Heading::default();
     let app = App::new(Theme::detect(|_| None), Duration::from_secs(1));
     let mut buffer = Buffer::empty(SCREEN);
     let mut draw = |model: &Model| {
-        let live = Live { model, coverage: &coverage, facts: &facts, track: None };
+        let live = DashboardData { model, coverage: &coverage, heading: &heading, track: None };
         app.draw(&mut buffer, SCREEN, black_box(&live));
     };
     let mut group = criterion.benchmark_group("tick");
@@ -134,7 +139,7 @@ fn tick(criterion: &mut Criterion) {
 /// One VM with regions outstanding, which must not matter.
 fn outstanding(criterion: &mut Criterion) {
     let (host, coverage) = host();
-    let facts = Facts::default();
+    let heading = Heading::default();
     let app = App::new(Theme::detect(|_| None), Duration::from_secs(1));
     let mut group = criterion.benchmark_group("outstanding");
     for regions in [0, 1000, 1_000_000] {
@@ -142,7 +147,12 @@ fn outstanding(criterion: &mut Criterion) {
         let mut model = fleet.begin();
         model.apply(&fleet.split(regions));
         group.bench_function(BenchmarkId::new("dashboard", regions), |bencher| {
-            let live = Live { model: &model, coverage: &coverage, facts: &facts, track: None };
+            let live = DashboardData {
+                model: &model,
+                coverage: &coverage,
+                heading: &heading,
+                track: None,
+            };
             let mut buffer = Buffer::empty(SCREEN);
             bencher.iter(|| app.draw(&mut buffer, SCREEN, black_box(&live)));
         });

@@ -14,7 +14,7 @@ use collapse::{
     model::Model,
     plan::Mmu,
     settings::Settings,
-    tui::{Facts, Live, terminal::Screen},
+    tui::{DashboardData, Heading, terminal::Screen},
     watch,
 };
 use pty::{
@@ -57,9 +57,9 @@ fn child() {
 /// Warns while the dashboard has the terminal, and once a key was pressed; ends after a line of input.
 fn warn() -> io::Result<()> {
     diagnostics::start(0);
-    let (model, facts) = (Model::default(), Facts::default());
+    let (model, heading) = (Model::default(), Heading::default());
     let coverage = collapse_feed::fixtures::full_coverage(Mmu::Tdp);
-    let live = Live { model: &model, coverage: &coverage, facts: &facts, track: None };
+    let live = DashboardData { model: &model, coverage: &coverage, heading: &heading, track: None };
     let runtime = watch::runtime().map_err(|failure| failure.error).unwrap();
     runtime.block_on(async {
         let mut dashboard = Dashboard::open(&Settings::default())?;

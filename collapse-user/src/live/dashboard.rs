@@ -13,7 +13,7 @@ use crate::{
     diagnostics::Held,
     settings::Settings,
     tui::{
-        App, Live, Reply,
+        App, DashboardData, Reply,
         terminal::{Input, Screen},
     },
 };
@@ -81,7 +81,7 @@ impl Dashboard {
     }
 
     /// Waits for the user; `None` if nothing is to be done.
-    pub async fn asked(&mut self, live: &Live<'_>) -> Option<Reply> {
+    pub async fn asked(&mut self, live: &DashboardData<'_>) -> Option<Reply> {
         match self.input.next().await {
             // The terminal is gone.
             None => Some(Reply::Quit),
@@ -92,7 +92,7 @@ impl Dashboard {
     }
 
     /// Draws a frame, with the warnings so far.
-    pub fn show(&mut self, live: &Live) -> io::Result<()> {
+    pub fn show(&mut self, live: &DashboardData) -> io::Result<()> {
         let Self { app, screen, held, .. } = self;
         for warning in held.warnings() {
             app.notices().push(Level::Warn, &warning);

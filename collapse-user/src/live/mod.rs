@@ -18,7 +18,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     report::{Report, live_lines},
     settings::Settings,
-    tui::{Facts, Live, Reply, terminal},
+    tui::{DashboardData, Heading, Reply, terminal},
     watch::{Attached, DRAIN_INTERVAL, Pipeline, Session, Setup, runtime},
 };
 pub use dashboard::Dashboard;
@@ -75,7 +75,7 @@ async fn shown(title: Option<&str>, settings: &Settings, setup: Setup) -> Result
 /// Standard output.
 enum Stdout {
     /// A terminal, with the dashboard.
-    Dashboard { dashboard: Box<Dashboard>, facts: Facts, load: Load },
+    Dashboard { dashboard: Box<Dashboard>, heading: Heading, load: Load },
     /// No terminal: a line per VM.
     Lines,
 }
@@ -85,9 +85,9 @@ impl Stdout {
         if !is_terminal() {
             return Ok(Self::Lines);
         }
-        let facts = Facts { machine: (&session.host).into(), title: title.map(str::to_owned) };
+        let heading = Heading { machine: (&session.host).into(), title: title.map(str::to_owned) };
         let dashboard = Box::new(Dashboard::open(settings)?);
-        Ok(Self::Dashboard { dashboard, facts, load: Load::default() })
+        Ok(Self::Dashboard { dashboard, heading, load: Load::default() })
     }
 
     /// Measures the CPU time that this program takes.
@@ -101,13 +101,13 @@ impl Stdout {
 
     /// Waits for the user; `None` if nothing is to be done.
     async fn asked(&mut self, session: &Session) -> Option<Reply> {
-        let Self::Dashboard { dashboard, facts, .. } = self else { return pending().await };
-        dashboard.asked(&see(session, facts)).await
+        let Self::Dashboard { dashboard, heading, .. } = self else { return pending().await };
+        dashboard.asked(&see(session, heading)).await
     }
 
     fn show(&mut self, session: &Session) -> io::Result<()> {
         match self {
-            Self::Dashboard { dashboard, facts, .. } => dashboard.show(&see(session, facts)),
+            Self::Dashboard { dashboard, heading, .. } => dashboard.show(&see(session, heading)),
             Self::Lines => {
                 let machine = (&session.host).into();
                 let report = Report::of_alive(session.model(), session.coverage(), machine);
@@ -134,6 +134,6 @@ impl Stdout {
     }
 }
 
-fn see<'a>(session: &'a Session, facts: &'a Facts) -> Live<'a> {
-    Live { model: session.model(), coverage: session.coverage(), facts, track: None }
+fn see<'a>(session: &'a Session, heading: &'a Heading) -> DashboardData<'a> {
+    DashboardData { model: session.model(), coverage: session.coverage(), heading, track: None }
 }

@@ -14,7 +14,7 @@ use crate::{
     output::is_dash,
     player::{Order, Player},
     settings::Settings,
-    tui::{Facts, Live, Reply},
+    tui::{DashboardData, Heading, Reply},
     watch::{
         Pipeline,
         replay::{self, cannot_read},
@@ -61,11 +61,11 @@ pub fn play(
     player.keep(settings.history);
     begin(&mut player, beginning).with_context(|| cannot_read(path)).or_exit(Exit::Recording)?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let facts = Facts {
+    let heading = Heading {
         machine: player.machine().clone(),
         title: Some(title.map_or_else(|| name.into_owned(), str::to_owned)),
     };
-    runtime()?.block_on(played(settings, &mut player, &facts, path))?;
+    runtime()?.block_on(played(settings, &mut player, &heading, path))?;
     Ok(player.contents().early.as_ref().map_or(Exit::Ok, |error| replay::ends_early(path, error)))
 }
 
@@ -80,7 +80,7 @@ fn begin(player: &mut Player, Beginning { at, paused }: Beginning) -> anyhow::Re
 async fn played(
     settings: &Settings,
     player: &mut Player,
-    facts: &Facts,
+    heading: &Heading,
     path: &Path,
 ) -> Result<(), Failure> {
     let mut ends = Ends::new().or_exit(Exit::CannotMeasure)?;
@@ -88,7 +88,7 @@ async fn played(
     let mut dashboard = Dashboard::open(settings).or_exit(Exit::Output)?;
     let (mut now, mut drawn) = (Instant::now(), None);
     loop {
-        let live = see(player, facts);
+        let live = see(player, heading);
         let reply = tokio::select! {
             // The user comes before reading on.
             biased;
@@ -122,13 +122,18 @@ async fn played(
             continue;
         }
         drawn = Some(Instant::now());
-        match shown.and_then(|()| dashboard.show(&see(player, facts))) {
+        match shown.and_then(|()| dashboard.show(&see(player, heading))) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             shown => shown.context("cannot write standard output").or_exit(Exit::Output)?,
         }
     }
 }
 
-fn see<'a>(player: &'a Player, facts: &'a Facts) -> Live<'a> {
-    Live { model: player.model(), coverage: player.coverage(), facts, track: Some(player.track()) }
+fn see<'a>(player: &'a Player, heading: &'a Heading) -> DashboardData<'a> {
+    DashboardData {
+        model: player.model(),
+        coverage: player.coverage(),
+        heading,
+        track: Some(player.track()),
+    }
 }

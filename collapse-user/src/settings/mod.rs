@@ -13,7 +13,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::{
     exit::{Exit, Failure, OrExit as _},
-    tui::{Background, Depth, Options, Theme},
+    tui::{Background, DashboardOptions, Depth, Theme},
 };
 pub use print::file_text;
 use table::SETTINGS;
@@ -22,7 +22,7 @@ use table::SETTINGS;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// Options of the views at the start.
-    pub options: Options,
+    pub options: DashboardOptions,
     /// How long history is kept; `None` for as long as there is room.
     pub history: Option<Duration>,
     /// Number of colours; `None` to follow the environment.

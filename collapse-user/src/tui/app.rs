@@ -14,8 +14,8 @@ use super::{
     keys::{self, KeyCommand},
     nav::{Nav, View},
     notices::Notices,
-    options::Options,
-    scene::{Facts, Scene},
+    options::DashboardOptions,
+    scene::{Heading, Scene},
     spots::Spots,
     table,
     theme::Theme,
@@ -38,13 +38,13 @@ const INTERVALS: (Duration, Duration) = (Duration::from_millis(125), Duration::f
 
 /// Everything that the caller has to show.
 #[derive(Clone, Copy)]
-pub struct Live<'a> {
+pub struct DashboardData<'a> {
     /// The model at the latest reading.
     pub model: &'a Model,
     /// Signals that are observed, and why others are not.
     pub coverage: &'a Coverage,
     /// Machine and title for the first line.
-    pub facts: &'a Facts,
+    pub heading: &'a Heading,
     /// Position in the recording; `None` if a running kernel is watched.
     pub track: Option<Track<'a>>,
 }
@@ -65,7 +65,7 @@ pub enum Reply {
 /// The dashboard: what the user chose, and what outlives a frame.
 pub struct App {
     pub(super) theme: Theme,
-    pub(super) options: Options,
+    pub(super) options: DashboardOptions,
     pub(super) nav: Nav,
     /// Copy of the model while the display is paused.
     frozen: Option<Box<Model>>,
@@ -82,11 +82,11 @@ pub struct App {
 impl App {
     /// Creates a dashboard with default options that is refreshed every `interval`.
     pub fn new(theme: Theme, interval: Duration) -> Self {
-        Self::with(theme, Options { interval, ..Options::default() })
+        Self::with(theme, DashboardOptions { interval, ..DashboardOptions::default() })
     }
 
     /// Creates a dashboard with the user's options.
-    pub fn with(theme: Theme, options: Options) -> Self {
+    pub fn with(theme: Theme, options: DashboardOptions) -> Self {
         let nav = Nav { sort: options.sort, ..Nav::default() };
         Self {
             theme,
@@ -117,13 +117,13 @@ impl App {
     }
 
     /// Draws a frame.
-    pub fn draw(&self, buf: &mut Buffer, area: Rect, live: &Live) {
+    pub fn draw(&self, buf: &mut Buffer, area: Rect, data: &DashboardData) {
         self.spots.clear();
-        frame::draw(buf, area, &self.scene(live), &self.nav, self.frozen.is_some());
+        frame::draw(buf, area, &self.scene(data), &self.nav, self.frozen.is_some());
     }
 
     /// Handles a key.
-    pub fn handle(&mut self, key: KeyEvent, live: &Live) -> Reply {
+    pub fn handle(&mut self, key: KeyEvent, data: &DashboardData) -> Reply {
         if key.kind == KeyEventKind::Release {
             return Reply::Draw;
         }
@@ -131,42 +131,42 @@ impl App {
             self.typed(key.code);
             return Reply::Draw;
         }
-        keys::command(key, live.track.is_some())
-            .map_or(Reply::Draw, |command| self.perform(command, live))
+        keys::command(key, data.track.is_some())
+            .map_or(Reply::Draw, |command| self.perform(command, data))
     }
 
     /// Carries out a command, or returns it to the caller.
-    pub(super) fn perform(&mut self, command: KeyCommand, live: &Live) -> Reply {
+    pub(super) fn perform(&mut self, command: KeyCommand, data: &DashboardData) -> Reply {
         match command {
             KeyCommand::Quit => return Reply::Quit,
             KeyCommand::Suspend => return Reply::Suspend,
             KeyCommand::Play(order) => return Reply::Play(order),
             KeyCommand::Left | KeyCommand::Right
-                if live.track.is_some() && self.nav.view != View::Map =>
+                if data.track.is_some() && self.nav.view != View::Map =>
             {
-                let stride = self.scene(live).stride() as i64;
+                let stride = self.scene(data).stride() as i64;
                 let by = if command == KeyCommand::Left { -stride } else { stride };
                 return Reply::Play(Order::By(by));
             }
-            command => self.act(command, live),
+            command => self.act(command, data),
         }
         Reply::Draw
     }
 
-    pub(super) fn scene<'a>(&'a self, live: &Live<'a>) -> Scene<'a> {
-        let model = self.frozen.as_deref().unwrap_or(live.model);
+    pub(super) fn scene<'a>(&'a self, data: &DashboardData<'a>) -> Scene<'a> {
+        let model = self.frozen.as_deref().unwrap_or(data.model);
         let first = model.history.first().map_or(model.now, |sample| sample.at);
         Scene {
             model,
-            coverage: live.coverage,
-            facts: live.facts,
+            coverage: data.coverage,
+            heading: data.heading,
             at: model.now.saturating_sub(self.nav.back).max(first),
             step: self.options.interval.as_nanos() as u64,
             span: self.span(model.now.saturating_sub(first)),
             theme: self.theme,
             options: &self.options,
             spots: &self.spots,
-            track: live.track,
+            track: data.track,
             load: self.load,
             notices: &self.notices,
             unread: self.unread(),
@@ -202,7 +202,7 @@ impl App {
         self.nav.line = 0;
     }
 
-    fn act(&mut self, command: KeyCommand, live: &Live) {
+    fn act(&mut self, command: KeyCommand, data: &DashboardData) {
         match command {
             KeyCommand::Go(view) => self.go(view),
             KeyCommand::Help => {
@@ -211,18 +211,18 @@ impl App {
             KeyCommand::Back => self.back(),
             KeyCommand::Next => self.turn(1),
             KeyCommand::Previous => self.turn(-1),
-            KeyCommand::Open => self.open(live),
-            KeyCommand::Up => self.step(-1, live),
-            KeyCommand::Down => self.step(1, live),
-            KeyCommand::PageUp => self.step(-PAGE, live),
-            KeyCommand::PageDown => self.step(PAGE, live),
-            KeyCommand::First => self.step(isize::MIN, live),
-            KeyCommand::Last => self.step(isize::MAX, live),
-            KeyCommand::Left => self.sideways(-1, live),
-            KeyCommand::Right => self.sideways(1, live),
+            KeyCommand::Open => self.open(data),
+            KeyCommand::Up => self.step(-1, data),
+            KeyCommand::Down => self.step(1, data),
+            KeyCommand::PageUp => self.step(-PAGE, data),
+            KeyCommand::PageDown => self.step(PAGE, data),
+            KeyCommand::First => self.step(isize::MIN, data),
+            KeyCommand::Last => self.step(isize::MAX, data),
+            KeyCommand::Left => self.sideways(-1, data),
+            KeyCommand::Right => self.sideways(1, data),
             KeyCommand::Now => self.nav.back = 0,
-            KeyCommand::ZoomIn => self.zoom(true, live),
-            KeyCommand::ZoomOut => self.zoom(false, live),
+            KeyCommand::ZoomIn => self.zoom(true, data),
+            KeyCommand::ZoomOut => self.zoom(false, data),
             KeyCommand::Sort => self.sort_by_next(),
             KeyCommand::Reverse => self.nav.reversed = !self.nav.reversed,
             KeyCommand::Filter => {
@@ -238,7 +238,7 @@ impl App {
             KeyCommand::Palette => self.theme = self.theme.toggled(),
             KeyCommand::Pause => {
                 let frozen = self.frozen.take();
-                self.frozen = frozen.is_none().then(|| Box::new(live.model.clone()));
+                self.frozen = frozen.is_none().then(|| Box::new(data.model.clone()));
             }
             // Returned to the caller by `perform`.
             KeyCommand::Quit | KeyCommand::Suspend | KeyCommand::Play(_) => {}
@@ -294,14 +294,14 @@ impl App {
         self.go(View::ALL[(place as isize + by).rem_euclid(views) as usize]);
     }
 
-    fn open(&mut self, live: &Live) {
+    fn open(&mut self, data: &DashboardData) {
         match self.nav.view {
             View::Overview => {
-                self.nav.vm = table::selected(&self.scene(live), &self.nav).map(|vm| vm.key);
+                self.nav.vm = table::selected(&self.scene(data), &self.nav).map(|vm| vm.key);
                 self.go(View::Vm);
             }
             View::Findings => {
-                let scene = self.scene(live);
+                let scene = self.scene(data);
                 self.nav.vm = views::findings::selected(&scene, &self.nav).or(self.nav.vm);
                 self.go(View::Vm);
             }
@@ -310,13 +310,13 @@ impl App {
     }
 
     /// Moves the selection, or scrolls the help, by `by` lines.
-    fn step(&mut self, by: isize, live: &Live) {
+    fn step(&mut self, by: isize, data: &DashboardData) {
         if let Some(first) = &mut self.nav.help {
-            let last = views::help::count(live.track.is_some());
+            let last = views::help::count(data.track.is_some());
             *first = first.saturating_add_signed(by).min(last);
             return;
         }
-        let scene = self.scene(live);
+        let scene = self.scene(data);
         match self.nav.view {
             View::Overview | View::Vm => {
                 let keys: Vec<VmKey> = table::rows(&scene, &self.nav).map(|vm| vm.key).collect();
@@ -337,8 +337,8 @@ impl App {
         }
     }
 
-    fn sideways(&mut self, by: isize, live: &Live) {
-        let scene = self.scene(live);
+    fn sideways(&mut self, by: isize, data: &DashboardData) {
+        let scene = self.scene(data);
         if self.nav.view == View::Map {
             let vm: Option<&Vm> = table::selected(&scene, &self.nav);
             let place = vm.map(|vm| map::moved(vm, &self.nav.map, map::CursorMove::Cells(by)));
@@ -355,11 +355,11 @@ impl App {
         };
     }
 
-    fn zoom(&mut self, closer: bool, live: &Live) {
+    fn zoom(&mut self, closer: bool, data: &DashboardData) {
         if self.nav.view == View::Map {
             self.nav.map = self.nav.map.zoomed(closer);
         } else {
-            let span = self.scene(live).span;
+            let span = self.scene(data).span;
             let span = if closer { span / 2 } else { span.saturating_mul(2) };
             self.nav.span = Some(span.clamp(SPANS.0, SPANS.1));
         }

@@ -12,7 +12,7 @@ use super::{
     format,
     keys::KeyCommand,
     nav::{Nav, View},
-    scene::{Facts, Scene},
+    scene::{Heading, Scene},
     spots::Hit,
     theme::{Role, severity},
     transport,
@@ -78,7 +78,7 @@ fn head(scene: &Scene) -> Line<'static> {
     let dim = scene.theme.style(Role::Dim);
     let model = scene.model;
     let alive = model.vms.values().filter(|vm| !vm.gone).count();
-    let Facts { machine, title } = scene.facts;
+    let Heading { machine, title } = scene.heading;
     let host = machine.name.as_deref().map(|name| printable(name.as_bytes()));
     let title = title.as_ref().map(|title| printable(title.as_bytes()));
     let title = title.or_else(|| host.clone()).map_or(String::new(), |title| format!("  {title}"));

@@ -37,10 +37,10 @@ mod views;
 mod vm_state;
 mod widgets;
 
-pub use app::{App, Live, Reply};
+pub use app::{App, DashboardData, Reply};
 pub use column::Column;
 pub(crate) use format::wrapped;
 pub use notices::{Notice, Notices};
-pub use options::Options;
-pub use scene::Facts;
+pub use options::DashboardOptions;
+pub use scene::Heading;
 pub use theme::{Background, Depth, Theme};

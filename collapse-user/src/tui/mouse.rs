@@ -6,7 +6,7 @@ use ratatui::{
 };
 
 use super::{
-    app::{App, Live, Reply},
+    app::{App, DashboardData, Reply},
     keys::KeyCommand,
     nav::View,
     spots::Hit,
@@ -18,12 +18,12 @@ const WHEEL: usize = 3;
 
 impl App {
     /// Handles the mouse; `None` if nothing changes.
-    pub fn mouse(&mut self, event: MouseEvent, live: &Live) -> Option<Reply> {
+    pub fn mouse(&mut self, event: MouseEvent, data: &DashboardData) -> Option<Reply> {
         let wheel = |command| (WHEEL, command);
         let (times, command) = match event.kind {
             MouseEventKind::Down(MouseButton::Left) => {
                 let hit = self.spots.find(Position { x: event.column, y: event.row })?;
-                return Some(self.click(hit, live));
+                return Some(self.click(hit, data));
             }
             MouseEventKind::ScrollUp => wheel(KeyCommand::Up),
             MouseEventKind::ScrollDown => wheel(KeyCommand::Down),
@@ -34,20 +34,20 @@ impl App {
         // A row of the overview is a VM and a row of the map many cells: these move one by one.
         let single = matches!(self.nav.view, View::Overview | View::Vm | View::Map);
         let times = if single && self.nav.help.is_none() { 1 } else { times };
-        (0..times).map(|_| self.perform(command, live)).last()
+        (0..times).map(|_| self.perform(command, data)).last()
     }
 
-    fn click(&mut self, hit: Hit, live: &Live) -> Reply {
+    fn click(&mut self, hit: Hit, data: &DashboardData) -> Reply {
         match hit {
-            Hit::Command(command) => return self.perform(command, live),
+            Hit::Command(command) => return self.perform(command, data),
             Hit::View(view) => self.go(view),
             Hit::Tab(tab) => self.nav.tab = tab,
             Hit::Vm(key) if self.nav.vm == Some(key) => {
-                return self.perform(KeyCommand::Open, live);
+                return self.perform(KeyCommand::Open, data);
             }
             Hit::Vm(key) => self.nav.vm = Some(key),
             Hit::Line(chosen) if self.nav.line == chosen => {
-                return self.perform(KeyCommand::Open, live);
+                return self.perform(KeyCommand::Open, data);
             }
             Hit::Line(chosen) => self.nav.line = chosen,
             Hit::Sort(column) if self.nav.sort == column => {

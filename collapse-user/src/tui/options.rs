@@ -7,7 +7,7 @@ use collapse_model::findings::Thresholds;
 
 /// Options that the user sets before the dashboard starts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Options {
+pub struct DashboardOptions {
     /// Time between refreshes.
     pub interval: Duration,
     /// Time that charts span.
@@ -20,7 +20,7 @@ pub struct Options {
     pub thresholds: Thresholds,
 }
 
-impl Default for Options {
+impl Default for DashboardOptions {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(1),

@@ -4,7 +4,7 @@ use collapse_common::abi::Pages;
 
 use super::{
     notices::Notices,
-    options::Options,
+    options::DashboardOptions,
     spots::Spots,
     theme::{Role, Theme},
 };
@@ -13,7 +13,7 @@ use collapse_model::{Model, Outcome, Phase, Vm, player::Track};
 
 /// Machine and title that the first line names.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct Heading {
     /// Name and kernel of the machine.
     pub machine: Machine,
     /// Title given by the user, shown instead of the machine's name.
@@ -28,7 +28,7 @@ pub struct Scene<'a> {
     /// Signals that are observed, and why others are not.
     pub coverage: &'a Coverage,
     /// Machine and title for the first line.
-    pub facts: &'a Facts,
+    pub heading: &'a Heading,
     /// Time shown, `CLOCK_MONOTONIC` ns: that of the latest reading or an earlier one.
     pub at: u64,
     /// Time between refreshes, ns.
@@ -38,7 +38,7 @@ pub struct Scene<'a> {
     /// Colours and characters that the terminal shows.
     pub theme: Theme,
     /// Options of the user.
-    pub options: &'a Options,
+    pub options: &'a DashboardOptions,
     /// Click targets, added by views as they draw.
     pub spots: &'a Spots,
     /// Position in the recording; `None` if a running kernel is watched.

@@ -176,9 +176,9 @@ fn a_small_terminal_says_so_and_recovers() {
 #[test]
 fn the_first_line_names_the_host() {
     let mut stage = Stage::playing(FAILED, 500);
-    stage.facts.machine.name = Some("web\x1b7".to_owned());
+    stage.heading.machine.name = Some("web\x1b7".to_owned());
     let first = |stage: &Stage| lines(&stage.frame(120, 30))[0].clone();
     assert!(first(&stage).contains("  lab  ") && first(&stage).contains(" UTC on web␛7 · "));
-    stage.facts.title = None;
+    stage.heading.title = None;
     assert!(first(&stage).contains(" collapse  web␛7  "), "{}", first(&stage));
 }

@@ -18,7 +18,7 @@ use ratatui::{
     layout::Rect,
 };
 
-use super::{App, Background, Depth, Facts, Live, Reply, Theme};
+use super::{App, Background, DashboardData, Depth, Heading, Reply, Theme};
 use collapse_feed::{Coverage, Machine};
 use collapse_model::{Model, player::Player};
 
@@ -27,7 +27,7 @@ struct Stage {
     app: App,
     model: Model,
     coverage: Coverage,
-    facts: Facts,
+    heading: Heading,
     player: Option<Player<Cursor<&'static [u8]>>>,
 }
 
@@ -35,16 +35,22 @@ impl Stage {
     fn new(model: Model, coverage: Coverage) -> Self {
         let theme = Theme { depth: Depth::Ansi16, background: Background::Dark, ascii: false };
         let machine = Machine { kernel: "6.12.117".to_owned(), ..Machine::default() };
-        let facts = Facts { machine, title: Some("lab".to_owned()) };
-        Self { app: App::new(theme, Duration::from_secs(1)), model, coverage, facts, player: None }
+        let heading = Heading { machine, title: Some("lab".to_owned()) };
+        Self {
+            app: App::new(theme, Duration::from_secs(1)),
+            model,
+            coverage,
+            heading,
+            player: None,
+        }
     }
 
     fn busy() -> Self {
         Self::new(fixture::busy(), fixture::coverage(&[]))
     }
 
-    fn live(&self) -> Live<'_> {
-        see(&self.model, &self.coverage, &self.facts, self.player.as_ref())
+    fn data(&self) -> DashboardData<'_> {
+        see(&self.model, &self.coverage, &self.heading, self.player.as_ref())
     }
 
     fn press(&mut self, code: KeyCode) -> Reply {
@@ -52,8 +58,8 @@ impl Stage {
     }
 
     fn hit(&mut self, key: KeyEvent) -> Reply {
-        let live = see(&self.model, &self.coverage, &self.facts, self.player.as_ref());
-        let reply = self.app.handle(key, &live);
+        let data = see(&self.model, &self.coverage, &self.heading, self.player.as_ref());
+        let reply = self.app.handle(key, &data);
         self.obey(reply)
     }
 
@@ -66,7 +72,7 @@ impl Stage {
     fn frame(&self, columns: u16, rows: u16) -> Buffer {
         let area = Rect::new(0, 0, columns, rows);
         let mut buf = Buffer::empty(area);
-        self.app.draw(&mut buf, area, &self.live());
+        self.app.draw(&mut buf, area, &self.data());
         buf
     }
 
@@ -78,10 +84,10 @@ impl Stage {
 fn see<'a>(
     model: &'a Model,
     coverage: &'a Coverage,
-    facts: &'a Facts,
+    heading: &'a Heading,
     player: Option<&'a Player<Cursor<&'static [u8]>>>,
-) -> Live<'a> {
-    Live { model, coverage, facts, track: player.map(Player::track) }
+) -> DashboardData<'a> {
+    DashboardData { model, coverage, heading, track: player.map(Player::track) }
 }
 
 /// The text of a frame: wide characters as a terminal shows them.

@@ -6,9 +6,9 @@ use super::{Reply, Stage, lines, see};
 
 impl Stage {
     pub fn mouse(&mut self, kind: MouseEventKind, column: u16, row: u16) -> Option<Reply> {
-        let live = see(&self.model, &self.coverage, &self.facts, self.player.as_ref());
+        let data = see(&self.model, &self.coverage, &self.heading, self.player.as_ref());
         let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
-        self.app.mouse(event, &live)
+        self.app.mouse(event, &data)
     }
 
     /// Clicks on the first place that shows a text.

@@ -4,7 +4,7 @@ use std::{io::Cursor, time::Duration};
 
 use ratatui::crossterm::event::KeyCode;
 
-use super::{Facts, Reply, Stage};
+use super::{Heading, Reply, Stage};
 use collapse_model::player::{Order, Player};
 
 /// Four guests on Linux 6.12: `web-frontend`, whose migration fails three times; `database`, with twice
@@ -22,7 +22,7 @@ impl Stage {
         player.perform(Order::Toggle).unwrap();
         let mut stage = Self::new(player.model().clone(), player.coverage().clone());
         let machine = player.machine().clone();
-        stage.facts = Facts { machine, title: Some("lab".to_owned()) };
+        stage.heading = Heading { machine, title: Some("lab".to_owned()) };
         stage.player = Some(player);
         stage.obey(Reply::Play(Order::To(ms * 1_000_000)));
         stage
