@@ -249,7 +249,7 @@ const ENTRIES: &[Entry] = &[
     figure("recovered", |_, episode| number(episode.regions.recovered, Role::Good)),
     figure("small again", |_, episode| number(episode.regions.refaulted_small, Role::Bad)),
     figure("still split", |_, episode| number(episode.regions.still_split, Role::Warn)),
-    figure("untouched since", |_, episode| {
+    figure("untouched", |_, episode| {
         number(episode.regions.untouched - episode.regions.still_split, Role::Text)
     }),
     figure("gone", |_, episode| number(episode.regions.gone, Role::Text)),

@@ -1,4 +1,4 @@
-//! One VM: over time, by cause, by slot, run by run, and how long things take.
+//! One VM: charts over time, changes by cause, slots, runs of the collapse routine, durations.
 
 pub mod charts;
 mod tables;
@@ -20,17 +20,17 @@ use crate::tui::{
 };
 use collapse_model::{Grade, Vm};
 
-/// From so many columns on, charts and another tab are side by side.
+/// Least columns at which charts and another tab are side by side.
 const WIDE: u16 = 100;
 
-/// Draws it.
+/// Draws the view.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     let mut lines = vec![caption(scene, vm)];
     if at.height >= 8 {
         lines.push(regions(scene, vm));
     }
     if at.height >= 12 {
-        lines.push(books(scene, vm));
+        lines.push(balance(scene, vm));
     }
     let at = widgets::paragraph(buf, at, &lines);
     if at.height == 0 {
@@ -54,7 +54,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     }
 }
 
-/// The other tabs' tables one below the other, as many as there is room for.
+/// Draws tables of the other tabs one below the other, as many as fit.
 fn panels(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let wanted = [
         (Tab::Causes, tables::causes_count(vm).max(1) + 1),
@@ -96,7 +96,7 @@ fn tabs(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
     }
 }
 
-/// What became of its regions.
+/// Lost regions of a VM, by how they are mapped.
 fn regions(scene: &Scene, vm: &Vm) -> Line<'static> {
     let theme = scene.theme;
     let counts = vm.regions.counts();
@@ -115,13 +115,13 @@ fn regions(scene: &Scene, vm: &Vm) -> Line<'static> {
     spans.extend([
         part(counts.refaulted_small, "small again", Role::Bad),
         part(counts.still_split, "still split", Role::Warn),
-        part(counts.untouched - counts.still_split, "not touched since", Role::Text),
+        part(counts.untouched - counts.still_split, "untouched", Role::Text),
     ]);
     Line::from(spans)
 }
 
-/// Whether counts and KVM's gauges agree.
-fn books(scene: &Scene, vm: &Vm) -> Line<'static> {
+/// Agreement of counts with KVM's gauges.
+fn balance(scene: &Scene, vm: &Vm) -> Line<'static> {
     let theme = scene.theme;
     let checks = &vm.reconciliation;
     let (grade, role) = match checks.grade() {
