@@ -90,7 +90,7 @@ fn mistakes_in_demands_are_wrong_usage() {
         (&["--budget-file", "/no/such/file"], "cannot read /no/such/file"),
         (&["--budget-file", &budgets], "line 2: spilts == 0"),
         (&["--baseline", "/no/such/file"], "cannot read /no/such/file"),
-        (&["--baseline", &other], "it is no collapse.report/1"),
+        (&["--baseline", &other], "not a collapse.report/1"),
         (&["--baseline-limit", "much"], "expected a percentage"),
         (&["--require", "half"], "possible values: full"),
         (&["--format", "pdf"], "possible values"),
