@@ -1,13 +1,19 @@
 //! Project tasks: `cargo xtask <task>`.
 
+#[path = "../bench/src/lib.rs"]
 mod bench;
+#[path = "../base/src/build.rs"]
 mod build;
+#[path = "../base/src/cache.rs"]
 mod cache;
 mod capture;
 mod demo;
+#[path = "../lab/src/lib.rs"]
 mod lab;
+#[path = "../base/src/process.rs"]
 mod process;
 mod setup;
+#[path = "../suite/src/lib.rs"]
 mod test;
 mod vm;
 
