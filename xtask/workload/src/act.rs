@@ -1,4 +1,4 @@
-//! What a phase does to one VM, and what there is to tell about it.
+//! Phases of one VM, and their results.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use collapse_guest::vm::{CLEAR_RASTER, Slot, Vm};
 use collapse_guest::{Access, Advice, Backing, Protection, stop as ending};
 use serde_json::{Value, json};
 
-use crate::cli::{Options, check_slot_size};
+use crate::options::{WorkloadOptions, check_slot_size};
 use crate::scenario::{Action, Phase, Range, SlotPick, Touch, VcpuPick};
 use crate::slots;
 
 /// Carries out a phase that is about one VM.
-pub fn on_vm(vm: &mut Vm, phase: &Phase, options: &Options) -> Result<Value> {
+pub fn on_vm(vm: &mut Vm, phase: &Phase, options: &WorkloadOptions) -> Result<Value> {
     match &phase.action {
         Action::Touch(order) => touch(vm, phase, order),
         Action::Stop => stop(vm, phase.vcpu),

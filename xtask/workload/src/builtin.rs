@@ -2,23 +2,23 @@
 
 use anyhow::Result;
 
-use crate::report;
+use crate::out;
 
 /// A named scenario.
 pub struct Builtin {
-    /// What to call it by.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What it shows, in one line.
+    /// The subject, in one line.
     pub about: &'static str,
     /// Options whose default it changes.
     pub defaults: &'static [(&'static str, &'static str)],
-    /// Its phases.
+    /// The phases, in the language.
     pub text: &'static str,
 }
 
 /// The life cycle that the tool is about.
 const FAILED_MIGRATION: &str = "touch; log-on; touch; get-log; touch; log-off; touch";
-/// The same where harvesting and write-protecting are separate calls.
+/// The life cycle where harvesting and write-protecting are separate calls.
 const MANUAL_LOG: &str = "touch; log-on; touch; get-log; clear-log; touch; log-off; touch";
 
 /// All named scenarios.
@@ -138,7 +138,7 @@ Every phase takes vm=N|first|last|all and slot=N|all where it makes sense.";
 pub fn list() -> Result<()> {
     let line = |builtin: &Builtin| format!("  {:<17} {}\n", builtin.name, builtin.about);
     let scenarios: String = BUILTINS.iter().map(line).collect();
-    report::print(&format!(
+    out::print(&format!(
         "Scenarios (workload NAME):\n{scenarios}\n\
          Phases (workload run 'PHASE; PHASE; ...'):\n{PHASES}\n"
     ))
@@ -149,13 +149,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::scenario;
+    use crate::parse;
 
     #[test]
     fn all_are_valid_and_named_once() {
         let mut names = BTreeSet::new();
         for builtin in BUILTINS {
-            assert!(!scenario::parse(builtin.text).unwrap().is_empty(), "{}", builtin.name);
+            assert!(!parse::scenario(builtin.text).unwrap().is_empty(), "{}", builtin.name);
             assert!(names.insert(builtin.name), "{} is there twice", builtin.name);
         }
     }

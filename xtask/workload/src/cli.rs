@@ -5,18 +5,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Arg, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
-use collapse_guest::units::{Bytes, PAGE};
-use collapse_guest::{Backing, LogProtect};
-use serde::Serialize;
 
 use crate::builtin::{BUILTINS, Builtin};
-use crate::scenario::{self, Step};
+use crate::options::{WorkloadOptions, check_slot_size};
+use crate::parse;
+use crate::scenario::ScenarioStep;
 
-/// What the user wants.
+/// A command of the user.
 pub enum Request {
     /// The list of scenarios and phases.
     List,
-    /// A scenario carried out.
+    /// A scenario to be carried out.
     Run(Plan),
 }
 
@@ -27,54 +26,9 @@ pub struct Plan {
     /// The scenario as written.
     pub text: String,
     /// The scenario as understood.
-    pub steps: Vec<Step>,
-    /// Everything else.
-    pub options: Options,
-}
-
-/// The options that every scenario takes.
-#[derive(Args, Clone, Debug, Serialize)]
-pub struct Options {
-    /// VMs, all in one process
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub vms: usize,
-    /// A process of its own for every VM; each prints its own lines
-    #[arg(long)]
-    pub processes: bool,
-    /// vCPUs per VM
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub vcpus: usize,
-    /// Data slots per VM; slot 1 is at 1 GiB
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub slots: u32,
-    /// Memory of each data slot
-    #[arg(long, default_value = "64M")]
-    pub size: Bytes,
-    /// Host memory behind the data slots
-    #[arg(long, value_enum, default_value = "thp")]
-    pub backing: Backing,
-    /// When the dirty log write-protects: at GET (off), or at CLEAR
-    #[arg(long, value_enum, default_value = "off")]
-    pub log_protect: LogProtect,
-    /// Times to go through the scenario
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub iterations: u64,
-    /// Go through the scenario until SIGINT or SIGTERM
-    #[arg(long = "loop", conflicts_with = "iterations")]
-    #[serde(rename = "loop")]
-    pub endless: bool,
-    /// Milliseconds to wait between phases
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub pause: u64,
-    /// Milliseconds to keep the VMs at the end
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub hold: u64,
-    /// Name of the process, as `ps` and the tool show it
-    #[arg(long)]
-    pub name: Option<String>,
-    /// No lines on stdout
-    #[arg(long)]
-    pub quiet: bool,
+    pub steps: Vec<ScenarioStep>,
+    /// All other options.
+    pub options: WorkloadOptions,
 }
 
 /// Reads the command line. Ends the process after `--help`.
@@ -86,7 +40,7 @@ pub fn parse() -> Result<Request> {
     }
 }
 
-/// The first paragraph of what `clap` has to say.
+/// The first paragraph of `clap`'s message.
 fn one_line(error: &clap::Error) -> anyhow::Error {
     let text = error.to_string();
     let paragraph = text.lines().map(str::trim).take_while(|line| !line.is_empty());
@@ -95,7 +49,7 @@ fn one_line(error: &clap::Error) -> anyhow::Error {
 }
 
 fn command() -> Command {
-    let run = Options::augment_args(Command::new("run"))
+    let run = WorkloadOptions::augment_args(Command::new("run"))
         .about("Runs a scenario written in the mini-language (see `workload list`)")
         .arg(
             Arg::new("scenario")
@@ -112,7 +66,8 @@ fn command() -> Command {
         )
         .group(ArgGroup::new("source").args(["scenario", "file"]).required(true));
     let builtins = BUILTINS.iter().map(|builtin| {
-        let command = Options::augment_args(Command::new(builtin.name)).about(builtin.about);
+        let command =
+            WorkloadOptions::augment_args(Command::new(builtin.name)).about(builtin.about);
         builtin
             .defaults
             .iter()
@@ -139,14 +94,14 @@ fn request(matches: &ArgMatches) -> Result<Request> {
         Some(Builtin { name, text, .. }) => ((*name).to_owned(), flat(text)),
         None => written(matches)?,
     };
-    let steps = scenario::parse(&text).context("scenario")?;
+    let steps = parse::scenario(&text).context("scenario")?;
     ensure!(!steps.is_empty(), "scenario: it has no phases");
-    let options = Options::from_arg_matches(matches)?;
+    let options = WorkloadOptions::from_arg_matches(matches)?;
     check(&options)?;
     Ok(Request::Run(Plan { scenario, text, steps, options }))
 }
 
-/// The scenario that `run` was given, and what to call it.
+/// The name and the text of the scenario that `run` was given.
 fn written(matches: &ArgMatches) -> Result<(String, String)> {
     if let Some(path) = matches.get_one::<PathBuf>("file") {
         let text = fs::read_to_string(path)
@@ -157,22 +112,11 @@ fn written(matches: &ArgMatches) -> Result<(String, String)> {
     Ok(("run".to_owned(), text.clone()))
 }
 
-fn check(options: &Options) -> Result<()> {
+fn check(options: &WorkloadOptions) -> Result<()> {
     ensure!(options.vms > 0, "--vms must be at least 1");
     ensure!(options.vcpus > 0, "--vcpus must be at least 1");
     ensure!(options.iterations > 0, "--iterations must be at least 1");
     check_slot_size(options.size, options.backing)
-}
-
-/// Refuses sizes that the backing cannot have.
-pub fn check_slot_size(size: Bytes, backing: Backing) -> Result<()> {
-    let unit = backing.page_size();
-    ensure!(
-        size.0 >= PAGE && size.0.is_multiple_of(unit),
-        "the size {size} is not a multiple of {}, the page size of the backing",
-        Bytes(unit)
-    );
-    Ok(())
 }
 
 /// A scenario on one line.
@@ -182,6 +126,9 @@ fn flat(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use collapse_guest::LogProtect;
+    use collapse_guest::units::Bytes;
+
     use super::*;
 
     fn plan(line: &str) -> Result<Plan> {

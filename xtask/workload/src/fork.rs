@@ -45,7 +45,7 @@ impl Drop for Shadow {
     }
 }
 
-/// Which process this is after [`per_vm`].
+/// The role of this process after [`per_vm`].
 pub enum Role {
     /// The one for the VM with this index.
     Vm(usize),

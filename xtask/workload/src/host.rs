@@ -1,4 +1,4 @@
-//! What the host's kernel says about itself.
+//! The host's kernel, and the name of this process.
 
 use std::ffi::CString;
 use std::fs;

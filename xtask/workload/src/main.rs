@@ -9,6 +9,8 @@ mod builtin;
 mod cli;
 mod fork;
 mod host;
+mod options;
+mod out;
 mod parse;
 mod report;
 mod run;

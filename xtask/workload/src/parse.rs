@@ -10,18 +10,22 @@ use collapse_guest::Access;
 use collapse_guest::units::{Bytes, HUGE, PAGE};
 use serde_json::{Map, Value};
 
-use crate::scenario::{Action, Phase, Range, SlotPick, Step, Touch, VcpuPick, VmPick};
-use crate::syntax::Statement;
+use crate::scenario::{Action, Phase, Range, ScenarioStep, SlotPick, Touch, VcpuPick, VmPick};
+use crate::syntax::{self, Statement};
 
-/// Gives one statement its meaning.
-pub fn step(statement: Statement) -> Result<Step> {
+/// Reads a scenario.
+pub fn scenario(text: &str) -> Result<Vec<ScenarioStep>> {
+    syntax::parse(text)?.into_iter().map(step).collect()
+}
+
+fn step(statement: Statement) -> Result<ScenarioStep> {
     match statement {
         Statement::Repeat(count, body) => {
-            Ok(Step::Repeat(count, body.into_iter().map(step).collect::<Result<_>>()?))
+            Ok(ScenarioStep::Repeat(count, body.into_iter().map(step).collect::<Result<_>>()?))
         }
         Statement::Phase { name, words, pairs } => {
             let context = format!("phase `{name}`");
-            phase(name, words, pairs).map(Step::Phase).context(context)
+            phase(name, words, pairs).map(ScenarioStep::Phase).context(context)
         }
     }
 }
@@ -86,7 +90,7 @@ fn range(args: &mut Args) -> Result<Range> {
     Ok(Range { from: args.parsed("from")?.unwrap_or(Bytes(0)), size: args.parsed("size")? })
 }
 
-/// The arguments of one statement. What is understood moves to the report.
+/// The arguments of one statement. Those that were understood move to the report.
 struct Args {
     words: Vec<String>,
     pairs: BTreeMap<String, String>,
@@ -120,7 +124,7 @@ impl Args {
         Ok(Some(self.understood(key, &text, value)))
     }
 
-    /// The same where the value is one of a few names.
+    /// The value of `key=value`, if it is given, where it is one of a few names.
     fn chosen<T: ValueEnum>(&mut self, key: &str) -> Result<Option<T>> {
         let Some(text) = self.pairs.remove(key) else { return Ok(None) };
         let value = choose(&text)?;
@@ -204,12 +208,75 @@ impl FromStr for SlotPick {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use collapse_guest::Backing;
+
+    use super::*;
+    use crate::share::Share;
 
     #[test]
     fn names_of_choices_are_the_words_of_the_language() {
         assert_eq!(choices::<Access>(), "write, read, exec");
         assert_eq!(choices::<Backing>(), "thp, 4k, hugetlb");
+    }
+
+    fn only_phase(text: &str) -> Phase {
+        match scenario(text).unwrap().remove(0) {
+            ScenarioStep::Phase(phase) => phase,
+            ScenarioStep::Repeat(..) => panic!("a group"),
+        }
+    }
+
+    #[test]
+    fn a_plain_touch_writes_every_page_once() {
+        let phase = only_phase("touch");
+        let Action::Touch(touch) = phase.action else { panic!("not a touch") };
+        assert_eq!(touch.access, Access::Write);
+        assert_eq!(touch.stride, Bytes(4096));
+        assert_eq!((touch.random, touch.rate, touch.background), (None, None, false));
+        assert_eq!(
+            (phase.vm, phase.vcpu, phase.slot),
+            (VmPick::All, VcpuPick::Split, SlotPick::All)
+        );
+    }
+
+    #[test]
+    fn arguments_reach_the_phase_and_the_report() {
+        let phase = only_phase("touch read vm=last vcpu=1 slot=2 from=2M random=10% background");
+        assert_eq!(phase.vm, VmPick::Last);
+        assert_eq!(phase.vcpu, VcpuPick::Index(1));
+        assert_eq!(phase.slot, SlotPick::Id(2));
+        assert_eq!(phase.args["random"], "10%");
+        assert_eq!(phase.args["background"], true);
+        let Action::Touch(touch) = phase.action else { panic!("not a touch") };
+        assert_eq!(touch.random, Some(Share::Percent(10)));
+        assert_eq!(touch.range.from, Bytes(2 << 20));
+    }
+
+    #[test]
+    fn exec_goes_by_regions() {
+        let Action::Touch(touch) = only_phase("touch exec").action else { panic!("not a touch") };
+        assert_eq!(touch.stride, Bytes(2 << 20));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, part) in [
+            ("tuch", "unknown phase `tuch`"),
+            ("touch wrote", "`wrote`"),
+            ("touch speed=3", "`speed`"),
+            ("log-on background", "`background`"),
+            ("touch stride=0", "stride"),
+            ("touch rate=0", "rate"),
+            ("touch vm=x", "`x`"),
+            ("touch vm=1 vm=2", "twice"),
+            ("madvise", "madvise"),
+            ("madvise please", "`please`"),
+            ("hold", "hold"),
+            ("hold soon", "`soon`"),
+            ("repeat 2 { create count=many }", "`many`"),
+        ] {
+            let error = format!("{:#}", scenario(text).unwrap_err());
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 }

@@ -1,22 +1,21 @@
 //! JSON lines on stdout.
 
-use std::io::{self, ErrorKind, Write};
 use std::process;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use collapse_guest::gauges::{Interval, Moment};
 use collapse_guest::vm::Vm;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::cli::Options;
 use crate::host::MmuParameters;
-use crate::signal;
+use crate::options::WorkloadOptions;
+use crate::out;
 
 /// The format of the lines and its version.
 pub const SCHEMA: &str = "collapse.workload/1";
 
-/// The first line: what is run, and on what.
+/// The first line: the scenario and the host.
 #[derive(Serialize)]
 pub struct Header<'a> {
     /// Always [`SCHEMA`].
@@ -32,7 +31,7 @@ pub struct Header<'a> {
     /// The scenario as written.
     pub text: &'a str,
     /// The options in force.
-    pub options: &'a Options,
+    pub options: &'a WorkloadOptions,
     /// KVM's parameters.
     pub mmu: MmuParameters,
     /// The VMs that exist before the first phase.
@@ -56,15 +55,15 @@ pub struct PhaseLine<'a> {
     pub fd: Option<i32>,
     /// The phase's name.
     pub phase: &'a str,
-    /// Its place among all lines of this process.
+    /// The line's number among all phase lines of this process.
     pub seq: u64,
-    /// How often the scenario had been completed before.
+    /// Completed iterations of the scenario before.
     pub iteration: u64,
     /// The arguments as written.
     pub args: &'a Map<String, Value>,
-    /// What was done.
+    /// Results of the phase.
     pub did: Value,
-    /// When, and what KVM counted meanwhile.
+    /// Start and end, and KVM's counts meanwhile.
     #[serde(flatten)]
     pub interval: Interval,
 }
@@ -86,11 +85,11 @@ pub struct Summary {
     pub vms_created: usize,
     /// Whether it was ended from outside.
     pub interrupted: bool,
-    /// Why it failed.
+    /// The reason of a failure.
     pub error: Option<String>,
     /// `CLOCK_MONOTONIC` at the start of the run.
     pub t_start_ns: u64,
-    /// And at its end.
+    /// `CLOCK_MONOTONIC` at the end of the run.
     pub t_end_ns: u64,
 }
 
@@ -101,18 +100,18 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Now, for a VM.
+    /// Begins a phase of a VM now.
     pub fn of(index: usize, vm: &Vm) -> Self {
         Self { vm: Some(Self::name(index, vm)), moment: Moment::now(vm.gauges()) }
     }
 
-    /// An earlier time, when there was no such VM yet.
+    /// Begins a phase of a VM at an earlier time, when the VM did not exist yet.
     pub fn before(index: usize, vm: &Vm, at: u64) -> Self {
         let moment = Moment::before_creation(vm.gauges(), at);
         Self { vm: Some(Self::name(index, vm)), moment }
     }
 
-    /// Now, without a VM.
+    /// Begins a phase without a VM now.
     pub fn without_vm() -> Self {
         Self { vm: None, moment: Moment::without_vm() }
     }
@@ -123,19 +122,19 @@ impl Begun {
     }
 }
 
-/// The lines of one process.
-pub struct Report {
+/// The lines of one process, printed as they come.
+pub struct PhaseReport {
     quiet: bool,
     phases: u64,
 }
 
-impl Report {
-    /// With nothing printed yet, and never if `quiet`.
+impl PhaseReport {
+    /// No lines yet; if `quiet`, none will be printed.
     pub fn new(quiet: bool) -> Self {
         Self { quiet, phases: 0 }
     }
 
-    /// How many phase lines there were.
+    /// The number of phase lines so far.
     pub fn phases(&self) -> u64 {
         self.phases
     }
@@ -175,18 +174,6 @@ impl Report {
         }
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
-        print(&text)
-    }
-}
-
-/// Prints text. A reader that went away ends the run, without complaint.
-pub fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-            signal::reader_left();
-            Ok(())
-        }
-        outcome => outcome.context("cannot write to stdout"),
+        out::print(&text)
     }
 }

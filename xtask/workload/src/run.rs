@@ -11,11 +11,12 @@ use collapse_guest::{Kvm, stop};
 use serde_json::{Map, Value, json};
 
 use crate::act;
-use crate::cli::{Options, Plan};
+use crate::cli::Plan;
 use crate::fork::{self, Role, Shadow};
 use crate::host::{self, MmuParameters};
-use crate::report::{Begun, Header, Report, SCHEMA, Summary};
-use crate::scenario::{self, Action, Phase, Step, VmPick};
+use crate::options::WorkloadOptions;
+use crate::report::{Begun, Header, PhaseReport, SCHEMA, Summary};
+use crate::scenario::{self, Action, Phase, ScenarioStep, VmPick};
 use crate::signal;
 use crate::slots;
 
@@ -42,7 +43,7 @@ struct Runner<'a> {
     vms_at_once: usize,
     vms_created: usize,
     shadows: Vec<Shadow>,
-    report: Report,
+    report: PhaseReport,
     iteration: u64,
 }
 
@@ -57,12 +58,12 @@ impl<'a> Runner<'a> {
             vms_at_once,
             vms_created: 0,
             shadows: Vec::new(),
-            report: Report::new(plan.options.quiet),
+            report: PhaseReport::new(plan.options.quiet),
             iteration: 0,
         })
     }
 
-    fn options(&self) -> &'a Options {
+    fn options(&self) -> &'a WorkloadOptions {
         &self.plan.options
     }
 
@@ -137,18 +138,18 @@ impl<'a> Runner<'a> {
         })
     }
 
-    fn steps(&mut self, steps: &[Step]) -> Result<()> {
+    fn steps(&mut self, steps: &[ScenarioStep]) -> Result<()> {
         for step in steps {
             if stop::requested() {
                 break;
             }
             match step {
-                Step::Repeat(count, body) => {
+                ScenarioStep::Repeat(count, body) => {
                     for _ in (0..*count).take_while(|_| !stop::requested()) {
                         self.steps(body)?;
                     }
                 }
-                Step::Phase(phase) => {
+                ScenarioStep::Phase(phase) => {
                     self.phase(phase).with_context(|| format!("phase `{}`", phase.name))?;
                     stop::sleep(Duration::from_millis(self.options().pause));
                 }
@@ -241,7 +242,7 @@ impl<'a> Runner<'a> {
     }
 
     fn new_vm(&self) -> Result<Vm> {
-        let Options { vcpus, log_protect, slots, size, backing, .. } = *self.options();
+        let WorkloadOptions { vcpus, log_protect, slots, size, backing, .. } = *self.options();
         let mut vm = Vm::new(&self.kvm, vcpus, log_protect)?;
         for id in 1..=slots {
             vm.add_slot(id, size.0, backing)?;

@@ -7,14 +7,14 @@ use anyhow::{Context, Result, bail};
 /// Some of a number of things: a count, or a percentage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// So many, or all if there are fewer.
+    /// This many, or all if there are fewer.
     Count(u64),
-    /// So many of a hundred, rounded up.
+    /// This many of a hundred, rounded up.
     Percent(u64),
 }
 
 impl Share {
-    /// How many of `total` this share is.
+    /// This share of `total`.
     pub fn of(self, total: u64) -> u64 {
         match self {
             Self::Count(count) => count.min(total),

@@ -1,4 +1,4 @@
-//! The slots of a VM: which of them a phase is for, and what there is to tell about them.
+//! The slots of a VM: those that a phase is for, and their description.
 
 use anyhow::{Result, bail};
 use collapse_guest::units::PAGE;
@@ -22,7 +22,7 @@ pub fn pick(vm: &Vm, pick: SlotPick, fits: fn(&Slot) -> bool, what: &str) -> Res
     }
 }
 
-/// A VM's slots for the report, with the huge pages that are behind each of them now.
+/// A VM's slots for the report, with the number of huge pages behind each of them now.
 pub fn describe(vm: &Vm) -> Result<Value> {
     let slots: Vec<Value> = vm
         .slots()

@@ -1,5 +1,5 @@
-//! The mini-language's form: statements, arguments, repetition. What they mean is
-//! [`scenario`](crate::scenario)'s business.
+//! The mini-language's form: statements, arguments, repetition. Their meaning is
+//! for [`parse`](crate::parse).
 //!
 //! ```text
 //! scenario  := statement { (";" | newline) statement }
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub enum Statement {
     /// A phase: its name, its bare words and its `key=value` pairs in order.
     Phase {
-        /// What to do.
+        /// The phase's name.
         name: String,
         /// Arguments without a key.
         words: Vec<String>,
