@@ -1,9 +1,9 @@
-//! Measures, inside the lab, what a tool costs while a command runs under its eyes.
+//! Measures, inside the lab, the cost of a tool while it observes a command.
 //!
-//! `meter cost FILE COMMAND...` runs the command and writes to the file, as JSON, when it ran and what
-//! its observer used meanwhile: the parent process, as tools start the command that they are to watch,
+//! `meter cost FILE COMMAND...` runs the command and writes to the file, as JSON, when it ran and the
+//! CPU time and memory of its observer: the parent process, as tools start the command that they observe,
 //! or the process that `METER_OF` names. `meter terminal COMMAND...` runs a command on a terminal of its
-//! own and writes to stdout what would be on its screen.
+//! own and copies the output to stdout.
 
 mod observer;
 mod terminal;
@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use observer::{Observer, busy_ns, now};
 
-/// What is written to the file. Times are `CLOCK_MONOTONIC`, ns.
+/// The content of the file. Times are `CLOCK_MONOTONIC`, ns.
 #[derive(Serialize)]
 struct Cost {
     /// Before the command was started.
@@ -29,15 +29,15 @@ struct Cost {
     end_ns: u64,
     /// Time that the machine's CPUs had been busy with tasks before, ns.
     busy_start_ns: u64,
-    /// And when the command had ended.
+    /// Time that the CPUs had been busy when the command had ended, ns.
     busy_end_ns: u64,
     /// CPU time that the observer had used before.
     cpu_before_ns: u64,
-    /// And when the command had ended.
+    /// CPU time that the observer had used when the command had ended.
     cpu_after_ns: u64,
     /// Most memory that the observer ever had resident, bytes; `None` if it is gone.
     resident: Option<u64>,
-    /// What its eBPF maps and programs take in the kernel, bytes.
+    /// Kernel memory of the observer's eBPF maps and programs, bytes.
     bpf: u64,
 }
 

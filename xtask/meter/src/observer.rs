@@ -1,4 +1,4 @@
-//! A process that observes, and what it uses.
+//! A process that observes, and its use of CPU time and memory.
 
 use std::{collections::BTreeMap, fs};
 
@@ -36,8 +36,8 @@ impl Observer {
         Some(field(&status, "VmHWM:")? * 1024)
     }
 
-    /// What the kernel says the process' eBPF maps and programs take, bytes; each once, however often
-    /// it is open.
+    /// Kernel memory of the process' eBPF maps and programs, bytes; each is counted once, however often it
+    /// is open.
     pub fn bpf(&self) -> u64 {
         let entries = fs::read_dir(format!("/proc/{}/fdinfo", self.pid)).into_iter().flatten();
         let objects = entries.flatten().filter_map(|entry| {
@@ -49,7 +49,7 @@ impl Observer {
     }
 }
 
-/// How long the machine's CPUs have run tasks since it was booted, ns: time without the idle loop, up
+/// Time that the machine's CPUs have run tasks since boot, ns: time without the idle loop, up
 /// to each CPU's last change of tasks.
 pub fn busy_ns() -> Result<u64> {
     let text = fs::read_to_string("/proc/schedstat").context("reading /proc/schedstat")?;

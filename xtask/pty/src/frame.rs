@@ -1,4 +1,4 @@
-//! What a terminal shows, cell by cell.
+//! The content of a terminal, cell by cell.
 
 use vt100::{Color, Screen};
 
@@ -8,7 +8,7 @@ pub type Rgb = [u8; 3];
 /// A cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
-    /// Its character with what is combined with it; empty right of a wide one.
+    /// The character with combining ones; empty right of a wide one.
     pub text: String,
     /// Colour of the text; `None` for the terminal's own.
     pub text_color: Option<Rgb>,
@@ -22,7 +22,7 @@ pub struct Cell {
     pub reversed: bool,
 }
 
-/// What a terminal shows.
+/// The content of a terminal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
     /// Cells from left to right, line by line.
@@ -35,7 +35,7 @@ impl From<&Screen> for Frame {
         let (rows, columns) = (rows.get(), columns.get());
         let cell = |row, column| {
             let Some(cell) = screen.cell(row, column) else { return Cell::default() };
-            // What was never written to is blank.
+            // Cells that were never written to are blank.
             let blank = !cell.has_contents() && !cell.is_wide_continuation();
             Cell {
                 text: if blank { " ".to_owned() } else { cell.contents().to_owned() },

@@ -7,19 +7,19 @@ use crate::frame::{Cell, Frame, Rgb};
 
 /// Width and height of a cell.
 const CELL: (f64, f64) = (8.4, 18.0);
-/// Of the text.
+/// Height of the text.
 const FONT_SIZE: f64 = 14.0;
 /// From the top of a cell to the line that letters stand on.
 const BASELINE: f64 = 13.5;
-/// Around the screen.
+/// Space around the screen.
 const MARGIN: f64 = 14.0;
 
 /// Colours of the terminal itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// Of text.
+    /// The colour of text.
     pub text: Rgb,
-    /// Behind it.
+    /// The colour behind text.
     pub background: Rgb,
 }
 
@@ -29,7 +29,7 @@ pub const DARK: Look = Look { text: [0xd7, 0xda, 0xe0], background: [0x14, 0x17,
 /// Dark on light.
 pub const LIGHT: Look = Look { text: [0x1c, 0x1e, 0x22], background: [0xfc, 0xfc, 0xfa] };
 
-/// The picture.
+/// Draws a terminal's content as an SVG.
 pub fn picture(frame: &Frame, look: Look, title: &str) -> String {
     let columns = frame.lines.first().map_or(0, Vec::len);
     let width = columns as f64 * CELL.0 + 2.0 * MARGIN;
@@ -59,7 +59,7 @@ pub fn picture(frame: &Frame, look: Look, title: &str) -> String {
     out
 }
 
-/// How a cell is drawn.
+/// The style that a cell is drawn in.
 #[derive(Clone, Copy, PartialEq)]
 struct Style {
     text: Rgb,
@@ -153,13 +153,13 @@ fn is_blank(cell: &Cell) -> bool {
 /// The width of a thin line, in cells' heights.
 const LINE: f64 = 1.0 / 18.0;
 
-/// What part of its cell something fills: top, height, left, width.
+/// A part of a cell: top, height, left, width.
 type Shape = (f64, f64, f64, f64);
 
 /// From the left edge to the middle.
 const STROKE: Shape = (0.5, LINE, 0.0, 0.5);
 
-/// What part of its cell a character fills.
+/// The part of its cell that a character fills, if it is drawn as a shape.
 fn shape(text: &str) -> Option<Shape> {
     let mut chars = text.chars();
     let char = chars.next().filter(|_| chars.next().is_none())?;

@@ -1,4 +1,4 @@
-//! A program on a pseudo-terminal, and what its screen shows.
+//! A program on a pseudo-terminal, and its screen.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,10 +16,10 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, SlavePty, native_pty_system};
 use vt100::{MouseProtocolMode, Parser, Screen};
 
-/// How long anything may take: emulated machines are slow, and nothing that is right waits for it.
+/// The time limit for anything: emulated machines are slow, and nothing waits for it that works.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// How often what cannot be waited for is looked at.
+/// Time between two looks at things that cannot be waited for.
 const PERIOD: Duration = Duration::from_millis(20);
 
 /// The size of a terminal in characters.
@@ -44,7 +44,7 @@ impl Size {
         (least(self.rows), least(self.columns))
     }
 
-    /// What reads the output of a program on a terminal of this size.
+    /// A parser for the output of a program on a terminal of this size.
     pub fn parser(self) -> Parser {
         let (rows, columns) = self.counts();
         Parser::new(rows, columns, 0)
@@ -54,7 +54,7 @@ impl Size {
 /// A program on a terminal of its own. It is killed when this is dropped.
 pub struct Terminal {
     master: Box<dyn MasterPty + Send>,
-    /// Kept open, so that settings and what was typed outlive the program.
+    /// Kept open, so that settings and typed text outlive the program.
     slave: Box<dyn SlavePty + Send>,
     path: PathBuf,
     child: Box<dyn Child + Send + Sync>,
@@ -95,7 +95,7 @@ impl Terminal {
         Ok(Self { master, slave, path, child, keyboard, output, parser, before })
     }
 
-    /// What the screen shows.
+    /// The content of the screen.
     pub fn screen(&self) -> &Screen {
         self.parser.screen()
     }
@@ -105,7 +105,7 @@ impl Terminal {
         self.screen().contents()
     }
 
-    /// Types.
+    /// Types keys.
     pub fn keys(&mut self, keys: &str) -> Result<()> {
         self.keyboard.write_all(keys.as_bytes()).context("typing")?;
         self.keyboard.flush().context("typing")
@@ -139,7 +139,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until the screen shows what is wanted.
+    /// Waits until the screen fulfils a condition, `what` in messages.
     pub fn wait(&mut self, what: &str, wanted: impl Fn(&Screen) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !wanted(self.screen()) {
@@ -161,7 +161,7 @@ impl Terminal {
         self.wait(text, |screen| screen.contents().contains(text))
     }
 
-    /// Takes what comes for a while.
+    /// Reads output for a while.
     pub fn watch(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while let Ok(bytes) =
@@ -203,7 +203,7 @@ impl Terminal {
         self.until(&what, |_| Ok(settings(&path)? == before))
     }
 
-    /// What was typed and not read by anybody, up to the end of the line.
+    /// Typed text that no program has read, up to the end of the line.
     pub fn unread(&self) -> Result<String> {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
@@ -213,7 +213,7 @@ impl Terminal {
         Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
     }
 
-    /// Takes output until something is so.
+    /// Reads output until a condition holds.
     fn until(&mut self, what: &str, mut is: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !is(self)? {
@@ -222,7 +222,7 @@ impl Terminal {
             }
             self.watch(PERIOD);
         }
-        // What was shown last may still be on its way.
+        // The last output may still be on its way.
         self.watch(PERIOD);
         Ok(())
     }
@@ -250,7 +250,7 @@ impl Drop for Terminal {
     }
 }
 
-/// A terminal's settings, as `stty` tells them.
+/// A terminal's settings, as `stty -g` prints them.
 fn settings(path: &std::path::Path) -> Result<String> {
     let output =
         Command::new("stty").arg("-F").arg(path).arg("-g").output().context("running stty")?;

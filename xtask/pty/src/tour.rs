@@ -16,18 +16,18 @@ pub struct Stage {
     pub plays: bool,
 }
 
-/// What is typed, and what must be shown then.
+/// Keys, and the text that must be shown then.
 type Shows = [(&'static str, &'static str)];
 
 /// A step of the tour.
-type Step = (&'static str, fn(&Stage) -> Result<()>);
+type TourStep = (&'static str, fn(&Stage) -> Result<()>);
 
-/// What is done to a program.
+/// An action on a program.
 type Act<'a> = &'a dyn Fn(&mut Terminal) -> Result<()>;
 
 /// Every step, each with a program of its own.
-pub const STEPS: [Step; 6] = [
-    ("every view is reached and tells of the VM", views),
+pub const STEPS: [TourStep; 6] = [
+    ("every view is reached and shows the VM", views),
     ("the mouse works", mouse),
     ("every size is drawn", sizes),
     ("q gives the terminal back before the hooks are gone", quit),
@@ -51,8 +51,7 @@ impl Stage {
     }
 }
 
-/// Takes all steps that have a part of their name in common with `filter`; prints a line for each.
-/// Returns how many failed.
+/// Takes all steps with `filter` in their names and prints a line for each; returns the number of failures.
 pub fn run(stage: &Stage, filter: &str) -> usize {
     let mut failed = 0;
     for (name, step) in STEPS.iter().filter(|(name, _)| name.contains(filter)) {
@@ -153,7 +152,7 @@ fn quit(stage: &Stage) -> Result<()> {
     let mut terminal = stage.open()?;
     terminal.keys("q")?;
     terminal.restored()?;
-    // Detaching hooks takes the kernel a while: what is typed meanwhile is for the shell.
+    // Detaching hooks takes the kernel a while: keys typed meanwhile are for the shell.
     terminal.keys("typed later\n")?;
     let status = terminal.ended()?;
     ensure!(status == 0, "exit status {status}");
@@ -183,7 +182,7 @@ fn job_control(stage: &Stage) -> Result<()> {
         stop(&mut terminal)?;
         terminal.stopped()?;
         terminal.restored()?;
-        // What a shell does for `fg`.
+        // As a shell does for `fg`.
         terminal.signal(libc::SIGCONT)?;
         terminal.wait("the dashboard again", |screen| {
             screen.alternate_screen() && screen.contents().contains("RECOVERED")
