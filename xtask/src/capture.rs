@@ -3,30 +3,29 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use base::{CommandExt as _, workspace};
 use clap::Args;
 use pty::{Frame, Size, Terminal, svg};
 
-use crate::{build, process::CommandExt as _, setup};
-
-/// What it shows, and how one gets there.
+/// The description of the picture for those who cannot see it.
 const SHOWN: &str = "collapse: huge pages split under dirty logging, and what brought them back";
 
 /// Options of `cargo xtask capture`.
 #[derive(Args)]
-pub struct Options {
+pub struct CaptureOptions {
     /// The recording; by default one of four guests in the lab
     #[arg(long, default_value = "collapse-user/tests/fixtures/recorded/four-guests.rec")]
     from: PathBuf,
-    /// How far into it
+    /// The time in the recording
     #[arg(long, default_value = "52s")]
     at: String,
-    /// Where to put the picture
+    /// The file for the picture
     #[arg(long, default_value = "docs/dashboard.svg")]
     output: PathBuf,
     /// Width and height in characters
     #[arg(long, default_value = "120x36", value_parser = size)]
     size: Size,
-    /// Keys to press before, such as 2 for the view of one VM; by default, the second VM is selected
+    /// Keys to press first, such as 2 for the view of one VM; by default, the second VM is selected
     #[arg(long, default_value = "j")]
     keys: String,
     /// The first line's text
@@ -37,14 +36,13 @@ pub struct Options {
     light: bool,
 }
 
-/// Runs it and returns the exit code.
-pub fn run(options: &Options) -> Result<i32> {
-    setup::ensure_ready()?;
-    build::cargo().args(["build", "--quiet", "-p", "collapse-user"]).run()?;
-    let program = build::workspace().join("target/debug/collapse");
+/// Draws the picture and returns the exit code.
+pub fn run(options: &CaptureOptions) -> Result<i32> {
+    workspace::cargo().args(["build", "--quiet", "-p", "collapse-user"]).run()?;
+    let program = workspace::target_dir().join("debug/collapse");
     let (look, background) =
         if options.light { (svg::LIGHT, "light") } else { (svg::DARK, "dark") };
-    let from = build::workspace().join(&options.from);
+    let from = workspace::root().join(&options.from);
     let words = [
         &*program.to_string_lossy(),
         "live",
@@ -63,13 +61,13 @@ pub fn run(options: &Options) -> Result<i32> {
     let mut terminal = Terminal::run(&words, &variables, options.size)?;
     terminal.wait_for("paused")?;
     terminal.keys(&options.keys)?;
-    // What the keys ask for is drawn at once.
+    // The dashboard follows keys at once.
     terminal.watch(Duration::from_secs(1));
     let picture = svg::picture(&Frame::from(terminal.screen()), look, SHOWN);
     terminal.keys("q")?;
     let status = terminal.ended()?;
     ensure!(status == 0, "the dashboard ended with {status}");
-    let path = build::workspace().join(&options.output);
+    let path = workspace::root().join(&options.output);
     fs::write(&path, picture).with_context(|| format!("writing {}", path.display()))?;
     eprintln!("capture: {}", path.display());
     Ok(0)

@@ -9,35 +9,29 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use lab::{KernelChoice, KvmParameter, Lab, kernels, programs, terminal};
 
-use crate::{
-    build,
-    lab::{Choice, KvmParameter, Lab, terminal},
-    setup, vm,
-};
-
-/// A guest that goes through failed migrations until it is told to stop, slowly enough to watch.
+/// A guest that goes through failed migrations without end, slowly enough to watch.
 const LOOP: [&str; 5] = ["failed-migration", "--loop", "--quiet", "--pause", "500"];
 const ONCE: [&str; 6] = ["collapse", "report", "--", "workload", "failed-migration", "--quiet"];
 
 /// Options of `cargo xtask demo`.
 #[derive(Args)]
-pub struct Options {
+pub struct DemoOptions {
     /// Use the lab even where this machine could show it itself
     #[arg(long)]
     lab: bool,
     /// The kernel series for the lab
-    #[arg(long, default_value = "6.12")]
+    #[arg(long, default_value = kernels::default().name)]
     kernel: String,
-    /// A parameter for the lab's kvm, such as `tdp_mmu=N`; may be repeated
+    /// A parameter for KVM in the lab, such as `tdp_mmu=N`; may be repeated
     #[arg(long, value_name = "PARAMETER=VALUE")]
     kvm: Vec<KvmParameter>,
 }
 
-/// Runs it and returns the exit code.
-pub fn run(options: Options) -> Result<i32> {
-    setup::ensure_ready()?;
-    let binaries = build::static_binaries()?;
+/// Runs the demo and returns the exit code.
+pub fn run(options: DemoOptions) -> Result<i32> {
+    let binaries = programs::build()?;
     if !options.lab && host_will_do() {
         eprintln!("demo: on this machine's own kernel and KVM");
         return on_host(&binaries);
@@ -47,7 +41,7 @@ pub fn run(options: Options) -> Result<i32> {
         options.kernel
     );
     let mut lab =
-        Lab { kvm_params: options.kvm, ..Lab::new(Choice::Series(options.kernel), binaries) };
+        Lab { kvm_params: options.kvm, ..Lab::new(KernelChoice::Series(options.kernel), binaries) };
     let outcome = if terminal::present() {
         lab.timeout = None;
         let script =
@@ -56,11 +50,11 @@ pub fn run(options: Options) -> Result<i32> {
     } else {
         lab.stream(ONCE)?
     };
-    vm::explain(&outcome);
+    outcome.explain();
     Ok(outcome.ending.code())
 }
 
-/// Whether this machine has root, kprobes and KVM. Without kprobes, KVM is not even looked at.
+/// Whether this machine has root, kprobes and KVM. Without kprobes, KVM is not looked for.
 fn host_will_do() -> bool {
     // SAFETY: geteuid has no preconditions and cannot fail.
     let root = unsafe { libc::geteuid() == 0 };

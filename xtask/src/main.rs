@@ -1,20 +1,8 @@
 //! Project tasks: `cargo xtask <task>`.
 
-#[path = "../bench/src/lib.rs"]
-mod bench;
-#[path = "../base/src/build.rs"]
-mod build;
-#[path = "../base/src/cache.rs"]
-mod cache;
 mod capture;
 mod demo;
-#[path = "../lab/src/lib.rs"]
-mod lab;
-#[path = "../base/src/process.rs"]
-mod process;
 mod setup;
-#[path = "../suite/src/lib.rs"]
-mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -31,21 +19,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measure what observing costs, beside other tools, in executed instructions
-    Bench(bench::Options),
-    /// Find or install what the other tasks need
+    /// Measure the cost of observing, beside other tools, in executed instructions
+    Bench(bench::BenchOptions),
+    /// Find or install everything that the other tasks need
     Setup,
     /// Show huge pages being split, zapped and recovered: on this machine, or else in the lab
-    Demo(demo::Options),
-    /// Draw the dashboard as a picture for the README, while it watches guests in the lab
-    Capture(capture::Options),
+    Demo(demo::DemoOptions),
+    /// Draw the dashboard as a picture for the README, from a recording of guests in the lab
+    Capture(capture::CaptureOptions),
     /// Run the tests: the host's, then the lab's on every kernel
-    Test(test::Options),
+    Test(suite::TestOptions),
     /// Run a command, or a shell, on a real kernel with KVM inside an emulated machine
     ///
     /// Exits with the command's status; 122: the emulator ran a stale breakpoint (`--parallel`) and is
     /// to be run again; 124: time limit; 125: the machine died, or the lab could not be set up.
-    Vm(vm::Options),
+    Vm(vm::VmOptions),
 }
 
 fn main() -> ExitCode {
@@ -59,12 +47,13 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> Result<i32> {
+    setup::ensure_ready()?;
     match task {
         Task::Bench(options) => bench::run(&options),
-        Task::Setup => setup::run(),
+        Task::Setup => setup::report(),
         Task::Demo(options) => demo::run(options),
         Task::Capture(options) => capture::run(&options),
-        Task::Test(options) => test::run(options),
+        Task::Test(options) => suite::run(options),
         Task::Vm(options) => vm::run(options),
     }
 }

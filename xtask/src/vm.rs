@@ -3,25 +3,26 @@
 use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use base::workspace;
 use clap::Args;
-
-use crate::{
-    build,
-    lab::{Choice, DEFAULT_TIMEOUT, Ending, KvmParameter, Lab, Outcome, terminal},
-    setup,
+use lab::{
+    DEFAULT_TIMEOUT, KernelChoice, KvmParameter, Lab, MachineSize, kernels, programs, terminal,
 };
 
 /// Options of `cargo xtask vm`.
 #[derive(Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-pub struct Options {
-    /// A Debian kernel series (5.10, 6.1, 6.12, 6.18, 7.3), or a kernel image with --modules
-    #[arg(long, default_value = "6.12")]
+pub struct VmOptions {
+    #[arg(
+        long,
+        default_value = kernels::default().name,
+        help = format!("A Debian kernel series ({}), or a kernel image with --modules", kernels::names())
+    )]
     kernel: String,
     /// The folder with the modules of a kernel of your own
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// A parameter for kvm.ko or kvm-amd.ko, such as `tdp_mmu=N` or `npt=0`; may be repeated
+    /// A parameter for KVM's modules, such as `tdp_mmu=N` or `npt=0`; may be repeated
     #[arg(long, value_name = "PARAMETER=VALUE")]
     kvm: Vec<KvmParameter>,
     /// Number of CPUs
@@ -34,19 +35,19 @@ pub struct Options {
     #[arg(long)]
     icount: bool,
     /// Emulate each CPU on a thread of its own: nearer to real races, but some 6 % of such runs die
-    /// of code that the emulator should have forgotten
+    /// of stale code in the emulator
     #[arg(long, conflicts_with = "icount")]
     parallel: bool,
-    /// End a command after so many seconds
+    /// Time limit for a command
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT.as_secs())]
     timeout: u64,
-    /// Where to put what the command leaves in /out
+    /// The folder for the files that the command leaves in /out
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Show the kernel's console on stderr
     #[arg(long, short)]
     verbose: bool,
-    /// Take the binaries as they were last built
+    /// Use the programs of the last build
     #[arg(long)]
     no_build: bool,
     /// Run the command on your terminal instead of carrying its streams
@@ -57,16 +58,14 @@ pub struct Options {
     command: Vec<OsString>,
 }
 
-/// Runs it and returns the exit code.
-pub fn run(options: Options) -> Result<i32> {
-    setup::ensure_ready()?;
+/// Runs the command and returns the exit code.
+pub fn run(options: VmOptions) -> Result<i32> {
     let kernel = choose_kernel(options.kernel, options.modules);
-    let binaries =
-        if options.no_build { build::existing_binaries() } else { build::static_binaries() }?;
+    let binaries = if options.no_build { programs::built() } else { programs::build() }?;
     let out = if let Some(out) = options.out {
         out
     } else {
-        let out = build::lab_dir().join("out");
+        let out = workspace::lab_dir().join("out");
         if out.exists() {
             fs::remove_dir_all(&out).with_context(|| format!("clearing {}", out.display()))?;
         }
@@ -74,10 +73,12 @@ pub fn run(options: Options) -> Result<i32> {
     };
     let mut lab = Lab {
         kvm_params: options.kvm,
-        cpus: options.cpus,
-        memory: options.memory,
-        icount: options.icount,
-        parallel: options.parallel,
+        size: MachineSize {
+            cpus: options.cpus,
+            memory: options.memory,
+            icount: options.icount,
+            parallel: options.parallel,
+        },
         timeout: Some(Duration::from_secs(options.timeout)),
         out: Some(out),
         verbose: options.verbose,
@@ -94,25 +95,14 @@ pub fn run(options: Options) -> Result<i32> {
     } else {
         bail!("a shell needs a terminal on stdin and stdout; give a command after --");
     };
-    explain(&outcome);
+    outcome.explain();
     Ok(outcome.ending.code())
 }
 
 /// The kernel that `--kernel` and `--modules` mean.
-fn choose_kernel(kernel: String, modules: Option<PathBuf>) -> Choice {
+fn choose_kernel(kernel: String, modules: Option<PathBuf>) -> KernelChoice {
     match modules {
-        Some(modules) => Choice::Own { vmlinuz: kernel.into(), modules },
-        None => Choice::Series(kernel),
+        Some(modules) => KernelChoice::Own { vmlinuz: kernel.into(), modules },
+        None => KernelChoice::Series(kernel),
     }
-}
-
-/// Says on stderr why a run has no result of its own.
-pub fn explain(outcome: &Outcome) {
-    let what = match outcome.ending {
-        Ending::Exited(_) | Ending::Left => return,
-        Ending::TimedOut => "ended at the time limit",
-        Ending::Died => "the machine died",
-        Ending::EmulatorArtefact => "the emulator ran a stale breakpoint; repeat the run",
-    };
-    eprintln!("lab: {what}; the end of its console:\n{}", outcome.console.tail(40));
 }

@@ -1,4 +1,4 @@
-//! Where downloads and built tools are kept, shared between clones of the project.
+//! The folder for downloads and built tools, shared between clones of the project.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// The cache folder: `$COLLAPSE_CACHE`, else `$XDG_CACHE_HOME/collapse`, else `~/.cache/collapse`.
+/// The cache folder, made if it is missing: `$COLLAPSE_CACHE`, else `$XDG_CACHE_HOME/collapse`, else `~/.cache/collapse`.
 pub fn dir() -> Result<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let dir = set("COLLAPSE_CACHE")

@@ -1,7 +1,7 @@
 //! Running other programs so that a failure names the command.
 
 use std::{
-    io,
+    env, io,
     os::fd::AsFd,
     process::{Command, Stdio},
 };
@@ -53,4 +53,10 @@ impl CommandExt for Command {
 pub fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a program is on `PATH`.
+pub fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -3,47 +3,52 @@
 use super::seen::Tool;
 
 /// One tool, watching the guest go through the scenario.
-pub struct Case {
-    /// What to call it.
+pub struct BenchCase {
+    /// The name in tables.
     pub name: &'static str,
-    /// Whose output is to be read.
+    /// The tool, whose output is read.
     pub tool: Tool,
-    /// What it tells about the SPTE changes that it sees, and what else it sees.
-    pub tells: &'static str,
+    /// The properties of each SPTE change that it reports, and what else it sees.
+    pub reports: &'static str,
     /// A line of shell that runs `cycle` or `burst` under the tool.
     pub run: &'static str,
-    /// What to do afterwards, no part of the cost.
+    /// A line of shell for afterwards, no part of the cost.
     pub after: &'static str,
-    /// Whether the tool starts the workload, so that its own start and end can be told.
+    /// Whether the tool starts the workload, so that its own start and end are known.
     pub starts_work: bool,
-    /// Which table it is for.
+    /// The table that it is for.
     pub part: Part,
     /// Whether it is run on every kernel, or only where the comparison is in full.
     pub everywhere: bool,
 }
 
-/// Which table a case is for.
+/// The table that a case is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// First of all, not shown: what is first is slower.
+    /// First of all, not shown: the first one is slower.
     WarmUp,
-    /// What others are compared with.
+    /// The run that others are compared with.
     Base,
     /// Costs.
     Cost,
-    /// Whether two agree that watch the same run.
+    /// Agreement of two that observe the same run.
     Check,
     /// Cost by number of VMs.
     Scale,
 }
 
-const fn cost(name: &'static str, tool: Tool, tells: &'static str, run: &'static str) -> Case {
+const fn cost(
+    name: &'static str,
+    tool: Tool,
+    reports: &'static str,
+    run: &'static str,
+) -> BenchCase {
     let part = Part::Cost;
-    Case { name, tool, tells, run, after: "", starts_work: true, part, everywhere: false }
+    BenchCase { name, tool, reports, run, after: "", starts_work: true, part, everywhere: false }
 }
 
-const fn collapse(name: &'static str, tells: &'static str, run: &'static str) -> Case {
-    Case { everywhere: true, ..cost(name, Tool::Collapse, tells, run) }
+const fn collapse(name: &'static str, reports: &'static str, run: &'static str) -> BenchCase {
+    BenchCase { everywhere: true, ..cost(name, Tool::Collapse, reports, run) }
 }
 
 macro_rules! perf {
@@ -52,15 +57,15 @@ macro_rules! perf {
     };
 }
 
-/// It starts nothing but ELF programs.
+/// `bpftrace`, which starts nothing but ELF programs.
 macro_rules! bpftrace {
     ($program:literal) => {
         concat!("bpftrace -o bpftrace.txt -c '/bin/busybox sh /bin/cycle' -e '", $program, "'")
     };
 }
 
-/// It watches from outside, through the cycle, to its orderly end. Without VMs there is nothing to show
-/// that it is ready, but five seconds are long when waiting takes no time.
+/// A tool that observes from outside, through the cycle, to its orderly end. Nothing shows that it is
+/// ready without VMs, but five seconds are long where waiting takes no time.
 macro_rules! beside {
     ($tool:literal) => {
         concat!(
@@ -71,8 +76,8 @@ macro_rules! beside {
     };
 }
 
-/// So many VMs that have touched their memory and do nothing more; ten seconds of watching them, a
-/// screen each second.
+/// `$vms` VMs that have touched their memory and do nothing more, observed for ten seconds with a screen
+/// each second.
 macro_rules! idle_vms {
     ($vms:literal) => {
         concat!(
@@ -96,20 +101,20 @@ const TRACE_CMD: &str = "\
 const TRACE_CMD_AFTER: &str =
     "trace-cmd dump --options -i /tmp/trace.dat >options.txt; rm -f /tmp/trace.dat*";
 
-const fn idle(name: &'static str, run: &'static str) -> Case {
-    Case { part: Part::Scale, starts_work: false, ..cost(name, Tool::Collapse, "", run) }
+const fn idle(name: &'static str, run: &'static str) -> BenchCase {
+    BenchCase { part: Part::Scale, starts_work: false, ..cost(name, Tool::Collapse, "", run) }
 }
 
-/// All of them, in the order in which they are run.
-pub const CASES: [Case; 25] = [
-    Case { part: Part::WarmUp, everywhere: true, ..cost("warm-up", Tool::None, "", "cycle") },
-    Case {
+/// All cases, in the order in which they run.
+pub const CASES: [BenchCase; 25] = [
+    BenchCase { part: Part::WarmUp, everywhere: true, ..cost("warm-up", Tool::None, "", "cycle") },
+    BenchCase {
         part: Part::Base,
         everywhere: true,
         ..cost("no tracing", Tool::None, "nothing", "cycle")
     },
-    Case { everywhere: true, ..cost("no tracing again", Tool::None, "noise", "cycle") },
-    Case {
+    BenchCase { everywhere: true, ..cost("no tracing again", Tool::None, "noise", "cycle") },
+    BenchCase {
         everywhere: true,
         ..cost(
             "perf stat, 1 event",
@@ -125,7 +130,7 @@ pub const CASES: [Case; 25] = [
         perf!("kvmmmu:kvm_tdp_mmu_spte_changed,kvmmmu:fast_page_fault,kvm:kvm_page_fault", "cycle"),
     ),
     cost("ftrace hist trigger", Tool::Hist, "thread, level", HIST),
-    Case {
+    BenchCase {
         after: TRACE_CMD_AFTER,
         ..cost("trace-cmd record, 3 events", Tool::TraceCmd, "each one; faults", TRACE_CMD)
     },
@@ -173,7 +178,7 @@ pub const CASES: [Case; 25] = [
         "VM, cause, kind, level, gfn, time, regions, episodes; faults and their time",
         "collapse report --format json -o report.json -- cycle",
     ),
-    Case {
+    BenchCase {
         tool: Tool::Events,
         ..collapse(
             "collapse events, to a file",
@@ -181,7 +186,7 @@ pub const CASES: [Case; 25] = [
             "collapse events -o events.jsonl -- cycle",
         )
     },
-    Case {
+    BenchCase {
         tool: Tool::Events,
         ..collapse(
             "collapse events --each",
@@ -189,7 +194,7 @@ pub const CASES: [Case; 25] = [
             "collapse events --each -o events.jsonl -- cycle",
         )
     },
-    Case {
+    BenchCase {
         tool: Tool::Events,
         ..collapse(
             "collapse events --stacks",
@@ -197,11 +202,11 @@ pub const CASES: [Case; 25] = [
             "collapse events --stacks -o events.jsonl -- cycle",
         )
     },
-    Case {
+    BenchCase {
         after: "collapse report --from /tmp/r --format json -o report.json; rm /tmp/r",
         ..collapse("collapse record", "the same, in a file", "collapse record -o /tmp/r -- cycle")
     },
-    Case {
+    BenchCase {
         starts_work: false,
         ..collapse(
             "collapse live, into a pipe",
@@ -209,7 +214,7 @@ pub const CASES: [Case; 25] = [
             beside!("collapse live | cat"),
         )
     },
-    Case {
+    BenchCase {
         starts_work: false,
         ..collapse(
             "collapse live, dashboard",
@@ -217,8 +222,8 @@ pub const CASES: [Case; 25] = [
             beside!("meter terminal collapse live"),
         )
     },
-    Case { everywhere: true, ..cost("no tracing, at the end", Tool::None, "noise", "cycle") },
-    Case {
+    BenchCase { everywhere: true, ..cost("no tracing, at the end", Tool::None, "noise", "cycle") },
+    BenchCase {
         part: Part::Check,
         everywhere: true,
         ..cost(
@@ -231,7 +236,7 @@ pub const CASES: [Case; 25] = [
             ),
         )
     },
-    Case {
+    BenchCase {
         part: Part::Check,
         everywhere: true,
         ..cost(

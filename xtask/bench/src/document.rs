@@ -1,17 +1,16 @@
-//! A document with parts that tasks write, between marks.
+//! A document with generated parts between marks.
 
 use std::{fmt::Display, fs};
 
 use anyhow::{Context, Result};
+use base::workspace;
 
-use crate::build;
-
-/// The document, from the workspace's root.
+/// The document, relative to the workspace's root.
 const PATH: &str = "docs/cost.md";
 
 /// Replaces one generated part of the document.
 pub fn write(part: &str, content: &str) -> Result<()> {
-    let path = build::workspace().join(PATH);
+    let path = workspace::root().join(PATH);
     let old = fs::read_to_string(&path).with_context(|| format!("reading {PATH}"))?;
     let new = replace(&old, part, content)?;
     fs::write(&path, new).with_context(|| format!("writing {PATH}"))?;

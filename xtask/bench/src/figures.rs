@@ -1,30 +1,30 @@
-//! From phases to figures: what a case cost above the run without tracing.
+//! From phases to figures: the cost of a case above the run without tracing.
 
 use serde::Deserialize;
 
 use super::{
-    scenario::{CYCLE, FRESH_MEMORY, PAGES, Phases},
+    scenario::{CYCLE, FRESH_MEMORY, PAGES, PhaseCosts},
     seen::Seen,
 };
 
-/// What `meter cost` writes. Times are instructions, as guest time is.
+/// The output of `meter cost`. Times are instructions, as guest time is.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Cost {
+pub struct MeteredCost {
     /// Before the command was started.
     pub start_ns: u64,
     /// After it had ended.
     pub end_ns: u64,
     /// Time that the machine was busy before the command was started.
     pub busy_start_ns: u64,
-    /// And when it had ended.
+    /// Time that the machine was busy when the command had ended.
     pub busy_end_ns: u64,
     /// CPU time that the observer had used before.
     pub cpu_before_ns: u64,
-    /// And when the command had ended.
+    /// CPU time that the observer had used when the command had ended.
     pub cpu_after_ns: u64,
     /// Most memory that the observer ever had resident, bytes.
     pub resident: Option<u64>,
-    /// What its eBPF maps and programs take in the kernel, bytes.
+    /// Kernel memory of the observer's eBPF maps and programs, bytes.
     pub bpf: u64,
 }
 
@@ -32,18 +32,18 @@ pub struct Cost {
 #[derive(Clone, Debug)]
 pub struct Measured {
     /// The tool from start to end.
-    pub tool: Cost,
-    /// The workload, and what the tool used meanwhile.
-    pub work: Cost,
+    pub tool: MeteredCost,
+    /// The workload, and the tool's use meanwhile.
+    pub work: MeteredCost,
     /// The phases, if it was the cycle.
-    pub phases: Option<Phases>,
-    /// What the tool says.
+    pub phases: Option<PhaseCosts>,
+    /// The tool's own counts.
     pub seen: Seen,
     /// SPTE changes that `perf stat` counted in the same run, if it did.
     pub perf: Option<u64>,
 }
 
-/// What a case cost, in instructions above the run without tracing.
+/// The cost of a case, in instructions above the run without tracing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
     /// Per SPTE change, where nothing else happens: `KVM_GET_DIRTY_LOG` protecting 16384 SPTEs.
@@ -61,14 +61,14 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of the phases of a case, against those of the run without tracing.
-    pub fn new(base: &Phases, case: &Phases) -> Self {
-        let sum = |phases: &Phases, names: &[&str]| -> f64 {
+    /// Compares the phases of a case with those of the run without tracing.
+    pub fn new(base: &PhaseCosts, case: &PhaseCosts) -> Self {
+        let sum = |phases: &PhaseCosts, names: &[&str]| -> f64 {
             names.iter().filter_map(|name| phases.get(name)).sum::<u64>() as f64
         };
         let per_page = |name| (sum(case, &[name]) - sum(base, &[name])) / PAGES as f64;
         let percent = |names: &[&str]| (sum(case, names) / sum(base, names) - 1.0) * 100.0;
-        // What the host pays for fresh memory differs from run to run.
+        // The host's cost of fresh memory differs from run to run.
         let all = base.keys().copied().filter(|name| *name != FRESH_MEMORY);
         let all: Vec<&str> = all.collect();
         Self {
@@ -108,9 +108,9 @@ impl Measured {
 pub mod tests {
     use super::*;
 
-    /// A case with so many instructions per protected page.
+    /// A case with `getlog` instructions per protected page.
     pub fn measured(getlog: u64) -> Measured {
-        let tool = Cost {
+        let tool = MeteredCost {
             start_ns: 0,
             end_ns: 500_000_000,
             busy_start_ns: 1_000_000,
@@ -120,7 +120,7 @@ pub mod tests {
             resident: None,
             bpf: 0,
         };
-        let work = Cost {
+        let work = MeteredCost {
             busy_start_ns: 151_000_000,
             busy_end_ns: 350_000_000,
             cpu_after_ns: 2_500_000,
@@ -135,7 +135,7 @@ pub mod tests {
 
     #[test]
     fn figures_are_above_the_base() {
-        let base: Phases = [
+        let base: PhaseCosts = [
             ("dirty_on", 4_000_000),
             ("dirty", 1000 * PAGES),
             ("getlog", 100 * PAGES),

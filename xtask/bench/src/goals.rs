@@ -1,15 +1,15 @@
-//! What `collapse` may cost, and what it does.
+//! The limits for the cost of `collapse`, and the figures measured.
 
 use super::{
     document::{or_dash, table},
     figures::{Figures, Measured},
-    render::Ran,
+    render::CaseRun,
 };
 
 /// A goal for one figure of the run in full.
 struct Goal {
     what: &'static str,
-    /// The most that it may be.
+    /// The highest figure that meets the goal.
     most: f64,
     figure: fn(&Runs) -> Option<f64>,
 }
@@ -49,12 +49,12 @@ const GOALS: [Goal; 9] = [
         figure: |runs| Some(runs.measured(DEFAULT)?.start() as f64 / 1e6),
     },
     Goal {
-        what: "changes that totals and perf stat tell apart, in the same runs",
+        what: "changes by which totals and perf stat differ, in the same runs",
         most: 0.0,
         figure: |runs| runs.apart(|measured| (measured.perf, measured.seen.changes)),
     },
     Goal {
-        what: "changes that records and totals tell apart, in the same runs",
+        what: "changes by which records and totals differ, in the same runs",
         most: 0.0,
         figure: |runs| runs.apart(|measured| (measured.seen.of_life, measured.seen.recorded)),
     },
@@ -74,7 +74,7 @@ const DEFAULT: &str = "collapse report";
 /// The runs with `perf stat` beside it.
 const BOTH: [&str; 2] = ["both, 64 MiB", "both, 256 MiB in one ioctl"];
 
-struct Runs<'a>(&'a [Ran<'a>]);
+struct Runs<'a>(&'a [CaseRun<'a>]);
 
 impl Runs<'_> {
     fn measured(&self, name: &str) -> Option<&Measured> {
@@ -86,7 +86,7 @@ impl Runs<'_> {
         Some(Figures::new(phases("no tracing")?, phases(name)?))
     }
 
-    /// By how much two counts differ, in all runs that have both; `None` if one has not.
+    /// The sum of differences between two counts over the runs with both tools; `None` if a count is unknown.
     fn apart(&self, counts: fn(&Measured) -> (Option<u64>, Option<u64>)) -> Option<f64> {
         let apart = BOTH.iter().map(|name| {
             let (one, other) = counts(self.measured(name)?);
@@ -96,13 +96,13 @@ impl Runs<'_> {
     }
 }
 
-/// The goals, and which of them are met.
-pub fn goals(runs: &[Ran]) -> String {
+/// The table of goals, and which of them are met.
+pub fn goals(runs: &[CaseRun]) -> String {
     let runs = Runs(runs);
     let rows = GOALS.iter().map(|goal| {
         let figure = (goal.figure)(&runs);
         let met = figure.map(|figure| if figure <= goal.most { "yes" } else { "no" });
-        // As many as the goal is precise; counts have none.
+        // As precise as the goal; counts have no digits.
         let digits = match goal.most {
             0.0 | 100.0.. => 0,
             ..1.0 => 2,
@@ -121,13 +121,13 @@ pub fn goals(runs: &[Ran]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{cases::CASES, figures::tests::measured};
+    use crate::{cases::CASES, figures::tests::measured};
 
     #[test]
     fn goals_are_judged_by_their_runs() {
         let ran = |name: &str, measured| {
             let case = CASES.iter().find(|case| case.name == name).unwrap();
-            Ran { case, outcome: Ok(measured) }
+            CaseRun { case, outcome: Ok(measured) }
         };
         let mut off = measured(200);
         off.seen.recorded = Some(3);
@@ -142,8 +142,8 @@ mod tests {
         for row in [
             "| per SPTE change, of what perf stat takes | 0.65 | 0.65 | yes |",
             "| per SPTE change, instructions | 250 | 260 | no |",
-            "| changes that totals and perf stat tell apart, in the same runs | 0 | 0 | yes |",
-            "| changes that records and totals tell apart, in the same runs | 0 | 4 | no |",
+            "| changes by which totals and perf stat differ, in the same runs | 0 | 0 | yes |",
+            "| changes by which records and totals differ, in the same runs | 0 | 4 | no |",
         ] {
             assert!(text.contains(row), "{row} in {text}");
         }

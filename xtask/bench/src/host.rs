@@ -1,12 +1,13 @@
-//! `cargo xtask bench --host`: what user space costs, by number of VMs and regions.
+//! `cargo xtask bench --host`: the cost of user space, by number of VMs and regions.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::document::{or_dash, table};
-use crate::{build, process::CommandExt};
+use base::{CommandExt, workspace};
+
+use crate::document::{or_dash, table};
 
 /// VMs, as in the benchmarks.
 const VMS: [u64; 4] = [1, 10, 100, 1000];
@@ -26,7 +27,7 @@ const REDRAWN: [u64; 3] = [0, 1000, 1_000_000];
 const TICK: &str = "tick/all of a second with 100 VMs";
 /// SPTE changes in the recording that is replayed, as in the benchmark.
 const REPLAYED: f64 = 1e6;
-/// What is recorded, as in the benchmark, and how to call it.
+/// The recorded changes, as in the benchmark, and their name in the table.
 const RECORDED: [(&str, &str); 3] = [
     ("runs", "a failed migration, in runs"),
     ("stacks", "a failed migration, each change on its own, with stacks"),
@@ -34,25 +35,25 @@ const RECORDED: [(&str, &str); 3] = [
 ];
 /// Formats of a report, as in the benchmarks.
 const FORMATS: [&str; 5] = ["text", "json", "markdown", "html", "csv"];
-/// Seconds that a history goes back, and how to call that.
+/// Seconds that a history goes back, and their name in the table.
 const HISTORY: [(u64, &str); 3] = [(60, "a minute"), (3600, "an hour"), (86_400, "a day")];
 
 /// Runs the benchmarks and returns their tables.
 pub fn run() -> Result<String> {
     let bench = |name: &str| {
-        let mut cargo = build::cargo();
+        let mut cargo = workspace::cargo();
         cargo.args(["bench", "--quiet", "-p", "collapse-user", "--bench", name]);
         cargo
     };
     eprintln!("bench: building and running the host's benchmarks (some minutes)");
-    let results = build::workspace().join("target/criterion");
+    let results = workspace::target_dir().join("criterion");
     if results.exists() {
         fs::remove_dir_all(&results).context("clearing earlier results")?;
     }
     bench("pipeline").run()?;
-    let told = [bench("replay").read()?, bench("memory").read()?].concat();
+    let lines = [bench("replay").read()?, bench("memory").read()?].concat();
     let times = Times::read(&results)?;
-    Ok(tables(&times, &Memory::parse(&String::from_utf8_lossy(&told))?))
+    Ok(tables(&times, &Memory::parse(&String::from_utf8_lossy(&lines))?))
 }
 
 /// Time by benchmark, ns.
@@ -81,7 +82,7 @@ impl Times {
                 let text =
                     fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
                 let estimates: Estimates =
-                    serde_json::from_slice(&text).context("what criterion wrote")?;
+                    serde_json::from_slice(&text).context("criterion's output")?;
                 times.0.insert(name, estimates.median.point_estimate);
                 continue;
             }
@@ -97,7 +98,7 @@ impl Times {
     }
 }
 
-/// Bytes by what is kept and how much of it.
+/// Bytes by what is kept and its amount.
 struct Memory(BTreeMap<(String, u64), u64>);
 
 #[derive(Deserialize)]
@@ -110,7 +111,7 @@ struct Held {
 impl Memory {
     fn parse(lines: &str) -> Result<Self> {
         let held = lines.lines().filter(|line| line.starts_with('{')).map(|line| {
-            let held: Held = serde_json::from_str(line).context("what the benchmark wrote")?;
+            let held: Held = serde_json::from_str(line).context("the benchmark's output")?;
             Ok(((held.what, held.amount), held.bytes))
         });
         held.collect::<Result<_>>().map(Self)
@@ -120,7 +121,7 @@ impl Memory {
         self.0.get(&(what.to_owned(), amount)).map(|bytes| *bytes as f64)
     }
 
-    /// Bytes by unit, whatever its amount.
+    /// Bytes per unit of whatever is kept, at any amount.
     fn by_unit(&self, what: &str) -> Option<f64> {
         let ((_, amount), bytes) = self.0.iter().find(|((of, _), _)| of == what)?;
         Some(*bytes as f64 / *amount as f64)
@@ -128,13 +129,26 @@ impl Memory {
 }
 
 fn tables(times: &Times, memory: &Memory) -> String {
-    let fixed = |number: Option<f64>, digits: usize, unit: &str| {
-        or_dash(number.map(|number| format!("{number:.digits$}{unit}")))
-    };
-    let mib = |bytes: Option<f64>| fixed(bytes.map(|bytes| bytes / f64::from(1 << 20)), 2, "");
-    let ms = |ns: Option<f64>| fixed(ns.map(|ns| ns / 1e6), 2, "");
+    let tables: [fn(&Times, &Memory) -> String; 5] =
+        [by_vms, by_size, by_outstanding, redraw, rest];
+    tables.map(|table| table(times, memory)).join("\n")
+}
 
-    let vms = VMS.map(|vms| {
+fn fixed(number: Option<f64>, digits: usize, unit: &str) -> String {
+    or_dash(number.map(|number| format!("{number:.digits$}{unit}")))
+}
+
+fn ms(ns: Option<f64>) -> String {
+    fixed(ns.map(|ns| ns / 1e6), 2, "")
+}
+
+fn mib(bytes: Option<f64>) -> String {
+    fixed(bytes.map(|bytes| bytes / f64::from(1 << 20)), 2, "")
+}
+
+/// A second's work with many VMs.
+fn by_vms(times: &Times, memory: &Memory) -> String {
+    let rows = VMS.map(|vms| {
         let of = |part: &str| times.of(&format!("second/{part}/{vms}"));
         let both = of("model").zip(of("dashboard")).map(|(model, draw)| model + draw);
         vec![
@@ -145,22 +159,27 @@ fn tables(times: &Times, memory: &Memory) -> String {
             mib(memory.of("vms", vms)),
         ]
     });
-    let vms = table(
-        &["VMs", "one second's batch, ms", "one screen, ms", "share of a core", "memory, MiB"],
-        &vms,
-    );
+    let head =
+        ["VMs", "one second's batch, ms", "one screen, ms", "share of a core", "memory, MiB"];
+    table(&head, &rows)
+}
 
+/// An episode in guests of many sizes.
+fn by_size(times: &Times, _: &Memory) -> String {
     let per_region =
         |size: &str, regions: u64| Some(times.of(&format!("episode/{size}"))? / regions as f64);
     let smallest = per_region(SIZES[0].0, SIZES[0].1);
-    let sizes = SIZES.map(|(size, regions)| {
+    let rows = SIZES.map(|(size, regions)| {
         let of = per_region(size, regions);
         let relative = of.zip(smallest).map(|(of, smallest)| of / smallest);
         vec![size.to_owned(), regions.to_string(), fixed(of, 0, ""), fixed(relative, 2, "")]
     });
-    let sizes = table(&["guest", "regions", "ns per region", "relative to the smallest"], &sizes);
+    table(&["guest", "regions", "ns per region", "relative to the smallest"], &rows)
+}
 
-    let outstanding = OUTSTANDING.map(|regions| {
+/// Work beside many outstanding regions.
+fn by_outstanding(times: &Times, memory: &Memory) -> String {
+    let rows = OUTSTANDING.map(|regions| {
         let cell = |part: &str| {
             let of = |regions| times.of(&format!("outstanding/{part}/{regions}"));
             let relative = of(regions).zip(of(0)).map(|(of, none)| of / none);
@@ -174,45 +193,48 @@ fn tables(times: &Times, memory: &Memory) -> String {
             mib(memory.of("outstanding", regions)),
         ]
     });
-    let head = ["outstanding regions", "batch", "screen", "full report", "memory, MiB"];
-    let outstanding = table(&head, &outstanding);
+    table(&["outstanding regions", "batch", "screen", "full report", "memory, MiB"], &rows)
+}
 
-    let redraw = REDRAWN.map(|events| {
+/// A screen after many events.
+fn redraw(times: &Times, _: &Memory) -> String {
+    let rows = REDRAWN.map(|events| {
         let of = |events| times.of(&format!("tick/redraw by events before/{events}"));
         let relative = of(events).zip(of(0)).map(|(of, none)| of / none);
         vec![events.to_string(), ms(of(events)), fixed(relative, 2, "")]
     });
-    let head = ["events before, with 100 VMs", "one screen, ms", "relative to none"];
-    let redraw = table(&head, &redraw);
+    table(&["events before, with 100 VMs", "one screen, ms", "relative to none"], &rows)
+}
 
-    let mut rest = vec![vec![
+/// Everything with one figure each.
+fn rest(times: &Times, memory: &Memory) -> String {
+    let mut rows = vec![vec![
         "changes taken, each in a region of its own, M per second".to_owned(),
         // The benchmark takes as many as a guest of 64 GiB has regions.
         fixed(times.of("ingest/runs").map(|ns| SIZES[2].1 as f64 / ns * 1e3), 1, ""),
     ]];
-    rest.push(vec![
+    rows.push(vec![
         "a tick of the dashboard with 100 VMs, once a second, of a core".to_owned(),
         fixed(times.of(TICK).map(|ns| ns / 1e9 * 100.0), 2, " %"),
     ]);
     for (part, what) in [("filter", "replayed and filtered"), ("model", "replayed for a report")] {
         let rate = times.of(&format!("replay/{part}")).map(|ns| REPLAYED / ns * 1e3);
-        rest.push(vec![format!("changes {what}, M per second"), fixed(rate, 1, "")]);
+        rows.push(vec![format!("changes {what}, M per second"), fixed(rate, 1, "")]);
     }
-    rest.extend(RECORDED.map(|(part, what)| {
+    rows.extend(RECORDED.map(|(part, what)| {
         let each = memory.by_unit(&format!("recording/{part}"));
         vec![format!("{what}: bytes in a recording per SPTE change"), fixed(each, 2, "")]
     }));
-    rest.extend(FORMATS.map(|format| {
+    rows.extend(FORMATS.map(|format| {
         let what = format!("report on 100 VMs as {format}, ms");
         vec![what, ms(times.of(&format!("report/{format}")))]
     }));
-    rest.extend(HISTORY.map(|(seconds, name)| {
-        vec![format!("memory for {name} of one VM, KiB"), {
-            fixed(memory.of("history", seconds).map(|bytes| bytes / 1024.0), 0, "")
-        }]
+    rows.extend(HISTORY.map(|(seconds, name)| {
+        let bytes = memory.of("history", seconds);
+        let kib = fixed(bytes.map(|bytes| bytes / 1024.0), 0, "");
+        vec![format!("memory for {name} of one VM, KiB"), kib]
     }));
-    let rest = table(&["else", ""], &rest);
-    [vms, sizes, outstanding, redraw, rest].join("\n")
+    table(&["else", ""], &rows)
 }
 
 #[cfg(test)]

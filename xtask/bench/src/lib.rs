@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what observing costs, tool by tool, in executed instructions.
+//! `cargo xtask bench`: the cost of observing, tool by tool, in executed instructions.
 
 mod cases;
 mod document;
@@ -18,31 +18,29 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use base::workspace;
 use clap::Args;
+use lab::{
+    Ending, ImageFile, KernelChoice, Lab, MachineSize, Series,
+    kernels::{self, MeasuredTools},
+    programs,
+};
 use serde::de::DeserializeOwned;
 
-use crate::{
-    build,
-    lab::{Choice, Ending, ImageFile, Lab},
-    setup, vm,
-};
-use cases::{CASES, Case, Part};
+use cases::{BenchCase, CASES, Part};
 use figures::Measured;
 use peers::Peers;
-use render::Ran;
+use render::CaseRun;
 
-/// Kernels, and whether all tools are run on them.
-const KERNELS: [(&str, bool); 3] = [("6.12", true), ("6.1", false), ("7.3", false)];
-/// A boot with all cases.
+/// The time limit of a boot with all cases.
 const TIMEOUT: Duration = Duration::from_hours(1);
-/// The parts of the document with what the machine pays, and with what user space takes.
+/// The parts of the document: the cost for the machine, and for user space.
 const PARTS: [&str; 2] = ["lab", "host"];
 
 /// Options of `cargo xtask bench`.
 #[derive(Args)]
-pub struct Options {
-    /// Only on this kernel series
-    #[arg(long)]
+pub struct BenchOptions {
+    #[arg(long, help = format!("Only on this kernel series ({})", kernels::names()))]
     kernel: Option<String>,
     /// Only cases with this in their names, besides the runs without tracing; may be repeated
     #[arg(long, value_name = "PART OF A NAME")]
@@ -50,17 +48,16 @@ pub struct Options {
     /// Measure user space on this machine instead, without a kernel
     #[arg(long, conflicts_with_all = ["kernel", "only", "no_build"])]
     host: bool,
-    /// Put the tables into docs/cost.md, too
+    /// Write the tables to docs/cost.md, too
     #[arg(long, conflicts_with_all = ["kernel", "only"])]
     write: bool,
-    /// Take the binaries as they were last built
+    /// Use the programs of the last build
     #[arg(long)]
     no_build: bool,
 }
 
 /// Measures, prints the tables and returns the exit code.
-pub fn run(options: &Options) -> Result<i32> {
-    setup::ensure_ready()?;
+pub fn run(options: &BenchOptions) -> Result<i32> {
     let (part, text) =
         if options.host { (PARTS[1], host::run()?) } else { (PARTS[0], in_lab(options)?) };
     print!("{text}");
@@ -70,79 +67,88 @@ pub fn run(options: &Options) -> Result<i32> {
     Ok(0)
 }
 
-/// All kernels' tables.
-fn in_lab(options: &Options) -> Result<String> {
-    let mut binaries =
-        if options.no_build { build::existing_binaries() } else { build::static_binaries() }?;
-    binaries.push(build::static_binary("meter")?);
-    let own = options.kernel.as_deref().map(|kernel| [(kernel, kernel == KERNELS[0].0)]);
-    let kernels = own.as_ref().map_or(&KERNELS[..], |own| &own[..]);
-    let mut text = String::new();
-    for (kernel, in_full) in kernels {
-        let cases: Vec<&Case> =
-            CASES.iter().filter(|case| wanted(case, *in_full, options)).collect();
-        let peers = cases.iter().any(|case| needs_peers(case)).then(Peers::fetch);
-        let (peers, missing) = match peers.transpose() {
-            Ok(peers) => (peers, false),
-            Err(error) => {
-                eprintln!("bench: going on without other tools: {error:#}");
-                (None, true)
-            }
+/// The tables of the kernels that are wanted, those with every tool first.
+fn in_lab(options: &BenchOptions) -> Result<String> {
+    let mut binaries = if options.no_build { programs::built() } else { programs::build() }?;
+    binaries.push(programs::build_also("meter")?);
+    let mut kernels: Vec<(&Series, MeasuredTools)> = kernels::all()
+        .iter()
+        .filter(|series| options.kernel.as_ref().is_none_or(|wanted| series.name == *wanted))
+        .filter_map(|series| {
+            let unlisted = options.kernel.as_ref().map(|_| MeasuredTools::Collapse);
+            Some((series, series.bench.or(unlisted)?))
+        })
+        .collect();
+    ensure!(!kernels.is_empty(), "the kernels of the lab are {}", kernels::names());
+    kernels.sort_by_key(|(_, tools)| *tools);
+    kernels.iter().map(|(kernel, tools)| on_kernel(kernel, *tools, &binaries, options)).collect()
+}
+
+/// The tables of one kernel.
+fn on_kernel(
+    kernel: &Series,
+    tools: MeasuredTools,
+    binaries: &[PathBuf],
+    options: &BenchOptions,
+) -> Result<String> {
+    let in_full = tools == MeasuredTools::EveryTool;
+    let cases: Vec<&BenchCase> =
+        CASES.iter().filter(|case| wanted(case, in_full, options)).collect();
+    let peers = cases.iter().any(|case| needs_peers(case)).then(Peers::fetch);
+    let (peers, missing) = match peers.transpose() {
+        Ok(peers) => (peers, false),
+        Err(error) => {
+            eprintln!("bench: continuing without other tools: {error:#}");
+            (None, true)
+        }
+    };
+    let out = boot(kernel, binaries, &cases, peers.as_ref())?;
+    let run = |case: &&'static BenchCase| {
+        let outcome = if missing && needs_peers(case) {
+            Err("could not be fetched here".to_owned())
+        } else {
+            read(case, &out.join(folder(case))).map_err(|error| format!("{error:#}"))
         };
-        let out = boot(kernel, &binaries, &cases, peers.as_ref())?;
-        let runs: Vec<Ran> = cases
-            .iter()
-            .map(|case| {
-                let outcome = if missing && needs_peers(case) {
-                    Err("could not be fetched here".to_owned())
-                } else {
-                    read(case, &out.join(folder(case))).map_err(|error| format!("{error:#}"))
-                };
-                Ran { case, outcome }
-            })
-            .collect();
-        let release = fs::read_to_string(out.join("release")).unwrap_or_default();
-        let _ = write!(text, "### {}\n\n{}\n", release.trim(), render::tables(&runs));
-        if *in_full && options.only.is_empty() {
-            let _ = writeln!(text, "{}", goals::goals(&runs));
-        }
-        if let Some(peers) = peers.filter(|_| *in_full) {
-            let versions = peers.versions.iter().map(|(name, version)| format!("{name} {version}"));
-            let versions: Vec<String> = versions.collect();
-            let _ = writeln!(
-                text,
-                "Tools: {}, collapse {}.\n",
-                versions.join(", "),
-                env!("CARGO_PKG_VERSION")
-            );
-        }
+        CaseRun { case, outcome }
+    };
+    let runs: Vec<CaseRun> = cases.iter().map(run).collect();
+    let release = fs::read_to_string(out.join("release")).unwrap_or_default();
+    let mut text = format!("### {}\n\n{}\n", release.trim(), render::tables(&runs));
+    // Writing to a String cannot fail.
+    if in_full && options.only.is_empty() {
+        let _ = writeln!(text, "{}", goals::goals(&runs));
+    }
+    if let Some(peers) = peers.filter(|_| in_full) {
+        let versions = peers.versions.iter().map(|(name, version)| format!("{name} {version}"));
+        let (versions, own) = (versions.collect::<Vec<_>>(), env!("CARGO_PKG_VERSION"));
+        let _ = writeln!(text, "Tools: {}, collapse {own}.\n", versions.join(", "));
     }
     Ok(text)
 }
 
-fn wanted(case: &Case, in_full: bool, options: &Options) -> bool {
+fn wanted(case: &BenchCase, in_full: bool, options: &BenchOptions) -> bool {
     let named = || options.only.iter().any(|part| case.name.contains(part.as_str()));
     let always = matches!(case.part, Part::WarmUp | Part::Base);
     always || (in_full || case.everywhere) && (options.only.is_empty() || named())
 }
 
-fn needs_peers(case: &Case) -> bool {
+fn needs_peers(case: &BenchCase) -> bool {
     case.tool.is_peer() || case.part == Part::Check
 }
 
-/// The folder of a case below `/out`.
-fn folder(case: &Case) -> String {
+/// The name of a case's folder below `/out`.
+fn folder(case: &BenchCase) -> String {
     case.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 /// Runs the cases one after the other in one boot; returns where their files are.
 fn boot(
-    kernel: &str,
+    kernel: &Series,
     binaries: &[PathBuf],
-    cases: &[&Case],
+    cases: &[&BenchCase],
     peers: Option<&Peers>,
 ) -> Result<PathBuf> {
-    let out = build::lab_dir().join("bench").join(kernel);
+    let out = workspace::lab_dir().join("bench").join(kernel.name);
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("clearing {}", out.display()))?;
     }
@@ -156,22 +162,24 @@ fn boot(
         .collect();
     files.extend(peers.into_iter().flat_map(|peers| peers.files.iter().cloned()));
     let lab = Lab {
-        cpus: 1,
-        icount: true,
-        memory: "4G".to_owned(),
+        size: MachineSize { cpus: 1, memory: "4G".to_owned(), icount: true, parallel: false },
         timeout: Some(TIMEOUT),
         files,
         out: Some(out.clone()),
-        ..Lab::new(Choice::Series(kernel.to_owned()), binaries.to_vec())
+        ..Lab::new(KernelChoice::Series(kernel.name.to_owned()), binaries.to_vec())
     };
     let outcome = lab.stream(["bench"])?;
-    vm::explain(&outcome);
-    ensure!(outcome.ending == Ending::Exited(0), "the run on {kernel} did not come to its end");
+    outcome.explain();
+    ensure!(
+        outcome.ending == Ending::Exited(0),
+        "the run on {} did not come to its end",
+        kernel.name
+    );
     Ok(out)
 }
 
-/// What the lab runs: every case in a folder of its own.
-fn script(cases: &[&Case]) -> String {
+/// The script for the lab, which runs every case in a folder of its own.
+fn script(cases: &[&BenchCase]) -> String {
     let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let calls = cases.iter().map(|case| {
         let words = [&folder(case), case.run, case.after].map(quote);
@@ -190,8 +198,8 @@ fn script(cases: &[&Case]) -> String {
     )
 }
 
-/// What a case left.
-fn read(case: &Case, folder: &Path) -> Result<Measured> {
+/// Reads the files that a case left.
+fn read(case: &BenchCase, folder: &Path) -> Result<Measured> {
     let text = |name: &str| {
         fs::read_to_string(folder.join(name)).with_context(|| format!("it left no {name}"))
     };
@@ -211,5 +219,5 @@ fn read(case: &Case, folder: &Path) -> Result<Measured> {
 }
 
 fn json<T: DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).context("what the meter wrote")
+    serde_json::from_str(text).context("the meter's output")
 }

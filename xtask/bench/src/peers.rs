@@ -9,21 +9,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use base::{CommandExt, cache};
+use lab::{ImageFile, apt::Apt, kernel::unpack};
 
-use crate::{
-    cache,
-    lab::{ImageFile, apt::Apt, kernel::unpack},
-    process::CommandExt,
-};
-
-/// One release for all of them, so that they share libraries. Its perf reads any kernel's tracepoints.
+/// One release for all of them, so that they share libraries. The perf of this one reads any kernel's tracepoints.
 const RELEASE: &str = "trixie";
 /// Package and program.
 const PROGRAMS: [(&str, &str); 3] =
     [("linux-perf", "perf"), ("trace-cmd", "trace-cmd"), ("bpftrace", "bpftrace")];
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const LOADER: &str = "ld-linux-x86-64.so.2";
-/// Where versions are noted, last, once all else is in place.
+/// The file with the versions, written last, once everything else is in place.
 const NOTE: &str = "versions.json";
 
 /// The peers, ready for the lab.
@@ -97,7 +93,8 @@ fn download(cache: &Path, home: &Path) -> Result<()> {
     for folder in [&archives, &unpacked] {
         fs::remove_dir_all(folder).context("removing what is not needed")?;
     }
-    fs::write(work.join(NOTE), serde_json::to_vec(&versions)?).context("noting the versions")?;
+    fs::write(work.join(NOTE), serde_json::to_vec(&versions)?)
+        .context("writing the versions down")?;
     if home.exists() {
         fs::remove_dir_all(home).with_context(|| format!("clearing {}", home.display()))?;
     }

@@ -1,23 +1,23 @@
 //! The tables of one kernel's run, in Markdown.
 
 use super::{
-    cases::{Case, Part},
+    cases::{BenchCase, Part},
     document::{or_dash, table},
     figures::{Figures, Measured},
-    scenario::Phases,
+    scenario::PhaseCosts,
 };
 
-/// A case, and what came of it.
-pub struct Ran<'a> {
+/// A case and its outcome.
+pub struct CaseRun<'a> {
     /// The case.
-    pub case: &'a Case,
-    /// Its measurements, or why there are none.
+    pub case: &'a BenchCase,
+    /// The measurements, or the reason that there are none.
     pub outcome: Result<Measured, String>,
 }
 
 const COST: [&str; 8] = [
     "tool",
-    "tells, for each SPTE change",
+    "reports, for each SPTE change",
     "per SPTE change",
     "per write fault",
     "per mapped page",
@@ -29,10 +29,10 @@ const USE: [&str; 8] = [
     "tool",
     "start, M",
     "stop, M",
-    "its CPU meanwhile, M",
+    "CPU of the tool meanwhile, M",
     "resident, MiB",
     "eBPF in the kernel, MiB",
-    "SPTE changes told",
+    "SPTE changes reported",
     "events lost",
 ];
 const CHECKS: [&str; 6] = [
@@ -45,14 +45,14 @@ const CHECKS: [&str; 6] = [
 ];
 const SCALE: [&str; 5] = [
     "collapse live beside idle VMs",
-    "its CPU per second, M",
+    "CPU per second, M",
     "share of a core at 3 GHz and 1 instruction a cycle",
     "resident, MiB",
     "eBPF in the kernel, MiB",
 ];
 
 /// All tables.
-pub fn tables(runs: &[Ran]) -> String {
+pub fn tables(runs: &[CaseRun]) -> String {
     let base = runs.iter().find(|ran| ran.case.part == Part::Base);
     let base = base.and_then(|ran| ran.outcome.as_ref().ok()?.phases.as_ref());
     let of = |part| runs.iter().filter(move |ran| ran.case.part == part);
@@ -67,17 +67,17 @@ pub fn tables(runs: &[Ran]) -> String {
     tables.map(|(head, rows)| table(head, rows)).collect::<Vec<_>>().join("\n")
 }
 
-/// What all is compared with: all instructions, not just those above.
-fn untraced(base: &Phases) -> Vec<String> {
-    let all = Figures::new(&Phases::new(), base);
+/// The row that all are compared with: all instructions, not just those above the base.
+fn untraced(base: &PhaseCosts) -> Vec<String> {
+    let all = Figures::new(&PhaseCosts::new(), base);
     let mut row = vec!["no tracing, all instructions".to_owned(), "nothing".to_owned()];
     row.extend([all.per_change, all.per_fault, all.per_install].map(|n| rounded(n, 0)));
     row.extend([(); 3].map(|()| or_dash(None::<u8>)));
     row
 }
 
-fn cost(ran: &Ran, base: Option<&Phases>) -> Vec<String> {
-    let mut row = vec![ran.case.name.to_owned(), ran.case.tells.to_owned()];
+fn cost(ran: &CaseRun, base: Option<&PhaseCosts>) -> Vec<String> {
+    let mut row = vec![ran.case.name.to_owned(), ran.case.reports.to_owned()];
     let phases = match &ran.outcome {
         Ok(measured) => measured.phases.as_ref(),
         Err(reason) => {
@@ -107,14 +107,14 @@ fn mib(bytes: Option<u64>) -> String {
     or_dash(bytes.map(|bytes| rounded(bytes as f64 / f64::from(1 << 20), 1)))
 }
 
-/// A number with so many digits after the point, and no minus before a zero.
+/// A number with `digits` digits after the point, and no minus before a zero.
 fn rounded(number: f64, digits: usize) -> String {
     let text = format!("{number:.digits$}");
     let is_zero = text.trim_start_matches('-').bytes().all(|byte| b"0.".contains(&byte));
     if is_zero { text.trim_start_matches('-').to_owned() } else { text }
 }
 
-fn usage(ran: &Ran) -> Vec<String> {
+fn usage(ran: &CaseRun) -> Vec<String> {
     let measured = ran.outcome.as_ref().ok();
     let millions = |pick: fn(&Measured) -> u64| {
         or_dash(measured.map(|measured| format!("{:.1}", pick(measured) as f64 / 1e6)))
@@ -133,7 +133,7 @@ fn usage(ran: &Ran) -> Vec<String> {
     ]
 }
 
-fn check(ran: &Ran) -> Vec<String> {
+fn check(ran: &CaseRun) -> Vec<String> {
     let measured = ran.outcome.as_ref().ok();
     vec![
         name(ran),
@@ -145,7 +145,7 @@ fn check(ran: &Ran) -> Vec<String> {
     ]
 }
 
-fn scale(ran: &Ran) -> Vec<String> {
+fn scale(ran: &CaseRun) -> Vec<String> {
     let measured = ran.outcome.as_ref().ok();
     let cpu = measured.map(Measured::cpu_per_second);
     vec![
@@ -157,8 +157,8 @@ fn scale(ran: &Ran) -> Vec<String> {
     ]
 }
 
-/// What it is called, and why there is nothing more to say, if so.
-fn name(ran: &Ran) -> String {
+/// The case's name, and the reason if it has no figures.
+fn name(ran: &CaseRun) -> String {
     match &ran.outcome {
         Ok(_) => ran.case.name.to_owned(),
         Err(reason) => format!("{}: {reason}", ran.case.name),
@@ -168,13 +168,13 @@ fn name(ran: &Ran) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{cases::CASES, figures::tests::measured};
+    use crate::{cases::CASES, figures::tests::measured};
 
     #[test]
     fn rows_are_above_the_base() {
-        let runs: Vec<Ran> = CASES
+        let runs: Vec<CaseRun> = CASES
             .iter()
-            .map(|case| Ran {
+            .map(|case| CaseRun {
                 case,
                 outcome: match case.name {
                     "perf stat, 1 event" => Err("not here".to_owned()),

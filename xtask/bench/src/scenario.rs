@@ -1,4 +1,4 @@
-//! What the guest goes through in every case, phase by phase.
+//! The guest's scenario in every case, phase by phase.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// 4 KiB pages that each phase touches, protects or zaps: 64 MiB.
 pub const PAGES: u64 = 16384;
 
-/// A phase's name here, and how `workload` calls it.
+/// A phase's name here, and in `workload`'s language.
 pub const PHASES: [(&str, &str); 10] = [
     ("populate", "touch"),
     ("dirty_on", "log-on"),
@@ -42,7 +42,7 @@ pub fn commands() -> [(&'static str, String); 2] {
 }
 
 /// Instructions by phase.
-pub type Phases = BTreeMap<&'static str, u64>;
+pub type PhaseCosts = BTreeMap<&'static str, u64>;
 
 #[derive(Deserialize)]
 struct Line {
@@ -54,10 +54,10 @@ struct Line {
 }
 
 /// Reads the lines that `workload` printed while it went through [`PHASES`].
-pub fn parse(lines: &str) -> Result<Phases> {
+pub fn parse(lines: &str) -> Result<PhaseCosts> {
     let mut phases = Vec::new();
     for line in lines.lines() {
-        let line: Line = serde_json::from_str(line).context("a line of workload's")?;
+        let line: Line = serde_json::from_str(line).context("a line of the workload")?;
         if line.kind == "phase" && !["create", "destroy"].contains(&line.phase.as_str()) {
             let times = line.t_start_ns.zip(line.t_end_ns).context("a phase without times")?;
             phases.push((line.phase, times.1.saturating_sub(times.0)));

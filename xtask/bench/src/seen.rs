@@ -1,10 +1,10 @@
-//! What a tool says that it saw, from its own output.
+//! A tool's own counts, from its output.
 
 use std::{fs, path::Path};
 
 use serde::Deserialize;
 
-/// Whose output it is.
+/// A tool, and its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// None at all.
@@ -23,21 +23,21 @@ pub enum Tool {
     Events,
 }
 
-/// Counts; `None` is not told.
+/// A tool's counts; `None` is not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// SPTE changes, of all kinds and levels.
     pub changes: Option<u64>,
-    /// Of those: in the life of a mapping, of which there are records.
+    /// Of those: in the life of a mapping, which has records.
     pub of_life: Option<u64>,
-    /// The same by these records.
+    /// Changes in the life of a mapping, by their records.
     pub recorded: Option<u64>,
     /// Events that it knows it lost.
     pub lost: Option<u64>,
 }
 
 impl Tool {
-    /// Whether there is any.
+    /// Whether a tool runs at all.
     pub fn is_any(self) -> bool {
         self != Self::None
     }
@@ -47,7 +47,7 @@ impl Tool {
         self.is_any() && self != Self::Hist
     }
 
-    /// Whether it has to be fetched.
+    /// Whether it is fetched from Debian's archive.
     pub fn is_peer(self) -> bool {
         matches!(self, Self::Perf | Self::TraceCmd | Self::Bpftrace)
     }
@@ -83,7 +83,7 @@ fn hist(text: &str) -> Seen {
     Seen { changes: sum("Hits:"), lost: sum("Dropped:"), ..Seen::default() }
 }
 
-/// Statistics of the ring buffer, per CPU. Events are not told apart.
+/// Statistics of the ring buffer, per CPU, over all events.
 fn trace_cmd(options: &str) -> Seen {
     let mut lost = None;
     for line in options.lines() {
@@ -100,7 +100,7 @@ fn trace_cmd(options: &str) -> Seen {
     Seen { lost, ..Seen::default() }
 }
 
-/// Lines such as `@spte[1234, 1]: 56`. What it lost it says on stderr.
+/// Lines such as `@spte[1234, 1]: 56`; losses are on stderr.
 fn bpftrace(maps: &str, stderr: &str) -> Seen {
     let values = maps.lines().filter(|line| line.starts_with("@spte"));
     let values = values.filter_map(|line| line.rsplit_once(": ")?.1.trim().parse::<u64>().ok());
@@ -114,7 +114,7 @@ fn bpftrace(maps: &str, stderr: &str) -> Seen {
 }
 
 #[derive(Deserialize)]
-struct Report {
+struct CollapseReport {
     changes: Option<Changes>,
     losses: std::collections::BTreeMap<String, u64>,
 }
@@ -127,7 +127,7 @@ struct Changes {
 }
 
 fn collapse(report: &str) -> Seen {
-    let Ok(report) = serde_json::from_str::<Report>(report) else { return Seen::default() };
+    let Ok(report) = serde_json::from_str::<CollapseReport>(report) else { return Seen::default() };
     Seen {
         changes: report.changes.as_ref().map(|changes| changes.counted),
         of_life: report.changes.as_ref().map(|changes| changes.of_life),
@@ -137,7 +137,7 @@ fn collapse(report: &str) -> Seen {
 }
 
 #[derive(Deserialize)]
-struct Event {
+struct EventLine {
     /// The first line is about the whole and has none.
     #[serde(default)]
     kind: String,
@@ -145,9 +145,9 @@ struct Event {
     count: u64,
 }
 
-/// Changes in the life of a mapping, and losses. A whole stream ends with a line that says so.
+/// Losses. A complete stream ends with a line of kind `end`.
 fn events(lines: &str) -> Seen {
-    let events = lines.lines().map(serde_json::from_str::<Event>);
+    let events = lines.lines().map(serde_json::from_str::<EventLine>);
     let Ok(events) = events.collect::<Result<Vec<_>, _>>() else { return Seen::default() };
     if events.last().is_none_or(|last| last.kind != "end") {
         return Seen::default();

@@ -1,5 +1,5 @@
 #!/bin/sh
-# PID 1 of the lab: sets the machine up, runs one command, reports over virtio ports.
+# PID 1 of the lab: sets the machine up, runs one command, reports over the ports in /run/lab.
 export PATH=/bin HOME=/root LANG=C.UTF-8
 /bin/busybox --install -s /bin
 
@@ -43,18 +43,8 @@ while read -r module; do
 done </lab/transport
 
 mkdir /run/lab
-tries=0
-until [ -e /run/lab/control ] && [ -e /run/lab/stdin ] && [ -e /run/lab/stdout ] &&
-    [ -e /run/lab/stderr ] && [ -e /run/lab/files ]; do
-    for port in /sys/class/virtio-ports/*; do
-        name=
-        read -r name 2>/dev/null <"$port/name"
-        [ -n "$name" ] && ln -sf "/dev/${port##*/}" "/run/lab/$name"
-    done
-    tries=$((tries + 1))
-    [ $tries -le 200 ] || fail "no virtio ports: this kernel needs virtio_pci and virtio_console"
-    usleep 50000
-done
+. /lab/ports
+connect
 exec 3<>/run/lab/control
 
 kvm-load || fail "kvm does not load"
@@ -83,19 +73,19 @@ end_session() {
 if [ "$TERMINAL" = 1 ]; then
     export TERM COLORTERM
     # A terminal that nobody has open forgets its size.
-    exec 4<>/dev/hvc0
-    stty -F /dev/hvc0 rows "$ROWS" cols "$COLUMNS"
+    exec 4<>/run/lab/terminal
+    stty -F /run/lab/terminal rows "$ROWS" cols "$COLUMNS"
     while read -r word rows columns; do
-        [ "$word" = size ] && stty -F /dev/hvc0 rows "$rows" cols "$columns"
+        [ "$word" = size ] && stty -F /run/lab/terminal rows "$rows" cols "$columns"
     done <&3 &
-    in_session /dev/hvc0 /dev/hvc0 /dev/hvc0 -c /lab/command
+    in_session /run/lab/terminal /run/lab/terminal /run/lab/terminal -c /lab/command
     status=$?
     end_session
 else
     mkfifo /run/lab/in /run/lab/out /run/lab/err
-    cat /run/lab/out >/run/lab/stdout &
+    cat /run/lab/out >>/run/lab/stdout &
     relays=$!
-    cat /run/lab/err >/run/lab/stderr &
+    cat /run/lab/err >>/run/lab/stderr &
     relays="$relays $!"
     input=/dev/null
     if [ "$STDIN" = 1 ]; then
@@ -111,8 +101,7 @@ else
 fi
 
 echo "exit $status" >&3
-printf %s "$MARK" >/run/lab/stdout
-printf %s "$MARK" >/run/lab/stderr
+printf %s "$MARK" >>/run/lab/stdout
+printf %s "$MARK" >>/run/lab/stderr
 { tar -C /out -cf - . && printf %s "$MARK"; } | cat >/run/lab/files
-sleep 600
-poweroff -f
+leave

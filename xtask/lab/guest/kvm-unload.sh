@@ -1,3 +1,4 @@
 #!/bin/sh
-# Unloads kvm_amd and kvm, so that tests can see a machine without KVM.
-rmmod kvm_amd && rmmod kvm
+# Unloads KVM, so that tests can see a machine without it.
+. /lab/vendor
+rmmod "$VENDOR_MODULE" && rmmod kvm

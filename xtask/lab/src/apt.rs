@@ -1,6 +1,7 @@
 //! A private apt: its own sources, lists and packages, on the mirror that the machine already uses.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -8,27 +9,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use base::CommandExt;
 
-use crate::process::CommandExt;
+use crate::kernels;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Suites of the main archive with kernels for the lab.
-const SUITES: [&str; 5] =
-    ["bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports"];
-const SECURITY_SUITES: [&str; 3] = ["bullseye-security", "bookworm-security", "trixie-security"];
 /// Debian releases whose names mark a source as one of Debian's own archives.
 const RELEASES: [&str; 8] =
     ["buster", "bullseye", "bookworm", "trixie", "forky", "stable", "testing", "sid"];
-/// How long fetched package lists count as current.
+/// Time for which fetched package lists count as current.
 const LIST_LIFETIME: Duration = Duration::from_hours(24);
-
-/// One line's worth of an apt source.
-#[derive(Debug, PartialEq, Eq)]
-struct Source {
-    uri: String,
-    suites: Vec<String>,
-    components: Vec<String>,
-}
 
 /// The two archives that carry Debian kernels.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,16 +33,16 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Prepares the folder and brings the package lists up to date once a day. Being unable to is
-    /// an error only for what then cannot be found.
+    /// Prepares the folder and brings the package lists up to date once a day. A failure to do that is
+    /// an error only for packages that then cannot be found.
     pub fn open(cache: &Path) -> Result<Self> {
         let apt = Self { root: cache.join("apt") };
-        for folder in ["lists/partial", "archives/partial"] {
+        for folder in ["lists/partial", "archives/partial", "no-lists/partial"] {
             let folder = apt.root.join(folder);
             fs::create_dir_all(&folder)
                 .with_context(|| format!("creating {}", folder.display()))?;
         }
-        let sources = sources_list(&mirrors()?);
+        let sources = sources_list(&mirrors(&apt.root.join("no-lists"))?);
         let unchanged = fs::read_to_string(apt.sources()).is_ok_and(|old| old == sources);
         apt.write("sources.list", &sources)?;
         apt.write("status", "")?;
@@ -69,7 +59,7 @@ impl Apt {
         Ok(String::from_utf8_lossy(&output).lines().map(str::to_owned).collect())
     }
 
-    /// Every (package, version) to be had of the named packages.
+    /// Every available (package, version) of the named packages.
     pub fn versions(&self, packages: &[&str]) -> Result<Vec<(String, String)>> {
         let output = self.command("apt-cache").arg("madison").args(packages).read()?;
         Ok(parse_madison(&String::from_utf8_lossy(&output)))
@@ -170,113 +160,72 @@ fn network_settings(dump: &str) -> String {
         .collect()
 }
 
-fn mirrors() -> Result<Mirrors> {
+/// The archives that this machine's own apt uses. `indextargets` would name them as well, but does not
+/// before lists were fetched for the first time; what an update would fetch is known at once, to anyone.
+fn mirrors(no_lists: &Path) -> Result<Mirrors> {
     if let Ok(main) = env::var("COLLAPSE_DEBIAN_MIRROR") {
         return Ok(Mirrors { security: beside(&main), main });
-    }
-    let mut sources = Vec::new();
-    let parts = fs::read_dir("/etc/apt/sources.list.d");
-    let parts = parts.into_iter().flatten().flatten().map(|entry| entry.path());
-    for path in std::iter::once(PathBuf::from("/etc/apt/sources.list")).chain(parts) {
-        let Ok(text) = fs::read_to_string(&path) else { continue };
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("list") => sources.extend(parse_list(&text)),
-            Some("sources") => sources.extend(parse_deb822(&text)),
-            _ => {}
-        }
     }
     ensure!(
         Path::new(KEYRING).exists(),
         "{KEYRING} is missing: install the package debian-archive-keyring"
     );
-    find_mirrors(&sources).context(
+    let uris = Command::new("apt-get")
+        .args(["update", "--print-uris", "-o", "Debug::NoLocking=1", "-o"])
+        .arg(format!("Dir::State::lists={}", no_lists.display()))
+        .read()
+        .context("asking apt for this machine's mirrors")?;
+    find_mirrors(&parse_uris(&String::from_utf8_lossy(&uris))).context(
         "no Debian archive among this machine's apt sources: set COLLAPSE_DEBIAN_MIRROR to the \
          URL of a Debian mirror, or give --kernel <vmlinuz> --modules <dir>",
     )
 }
 
-fn find_mirrors(sources: &[Source]) -> Option<Mirrors> {
+/// The first archives among (archive, suite) pairs that carry a suite of Debian's.
+fn find_mirrors(sources: &[(&str, &str)]) -> Option<Mirrors> {
     let find = |suffixes: &[&str]| {
-        let wanted = |suite: &str| {
-            RELEASES.iter().any(|release| {
-                suite.strip_prefix(release).is_some_and(|suffix| suffixes.contains(&suffix))
-            })
+        let of_debian = |suite: &str| {
+            let suffix = RELEASES.iter().find_map(|release| suite.strip_prefix(release));
+            suffix.is_some_and(|suffix| suffixes.contains(&suffix))
         };
-        sources
-            .iter()
-            .find(|source| {
-                source.components.iter().any(|component| component == "main")
-                    && source.suites.iter().any(|suite| wanted(suite))
-            })
-            .map(|source| source.uri.clone())
+        let found = sources.iter().find(|(_, suite)| of_debian(suite));
+        found.map(|(archive, _)| (*archive).to_owned())
     };
     let main = find(&["", "-updates", "-backports"])?;
     let security = find(&["-security", "/updates"]).unwrap_or_else(|| beside(&main));
     Some(Mirrors { main, security })
 }
 
-/// Where mirrors keep the security archive: next to the main one.
+/// The (archive, suite) pairs with a component `main`, from lines such as
+/// `'ARCHIVE/dists/SUITE/main/binary-amd64/Packages.xz' NAME SIZE`.
+fn parse_uris(text: &str) -> Vec<(&str, &str)> {
+    text.lines()
+        .filter_map(|line| {
+            let uri = line.strip_prefix('\'')?.split('\'').next()?;
+            let (archive, index) = uri.rsplit_once("/dists/")?;
+            Some((archive, index.split_once("/main/binary-")?.0))
+        })
+        .collect()
+}
+
+/// The place of the security archive on mirrors: next to the main one.
 fn beside(main: &str) -> String {
     format!("{}-security", main.trim_end_matches('/'))
 }
 
 fn sources_list(mirrors: &Mirrors) -> String {
-    let line = |uri: &str, suite: &str| {
+    let suites: BTreeSet<&str> =
+        kernels::all().iter().flat_map(|series| series.suites).copied().collect();
+    let line = |suite: &&str| {
+        let uri = if suite.ends_with("-security") { &mirrors.security } else { &mirrors.main };
         format!("deb [arch=amd64 target=Packages signed-by={KEYRING}] {uri} {suite} main\n")
     };
-    let main = SUITES.iter().map(|suite| line(&mirrors.main, suite));
-    let security = SECURITY_SUITES.iter().map(|suite| line(&mirrors.security, suite));
-    main.chain(security).collect()
+    suites.iter().map(line).collect()
 }
 
-/// Sources of the one-line format.
-fn parse_list(text: &str) -> Vec<Source> {
-    text.lines()
-        .filter_map(|line| {
-            let line = line.split('#').next()?.trim().strip_prefix("deb ")?.trim_start();
-            let line = match line.strip_prefix('[') {
-                Some(options) => options.split_once(']')?.1,
-                None => line,
-            };
-            let mut words = line.split_whitespace().map(str::to_owned);
-            let (uri, suite) = (words.next()?, words.next()?);
-            Some(Source { uri, suites: vec![suite], components: words.collect() })
-        })
-        .collect()
-}
-
-/// Sources of the deb822 format.
-fn parse_deb822(text: &str) -> Vec<Source> {
-    let mut sources = Vec::new();
-    let mut fields: Vec<(String, Vec<String>)> = Vec::new();
-    for line in text.lines().chain([""]) {
-        if line.starts_with('#') {
-            continue;
-        }
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        if line.trim().is_empty() {
-            let stanza = std::mem::take(&mut fields);
-            let field = |name: &str| {
-                let found = stanza.iter().find(|(key, _)| key == name);
-                found.map(|(_, values)| values.clone()).unwrap_or_default()
-            };
-            let enabled = !field("enabled").iter().any(|value| value == "no");
-            if enabled && field("types").iter().any(|kind| kind == "deb") {
-                sources.extend(field("uris").into_iter().map(|uri| Source {
-                    uri,
-                    suites: field("suites"),
-                    components: field("components"),
-                }));
-            }
-        } else if line.starts_with([' ', '\t']) {
-            if let Some((_, values)) = fields.last_mut() {
-                values.extend(words(line));
-            }
-        } else if let Some((key, value)) = line.split_once(':') {
-            fields.push((key.trim().to_ascii_lowercase(), words(value)));
-        }
-    }
-    sources
+/// Whether one package version is newer than another.
+pub fn is_newer(version: &str, than: &str) -> bool {
+    Command::new("dpkg").args(["--compare-versions", version, "gt", than]).succeeds()
 }
 
 fn parse_madison(text: &str) -> Vec<(String, String)> {
@@ -292,66 +241,45 @@ fn parse_madison(text: &str) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
-    const DEB822: &str = "\
-# comment
-Types: deb
-# comment within
-URIs: http://mirror.example/debian
-Suites: bookworm
- bookworm-updates
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-
-Enabled: no
-Types: deb
-URIs: http://off.example/debian
-Suites: trixie
-Components: main
-
-Types: deb deb-src
-URIs: http://mirror.example/debian-security/
-Suites: bookworm-security
-Components: main contrib
-";
+    const URIS: &str = "\
+'https://vendor.example/apt/dists/nodistro/main/binary-amd64/Packages' vendor 0 \n\
+'http://m.example/debian/dists/bookworm/InRelease' m.example_InRelease 0 \n\
+'http://m.example/debian/dists/bookworm/contrib/binary-amd64/Packages.xz' m.example_contrib 0 \n";
 
     #[test]
-    fn reads_deb822() {
-        let sources = parse_deb822(DEB822);
-        assert_eq!(sources.len(), 2);
-        assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
-        assert_eq!(
-            find_mirrors(&sources),
-            Some(Mirrors {
-                main: "http://mirror.example/debian".into(),
-                security: "http://mirror.example/debian-security/".into(),
-            })
-        );
+    fn mirrors_are_known_by_their_suites() {
+        let packages = |archive: &str, suite: &str| {
+            format!(
+                "'{archive}/dists/{suite}/main/binary-amd64/Packages.xz' m.example_Packages 0 \n"
+            )
+        };
+        assert_eq!(find_mirrors(&parse_uris(URIS)), None);
+        let main = packages("http://m.example/debian", "bookworm-updates");
+        let mirrors = |text: &str| {
+            let found = find_mirrors(&parse_uris(text)).unwrap();
+            (found.main, found.security)
+        };
+        let beside = ("http://m.example/debian".into(), "http://m.example/debian-security".into());
+        assert_eq!(mirrors(&[URIS, &main].concat()), beside);
+        for suite in ["bookworm-security", "buster/updates"] {
+            let security = packages("http://s.example/security", suite);
+            let both = ("http://m.example/debian".into(), "http://s.example/security".into());
+            assert_eq!(mirrors(&[URIS, &main, &security].concat()), both);
+        }
     }
 
     #[test]
-    fn reads_one_line_sources() {
-        let sources = parse_list(
-            "deb-src http://m.example/debian trixie main\n\
-             # deb http://m.example/off trixie main\n\
-             deb [arch=amd64 signed-by=/k.gpg] https://vendor.example/apt trixie stable\n\
-             deb [trusted=yes] http://m.example/debian/ trixie main contrib # mine\n",
-        );
-        assert_eq!(sources.len(), 2);
-        assert_eq!(
-            find_mirrors(&sources),
-            Some(Mirrors {
-                main: "http://m.example/debian/".into(),
-                security: "http://m.example/debian-security".into(),
-            })
-        );
-    }
-
-    #[test]
-    fn a_vendor_archive_is_no_mirror() {
-        let sources = parse_list(
-            "deb http://a.example/pg bookworm-pgdg main\ndeb http://b.example/n nodistro main\n",
-        );
-        assert_eq!(find_mirrors(&sources), None);
+    fn versions_are_compared_as_dpkg_does() {
+        for (old, new) in [
+            ("6.12.9-1", "6.12.10-1"),
+            ("6.12.117-1~bpo12+1", "6.12.117-1"),
+            ("7.3.4-1", "1:6.1-1"),
+        ] {
+            assert!(
+                is_newer(new, old) && !is_newer(old, new) && !is_newer(old, old),
+                "{old} {new}"
+            );
+        }
     }
 
     #[test]

@@ -1,20 +1,17 @@
 //! The guest kernel's console: kept for when something goes wrong.
 
-use std::{
-    io::{Read, Write},
-    os::unix::net::UnixStream,
-};
+use std::io::{Read, Write};
 
-/// How much of the console is kept.
+/// The end of the console that is kept, bytes.
 const KEPT: usize = 256 * 1024;
 
-/// What the kernel said.
+/// The end of the kernel's messages.
 #[derive(Clone, Debug, Default)]
 pub struct Console(String);
 
 impl Console {
-    /// Reads to the end, showing what comes if asked to.
-    pub fn collect(mut stream: UnixStream, show: bool) -> Self {
+    /// Reads to the end; with `show`, copies everything to stderr.
+    pub fn collect(mut stream: impl Read, show: bool) -> Self {
         let mut kept = Vec::new();
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = stream.read(&mut buffer) {
@@ -30,7 +27,8 @@ impl Console {
         Self(String::from_utf8_lossy(&kept).replace('\r', ""))
     }
 
-    /// The last lines. If the kernel complains before them, from there on, or four times as many.
+    /// Returns the last `lines` lines; where the kernel complains before them, the lines from there on, at
+    /// most four times as many.
     pub fn tail(&self, lines: usize) -> String {
         let all: Vec<&str> = self.0.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = |lines| all.len().saturating_sub(lines);
@@ -39,8 +37,8 @@ impl Console {
     }
 
     /// Whether the kernel died of a breakpoint that the emulator executed although the kernel had
-    /// already patched it away, or of coming back to one for ever. That is QEMU's fault, and says
-    /// nothing about what ran.
+    /// already patched it away, or of coming back to one for ever. That is QEMU's fault, and no result of
+    /// the command.
     pub fn emulator_artefact(&self) -> bool {
         ["Oops: int3", "int3: 0000 [#", "softlockup: hung tasks"]
             .iter()

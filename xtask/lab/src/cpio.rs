@@ -1,4 +1,5 @@
-//! A writer for the "newc" cpio archives that Linux unpacks as an initramfs.
+//! A writer for the "newc" cpio archives that Linux unpacks as an initramfs. By hand, as it is shorter
+//! than the use of a library and needs none.
 
 use anyhow::{Context, Result, ensure};
 
@@ -7,7 +8,7 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 
-/// An archive under construction. Parents must be added before what is in them.
+/// An archive under construction. A folder must be added before its contents.
 #[derive(Default)]
 pub struct Archive {
     bytes: Vec<u8>,

@@ -10,23 +10,24 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{
+use crate::{
     cpio::Archive,
-    kernel::{KVM_MODULES, Kernel, TRANSPORT_MODULES},
-    modules::{Module, Tree},
-    terminal::Size,
+    emulator::Emulator,
+    kernel::{Kernel, kvm_modules},
+    modules::{Module, ModuleTree},
+    terminal::WindowSize,
 };
 
-/// The static program that provides the guest's shell and tools.
+/// The program without libraries that provides the guest's shell and tools.
 pub const BUSYBOX: &str = "/bin/busybox";
 const FOLDERS: [&str; 11] =
     ["bin", "dev", "etc", "lab", "lab/modules", "lib", "lib64", "proc", "sys", "root", "tmp"];
 const PASSWD: &[u8] = b"root::0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
 const GROUP: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
-/// Variables of ours that a command inside sees too.
+/// Environment variables that are passed on to the command.
 const PASSED_ON: [&str; 4] = ["RUST_BACKTRACE", "RUST_LOG", "NO_COLOR", "COLUMNS"];
 
-/// A parameter for `kvm.ko` or `kvm-amd.ko`, whichever knows it.
+/// A parameter for KVM's modules: the one that has it gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvmParameter {
     name: String,
@@ -53,13 +54,15 @@ pub struct ImageFile {
     pub path: String,
     /// Permission bits.
     pub permissions: u32,
-    /// What is in it.
+    /// The content.
     pub content: Vec<u8>,
 }
 
-/// What a lab machine is to do, and with what.
+/// The task of a lab machine, and everything for it.
 pub struct Image<'a> {
-    /// Where the modules come from.
+    /// The emulator that will boot it.
+    pub emulator: &'a dyn Emulator,
+    /// The kernel whose modules it takes.
     pub kernel: &'a Kernel,
     /// Parameters for kvm's modules.
     pub parameters: &'a [KvmParameter],
@@ -69,11 +72,11 @@ pub struct Image<'a> {
     pub files: &'a [ImageFile],
     /// The command and its arguments.
     pub command: &'a [OsString],
-    /// The size of the terminal to run it on, if on one.
-    pub terminal: Option<Size>,
-    /// What marks the end of a stream.
+    /// The size of the terminal to run it on, if it is to have one.
+    pub terminal: Option<WindowSize>,
+    /// The bytes that end a stream.
     pub mark: &'a str,
-    /// Whether it is to read our stdin.
+    /// Whether the command reads our stdin.
     pub stdin: bool,
 }
 
@@ -87,9 +90,10 @@ impl Image<'_> {
         let busybox = fs::read(BUSYBOX).with_context(|| format!("reading {BUSYBOX}"))?;
         archive.file("bin/busybox", 0o755, &busybox)?;
         archive.symlink("bin/sh", "busybox")?;
-        archive.file("init", 0o755, include_bytes!("init.sh"))?;
-        archive.file("bin/kvm-load", 0o755, include_bytes!("kvm-load.sh"))?;
-        archive.file("bin/kvm-unload", 0o755, include_bytes!("kvm-unload.sh"))?;
+        archive.file("init", 0o755, include_bytes!("../guest/init.sh"))?;
+        archive.file("lab/ports", 0o644, self.emulator.guest_script())?;
+        archive.file("bin/kvm-load", 0o755, include_bytes!("../guest/kvm-load.sh"))?;
+        archive.file("bin/kvm-unload", 0o755, include_bytes!("../guest/kvm-unload.sh"))?;
         archive.file("etc/passwd", 0o644, PASSWD)?;
         archive.file("etc/group", 0o644, GROUP)?;
         for path in self.binaries {
@@ -98,18 +102,7 @@ impl Image<'_> {
             archive.file(&format!("bin/{name}"), 0o755, &content)?;
         }
 
-        let tree = Tree::scan(&self.kernel.modules)?;
-        let transport = tree.closure(&[], &TRANSPORT_MODULES)?;
-        let kvm = tree
-            .closure(&KVM_MODULES, &[])
-            .with_context(|| format!("the lab needs {} with KVM as modules", self.kernel.name))?;
-        for module in transport.iter().chain(&kvm) {
-            archive.file(&format!("lab/modules/{}.ko", module.name), 0o644, &module.bytes)?;
-        }
-        let names: String =
-            transport.iter().flat_map(|module| [module.name.as_str(), "\n"]).collect();
-        archive.file("lab/transport", 0o644, names.as_bytes())?;
-        archive.file("lab/kvm", 0o644, route(&kvm, self.parameters)?.as_bytes())?;
+        self.modules(&mut archive)?;
         archive.file("lab/settings", 0o644, self.settings().as_bytes())?;
         archive.file("lab/command", 0o755, &script(self.command))?;
         for file in self.files {
@@ -118,9 +111,30 @@ impl Image<'_> {
         archive.finish()
     }
 
+    /// Adds modules, and the lists by which the guest loads them.
+    fn modules(&self, archive: &mut Archive) -> Result<()> {
+        let vendor = self.emulator.vendor();
+        let tree = ModuleTree::scan(&self.kernel.modules)?;
+        let transport = tree.closure(&[], self.emulator.transport())?;
+        let kvm = tree
+            .closure(&kvm_modules(vendor).collect::<Vec<_>>(), &[])
+            .with_context(|| format!("the lab needs {} with KVM as modules", self.kernel.name))?;
+        for module in transport.iter().chain(&kvm) {
+            archive.file(&format!("lab/modules/{}.ko", module.name), 0o644, &module.bytes)?;
+        }
+        let names: String =
+            transport.iter().flat_map(|module| [module.name.as_str(), "\n"]).collect();
+        archive.file("lab/transport", 0o644, names.as_bytes())?;
+        archive.file("lab/kvm", 0o644, route(&kvm, self.parameters)?.as_bytes())?;
+        let about = vendor.kvm();
+        let about =
+            format!("VENDOR_MODULE={}\nSHADOW_PAGING={}\n", about.module, about.shadow_paging);
+        archive.file("lab/vendor", 0o644, about.as_bytes())
+    }
+
     fn settings(&self) -> String {
         let mut text = format!("STDIN={} MARK='{}'\n", u8::from(self.stdin), self.mark);
-        if let Some(Size { rows, columns }) = self.terminal {
+        if let Some(WindowSize { rows, columns }) = self.terminal {
             let variable = |name| std::env::var_os(name).unwrap_or_default();
             let quoted = |name| String::from_utf8_lossy(&quote(&variable(name))).into_owned();
             // Writing to a String cannot fail.

@@ -8,26 +8,31 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
+use base::cache;
 
-use super::{apt::Apt, modules::Tree, version};
-use crate::cache;
+use crate::{
+    apt::{Apt, is_newer},
+    emulator,
+    kernels::{self, CpuVendor},
+    modules::ModuleTree,
+};
 
-/// The series that the project is tested on.
-pub const TESTED: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
+/// Modules of KVM that all vendors share.
+const KVM_MODULES: [&str; 2] = ["irqbypass", "kvm"];
 
-/// What a guest needs to run KVM on an emulated AMD machine.
-pub const KVM_MODULES: [&str; 3] = ["irqbypass", "kvm", "kvm_amd"];
-/// What the lab talks through; built in on some kernels.
-pub const TRANSPORT_MODULES: [&str; 2] = ["virtio_pci", "virtio_console"];
-
-/// Where a series' latest version is noted, and how long that counts.
+/// The file with a series' latest version, and how long that counts.
 const LATEST: &str = "latest";
 const LATEST_LIFETIME: Duration = Duration::from_hours(24);
+
+/// The modules of KVM on CPUs of a vendor.
+pub fn kvm_modules(vendor: CpuVendor) -> impl Iterator<Item = &'static str> {
+    KVM_MODULES.into_iter().chain([vendor.kvm().module])
+}
 
 /// A kernel ready to boot.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// What to call it in messages.
+    /// The name for messages.
     pub name: String,
     /// The bootable image.
     pub vmlinuz: PathBuf,
@@ -35,14 +40,14 @@ pub struct Kernel {
     pub modules: PathBuf,
 }
 
-/// Which kernel to boot.
+/// A kernel to boot.
 #[derive(Clone, Debug)]
-pub enum Choice {
+pub enum KernelChoice {
     /// The latest point release of a Debian series such as `6.12`.
     Series(String),
-    /// One that has been found before.
+    /// A kernel that was found before.
     Found(Kernel),
-    /// A user's own.
+    /// A user's own kernel.
     Own {
         /// The bootable image.
         vmlinuz: PathBuf,
@@ -51,7 +56,7 @@ pub enum Choice {
     },
 }
 
-impl Choice {
+impl KernelChoice {
     /// Finds the kernel, fetching it if need be.
     pub fn resolve(&self) -> Result<Kernel> {
         match self {
@@ -72,14 +77,14 @@ impl Choice {
 
 /// An exact kernel in Debian's archive.
 #[derive(Debug, PartialEq, Eq)]
-struct Package {
+struct KernelPackage {
     release: String,
     version: String,
     /// Newer kernels come in two packages.
     split: bool,
 }
 
-impl Package {
+impl KernelPackage {
     fn names(&self) -> Vec<String> {
         let kinds: &[&str] = if self.split { &["binary", "modules"] } else { &["image"] };
         kinds.iter().map(|kind| format!("linux-{kind}-{}", self.release)).collect()
@@ -90,8 +95,8 @@ fn fetch(series: &str) -> Result<Kernel> {
     let numeric = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     ensure!(
         series.split('.').count() == 2 && series.split('.').all(numeric),
-        "{series:?} is neither a kernel series such as 6.12 nor a kernel image (which needs \
-         --modules)"
+        "{series:?} is neither a kernel series, such as {}, nor a kernel image with --modules",
+        kernels::names()
     );
     let cache = cache::dir()?;
     let shelf = cache.join("kernels").join(series);
@@ -103,7 +108,7 @@ fn fetch(series: &str) -> Result<Kernel> {
     match wanted {
         Ok((package, apt)) => {
             let home = shelf.join(&package.version);
-            if !home.is_dir()
+            if !is_complete(&home)
                 && let Err(error) = download(&apt, &package, &home)
             {
                 let kernel = cached(&shelf).map_err(|_| anyhow!("{error:#}"))?;
@@ -123,12 +128,12 @@ fn fetch(series: &str) -> Result<Kernel> {
     }
 }
 
-/// The kernel that was the latest when last looked, if that was not long ago.
+/// The kernel that was the latest one at the last look, if that was not long ago.
 fn recent(shelf: &Path, series: &str) -> Option<Kernel> {
     let note = shelf.join(LATEST);
     let age = fs::metadata(&note).and_then(|meta| meta.modified()).ok()?.elapsed().ok()?;
     let home = shelf.join(fs::read_to_string(note).ok()?.trim());
-    (age < LATEST_LIFETIME && home.join("vmlinuz").is_file()).then(|| open(&home, series))
+    (age < LATEST_LIFETIME && is_complete(&home)).then(|| open(&home, series))
 }
 
 fn open(home: &Path, series: &str) -> Kernel {
@@ -140,22 +145,30 @@ fn open(home: &Path, series: &str) -> Kernel {
     }
 }
 
-/// The latest kernel of a series that is here already.
+/// Whether a folder holds a kernel and KVM for every vendor: an older list may have had fewer.
+fn is_complete(home: &Path) -> bool {
+    let modules = home.join("modules");
+    home.join("vmlinuz").is_file()
+        && CpuVendor::ALL
+            .into_iter()
+            .all(|vendor| modules.join(format!("{}.ko", vendor.kvm().module)).is_file())
+}
+
+/// The latest kernel of a series in the cache.
 fn cached(shelf: &Path) -> Result<Kernel> {
     let series = shelf.file_name().unwrap_or_default().to_string_lossy();
     let entries = fs::read_dir(shelf).ok().into_iter().flatten().flatten();
-    let latest = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.join("vmlinuz").is_file())
-        .max_by(|a, b| {
+    let latest = entries.map(|entry| entry.path()).filter(|path| is_complete(path)).reduce(
+        |latest, path| {
             let name =
                 |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            version::compare(&name(a), &name(b))
-        });
+            if is_newer(&name(&path), &name(&latest)) { path } else { latest }
+        },
+    );
     latest.map(|home| open(&home, &series)).context("no kernel of this series is cached")
 }
 
-fn resolve(apt: &Apt, series: &str) -> Result<Package> {
+fn resolve(apt: &Apt, series: &str) -> Result<KernelPackage> {
     let names = apt.package_names()?;
     let candidates = candidates(&names, series);
     ensure!(
@@ -197,18 +210,20 @@ fn candidates<'a>(names: &'a [String], series: &str) -> Vec<(&'a str, &'a str)> 
         .collect()
 }
 
-fn latest(candidates: &[(&str, &str)], versions: &[(String, String)]) -> Option<Package> {
-    let (name, version) = versions.iter().max_by(|a, b| version::compare(&a.1, &b.1))?;
+fn latest(candidates: &[(&str, &str)], versions: &[(String, String)]) -> Option<KernelPackage> {
+    let (name, version) = versions
+        .iter()
+        .reduce(|latest, next| if is_newer(&next.1, &latest.1) { next } else { latest })?;
     let (name, release) = candidates.iter().find(|(candidate, _)| candidate == name)?;
-    Some(Package {
+    Some(KernelPackage {
         release: (*release).to_owned(),
         version: version.clone(),
         split: name.starts_with("linux-binary-"),
     })
 }
 
-/// Downloads a kernel and keeps its image and the modules that the lab needs.
-fn download(apt: &Apt, package: &Package, home: &Path) -> Result<()> {
+/// Downloads a kernel and keeps the image and the modules that the lab needs.
+fn download(apt: &Apt, package: &KernelPackage, home: &Path) -> Result<()> {
     eprintln!("lab: downloading kernel {} ({})", package.release, package.version);
     let work = home.with_extension("part");
     if work.exists() {
@@ -235,11 +250,15 @@ fn download(apt: &Apt, package: &Package, home: &Path) -> Result<()> {
 
     let modules = work.join("modules");
     fs::create_dir(&modules).context("keeping the modules")?;
-    for module in Tree::scan(&unpacked)?.closure(&KVM_MODULES, &TRANSPORT_MODULES)? {
+    let kvm: Vec<&str> = CpuVendor::ALL.into_iter().flat_map(kvm_modules).collect();
+    for module in ModuleTree::scan(&unpacked)?.closure(&kvm, emulator::TRANSPORT_MODULES)? {
         fs::write(modules.join(format!("{}.ko", module.name)), module.bytes)
             .context("keeping the modules")?;
     }
     fs::remove_dir_all(&unpacked).context("removing what is not needed")?;
+    if home.exists() {
+        fs::remove_dir_all(home).with_context(|| format!("clearing {}", home.display()))?;
+    }
     fs::rename(&work, home).with_context(|| format!("keeping {}", home.display()))
 }
 

@@ -7,17 +7,17 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail};
-
-use crate::process::CommandExt;
+use anyhow::{Context, Result};
+use base::CommandExt;
+use object::{Endianness, Object, ObjectSection, read::elf::ElfFile64};
 
 /// A module, decompressed.
 pub struct Module {
-    /// Its name, with `_` where the file name may have `-`.
+    /// The name, with `_` where the file name may have `-`.
     pub name: String,
     /// The ELF object.
     pub bytes: Vec<u8>,
-    /// Names of the parameters that it takes.
+    /// Names of the parameters.
     pub parameters: Vec<String>,
     depends: Vec<String>,
 }
@@ -49,9 +49,9 @@ impl Module {
 }
 
 /// The module files below one folder.
-pub struct Tree(BTreeMap<String, PathBuf>);
+pub struct ModuleTree(BTreeMap<String, PathBuf>);
 
-impl Tree {
+impl ModuleTree {
     /// Finds every module below `root`.
     pub fn scan(root: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();
@@ -73,8 +73,8 @@ impl Tree {
         Ok(Self(files))
     }
 
-    /// Reads the wanted modules and all that they depend on, in loading order. What is absent
-    /// from `optional` is taken to be built into the kernel.
+    /// Reads the wanted modules and all that they depend on, in loading order. A module
+    /// of `optional` that is absent is taken to be built into the kernel.
     pub fn closure(&self, required: &[&str], optional: &[&str]) -> Result<Vec<Module>> {
         let present = optional.iter().map(|name| normal(name)).filter(|n| self.0.contains_key(n));
         let mut ordered = Vec::new();
@@ -128,59 +128,35 @@ fn decompress(path: &Path) -> Result<Vec<u8>> {
         .with_context(|| format!("decompressing {} (is {program} installed?)", path.display()))
 }
 
-/// The `.modinfo` section of a 64-bit little-endian ELF object.
+/// The `.modinfo` section of a 64-bit ELF object.
 fn modinfo(elf: &[u8]) -> Result<&[u8]> {
-    const HEADER: usize = 64;
-    if elf.len() < HEADER || !elf.starts_with(b"\x7fELF\x02\x01") {
-        bail!("not a 64-bit little-endian ELF object");
-    }
-    let number = |offset: usize, size: usize| -> Result<usize> {
-        let bytes = offset.checked_add(size).and_then(|end| elf.get(offset..end));
-        let bytes = bytes.context("truncated ELF object")?;
-        let value = bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-        usize::try_from(value).context("ELF offset out of range")
-    };
-    let (table, size) = (number(0x28, 8)?, number(0x3a, 2)?);
-    let (count, names) = (number(0x3c, 2)?, number(0x3e, 2)?);
-    let section = |index: usize| {
-        let at = index.checked_mul(size).and_then(|skip| skip.checked_add(table));
-        let header = at.filter(|at| at.checked_add(size.max(HEADER)).is_some());
-        header.context("ELF section table out of range")
-    };
-    let contents = |header: usize| -> Result<&[u8]> {
-        let (start, length) = (number(header + 0x18, 8)?, number(header + 0x20, 8)?);
-        let end = start.checked_add(length).context("ELF section out of range")?;
-        elf.get(start..end).context("ELF section out of range")
-    };
-    let strings = contents(section(names)?)?;
-    for index in 0..count {
-        let header = section(index)?;
-        let name = strings.get(number(header, 4)?..).unwrap_or_default();
-        if name.starts_with(b".modinfo\0") {
-            return contents(header);
-        }
-    }
-    bail!("no .modinfo section")
+    let object = ElfFile64::<Endianness>::parse(elf)?;
+    let section = object.section_by_name(".modinfo").context("no .modinfo section")?;
+    Ok(section.data()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// An ELF object with nothing but a string table and a `.modinfo`.
+    /// An ELF object with a string table and a `.modinfo`, and nothing else.
     fn object(modinfo: &str) -> Vec<u8> {
         let strings = b"\0.modinfo\0";
-        let mut elf = b"\x7fELF\x02\x01".to_vec();
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
         elf.resize(64, 0);
         elf[0x28] = 64;
+        elf[0x34] = 64;
         elf[0x3a] = 64;
-        elf[0x3c] = 2;
-        let data = 64 + 2 * 64;
-        for (name, at, length) in
-            [(0, data, strings.len()), (1, data + strings.len(), modinfo.len())]
+        elf[0x3c] = 3;
+        elf[0x3e] = 1;
+        elf.resize(128, 0);
+        let data = 64 + 3 * 64;
+        for (name, kind, at, length) in
+            [(0, 3, data, strings.len()), (1, 1, data + strings.len(), modinfo.len())]
         {
             let mut header = [0; 64];
             header[0] = name;
+            header[4] = kind;
             header[0x18..0x1c].copy_from_slice(&(at as u32).to_le_bytes());
             header[0x20..0x24].copy_from_slice(&(length as u32).to_le_bytes());
             elf.extend_from_slice(&header);
@@ -190,13 +166,13 @@ mod tests {
         elf
     }
 
-    fn tree(name: &str, modules: &[(&str, &str)]) -> (PathBuf, Tree) {
+    fn tree(name: &str, modules: &[(&str, &str)]) -> (PathBuf, ModuleTree) {
         let root = std::env::temp_dir().join(format!("lab-{name}-{}", std::process::id()));
         fs::create_dir_all(root.join("kernel")).unwrap();
         for (file, modinfo) in modules {
             fs::write(root.join("kernel").join(file), object(modinfo)).unwrap();
         }
-        let tree = Tree::scan(&root).unwrap();
+        let tree = ModuleTree::scan(&root).unwrap();
         (root, tree)
     }
 

@@ -1,94 +1,55 @@
-//! One QEMU process: an emulated AMD machine with SVM and nested paging.
+//! QEMU: an emulated AMD machine with SVM and nested paging.
 
 use std::{
     ffi::CStr,
     fs::File,
     io::{self, Write},
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-        unix::{net::UnixStream, process::CommandExt},
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::net::UnixStream,
     },
-    path::Path,
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result};
 
-/// What to emulate.
-pub struct Machine<'a> {
-    /// The kernel image.
-    pub kernel: &'a Path,
-    /// The initramfs.
-    pub image: &'a [u8],
-    /// The kernel's command line.
-    pub cmdline: &'a str,
-    /// Number of CPUs.
-    pub cpus: u32,
-    /// Size of the memory as QEMU takes it, such as `2G`.
-    pub memory: &'a str,
-    /// Whether guest time is to be a function of executed instructions.
-    pub icount: bool,
-    /// Whether each CPU is emulated by a thread of its own.
-    pub parallel: bool,
-}
+use crate::{
+    emulator::{Emulator, Guest, InputPorts, Machine, MachineSize, Ports, Running},
+    kernels::CpuVendor,
+};
 
-/// Our ends of the connections to a machine.
-pub struct Ports {
-    /// The kernel's console.
-    pub console: UnixStream,
-    /// A terminal for interactive use.
-    pub terminal: UnixStream,
-    /// What the init script and the host tell each other.
-    pub control: UnixStream,
-    /// The command's stdin.
-    pub stdin: UnixStream,
-    /// The command's stdout.
-    pub stdout: UnixStream,
-    /// The command's stderr.
-    pub stderr: UnixStream,
-    /// The files brought back.
-    pub files: UnixStream,
-    /// What QEMU itself has to say.
-    pub messages: ChildStderr,
-}
+/// Modules of the virtio ports, built in on some kernels.
+pub const TRANSPORT_MODULES: &[&str] = &["virtio_pci", "virtio_console"];
 
-/// A running machine; dropping it ends it.
-pub struct Guest(Child);
+/// QEMU's software emulation, which has SVM and no VMX.
+#[derive(Debug)]
+pub struct Qemu;
 
-impl Guest {
-    /// Ends the machine.
-    pub fn end(mut self) {
-        self.kill();
+impl Emulator for Qemu {
+    fn vendor(&self) -> CpuVendor {
+        CpuVendor::Amd
     }
 
-    fn kill(&mut self) {
-        // Both fail only when the process is gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    fn transport(&self) -> &'static [&'static str] {
+        TRANSPORT_MODULES
     }
-}
 
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.kill();
+    fn guest_script(&self) -> &'static [u8] {
+        include_bytes!("../guest/virtio-ports.sh")
     }
-}
 
-impl Machine<'_> {
-    /// Starts the machine. It ends with the thread that called this, at the latest.
-    pub fn start(&self) -> Result<(Guest, Ports)> {
-        let image = memory_file(c"initramfs", self.image).context("holding the initramfs")?;
-        let accelerator = if self.parallel { "tcg,thread=multi" } else { "tcg,thread=single" };
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-accel", accelerator, "-cpu", "EPYC,+svm,+npt"])
-            .args(["-smp", &self.cpus.to_string(), "-m", self.memory])
-            .args(["-append", self.cmdline, "-kernel"])
-            .arg(self.kernel)
-            .args(["-initrd", &format!("/proc/self/fd/{}", image.as_raw_fd())]);
-        if self.icount {
-            qemu.args(["-icount", "shift=0,align=off,sleep=off", "-rtc", "clock=vm", "-seed", "1"]);
+    fn cmdline(&self, size: &MachineSize) -> &'static [&'static str] {
+        match size {
+            MachineSize { icount: true, .. } => &["nokaslr", "tsc=reliable", "clocksource=tsc"],
+            // A standstill is to show at once where there can be one.
+            MachineSize { parallel: true, .. } => &["softlockup_panic=1"],
+            _ => &[],
         }
+    }
+
+    fn start(&self, machine: &Machine) -> Result<Running> {
+        let image = memory_file(c"initramfs", machine.image).context("holding the initramfs")?;
+        let mut qemu = command(machine, &image);
         let mut inherited = vec![image];
         let mut connect = |name: &str| -> Result<UnixStream> {
             let (ours, theirs) = UnixStream::pair().context("connecting to QEMU")?;
@@ -99,50 +60,53 @@ impl Machine<'_> {
         };
         let console = connect("console")?;
         let terminal = connect("terminal")?;
-        let control = connect("control")?;
-        let stdin = connect("stdin")?;
-        let stdout = connect("stdout")?;
-        let stderr = connect("stderr")?;
-        let files = connect("files")?;
+        let [control, stdin, stdout, stderr, files] = VIRTIO_PORTS.map(&mut connect);
+        let control = control?;
+        let input =
+            InputPorts { stdin: stdin?, terminal, control: control.try_clone().context("a port")? };
         qemu.args(["-serial", "chardev:console", "-device", "virtio-serial-pci,ioeventfd=off"])
             .args(["-device", "virtconsole,chardev=terminal"]);
-        for name in ["control", "stdin", "stdout", "stderr", "files"] {
+        for name in VIRTIO_PORTS {
             qemu.args(["-device", &format!("virtserialport,chardev={name},name={name}")]);
         }
-        // A group of its own: Ctrl-C is for us, who then end it.
-        qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-        let fds: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
-        let parent = std::process::id();
-        // SAFETY: the closure runs between fork and exec and calls nothing but system calls.
-        unsafe { qemu.pre_exec(move || prepare_child(parent, &fds)) };
-        let mut child = qemu.spawn().context("starting qemu-system-x86_64")?;
-        let messages = child.stderr.take();
-        let guest = Guest(child);
-        let messages = messages.context("QEMU has no stderr")?;
-        Ok((guest, Ports { console, terminal, control, stdin, stdout, stderr, files, messages }))
+        qemu.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut guest = Guest::spawn(qemu, &inherited)?;
+        let messages = guest.process().stderr.take().context("QEMU has no stderr")?;
+        let ports = Ports {
+            console: Box::new(console),
+            control: Box::new(control),
+            stdout: Box::new(stdout?),
+            stderr: Box::new(stderr?),
+            files: Box::new(files?),
+            input: Some(input),
+            messages: Box::new(messages),
+        };
+        Ok(Running { guest, ports })
     }
 }
 
-/// In the child: dies with the parent, and hands on the given descriptors.
-fn prepare_child(parent: u32, fds: &[RawFd]) -> io::Result<()> {
-    // SAFETY: these take and return plain integers.
-    unsafe {
-        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if libc::getppid() as u32 != parent {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        for fd in fds {
-            if libc::fcntl(*fd, libc::F_SETFD, 0) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
+/// The ports that the guest's script connects, by name.
+const VIRTIO_PORTS: [&str; 5] = ["control", "stdin", "stdout", "stderr", "files"];
+
+/// QEMU's command line but for the ports.
+fn command(machine: &Machine, image: &OwnedFd) -> Command {
+    let MachineSize { cpus, memory, icount, parallel } = machine.size;
+    let thread = if *parallel && !icount { "multi" } else { "single" };
+    let cpus = if *icount { 1 } else { *cpus };
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+        .args(["-accel", &format!("tcg,thread={thread}"), "-cpu", "EPYC,+svm,+npt"])
+        .args(["-smp", &cpus.to_string(), "-m", memory])
+        .args(["-append", machine.cmdline, "-kernel"])
+        .arg(machine.kernel)
+        .args(["-initrd", &format!("/proc/self/fd/{}", image.as_raw_fd())]);
+    if *icount {
+        qemu.args(["-icount", "shift=0,align=off,sleep=off", "-rtc", "clock=vm", "-seed", "1"]);
     }
-    Ok(())
+    qemu
 }
 
-/// A file without a name: nothing to clean up, however we end.
+/// A file without a name: nothing to clean up, however the run ends.
 fn memory_file(name: &CStr, content: &[u8]) -> io::Result<OwnedFd> {
     // SAFETY: `name` is a valid C string, and the result is checked before it is owned.
     let fd = unsafe {

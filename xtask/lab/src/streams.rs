@@ -14,12 +14,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::session::Event;
+use crate::event::Event;
 
-/// Takes everything from a port at once, whoever reads it at whatever pace: a guest whose port is
-/// full spins.
+/// Takes everything from a port as soon as it comes, however slow the target is: a guest whose port is
+/// full spins. Returns the bytes if there is no target.
 pub fn carry(
-    mut port: UnixStream,
+    mut port: impl Read,
     mark: &[u8],
     mut target: Option<Box<dyn Write + Send>>,
     events: &Sender<Event>,
@@ -68,21 +68,21 @@ pub fn carry(
     kept
 }
 
-/// How many of the last bytes may be the start of the mark.
+/// The number of last bytes that may be the start of the mark.
 fn overlap(bytes: &[u8], mark: &[u8]) -> usize {
     (1..mark.len()).rev().find(|length| bytes.ends_with(&mark[..*length])).unwrap_or(0)
 }
 
-/// What no stream contains by chance.
+/// Returns bytes that no stream contains by chance.
 pub fn end_mark() -> String {
     let number = || RandomState::new().build_hasher().finish();
     format!("[lab:{:016x}{:016x}]", number(), number())
 }
 
-/// Our stdin to the command's. Only our direction is closed at its end: closing both would drop
-/// what QEMU has not read yet.
+/// Copies our stdin to the command's. Only our direction is closed at the end: closing both would drop
+/// the bytes that the emulator has not read yet.
 pub fn feed(mut port: &UnixStream) {
-    // A command that does not read all its input is none of our concern.
+    // A command need not read all of its input.
     let _ = io::copy(&mut io::stdin().lock(), &mut port);
     let _ = port.shutdown(Shutdown::Write);
 }
@@ -94,7 +94,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Prepares to unpack into the folder; also returns what to write the archive to.
+    /// Prepares to unpack into the folder; also returns the writer that takes the archive.
     pub fn receive(folder: Option<&Path>) -> Result<(Self, Box<dyn Write + Send>)> {
         let Some(folder) = folder else {
             return Ok((Self { folder: PathBuf::new(), tar: None }, Box::new(io::sink())));
@@ -112,7 +112,7 @@ impl Files {
         Ok((Self { folder: folder.to_path_buf(), tar: Some(tar) }, Box::new(input)))
     }
 
-    /// The folder, once everything is in it. `complete` says whether all was sent.
+    /// Returns the folder once everything is in it. `complete` means that the archive was sent whole.
     pub fn finish(self, complete: bool) -> Result<Option<PathBuf>> {
         let Some(tar) = self.tar else { return Ok(None) };
         let output = tar.wait_with_output().context("waiting for tar")?;

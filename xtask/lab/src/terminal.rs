@@ -1,4 +1,5 @@
-//! The user's terminal: its size, and raw mode that is undone on every way out.
+//! The user's terminal: its size, and raw mode that is undone on every way out. By hand: crossterm's
+//! raw mode cannot be undone by a signal handler, and would make xtask slower to build.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -10,14 +11,14 @@ use anyhow::{Context, Result};
 
 /// The size of a terminal in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct WindowSize {
     /// Height.
     pub rows: u16,
     /// Width.
     pub columns: u16,
 }
 
-impl Size {
+impl WindowSize {
     /// The size of the user's terminal now.
     pub fn current() -> Self {
         let mut size = MaybeUninit::<libc::winsize>::zeroed();
@@ -33,12 +34,12 @@ impl Size {
     }
 }
 
-/// Whether there is a terminal to be interactive on.
+/// Whether stdin and stdout are a terminal.
 pub fn present() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
-/// The settings to go back to; set once, since a signal handler reads them.
+/// The settings before raw mode; set once, since a signal handler reads them.
 static SAVED: OnceLock<libc::termios> = OnceLock::new();
 /// Leaves the alternate screen, shows the cursor, ends mouse reports and colours.
 const RESET: &[u8] = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[0m\r\n";

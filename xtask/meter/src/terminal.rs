@@ -18,7 +18,7 @@ pub fn run(words: Vec<OsString>) -> Result<i32> {
     drop(pair.slave);
     let mut screen = pair.master.try_clone_reader().map_err(|error| anyhow!("{error:#}"))?;
     let reader = thread::spawn(move || {
-        // It ends with an error when the last one on the other side has closed it.
+        // Ends with an error once the slave side is closed.
         let _ = io::copy(&mut screen, &mut io::stdout());
     });
     let status = child.wait().context("waiting for the command")?;

@@ -1,24 +1,26 @@
 //! The distribution's packages.
 
-use std::{env, path::Path, process::Command, sync::Once};
+use std::{path::Path, process::Command, sync::Once};
 
 use anyhow::{Context, Result, bail};
-
-use crate::process::{CommandExt, describe};
+use base::{
+    CommandExt,
+    process::{describe, on_path},
+};
 
 const UPDATE: [&str; 2] = ["apt-get", "update"];
 const INSTALL: [&str; 4] = ["apt-get", "install", "-y", "--no-install-recommends"];
 
-/// A Debian package, and what shows that it, or another distribution's like it, is installed.
-pub struct Package {
-    /// Its name.
+/// A Debian package, and the signs that it, or another distribution's like it, is installed.
+pub struct SystemPackage {
+    /// The package's name.
     pub debian: &'static str,
     /// Programs, or absolute paths.
     pub provides: &'static [&'static str],
 }
 
-impl Package {
-    /// Whether all that it provides is here.
+impl SystemPackage {
+    /// Whether everything that it provides is here.
     pub fn is_present(&self) -> bool {
         self.provides.iter().all(|what| {
             if what.starts_with('/') { Path::new(what).exists() } else { on_path(what) }
@@ -26,18 +28,12 @@ impl Package {
     }
 }
 
-/// Whether a program is on `PATH`.
-pub fn on_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-/// Installs Debian packages, as root, through sudo, or by telling the user how.
+/// Installs Debian packages as root or through sudo; where neither is possible, fails with the commands
+/// for the user to run.
 pub fn install(packages: &[&str]) -> Result<()> {
     if !on_path("apt-get") {
         bail!(
-            "this distribution is not one that I know how to install packages on; needed, by \
-             their Debian names: {}",
+            "only apt-get is known for installing packages; needed, by their Debian names: {}",
             packages.join(" ")
         );
     }
@@ -68,18 +64,19 @@ fn parse_candidate(policy: &str) -> Option<String> {
     (version != "(none)").then(|| version.to_owned())
 }
 
-/// Brings apt's lists up to date, once, if we may; what follows shows whether it was needed.
+/// Brings apt's lists up to date, once, where that is permitted. A failure shows in what follows, if it
+/// matters.
 pub fn refresh() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
         let Some(prefix) = prefix() else { return };
         if let Err(error) = as_command(prefix, &UPDATE).and_then(|mut update| update.run()) {
-            eprintln!("setup: {error:#}; going on with the lists there are");
+            eprintln!("setup: {error:#}; continuing with the old lists");
         }
     });
 }
 
-/// What to put before a command for it to run as root, if we may.
+/// The words before a command for it to run as root, where that is permitted.
 fn prefix() -> Option<&'static [&'static str]> {
     if is_root() {
         Some(&[])

@@ -7,12 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use base::{CommandExt, cache, process::on_path};
 
 use super::packages;
-use crate::{cache, process::CommandExt};
 
-/// The compiler that rustup is asked for: the one that Debian has, so that both routes build the
-/// same object.
+/// The compiler that rustup is asked for: Debian's version, so that both build the same object.
 const RUSTUP_TOOLCHAIN: &str = "1.96.0";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const BPF_LINKER: &str = "0.13.0";
@@ -29,7 +28,7 @@ struct Compiler {
 }
 
 impl Compiler {
-    /// The compiler at these paths, if it is fit for the eBPF side.
+    /// The compiler at these paths, if it can build the eBPF side.
     fn at(cargo: PathBuf, rustc: PathBuf) -> Option<Self> {
         if !cargo.is_file() || !rustc.is_file() {
             return None;
@@ -45,12 +44,12 @@ impl Compiler {
         source.is_file().then_some(Self { cargo, rustc, llvm })
     }
 
-    /// One of the distribution's packages.
+    /// The compiler of the distribution's packages.
     fn packaged() -> Option<Self> {
         Self::at("/usr/bin/cargo".into(), "/usr/bin/rustc".into())
     }
 
-    /// One of rustup's toolchains.
+    /// The compiler of rustup's toolchain.
     fn from_rustup() -> Option<Self> {
         let which = |program: &str| {
             let output = Command::new("rustup")
@@ -79,25 +78,25 @@ fn fit(version: &str) -> Option<String> {
     fit.then(|| llvm.to_owned())
 }
 
-/// Whether a compiler's version, its own or its package's, is new enough.
+/// Whether a version, of a compiler or of its package, is new enough.
 fn is_new_enough(version: &str) -> bool {
     let mut parts = version.split('.').map(|part| part.parse().ok());
     let mut part = || parts.next().flatten();
     part().zip(part()).is_some_and(|release: (u32, u32)| release >= OLDEST)
 }
 
-/// Where the choice is written down for the build script that uses it.
+/// The file with the choice, for the build script that uses it.
 fn record() -> Result<PathBuf> {
     Ok(cache::dir()?.join("ebpf-toolchain"))
 }
 
-/// What is written down.
+/// The choice as written down.
 pub fn summary() -> Result<String> {
     let record = record()?;
     fs::read_to_string(&record).with_context(|| format!("reading {}", record.display()))
 }
 
-/// Whether a toolchain has been chosen and is still there.
+/// Whether a toolchain was chosen and still exists.
 pub fn is_ready() -> Result<bool> {
     let text = fs::read_to_string(record()?).unwrap_or_default();
     Ok(is_complete(&text, Path::is_file))
@@ -112,7 +111,7 @@ fn is_complete(record: &str, exists: impl Fn(&Path) -> bool) -> bool {
     })
 }
 
-/// Finds or installs the toolchain, and writes down where it is.
+/// Finds or installs the toolchain, and writes its paths down.
 pub fn install() -> Result<()> {
     let compiler = match Compiler::packaged().or_else(Compiler::from_rustup) {
         Some(compiler) => compiler,
@@ -134,26 +133,26 @@ pub fn install() -> Result<()> {
 }
 
 fn install_compiler() -> Result<Compiler> {
-    if packages::on_path("rustup") {
+    if on_path("rustup") {
         eprintln!("setup: asking rustup for the toolchain {RUSTUP_TOOLCHAIN} with rust-src");
         let installed = Command::new("rustup")
             .args(["toolchain", "install", RUSTUP_TOOLCHAIN, "--profile", "minimal"])
             .args(["--component", "rust-src", "--no-self-update"])
-            // Being offline should show soon, also where packets vanish without an answer.
+            // Being offline should show soon, even where packets vanish without an answer.
             .env("RUSTUP_MAX_RETRIES", "0")
             .env("RUSTUP_DOWNLOAD_TIMEOUT", "20")
             .run();
         match (installed, Compiler::from_rustup()) {
             (Ok(()), Some(compiler)) => return Ok(compiler),
             (Err(error), _) => eprintln!("setup: {error:#}; trying the distribution's packages"),
-            (Ok(()), None) => eprintln!("setup: rustup's toolchain does not do"),
+            (Ok(()), None) => eprintln!("setup: rustup's toolchain cannot be used"),
         }
     }
-    if packages::on_path("apt-cache") {
-        if !debian_will_do() {
+    if on_path("apt-cache") {
+        if !debian_has_it() {
             packages::refresh();
         }
-        if debian_will_do() {
+        if debian_has_it() {
             eprintln!("setup: the eBPF side needs {}", DEBIAN_PACKAGES.join(", "));
             packages::install(&DEBIAN_PACKAGES)?;
             if let Some(compiler) = Compiler::packaged() {
@@ -172,9 +171,9 @@ fn install_compiler() -> Result<Compiler> {
     )
 }
 
-/// Whether the compiler that apt would install is new enough. Debian brings it up to date in its
-/// security archive only, so that lists without that, or old ones, name a compiler too old.
-fn debian_will_do() -> bool {
+/// Whether the compiler that apt would install is new enough. Debian updates it in the security archive
+/// only, so that lists without that, or old lists, name a compiler that is too old.
+fn debian_has_it() -> bool {
     DEBIAN_PACKAGES
         .iter()
         .all(|package| packages::candidate(package).is_some_and(|version| is_new_enough(&version)))
@@ -195,7 +194,7 @@ fn build_linker(compiler: &Compiler, linker: &Path) -> Result<()> {
     }
     let root = linker.ancestors().nth(2).context("the linker has no folder")?;
     eprintln!("setup: building bpf-linker {BPF_LINKER} on LLVM {llvm} into {}", root.display());
-    // With the compiler just found: what else is on PATH may be too old, or a proxy for nothing.
+    // With the compiler just found: another one on PATH may be too old, or a proxy without a toolchain.
     Command::new(&compiler.cargo)
         .env("RUSTC", &compiler.rustc)
         .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force"])

@@ -1,13 +1,14 @@
 //! Tests that need no lab.
 
-use super::{Report, Selection};
-use crate::{build, process::CommandExt, setup};
+use base::{CommandExt, workspace};
+
+use crate::{Selection, TestReport};
 
 /// A name, what cargo needs for it, and cargo's arguments.
-type Step = (&'static str, Option<(&'static str, &'static str)>, &'static [&'static str]);
+type HostStep = (&'static str, Option<(&'static str, &'static str)>, &'static [&'static str]);
 
 // The eBPF crate is for another target and is built by the crate that embeds it.
-const STEPS: [Step; 3] = [
+const STEPS: [HostStep; 3] = [
     ("host: formatting", Some(("rustfmt", "fmt")), &["fmt", "--all", "--check"]),
     (
         "host: lints",
@@ -27,16 +28,18 @@ const STEPS: [Step; 3] = [
 ];
 
 /// Runs the wanted ones.
-pub fn run(selection: &Selection, report: &mut Report) {
+pub fn run(selection: &Selection, report: &mut TestReport) {
     for (name, component, arguments) in STEPS {
         if !selection.wants(name) {
             continue;
         }
         match component {
-            Some((component, subcommand)) if !setup::ensure_component(component, subcommand) => {
+            Some((component, subcommand))
+                if !workspace::ensure_component(component, subcommand) =>
+            {
                 println!("{:6} {name}: cargo has no {subcommand} here", "skip");
             }
-            _ => report.timed(name, || build::cargo().args(arguments).run()),
+            _ => report.timed(name, || workspace::cargo().args(arguments).run()),
         }
     }
 }

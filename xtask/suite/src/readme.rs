@@ -1,15 +1,15 @@
-//! The README's commands: each line of each `sh` block does what it says, or at least succeeds.
+//! The README's commands: each line of each `sh` block succeeds.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use base::workspace;
 
-use super::{Report, Selection};
-use crate::build;
+use crate::{Selection, TestReport};
 
 const README: &str = include_str!("../../../README.md");
 
-/// Lines of `sh` blocks.
+/// The lines of all `sh` blocks.
 pub fn commands() -> impl Iterator<Item = &'static str> {
     README
         .split("\n```sh\n")
@@ -18,14 +18,14 @@ pub fn commands() -> impl Iterator<Item = &'static str> {
         .flat_map(|(block, _)| block.lines())
 }
 
-/// Commands for a host with VMs, without `sudo`; they are tested in the lab.
+/// Commands for a host with VMs, without `sudo`. They are tested in the lab.
 pub fn on_a_host() -> impl Iterator<Item = &'static str> {
     let line = |line: &'static str| line.strip_prefix("sudo ").unwrap_or(line);
     commands().map(line).filter(|line| line.starts_with("collapse "))
 }
 
-/// Runs the commands for a checkout, except the one that runs these tests.
-pub fn run(selection: &Selection, report: &mut Report) {
+/// Runs the commands for a checkout, except `cargo xtask test` itself.
+pub fn run(selection: &Selection, report: &mut TestReport) {
     for command in commands().filter(|line| line.starts_with("cargo ")) {
         let name = format!("readme: {command}");
         if command != "cargo xtask test" && selection.wants(&name) {
@@ -35,14 +35,11 @@ pub fn run(selection: &Selection, report: &mut Report) {
 }
 
 fn succeeds(command: &str) -> Result<()> {
-    let output = std::process::Command::new("sh")
-        .args(["-c", command])
-        .current_dir(build::workspace())
-        .stdin(Stdio::null())
-        .output()
-        .context("starting a shell")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ended with {}: {said}", output.status);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).current_dir(workspace::root()).stdin(Stdio::null());
+    let output = shell.output().context("starting a shell")?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ended with {}: {stderr}", output.status);
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub enum Statement {
     Repeat(u64, Vec<Statement>),
 }
 
-/// How deep `repeat` may nest. The parser and the runner recurse, and the text comes from outside.
+/// The deepest nesting of `repeat`. The parser and the runner recurse, and the text comes from outside.
 const MAX_DEPTH: usize = 16;
 
 /// Reads a scenario's text.

@@ -1,19 +1,25 @@
-//! Seeing less to cost less, and a ring that overflows: totals stay exact, and what is missing is told.
+//! Seeing less to cost less, and a ring that overflows: totals stay exact, and what is missing is
+//! reported.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::observed::{count, same};
-use crate::{lab::Outcome, test::lab::Case};
+use lab::{LabOutcome, Series, kernels::SelectCase};
+
+use super::{
+    observed::{count, same},
+    on,
+};
+use crate::matrix::LabCase;
 
 /// Times that the guest's 16 MiB go through dirty logging, and its 2 MiB regions.
 const CYCLES: u64 = 80;
 const REGIONS: u64 = 8;
 
-/// What the emulator needs for the programs is far above this while the guest is busy, and below half
-/// of it while it rests.
+/// The programs take far more than this in the emulator while the guest is busy, and less than half of it
+/// while the guest rests.
 const KEPT: &str = "
     collapse --budget-overhead 0.5% report --format json --output /out/report.json -- \\
         workload run 'touch; repeat 80 { log-on; touch; log-off; touch }; hold 25000' --size 16M";
@@ -26,33 +32,33 @@ const OVERLOAD: &str = "
     collapse events --from /out/run.rec --output /out/events.ndjson";
 
 /// Both, where programs cannot be preempted and where they can.
-pub fn cases() -> Vec<Case> {
-    let kept = |kernel| Case {
+pub fn cases(all: bool) -> Vec<LabCase> {
+    let kept = |kernel| LabCase {
         cpus: 1,
         timeout: Duration::from_mins(4),
-        ..Case::new("less is seen to keep to a budget", kernel, &["sh", "-c", KEPT], check_kept)
+        ..LabCase::new("less is seen to keep to a budget", kernel, &["sh", "-c", KEPT], check_kept)
     };
-    let overload = |kernel| Case {
+    let overload = |kernel| LabCase {
         cpus: 1,
-        ..Case::new(
-            "what a full ring loses is told",
+        ..LabCase::new(
+            "what a full ring loses is reported",
             kernel,
             &["sh", "-c", OVERLOAD],
             check_overload,
         )
     };
-    let kernels = ["6.12", "7.3"];
-    kernels.into_iter().map(kept).chain(kernels.into_iter().map(overload)).collect()
+    let kernels = || on(SelectCase::Budget, all);
+    kernels().map(kept).chain(kernels().map(overload)).collect()
 }
 
-fn report(outcome: &Outcome) -> Result<Value> {
+fn report(outcome: &LabOutcome) -> Result<Value> {
     outcome.success()?;
     let files = outcome.files.as_deref().context("no files came back")?;
     let text = fs::read_to_string(files.join("report.json")).context("reading the report")?;
     serde_json::from_str(&text).context("the report is no JSON")
 }
 
-/// All but what `expected` names.
+/// Fails unless all losses but the `expected` ones are zero.
 fn no_other_losses(report: &Value, expected: &[&str]) -> Result<()> {
     let losses = report["losses"].as_object().context("no losses in the report")?;
     for (way, n) in losses.iter().filter(|(way, _)| !expected.contains(&way.as_str())) {
@@ -67,7 +73,7 @@ fn exact(report: &Value) -> Result<&Value> {
     Ok(vm)
 }
 
-fn check_kept(outcome: &Outcome) -> Result<()> {
+fn check_kept(outcome: &LabOutcome, _: &Series) -> Result<()> {
     let report = report(outcome)?;
     let vm = exact(&report)?;
     same("splits", count(vm, "/splits/total"), Some(CYCLES * REGIONS))?;
@@ -80,26 +86,26 @@ fn check_kept(outcome: &Outcome) -> Result<()> {
     ensure!(latency > regions && regions > 0, "not every step was taken: {overhead}");
     ensure!(spent("counters_only") > 0, "the last step was not taken: {overhead}");
     let programs = overhead["programs"].as_array().context("no programs")?;
-    ensure!(!programs.is_empty(), "no program's cost is told");
+    ensure!(!programs.is_empty(), "no program's cost is reported");
     Ok(())
 }
 
-fn check_overload(outcome: &Outcome) -> Result<()> {
+fn check_overload(outcome: &LabOutcome, _: &Series) -> Result<()> {
     let report = report(outcome)?;
     let vm = exact(&report)?;
     let lost = count(&report, "/losses/ring_full_changes").context("no losses")?;
     ensure!(lost > 0, "the ring never was full");
     no_other_losses(&report, &["ring_full_changes", "ring_full_marks"])?;
     let files = outcome.files.as_deref().context("no files came back")?;
-    let mut told = BTreeMap::<String, u64>::new();
+    let mut reported = BTreeMap::<String, u64>::new();
     for line in fs::read_to_string(files.join("events.ndjson"))?.lines() {
         let event: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
         if let (Some(kind), Some(n)) = (event["kind"].as_str(), event["count"].as_u64()) {
-            *told.entry(kind.to_owned()).or_default() += n;
+            *reported.entry(kind.to_owned()).or_default() += n;
         }
     }
     let counted = ["installs", "zaps", "splits"].map(|kind| count(vm, &format!("/{kind}/total")));
     let counted = counted.iter().map(|n| n.unwrap_or(0)).sum::<u64>();
-    let of = |kind: &str| told.get(kind).copied().unwrap_or(0);
-    same("changes told and lost", of("install") + of("zap") + of("split") + lost, counted)
+    let of = |kind: &str| reported.get(kind).copied().unwrap_or(0);
+    same("changes reported and lost", of("install") + of("zap") + of("split") + lost, counted)
 }

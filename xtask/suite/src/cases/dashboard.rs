@@ -4,26 +4,28 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::{lab::Outcome, test::lab::Case};
+use lab::{LabOutcome, Series, kernels};
 
-/// A guest whose migrations keep failing, and the dashboard driven through everything it can.
+use crate::matrix::LabCase;
+
+/// A guest whose migrations keep failing, and the dashboard driven through all of its functions.
 const SCRIPT: &str = "workload failed-migration --loop --quiet --pause 300 >/dev/null 2>&1 & \
                       drive workload '' collapse live --title lab";
 
 /// One boot, in which hooks are attached and detached some ten times. On one CPU: with two, that often
 /// makes the emulator run a stale breakpoint.
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<LabCase> {
     let name = "the dashboard is driven through every view and ending";
-    vec![Case {
+    vec![LabCase {
         cpus: 1,
         timeout: Duration::from_mins(12),
-        ..Case::new(name, "6.12", &["sh", "-c", SCRIPT], check)
+        ..LabCase::new(name, kernels::default(), &["sh", "-c", SCRIPT], check)
     }]
 }
 
-fn check(outcome: &Outcome) -> Result<()> {
-    let told = String::from_utf8_lossy(&outcome.stdout);
-    let passed = told.lines().filter(|line| line.starts_with("ok ")).count();
-    ensure!(outcome.ending.code() == 0 && passed > 0, "{told}");
+fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
+    let steps = String::from_utf8_lossy(&outcome.stdout);
+    let passed = steps.lines().filter(|line| line.starts_with("ok ")).count();
+    ensure!(outcome.ending.code() == 0 && passed > 0, "{steps}");
     Ok(())
 }

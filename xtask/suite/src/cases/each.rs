@@ -1,13 +1,14 @@
-//! Each change on its own, and what filters leave of it: as many as the workload caused, in the kernel
-//! and not by leaving out lines.
+//! Each change on its own, and filters, which work in the kernel: as many changes as the workload caused.
 
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::observed::same;
-use crate::{lab::Outcome, test::lab::Case};
+use lab::{LabOutcome, Series, kernels, kernels::SelectCase};
+
+use super::{matrix, observed::same, on};
+use crate::matrix::{LabCase, vendor};
 
 const COMMAND: &str = "
 set -e
@@ -19,19 +20,27 @@ collapse record --each -o /out/recording -- workload failed-migration --quiet
 collapse events --from /out/recording -o /out/replayed
 ";
 
-/// One case per way to see changes.
-pub fn cases() -> Vec<Case> {
-    let case = |kernel, kvm: &[&str]| Case {
-        kvm: kvm.iter().map(|parameter| (*parameter).to_owned()).collect(),
-        ..Case::new("each change on its own, and filters", kernel, &["sh", "-c", COMMAND], check)
+/// One case per way to see changes, or with every MMU of every kernel.
+pub fn cases(all: bool) -> Vec<LabCase> {
+    const CASE: SelectCase = SelectCase::EachChange;
+    let case = |(kernel, kvm): (_, &str)| LabCase {
+        kvm: kvm.to_owned(),
+        ..LabCase::new("each change on its own, and filters", kernel, &["sh", "-c", COMMAND], check)
     };
-    vec![case("6.12", &[]), case("7.3", &[]), case("5.10", &[]), case("6.1", &["tdp_mmu=N"])]
+    if all {
+        return matrix(true).map(case).collect();
+    }
+    let other_mmu = kernels::all().iter().filter(|series| series.other_mmu_cases.contains(&CASE));
+    let other_mmu = other_mmu.flat_map(|series| {
+        series.parameters(vendor(), false).take(1).map(move |parameters| (series, parameters))
+    });
+    on(CASE, false).map(|series| (series, "")).chain(other_mmu).map(case).collect()
 }
 
 /// SPTEs by kind and cause.
 type Sums = BTreeMap<(String, String), u64>;
 
-fn check(outcome: &Outcome) -> Result<()> {
+fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
     let files = outcome.files.as_deref().context("no files came back")?;
     let lines = |name: &str| -> Result<Vec<Value>> {
         let text = fs::read_to_string(files.join(name))?;
@@ -42,8 +51,8 @@ fn check(outcome: &Outcome) -> Result<()> {
     for zap in singles.clone() {
         same("count", &zap["count"], &1.into())?;
         let leaf = zap.pointer("/old/leaf").and_then(Value::as_bool);
-        same("what a zap met is a leaf", leaf, Some(true))?;
-        same("what it left", zap.pointer("/new/present"), Some(&false.into()))?;
+        same("a leaf before a zap", leaf, Some(true))?;
+        same("present after a zap", zap.pointer("/new/present"), Some(&false.into()))?;
         ensure!(zap["regions"].is_object(), "regions are not followed: {zap}");
     }
     let times: Vec<_> = singles.filter_map(|line| line["ts_ns"].as_u64()).collect();
@@ -61,7 +70,7 @@ fn check(outcome: &Outcome) -> Result<()> {
     let kinds: Vec<_> = in_place.keys().map(|(kind, _)| kind.as_str()).collect();
     ensure!(kinds.iter().all(|kind| ["write_protect", "split", "split_relink"].contains(kind)));
     ensure!(kinds.contains(&"write_protect"), "no in-place changes: {kinds:?}");
-    // Until it is known whose a row is, what is recorded of it is filtered on the way.
+    // Until the VM of a row is known, its records are filtered in user space.
     let none = lines("none")?;
     ensure!(sums(&none).is_empty(), "{:?}", sums(&none));
     Ok(())

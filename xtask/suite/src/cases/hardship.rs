@@ -5,12 +5,11 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{
-    lab::{ImageFile, Outcome},
-    test::lab::Case,
-};
+use lab::{ImageFile, LabOutcome, Series, kernels};
 
-/// Run, its exit code, and what it must say on stderr, in one line.
+use crate::matrix::{LabCase, vendor};
+
+/// Run, exit code, and a part of its one line on stderr.
 const EXPECTED: [(&str, i32, &str); 20] = [
     ("ok", 0, ""),
     ("doctor", 0, ""),
@@ -30,26 +29,31 @@ const EXPECTED: [(&str, i32, &str); 20] = [
     ("no_ftrace", 121, "sysctl -w kernel.ftrace_enabled=1"),
     ("no_kprobes", 121, "/sys/kernel/debug/kprobes/enabled must be 1"),
     ("no_btf", 121, "CONFIG_DEBUG_INFO_BTF"),
-    ("no_kvm", 121, "modprobe kvm_amd"),
+    ("no_kvm", 121, "modprobe "),
     ("no_kvm_doctor", 121, ""),
 ];
 
 /// All in one boot.
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<LabCase> {
     let script = ImageFile {
         path: "/bin/hardship.sh".to_owned(),
         permissions: 0o755,
         content: include_bytes!("hardship.sh").to_vec(),
     };
     let command = ["sh", "/bin/hardship.sh"];
-    vec![Case {
+    vec![LabCase {
         cpus: 1,
         files: vec![script],
-        ..Case::new("bad input ends with one clear line and its code", "6.12", &command, check)
+        ..LabCase::new(
+            "bad input ends with one clear line and its code",
+            kernels::default(),
+            &command,
+            check,
+        )
     }]
 }
 
-fn check(outcome: &Outcome) -> Result<()> {
+fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
     let files = outcome.files.as_deref().context("no files came back")?;
     let read = |name: &str| {
         fs::read(files.join(name))
@@ -67,6 +71,8 @@ fn check(outcome: &Outcome) -> Result<()> {
         ensure!(usage || stderr.lines().count() <= 1, "{name} says more than a line: {stderr}");
         ensure!(!stderr.contains("panicked"), "{name} panicked: {stderr}");
     }
+    let module = &vendor().kvm().module;
+    ensure!(read("no_kvm")?.contains(module), "no word of {module}");
     let command = "from the command\n";
     ensure!(!read("status.stdout")?.contains(command), "the command's stdout is in the report");
     ensure!(read("file.stdout")? == command, "with a file, the command did not keep its stdout");

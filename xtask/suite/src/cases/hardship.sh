@@ -1,5 +1,5 @@
-# What `collapse` does when things are not as they should be. Prints `name status` lines; what each
-# run says on stderr is kept in /out/NAME.
+# `collapse` where things are not as they should be. Prints `name status` lines; the stderr of each run is
+# kept in /out/NAME.
 run() {
     name=$1
     shift

@@ -5,26 +5,28 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use lab::{LabOutcome, Series, kernels};
+
 use super::{observed::same, reload::failed_migration};
-use crate::{lab::Outcome, test::lab::Case};
+use crate::matrix::LabCase;
 
 /// VMs that come and go: more than the kernel-side tables have room for at a time.
 const VMS: usize = 300;
 
-/// VMs at a time, where the tables were told of one.
+/// Six VMs at a time, where the tables are made for one.
 const CROWDED: &str = "
     collapse --max-vms 1 report -f json -o /out/report.json -f text -o /out/report.txt -- \
         workload failed-migration --vms 6 --size 4M --quiet";
 
 /// All cases.
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<LabCase> {
     let churn = format!(
         "collapse report -f json -o /out/report.json -- \
          workload churn --size 2M --iterations {VMS} --quiet"
     );
-    let case = |name, script: &str, check| Case {
+    let case = |name, script: &str, check| LabCase {
         cpus: 1,
-        ..Case::new(name, "6.12", &["sh", "-c", script], check)
+        ..LabCase::new(name, kernels::default(), &["sh", "-c", script], check)
     };
     vec![
         case("hundreds of VMs come and go", &churn, churned),
@@ -33,7 +35,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn churned(outcome: &Outcome) -> Result<()> {
+fn churned(outcome: &LabOutcome, _: &Series) -> Result<()> {
     outcome.success()?;
     let files = outcome.files.as_deref().context("no files came back")?;
     let report: Value = serde_json::from_slice(&fs::read(files.join("report.json"))?)?;
@@ -51,8 +53,8 @@ fn churned(outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// What no row was left for is counted, as lost and as changes of an unknown VM; what had one adds up.
-fn crowded(outcome: &Outcome) -> Result<()> {
+/// Changes that no row was left for are counted, as lost and as changes of an unknown VM.
+fn crowded(outcome: &LabOutcome, _: &Series) -> Result<()> {
     outcome.success()?;
     let files = outcome.files.as_deref().context("no files came back")?;
     let report: Value = serde_json::from_slice(&fs::read(files.join("report.json"))?)?;
@@ -61,12 +63,12 @@ fn crowded(outcome: &Outcome) -> Result<()> {
     let unattributed = report["unattributed_changes"].as_u64();
     ensure!(unattributed > Some(0), "all changes have a VM: {}", report["losses"]);
     let text = fs::read_to_string(files.join("report.txt"))?;
-    ensure!(text.contains("try a larger --max-vms"), "it does not say what to do:\n{text}");
+    ensure!(text.contains("try a larger --max-vms"), "no remedy is named:\n{text}");
     Ok(())
 }
 
-/// Prints the number of kprobes while it runs and after it was killed; then a new one reports on the VM
-/// that was there all the time, and on one that comes and goes.
+/// Prints the number of kprobes while `collapse` runs and after it was killed; then another one reports on
+/// the VM that existed all the time, and on one that comes and goes.
 const KILLED: &str = "
     kprobes=/sys/kernel/debug/kprobes/list
     workload failed-migration --loop --quiet &
@@ -84,7 +86,7 @@ const KILLED: &str = "
     wait $old
     collapse report -f json -o /out/again.json -- workload failed-migration --size 16M --quiet";
 
-fn killed(outcome: &Outcome) -> Result<()> {
+fn killed(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
     outcome.success()?;
     let stdout = String::from_utf8_lossy(&outcome.stdout);
     let kprobes: Vec<usize> = stdout.lines().filter_map(|line| line.trim().parse().ok()).collect();
@@ -97,5 +99,5 @@ fn killed(outcome: &Outcome) -> Result<()> {
     ensure!(vm["created"] == false && vm["pid"].is_u64(), "not known as an older VM: {vm}");
     ensure!(vm["faults"]["total"].as_u64() > Some(0), "its faults were not counted: {vm}");
     let again: Value = serde_json::from_slice(&fs::read(files.join("again.json"))?)?;
-    failed_migration(&again, &again["vms"][0]).context("a VM of its own time")
+    failed_migration(&again, &again["vms"][0], kernel).context("a VM that came later")
 }

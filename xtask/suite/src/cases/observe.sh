@@ -10,19 +10,11 @@ mkdir "$oracle"
 echo 65536 >"$oracle/buffer_size_kb"
 echo mono >"$oracle/trace_clock"
 
-# Functions without a tracepoint. 5.10 does not pass the VM to mmu_spte_clear_track_bits.
-case $(uname -r) in 5.10.*) sptep=%di ;; *) sptep=%si ;; esac
-cat >"$tracing/kprobe_events" <<EOF
-p:oracle/clear mmu_spte_clear_track_bits old=+0($sptep):x64
+# Functions without a tracepoint; those that differ by kernel are in /lab/oracle.
+cat /lab/oracle - >"$tracing/kprobe_events" <<EOF
 p:oracle/update mmu_spte_update old=+0(%di):x64 new=%si:x64
 p:oracle/drop drop_spte
 EOF
-case $(uname -r) in
-5.10.*)
-    echo 'p:oracle/changed __handle_changed_spte old=%cx:x64 new=%r8:x64 level=%r9:u32' \
-        >>"$tracing/kprobe_events"
-    ;;
-esac
 for routine in kvm_mmu_zap_collapsible_sptes kvm_mmu_recover_huge_pages; do
     if grep -q " $routine\b" /proc/kallsyms; then
         echo "p:oracle/collapse_begin $routine" >>"$tracing/kprobe_events"
@@ -34,7 +26,7 @@ for event in oracle kvmmmu/kvm_tdp_mmu_spte_changed kvmmmu/fast_page_fault kvm/k
 done
 
 status=0
-# The emulator takes for a program what would be over any budget.
+# In the emulator, the programs take more than any budget.
 collapse --budget-overhead off report --format json --output "$folder/report.json" -- "$@" >"$folder/workload.json" ||
     status=$?
 echo 0 >"$oracle/tracing_on"

@@ -5,32 +5,43 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::oracle::Oracle;
-use crate::lab::ImageFile;
+use lab::{ImageFile, Series, kernels::Feature};
 
-/// The script that does both, for the image.
-pub fn script() -> ImageFile {
-    ImageFile {
-        path: "/bin/observe.sh".to_owned(),
+use super::oracle::Oracle;
+use crate::matrix::vendor;
+
+/// The script that does both, and the kernel's kprobes for it, for the image.
+pub fn files(kernel: &Series) -> Vec<ImageFile> {
+    let cleared = kernel.oracle.cleared_spte;
+    let cleared = format!("p:oracle/clear mmu_spte_clear_track_bits old=+0({cleared}):x64\n");
+    let changed = kernel.oracle.changed_spte;
+    let changed = changed.map(|probe| format!("p:oracle/changed {probe}\n")).unwrap_or_default();
+    let probes = cleared + &changed;
+    let file = |path: &str, content: &[u8]| ImageFile {
+        path: path.to_owned(),
         permissions: 0o755,
-        content: include_bytes!("observe.sh").to_vec(),
-    }
+        content: content.to_vec(),
+    };
+    vec![
+        file("/bin/observe.sh", include_bytes!("observe.sh")),
+        file("/lab/oracle", probes.as_bytes()),
+    ]
 }
 
 /// The files of a run.
-pub struct Run {
+pub struct ObservedRun {
     /// The report.
     pub report: Value,
-    /// First line of the workload's account.
+    /// The first line of the workload's account.
     pub header: Value,
     /// A line per phase.
     pub phases: Vec<Value>,
-    /// What tracefs recorded.
+    /// The recording by tracefs.
     pub oracle: Oracle,
 }
 
-impl Run {
-    /// Reads what `observe.sh` left in a folder.
+impl ObservedRun {
+    /// Reads the files that `observe.sh` left in a folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let report =
             fs::read_to_string(folder.join("report.json")).context("reading the report")?;
@@ -46,7 +57,7 @@ impl Run {
             report: serde_json::from_str(&report).context("the report is no JSON")?,
             header: of_kind("header").into_iter().next().context("the workload has no header")?,
             phases: of_kind("phase"),
-            oracle: Oracle::read(folder)?,
+            oracle: Oracle::read(folder, vendor().kvm().device_faults)?,
         })
     }
 
@@ -68,7 +79,7 @@ impl Run {
         self.vms().iter().map(|vm| count(vm, path)).sum()
     }
 
-    /// Counts of the report equal those of the independent recording.
+    /// Fails unless the report's counts equal those of the independent recording.
     pub fn against_tracefs(&self) -> Result<()> {
         let oracle = &self.oracle;
         let skipped = self.skipped();
@@ -81,7 +92,7 @@ impl Run {
         };
         same("installs by level", by_level("installs"), oracle.installs)?;
         same("write-protects by level", by_level("write_protects"), oracle.write_protects)?;
-        // What tracefs shows as a zap and a link is one split in two steps to us.
+        // A zap and a link in tracefs are one split in two steps in the report.
         let splits = self.sum("/splits/total").context("no splits")?;
         let steps = splits.checked_sub(oracle.splits).context("fewer splits than in tracefs")?;
         let [small, huge] = by_level("zaps");
@@ -93,17 +104,17 @@ impl Run {
         same("collapse runs", [sum("/collapse_runs")?, 0], [oracle.collapse_runs, 0])
     }
 
-    /// All guest faults were counted, and all installs but for those that the report says are of no
-    /// known VM: the kernel skipped all programs that would have told whose they are.
+    /// Fails unless all guest faults were counted, and all installs but those that the report attributes to
+    /// no VM: the kernel skipped all programs that would have attributed them.
     pub fn first_faults_against_tracefs(&self) -> Result<()> {
-        let told = count(&self.report, "/unattributed_changes").context("no such count")?;
+        let unattributed = count(&self.report, "/unattributed_changes").context("no such count")?;
         let installs = self.sum("/installs/total").context("no installs")?;
         let missing = self.oracle.installs.iter().sum::<u64>().checked_sub(installs);
         let missing = missing.context("more installs than in tracefs")?;
-        let expected = told..=told + self.skipped();
+        let expected = unattributed..=unattributed + self.skipped();
         ensure!(
             expected.contains(&missing),
-            "{missing} installs are missing, {expected:?} are told"
+            "{missing} installs are missing, {expected:?} are unattributed"
         );
         same("faults", self.sum("/faults/total"), Some(self.oracle.faults))
     }
@@ -113,8 +124,8 @@ impl Run {
         count(&self.report, "/losses/program_skipped").unwrap_or(0)
     }
 
-    /// Installs by guest faults that raced with the collapse routine, by level. The report counts them
-    /// from the moment that the slot is published, tracefs from the routine's entry.
+    /// Fails unless the report has all installs by guest faults that raced with the collapse routine. It
+    /// counts them from the moment that the slot is published, tracefs from the routine's entry.
     pub fn races(&self) -> Result<()> {
         let spans = self.vms().iter().filter_map(|vm| vm["collapse_spans"].as_array()).flatten();
         let mut raced = [0; 2];
@@ -128,20 +139,22 @@ impl Run {
         Ok(())
     }
 
-    /// Nothing is lost, everything adds up, and all is seen that this kernel lets us see; `old` means
-    /// 5.10.
-    pub fn trust(&self, old: bool) -> Result<()> {
+    /// Fails unless nothing is lost, everything adds up, and every signal is seen that the kernel has.
+    pub fn trust(&self, kernel: &Series) -> Result<()> {
         let losses = self.report["losses"].as_object().context("no losses in the report")?;
-        let kernel = self.report["host"]["kernel"].as_str().unwrap_or_default();
-        // From 7.x on three threads that preempt each other in the same tracepoint on one CPU make
-        // the kernel skip events; few, and counted.
-        let skippable = if kernel.starts_with("7.") { self.oracle.events() / 100 } else { 0 };
+        // Three threads that preempt each other in the same tracepoint on one CPU make such a kernel
+        // skip events; few, and counted.
+        let skippable = if kernel.has(Feature::PreemptibleTracepoints) {
+            self.oracle.events() / 100
+        } else {
+            0
+        };
         ensure!(self.skipped() <= skippable, "{} events were skipped", self.skipped());
         for (way, n) in losses.iter().filter(|(way, _)| *way != "program_skipped") {
             same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
         }
         let zero = serde_json::json!({"4k": 0, "2m": 0, "1g": 0});
-        let expected = if old { Value::Null } else { zero };
+        let expected = if kernel.has_gauges() { zero } else { Value::Null };
         for vm in self.vms().iter().filter(|_| self.skipped() == 0) {
             same("residual", &vm["pages"]["residual"], &expected)?;
         }
@@ -151,12 +164,11 @@ impl Run {
             .filter(|signal| signal["seen"] == false)
             .filter_map(|signal| signal["signal"].as_str())
             .collect();
-        let expected: &[&str] = if old { &["lock_yields", "gauges"] } else { &[] };
-        same("signals not seen", missing.as_slice(), expected)
+        same("signals not seen", missing.as_slice(), kernel.unseen_signals)
     }
 }
 
-/// Fails unless counts are equal but for so many events that are known to be lost.
+/// Fails unless counts are equal, but for `lost` events that are known to be lost.
 fn near(what: &str, got: [u64; 2], expected: [u64; 2], lost: u64) -> Result<()> {
     let near =
         got.iter().zip(expected).all(|(got, expected)| *got <= expected && *got + lost >= expected);
@@ -164,7 +176,7 @@ fn near(what: &str, got: [u64; 2], expected: [u64; 2], lost: u64) -> Result<()> 
     Ok(())
 }
 
-/// Fails unless two values are equal, naming what they are.
+/// Fails unless two values are equal, with their description.
 #[expect(clippy::needless_pass_by_value, reason = "reads like an assertion")]
 pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: T, expected: T) -> Result<()> {
     ensure!(got == expected, "{what}: {got:?}, expected {expected:?}");

@@ -1,4 +1,4 @@
-//! What tracefs recorded of a run, counted independently of `collapse`.
+//! The recording of a run by tracefs, counted independently of `collapse`.
 
 use std::{fs, path::Path};
 
@@ -29,25 +29,27 @@ pub struct Oracle {
     pub raced_installs: [u64; 2],
     /// The task that is in the collapse routine, if one is.
     collapsing: Option<String>,
+    /// Bits of a fault's error code that mark an access to an emulated device, which KVM does not count.
+    device_faults: u64,
 }
 
 impl Oracle {
     /// Reads `trace` and `stats` in a folder. Fails if events were lost: then nothing can be compared.
-    pub fn read(folder: &Path) -> Result<Self> {
+    pub fn read(folder: &Path, device_faults: u64) -> Result<Self> {
         let stats = fs::read_to_string(folder.join("stats")).context("reading the ring's stats")?;
         for line in stats.lines() {
             let lost = ["overrun:", "dropped events:"].iter().any(|key| line.starts_with(key));
             ensure!(!lost || line.ends_with(" 0"), "the independent recording lost events: {line}");
         }
         let trace = fs::read_to_string(folder.join("trace")).context("reading the trace")?;
-        let mut oracle = Self::default();
+        let mut oracle = Self { device_faults, ..Self::default() };
         for line in trace.lines().filter(|line| !line.starts_with('#')) {
             oracle.event(line).with_context(|| format!("trace line {line:?}"))?;
         }
         Ok(oracle)
     }
 
-    /// SPTE changes and faults.
+    /// The number of SPTE changes and faults.
     pub fn events(&self) -> u64 {
         let changes = [self.installs, self.zaps, self.write_protects];
         changes.iter().flatten().sum::<u64>() + self.splits + self.recovers + self.faults
@@ -79,7 +81,7 @@ impl Oracle {
                 hex(word_after(fields, "old_spte")?)?,
                 hex(word_after(fields, "new_spte")?)?,
             ),
-            // 5.10, which has no tracepoint for it.
+            // A kprobe, where there is no tracepoint.
             "changed" => self.change(
                 value(fields, "level")?.parse()?,
                 hex(value(fields, "old")?)?,
@@ -101,7 +103,7 @@ impl Oracle {
             "collapse_end" => self.collapsing = None,
             "kvm_page_fault" => {
                 let error_code = hex(word_after(fields, "error_code")?)?;
-                self.faults += u64::from(error_code & RESERVED == 0);
+                self.faults += u64::from(error_code & self.device_faults == 0);
             }
             "fast_page_fault" => {
                 let tried = fields.ends_with("spurious 0 fixed 0");
@@ -129,15 +131,12 @@ impl Oracle {
     }
 }
 
-/// Of a fault's error code: an access to an emulated device, which KVM does not count as a fault.
-const RESERVED: u64 = 1 << 3;
-
 const W: u64 = 1 << 1;
 const PS: u64 = 1 << 7;
 const MMU_PRESENT: u64 = 1 << 11;
 
-/// From 5.12 on, bit 11 says present. 5.10 sets bit 11 in leaves that the MMU may make writable, and
-/// knows neither frozen nor non-zero empty values: there, what is not zero and not MMIO is present.
+/// Whether an SPTE is present: by bit 11 from 5.12 on. 5.10 sets bit 11 in leaves that the MMU may make
+/// writable, and has neither frozen nor non-zero empty values: there, any but zero and MMIO is present.
 fn is_present(spte: u64) -> bool {
     spte & MMU_PRESENT != 0 || spte != 0 && spte >> 52 & 3 != 3 && spte & 1 != 0
 }
@@ -174,7 +173,7 @@ mod tests {
 
     #[test]
     fn lines_of_real_traces() -> Result<()> {
-        let mut oracle = Oracle::default();
+        let mut oracle = Oracle { device_faults: 8, ..Oracle::default() };
         for line in [
             " vcpu0-181 [001] ...1. 11.2: kvm_tdp_mmu_spte_changed: as id 0 gfn 40000 level 2 \
              old_spte 8000000000000000 new_spte 60000009e000ee7",
@@ -203,6 +202,7 @@ mod tests {
             splits: 1,
             faults: 1,
             fast_faults: 2,
+            device_faults: 8,
             ..Oracle::default()
         };
         assert_eq!(oracle, expected);

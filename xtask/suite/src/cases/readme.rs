@@ -1,14 +1,12 @@
 //! The README's commands for a real host, on one.
 
 use anyhow::{Context, Result, ensure};
+use lab::{LabOutcome, Series, kernels};
 
-use crate::{
-    lab::Outcome,
-    test::{lab::Case, readme},
-};
+use crate::{matrix::LabCase, readme};
 
-/// All in one boot, beside a guest. What goes on until Ctrl-C gets one.
-pub fn cases() -> Vec<Case> {
+/// All in one boot, beside a guest. Commands that run until Ctrl-C get one.
+pub fn cases() -> Vec<LabCase> {
     let run = |line| match line {
         "collapse live" => format!("timeout -s INT 20 {line} || exit $?"),
         _ => format!("{line} || exit $?"),
@@ -18,13 +16,18 @@ pub fn cases() -> Vec<Case> {
         "cd /out; workload failed-migration --loop --quiet --name guest & sleep 1\n{}\nkill %1",
         commands.join("\n")
     );
-    vec![Case {
+    vec![LabCase {
         cpus: 1,
-        ..Case::new("the README's commands for a host", "6.12", &["sh", "-c", &script], check)
+        ..LabCase::new(
+            "the README's commands for a host",
+            kernels::default(),
+            &["sh", "-c", &script],
+            check,
+        )
     }]
 }
 
-fn check(outcome: &Outcome) -> Result<()> {
+fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
     outcome.success()?;
     let stdout = String::from_utf8_lossy(&outcome.stdout);
     for part in [

@@ -1,17 +1,17 @@
-//! Recordings of real runs: replayed they tell the same, and whatever ends them leaves what was before.
+//! Recordings of real runs: replayed, they give the same report, and any end leaves what was recorded
+//! before.
 
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::observed::same;
-use crate::{
-    lab::{ImageFile, Outcome},
-    test::lab::Case,
-};
+use lab::{ImageFile, LabOutcome, Series, kernels::SelectCase};
 
-/// Run and its exit code.
+use super::{observed::same, on};
+use crate::matrix::LabCase;
+
+/// Run and exit code.
 const EXPECTED: [(&str, i32); 18] = [
     ("live", 0),
     ("replayed", 0),
@@ -35,22 +35,22 @@ const EXPECTED: [(&str, i32); 18] = [
 
 /// All in one boot, in which hooks are attached and detached some ten times. On one CPU: with two, that
 /// often makes the emulator run a stale breakpoint.
-pub fn cases() -> Vec<Case> {
+pub fn cases(all: bool) -> Vec<LabCase> {
     let script = ImageFile {
         path: "/bin/recordings.sh".to_owned(),
         permissions: 0o755,
         content: include_bytes!("recordings.sh").to_vec(),
     };
     let command = ["sh", "/bin/recordings.sh"];
-    let case = |kernel| Case {
+    let case = |kernel| LabCase {
         cpus: 1,
         files: vec![script.clone()],
-        ..Case::new("a recording tells the same again", kernel, &command, check)
+        ..LabCase::new("a recording gives the same report", kernel, &command, check)
     };
-    ["6.1", "6.12", "7.3"].map(case).into()
+    on(SelectCase::Recordings, all).map(case).collect()
 }
 
-fn check(outcome: &Outcome) -> Result<()> {
+fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
     let files = outcome.files.as_deref().context("no files came back")?;
     let read = |name: &str| {
         fs::read_to_string(files.join(name)).with_context(|| format!("reading {name}"))
@@ -107,14 +107,14 @@ fn check(outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// It ended by itself, soon after what it waited for, and has what led to that.
-fn triggered(told: &str, report: &Value) -> Result<()> {
+/// The recording ended by itself, soon after its trigger, and has the changes that led to that.
+fn triggered(stderr: &str, report: &Value) -> Result<()> {
     let fired = "eager_split_off of culprit: the recording ends soon";
-    ensure!(told.contains(fired), "it did not say why it ends: {told}");
+    ensure!(stderr.contains(fired), "no reason for its end: {stderr}");
     let splits = "/vms/0/splits/by_cause/guest_fault_logging";
     let splits = report.pointer(splits).and_then(Value::as_u64).unwrap_or(0);
     ensure!(splits >= 8, "{splits} splits by guest faults led to it");
     let window = report["window_ns"].as_u64().context("no window")?;
-    ensure!(window >= 1_000_000_000, "{window} ns are not what was to follow");
+    ensure!(window >= 1_000_000_000, "only {window} ns were recorded");
     same("lost", report.pointer("/losses/recording_ends_early"), None)
 }

@@ -1,5 +1,4 @@
-# Records in several ways; what was recorded and what came of it is left in /out. Prints `name status`
-# lines.
+# Records in several ways, and leaves recordings and reports in /out. Prints `name status` lines.
 run() {
     name=$1
     shift
@@ -7,7 +6,7 @@ run() {
     echo "$name $?"
 }
 
-# Waits until a file is there and longer than so many bytes.
+# grown FILE SIZE: waits until a file exists and is longer than SIZE bytes.
 grown() {
     for _ in $(seq 300); do
         [ "$(stat -c %s "$1" 2>/dev/null || echo 0)" -gt "$2" ] && return
@@ -34,7 +33,7 @@ kill -9 $recorder
 wait $recorder 2>/dev/null
 run killed collapse report -f json --from /out/killed.rec
 
-# Room for how a recording begins, and little more.
+# Room for the beginning of a recording, and little more.
 mkdir -p /tmp/tiny
 mount -t tmpfs -o size=64k tmpfs /tmp/tiny
 dd if=/dev/zero of=/tmp/tiny/filler bs=1k count=60 2>/dev/null

@@ -1,52 +1,54 @@
-//! What happens around `collapse`: the kernel takes its programs, it starts in the middle of an
-//! episode, and KVM goes and comes back.
+//! Changes around `collapse`: the kernel accepts the programs, `collapse` starts in the middle of an
+//! episode, and KVM is unloaded and loaded again.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::observed::{count, same};
-use crate::{
-    lab::{ImageFile, Outcome, TESTED},
-    test::lab::Case,
+use lab::{
+    ImageFile, LabOutcome, Series,
+    kernels::{self, Feature},
 };
+
+use super::observed::{count, same};
+use crate::matrix::LabCase;
 
 /// Pages and regions of the workload's slot.
 const PAGES: u64 = 4096;
 const REGIONS: u64 = 8;
 
-/// Events that the kernel may skip in a run where tracepoint programs can be preempted.
+/// Events that a kernel with preemptible tracepoint programs may skip in a run.
 const FEW_SKIPPED: u64 = 50;
 
 /// All of it in one boot per kernel.
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<LabCase> {
     let script = ImageFile {
         path: "/bin/reload.sh".to_owned(),
         permissions: 0o755,
         content: include_bytes!("reload.sh").to_vec(),
     };
-    let case = |kernel| Case {
+    let case = |kernel| LabCase {
         cpus: 1,
         timeout: Duration::from_mins(4),
         files: vec![script.clone()],
-        ..Case::new(
+        ..LabCase::new(
             "programs accepted, started in mid-episode, KVM reloaded",
             kernel,
             &["sh", "/bin/reload.sh"],
             check,
         )
     };
-    TESTED.into_iter().map(case).collect()
+    kernels::all().iter().map(case).collect()
 }
 
-fn check(outcome: &Outcome) -> Result<()> {
+fn check(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
     outcome.success()?;
     let files = outcome.files.as_deref().context("no files came back")?;
     let status = String::from_utf8_lossy(&outcome.stdout);
-    doctor(&read(files, "doctor.json")?, status.trim()).context("doctor")?;
-    middle(files).context("started in the middle of an episode")?;
-    reloads(files).context("KVM reloaded")?;
+    doctor(&read(files, "doctor.json")?, status.trim(), kernel).context("doctor")?;
+    middle(files, kernel).context("started in the middle of an episode")?;
+    reloads(files, kernel).context("KVM reloaded")?;
     waits(files).context("KVM unloaded")
 }
 
@@ -62,11 +64,6 @@ fn account(files: &Path, name: &str, kind: &str) -> Result<Vec<Value>> {
     Ok(lines.into_iter().filter(|line| line["kind"] == kind).collect())
 }
 
-/// Whether the kernel is 5.10, which has no gauges.
-fn is_old(kernel: &Value) -> bool {
-    kernel.as_str().is_some_and(|kernel| kernel.starts_with("5.10."))
-}
-
 /// Signals in a coverage list that are not seen.
 fn missing(coverage: &Value) -> Vec<&str> {
     let signals = coverage.as_array().map_or(&[][..], Vec::as_slice);
@@ -74,11 +71,10 @@ fn missing(coverage: &Value) -> Vec<&str> {
     missing.filter_map(|signal| signal["signal"].as_str()).collect()
 }
 
-fn doctor(doctor: &Value, status: &str) -> Result<()> {
-    let old = is_old(&doctor["kernel"]);
-    let blind: &[&str] = if old { &["lock_yields", "gauges"] } else { &[] };
-    same("signals not seen", missing(&doctor["coverage"]).as_slice(), blind)?;
-    same("exit status", status, if old { "123" } else { "0" })?;
+fn doctor(doctor: &Value, status: &str, kernel: &Series) -> Result<()> {
+    let unseen = kernel.unseen_signals;
+    same("exit status", status, if unseen.is_empty() { "0" } else { "123" })?;
+    same("signals not seen", missing(&doctor["coverage"]).as_slice(), unseen)?;
     let check = &doctor["check"];
     let hooks = check["hooks"].as_array().context("no hooks were tried")?;
     for hook in hooks {
@@ -91,15 +87,14 @@ fn doctor(doctor: &Value, status: &str) -> Result<()> {
         .iter()
         .map(|program| (name(program), count(program, "/verified_instructions")))
         .collect();
-    // 5.10 does not tell.
-    same("verified programs", verified.values().all(Option::is_some), !old)?;
+    let counted = kernel.has(Feature::VerifierCounts);
+    same("verified programs", verified.values().all(Option::is_some), counted)?;
     println!("{}", table(doctor["kernel"].as_str().unwrap_or_default(), &verified));
     Ok(())
 }
 
-/// Instructions that the verifier went through, a line for every few programs that it is known of.
+/// Formats the instructions that the verifier went through, where known, with three programs on a line.
 fn table(kernel: &str, verified: &BTreeMap<String, Option<u64>>) -> String {
-    // 5.10 does not tell of any.
     let total: Option<u64> = verified.values().copied().sum();
     let total = total.map_or("–".to_owned(), |n| n.to_string());
     let programs = verified.len();
@@ -111,8 +106,8 @@ fn table(kernel: &str, verified: &BTreeMap<String, Option<u64>>) -> String {
     lines.join("\n")
 }
 
-/// Only what happened after it started is in the report, and all of that.
-fn middle(files: &Path) -> Result<()> {
+/// The report has everything from the start of `collapse` on, and nothing from before.
+fn middle(files: &Path, kernel: &Series) -> Result<()> {
     let report = read(files, "middle.json")?;
     let header = &account(files, "middle", "header")?[0];
     let phases = account(files, "middle", "phase")?;
@@ -131,8 +126,8 @@ fn middle(files: &Path) -> Result<()> {
     same("zapped in the span", count(vm, "/collapse_spans/0/zapped_4k"), Some(PAGES))?;
     same("zaps by the collapse routine", count(vm, "/zaps/by_cause/collapse"), Some(PAGES))?;
     same("regions lost", count(vm, "/regions/lost"), Some(0))?;
-    trusted(&report, vm)?;
-    if is_old(&report["host"]["kernel"]) {
+    trusted(&report, vm, kernel)?;
+    if !kernel.has_gauges() {
         return Ok(());
     }
     let off = phases.iter().find(|phase| phase["phase"] == "log-off").context("no log-off")?;
@@ -143,23 +138,21 @@ fn middle(files: &Path) -> Result<()> {
     same("gauges at the start", &vm["pages"]["start"], &held["pages_after"])
 }
 
-/// Every VM is complete and exact, whichever KVM it was of.
-fn reloads(files: &Path) -> Result<()> {
+/// Every VM is complete and exact, before and after each reload.
+fn reloads(files: &Path, kernel: &Series) -> Result<()> {
     let report = read(files, "reloads.json")?;
     same("the report of the recording", &read(files, "replayed.json")?, &report)?;
     same("reloads", count(&report, "/reloads"), Some(2))?;
-    let old = is_old(&report["host"]["kernel"]);
-    let mmu = if old { "rmap" } else { "tdp" };
-    same("MMU in the end", &report["host"]["mmu"], &json!(mmu))?;
-    let blind: &[&str] = if old { &["lock_yields", "gauges"] } else { &[] };
-    same("signals not seen in the end", missing(&report["coverage"]).as_slice(), blind)?;
+    same("MMU in the end", &report["host"]["mmu"], &json!(kernel.mmu.name()))?;
+    let unseen = kernel.unseen_signals;
+    same("signals not seen in the end", missing(&report["coverage"]).as_slice(), unseen)?;
     let vms = report["vms"].as_array().context("no VMs in the report")?;
     let names: Vec<_> = vms.iter().filter_map(|vm| vm["name"].as_str()).collect();
     same("VMs", names.as_slice(), &["before", "shadow", "after"])?;
     for vm in vms {
-        failed_migration(&report, vm).with_context(|| format!("VM {}", vm["name"]))?;
+        failed_migration(&report, vm, kernel).with_context(|| format!("VM {}", vm["name"]))?;
     }
-    for (name, vm) in names.iter().zip(vms).filter(|_| !old) {
+    for (name, vm) in names.iter().zip(vms).filter(|_| kernel.has(Feature::FaultCounter)) {
         let phases = account(files, name, "phase")?;
         let taken: u64 = phases.iter().filter_map(|phase| count(phase, "/faults/taken")).sum();
         same("faults by KVM's own counter", count(vm, "/faults/total"), Some(taken))?;
@@ -167,8 +160,9 @@ fn reloads(files: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A VM that went through one failed migration of 16 MiB while it was watched is complete and exact.
-pub fn failed_migration(report: &Value, vm: &Value) -> Result<()> {
+/// Fails unless a VM that went through one failed migration of 16 MiB under observation is complete and
+/// exact.
+pub fn failed_migration(report: &Value, vm: &Value, kernel: &Series) -> Result<()> {
     same("created", &vm["created"], &json!(true))?;
     same("gone", &vm["gone"], &json!(true))?;
     same("splits", count(vm, "/splits/total"), Some(REGIONS))?;
@@ -176,27 +170,26 @@ pub fn failed_migration(report: &Value, vm: &Value) -> Result<()> {
     same("regions lost", count(vm, "/regions/lost"), Some(REGIONS))?;
     same("regions recovered", count(vm, "/recoveries/total"), Some(REGIONS))?;
     same("collapse runs", count(vm, "/collapse_runs"), Some(1))?;
-    trusted(report, vm)
+    trusted(report, vm, kernel)
 }
 
-/// Nothing is lost, and counts and gauges agree where there are gauges.
-fn trusted(report: &Value, vm: &Value) -> Result<()> {
-    // From 7.x on a few events may be skipped, the host's own ageing of guest memory most of all.
-    let kernel = report["host"]["kernel"].as_str().unwrap_or_default();
-    let few = if kernel.starts_with("7.") { FEW_SKIPPED } else { 0 };
+/// Fails unless nothing is lost, and counts and gauges agree where there are gauges.
+fn trusted(report: &Value, vm: &Value, kernel: &Series) -> Result<()> {
+    // Most of them are from the host's own ageing of guest memory.
+    let few = if kernel.has(Feature::PreemptibleTracepoints) { FEW_SKIPPED } else { 0 };
     for (way, n) in report["losses"].as_object().context("no losses in the report")? {
         let lost = n.as_u64().with_context(|| format!("lost by {way}: {n}"))?;
         let allowed = if way == "program_skipped" { few } else { 0 };
         ensure!(lost <= allowed, "{lost} lost by {way}");
     }
-    let old = is_old(&report["host"]["kernel"]);
     let zero = json!({"4k": 0, "2m": 0, "1g": 0});
-    same("residual", &vm["pages"]["residual"], if old { &Value::Null } else { &zero })?;
-    let grade = if old { "unknown" } else { "exact" };
+    let (residual, grade) =
+        if kernel.has_gauges() { (&zero, "exact") } else { (&Value::Null, "unknown") };
+    same("residual", &vm["pages"]["residual"], residual)?;
     same("grade", &vm["reconciliation"]["grade"], &json!(grade))
 }
 
-/// Without KVM it waits, and says so.
+/// Without KVM, `collapse` waits and reports that it does.
 fn waits(files: &Path) -> Result<()> {
     let report = read(files, "waits.json")?;
     let coverage = report["coverage"].as_array().context("no coverage in the report")?;
@@ -207,6 +200,6 @@ fn waits(files: &Path) -> Result<()> {
     ensure!(!coverage.is_empty() && report["reloads"] == 0, "no coverage, or reloads: {report}");
     let live = fs::read_to_string(files.join("live.txt"))?;
     let waiting = live.lines().any(|line| line.ends_with(" KVM is not loaded, waiting"));
-    ensure!(waiting, "the live view does not say that it waits: {live:?}");
+    ensure!(waiting, "no word of waiting in the live view: {live:?}");
     Ok(())
 }

@@ -1,19 +1,20 @@
-# What happens around `collapse`: it starts in the middle of an episode, and KVM goes and comes back.
+# Changes around `collapse`: it starts in the middle of an episode, and KVM is unloaded and loaded again.
 set -e
+. /lab/vendor
 kprobes=/sys/kernel/debug/kprobes/list
 
 # Whether the last hook of all is attached, by anyone.
 is_attached() {
     grep ' drop_spte' $kprobes | grep -qv GONE
 }
-# Everything is attached, and was read for the first time.
+# Waits until everything is attached, and was read for the first time.
 attached() {
     until is_attached; do usleep 50000; done
     sleep 3
 }
 # `collapse` lets KVM go as soon as it notices that it is no longer whole.
 unload() {
-    rmmod kvm_amd
+    rmmod $VENDOR_MODULE
     until rmmod kvm 2>/dev/null; do usleep 50000; done
 }
 migration() {
@@ -25,13 +26,13 @@ reloads)
     migration before
     unload
     insmod /lab/modules/kvm.ko
-    insmod /lab/modules/kvm_amd.ko npt=0
+    insmod /lab/modules/$VENDOR_MODULE.ko $SHADOW_PAGING
     attached
     migration shadow
     # The vendor's part alone, as long as it takes `collapse` to notice.
-    rmmod kvm_amd
+    rmmod $VENDOR_MODULE
     while is_attached; do usleep 50000; done
-    insmod /lab/modules/kvm_amd.ko
+    insmod /lab/modules/$VENDOR_MODULE.ko
     attached
     migration after
     exit

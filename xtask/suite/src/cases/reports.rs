@@ -5,13 +5,12 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::observed::same;
-use crate::{
-    lab::{ImageFile, Outcome},
-    test::lab::Case,
-};
+use lab::{ImageFile, LabOutcome, Series, kernels};
 
-/// Run, its exit code, and what it must say on stderr.
+use super::observed::same;
+use crate::matrix::LabCase;
+
+/// Run, exit code, and a part of its stderr.
 const EXPECTED: [(&str, i32, &str); 15] = [
     ("formats", 0, ""),
     ("baseline", 0, ""),
@@ -31,26 +30,26 @@ const EXPECTED: [(&str, i32, &str); 15] = [
 ];
 
 /// All in one boot.
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<LabCase> {
     let script = ImageFile {
         path: "/bin/reports.sh".to_owned(),
         permissions: 0o755,
         content: include_bytes!("reports.sh").to_vec(),
     };
     let command = ["sh", "/bin/reports.sh"];
-    vec![Case {
+    vec![LabCase {
         cpus: 1,
         files: vec![script],
-        ..Case::new(
+        ..LabCase::new(
             "reports are well-formed and hold a run to its budgets",
-            "6.12",
+            kernels::default(),
             &command,
             check,
         )
     }]
 }
 
-fn check(outcome: &Outcome) -> Result<()> {
+fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
     let files = outcome.files.as_deref().context("no files came back")?;
     let statuses = String::from_utf8_lossy(&outcome.stdout);
     let mut lines = statuses.lines();
@@ -67,7 +66,11 @@ fn check(outcome: &Outcome) -> Result<()> {
     let nobody = read(files, "no_vm.stdout")?;
     ensure!(nobody.contains("No VM matched nobody."), "{nobody}");
     let written: Value = serde_json::from_str(&read(files, "written.json")?)?;
-    same("the schema of what was still written", &written["schema"], &"collapse.report/1".into())
+    same(
+        "the schema of the output that could be written",
+        &written["schema"],
+        &"collapse.report/1".into(),
+    )
 }
 
 /// Six formats of one run, one of them on stdout.

@@ -1,5 +1,5 @@
-# Reports for CI: formats, budgets, baselines. Prints `name status` lines; what each run says is kept
-# in /out/NAME and /out/NAME.stdout.
+# Reports for CI: formats, budgets, baselines. Prints `name status` lines; the output of each run is kept
+# in /out/NAME (stderr) and /out/NAME.stdout.
 run() {
     name=$1
     shift

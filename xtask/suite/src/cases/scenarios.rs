@@ -1,19 +1,22 @@
-//! Every other built-in scenario, on every kernel and MMU: whatever happens to the guests, the report
-//! equals an independent recording and adds up with KVM's own gauges.
+//! Every other built-in scenario, on every kernel and MMU: the report equals an independent recording and
+//! adds up with KVM's own gauges.
 
 use std::{fmt::Write as _, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use lab::{
+    LabOutcome, Series,
+    kernels::{Feature, SelectCase},
+};
+
 use super::{
-    failed_migration::OTHER_MMUS,
-    observed::{self, Run, same},
+    cpus_for, matrix,
+    observed::{self, ObservedRun, same},
+    on,
 };
-use crate::{
-    lab::{Outcome, TESTED},
-    test::lab::Case,
-};
+use crate::matrix::LabCase;
 
 /// Scenarios and their options. Small guests: the counts matter, not the amount.
 const SCENARIOS: [(&str, &str); 13] = [
@@ -54,58 +57,57 @@ echo 4294967295 >$thp/scan_sleep_millisecs
 echo 1 >$thp/pages_to_scan";
 
 /// All scenarios one after the other in one report, per kernel and MMU.
-pub fn cases() -> Vec<Case> {
-    let defaults = TESTED.into_iter().map(|kernel| case(kernel, &[]));
-    let others = OTHER_MMUS.into_iter().map(|(kernel, kvm)| case(kernel, &[kvm]));
-    defaults.chain(others).chain([crowded(), hardly_seen()]).collect()
+pub fn cases(rarely: bool) -> Vec<LabCase> {
+    let scenarios = matrix(rarely).map(|(kernel, kvm)| case(kernel, kvm));
+    let preempted = || on(SelectCase::CrowdedVcpus, rarely);
+    scenarios.chain(preempted().map(crowded)).chain(preempted().map(hardly_seen)).collect()
 }
 
-/// Four vCPUs on one CPU where the kernel preempts programs in the middle of an event: what a program
-/// is skipped for then must be seen all the same.
-fn crowded() -> Case {
+/// Four vCPUs on one CPU where the kernel preempts programs in the middle of an event: events that a
+/// program is skipped for then must be seen by the second one.
+fn crowded(kernel: &'static Series) -> LabCase {
     const COMMAND: [&str; 7] =
         ["sh", "/bin/observe.sh", "/out", "workload", "race", "--vcpus", "4"];
-    Case {
+    LabCase {
         cpus: 1,
         timeout: Duration::from_secs(150),
-        files: vec![observed::script()],
-        ..Case::new("more vCPUs than CPUs, against tracefs", "7.3", &COMMAND, check_crowded)
+        files: observed::files(kernel),
+        ..LabCase::new("more vCPUs than CPUs, against tracefs", kernel, &COMMAND, check_crowded)
     }
 }
 
-/// vCPUs that take a fault or two, 320 of them, where the kernel skips programs: for some of them it
-/// skips all.
-fn hardly_seen() -> Case {
+/// 320 vCPUs that take a fault or two each, where the kernel skips programs: for some vCPUs, all of them.
+fn hardly_seen(kernel: &'static Series) -> LabCase {
     const LOOP: &str = "for vm in $(seq 40); do workload run 'touch vcpu=all; touch background vcpu=all; \
         hold 60; stop' --vcpus 8 --size 4M; done";
     const COMMAND: [&str; 6] = ["sh", "/bin/observe.sh", "/out", "sh", "-c", LOOP];
-    Case {
+    LabCase {
         cpus: 1,
         timeout: Duration::from_secs(150),
-        files: vec![observed::script()],
-        ..Case::new(
+        files: observed::files(kernel),
+        ..LabCase::new(
             "first faults of many vCPUs, against tracefs",
-            "7.3",
+            kernel,
             &COMMAND,
             check_hardly_seen,
         )
     }
 }
 
-fn check_hardly_seen(outcome: &Outcome) -> Result<()> {
+fn check_hardly_seen(outcome: &LabOutcome, _: &Series) -> Result<()> {
     outcome.success()?;
-    Run::read(outcome.files.as_deref().context("no files came back")?)?
+    ObservedRun::read(outcome.files.as_deref().context("no files came back")?)?
         .first_faults_against_tracefs()
 }
 
-fn check_crowded(outcome: &Outcome) -> Result<()> {
+fn check_crowded(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
     outcome.success()?;
-    let run = Run::read(outcome.files.as_deref().context("no files came back")?)?;
+    let run = ObservedRun::read(outcome.files.as_deref().context("no files came back")?)?;
     run.against_tracefs()?;
-    run.trust(false)
+    run.trust(kernel)
 }
 
-fn case(kernel: &'static str, kvm: &[&str]) -> Case {
+fn case(kernel: &'static Series, kvm: &str) -> LabCase {
     let mut script = "set -e\n".to_owned();
     for (scenario, options) in SCENARIOS {
         let run = format!("workload {scenario} {options} --name {scenario}");
@@ -116,19 +118,18 @@ fn case(kernel: &'static str, kvm: &[&str]) -> Case {
     }
     let _ = writeln!(script, "{KHUGEPAGED}");
     let command = ["sh", "/bin/observe.sh", "/out", "sh", "-c", &script];
-    Case {
-        // Two CPUs where the emulator is at its steadiest.
-        cpus: if kvm.is_empty() { 2 } else { 1 },
+    LabCase {
+        cpus: cpus_for(kvm),
         timeout: Duration::from_secs(150),
-        kvm: kvm.iter().map(ToString::to_string).collect(),
-        files: vec![observed::script()],
-        ..Case::new("every scenario, against tracefs", kernel, &command, check)
+        kvm: kvm.to_owned(),
+        files: observed::files(kernel),
+        ..LabCase::new("every scenario, against tracefs", kernel, &command, check)
     }
 }
 
-fn check(outcome: &Outcome) -> Result<()> {
+fn check(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
     outcome.success()?;
-    let run = Run::read(outcome.files.as_deref().context("no files came back")?)?;
+    let run = ObservedRun::read(outcome.files.as_deref().context("no files came back")?)?;
     for (scenario, _) in SCENARIOS {
         let reported = run.vms().iter().any(|vm| vm["name"] == scenario);
         ensure!(reported, "no VM named {scenario} in the report");
@@ -137,18 +138,16 @@ fn check(outcome: &Outcome) -> Result<()> {
     same("VMs", run.vms().len(), created)?;
     run.against_tracefs()?;
     run.races()?;
-    let kernel = run.report["host"]["kernel"].as_str().unwrap_or_default();
-    let old = kernel.starts_with("5.10.");
-    let eager = run.report["host"]["mmu"] == "tdp" && !old;
+    let eager = run.report["host"]["mmu"] == "tdp" && kernel.has(Feature::EagerSplit);
     for vm in run.vms() {
-        causes(vm, eager, old).with_context(|| format!("VM {}", vm["name"]))?;
+        causes(vm, eager, kernel).with_context(|| format!("VM {}", vm["name"]))?;
     }
-    run.trust(old)
+    run.trust(kernel)
 }
 
-/// Splits and zaps have the causes that the scenario gave them, and no others. `eager` says whether
-/// dirty logging splits when it goes on, `old` means 5.10.
-fn causes(vm: &Value, eager: bool, old: bool) -> Result<()> {
+/// Fails unless splits and zaps have exactly the causes that the scenario gave them. `eager` means that
+/// huge pages are split when dirty logging goes on.
+fn causes(vm: &Value, eager: bool, kernel: &Series) -> Result<()> {
     const COLLAPSED: &[&str] = &["collapse"];
     let logging: &[&str] = if eager { &["eager_split"] } else { &["guest_fault_logging"] };
     let (splits, zaps): (&[&str], &[&str]) = match vm["name"].as_str().unwrap_or_default() {
@@ -156,15 +155,15 @@ fn causes(vm: &Value, eager: bool, old: bool) -> Result<()> {
         "dirty-rate" | "manual-protect" | "initially-set" | "two-vms" | "pause" | "churn" => {
             (logging, COLLAPSED)
         }
-        "madvise" if old => (&[], &["notifier_clear"]),
+        "madvise" if !kernel.has(Feature::MadviseCollapse) => (&[], &["notifier_clear"]),
         // Khugepaged's is named like the kernel's thread, which must not be mistaken for it.
         "madvise" | "khugepaged" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
         "mprotect" | "fork-cow" => (&[], &["notifier_protect"]),
         "memslot" => (&[], &["slot_deleted"]),
         "steady" => (&[], &[]),
-        "nx" if old => (&[], &[]),
+        "nx" if !kernel.has(Feature::NxRecoveryPeriod) => (&[], &[]),
         "nx" => (&["guest_fault"], &["nx_recovery"]),
-        // What guest faults split and zap here depends on who comes first.
+        // Splits and zaps of guest faults depend on the winner of the race.
         "race" => return Ok(()),
         name => bail!("no causes are known for {name}"),
     };

@@ -6,8 +6,10 @@ use std::{collections::BTreeMap, fs};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::observed::same;
-use crate::{lab::Outcome, test::lab::Case};
+use lab::{LabOutcome, Series, kernels::SelectCase};
+
+use super::{observed::same, on};
+use crate::matrix::LabCase;
 
 const COMMAND: &str = "
 set -e
@@ -25,14 +27,14 @@ const ROUTINES: [(&str, &[&str]); 4] = [
     ("teardown", &["kvm_destroy_vm", "kvm_mmu_zap_all"]),
 ];
 
-/// Where changes are seen by raw tracepoints, by those that can be preempted, and by kprobes.
-pub fn cases() -> Vec<Case> {
+/// Kernels on which changes are seen by raw tracepoints, by those that can be preempted, and by kprobes.
+pub fn cases(all: bool) -> Vec<LabCase> {
     let case =
-        |kernel| Case::new("stacks of splits and zaps", kernel, &["sh", "-c", COMMAND], check);
-    ["5.10", "6.1", "6.12", "7.3"].map(case).into()
+        |kernel| LabCase::new("stacks of splits and zaps", kernel, &["sh", "-c", COMMAND], check);
+    on(SelectCase::Stacks, all).map(case).collect()
 }
 
-fn check(outcome: &Outcome) -> Result<()> {
+fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
     let files = outcome.files.as_deref().context("no files came back")?;
     let lines = |name: &str| -> Result<Vec<Value>> {
         let text = fs::read_to_string(files.join(name))?;

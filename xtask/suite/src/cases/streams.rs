@@ -1,18 +1,16 @@
 //! The lab itself.
 
 use anyhow::{Result, ensure};
+use lab::{LabOutcome, Series, kernels};
 
-use crate::{
-    lab::{Outcome, TESTED},
-    test::lab::Case,
-};
+use crate::matrix::LabCase;
 
 /// Streams, status and files arrive whole.
-pub fn cases() -> Vec<Case> {
-    TESTED.into_iter().map(case).collect()
+pub fn cases() -> Vec<LabCase> {
+    kernels::all().iter().map(case).collect()
 }
 
-fn case(kernel: &'static str) -> Case {
+fn case(kernel: &'static Series) -> LabCase {
     const SCRIPT: &str = "
         test -c /dev/kvm || exit 1
         printf 'a\\0b'
@@ -20,7 +18,7 @@ fn case(kernel: &'static str) -> Case {
         head -c 20000000 /dev/urandom >/out/large
         md5sum </out/large >/out/sum
         exit 42";
-    fn check(outcome: &Outcome) -> Result<()> {
+    fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
         ensure!(outcome.ending.code() == 42, "ended with {:?}", outcome.ending);
         ensure!(outcome.stdout == b"a\0b", "stdout: {:?}", outcome.stdout);
         ensure!(outcome.stderr == b"noise\n", "stderr: {:?}", outcome.stderr);
@@ -34,9 +32,9 @@ fn case(kernel: &'static str) -> Case {
         ensure!(sum.success(), "the large file came back changed");
         Ok(())
     }
-    Case {
+    LabCase {
         cpus: 1,
-        ..Case::new(
+        ..LabCase::new(
             "streams, status and files come back whole",
             kernel,
             &["sh", "-c", SCRIPT],

@@ -1,11 +1,11 @@
-//! When things happened and how long they took, against the workload's own phase times.
+//! Times and durations in a report, against the workload's own phase times.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::observed::{Run, count, same};
+use super::observed::{ObservedRun, count, same};
 
-/// At least as many CPUs as a case has.
+/// An upper bound for the number of CPUs.
 const FEW_CPUS: u64 = 4;
 
 /// A span of time, ns.
@@ -13,7 +13,7 @@ type Span = (u64, u64);
 
 /// The episode, the recoveries and the faults of a VM that went through one failed migration fit the
 /// phases of the workload.
-pub fn timeline(run: &Run, vm: &Value, regions: u64) -> Result<()> {
+pub fn timeline(run: &ObservedRun, vm: &Value, regions: u64) -> Result<()> {
     let phase = |name: &str| -> Result<Span> {
         let phase = run.phase(name)?;
         let time = |key| count(phase, key).with_context(|| format!("{name} has no {key}"));
@@ -41,7 +41,7 @@ pub fn timeline(run: &Run, vm: &Value, regions: u64) -> Result<()> {
     let faults = count(vm, "/faults/while_logging").context("no faults")?;
     same("faults in the episode", at("/cost/logging/faults")?, faults)?;
     let one_in = count_of(vm, "/latency/timed_one_in")?;
-    // One in so many on each CPU.
+    // One in `one_in` on each CPU.
     let of = |faults: u64| {
         let few = FEW_CPUS + run.skipped();
         ((faults / one_in).saturating_sub(few), faults / one_in + few)
@@ -54,8 +54,8 @@ pub fn timeline(run: &Run, vm: &Value, regions: u64) -> Result<()> {
     let fast = count(vm, "/latency/by_outcome/fast/count").unwrap_or(0);
     within("fast faults timed", fast, of(count_of(vm, "/faults/fast")?))?;
 
-    // One vCPU: what faults took of its time cannot be more than it had, but for chance, as each
-    // that is timed stands for many.
+    // One vCPU: faults cannot take more of its time than it had, but for chance, as each that is timed
+    // stands for many.
     let touches = run.phases.iter().filter(|phase| phase["phase"] == "touch");
     let spans =
         touches.filter_map(|phase| Some(count(phase, "/t_end_ns")? - count(phase, "/t_start_ns")?));

@@ -1,15 +1,17 @@
-//! A function that cannot be probed: the rest is measured as ever, and what is missing is unknown.
+//! A function that cannot be probed: the rest is measured as usual, and its counts are unknown.
 
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::observed::same;
-use crate::{lab::Outcome, test::lab::Case};
+use lab::{LabOutcome, Series, kernels};
 
-/// Kernel symbols without the routine's name: the other name that it has had is then tried, which the
-/// kernel refuses.
+use super::observed::same;
+use crate::matrix::LabCase;
+
+/// Kernel symbols without the routine's name: `collapse` then tries the name that it has in later kernels,
+/// which the kernel refuses.
 const COMMAND: &str = "
 set -e
 sed 's, kvm_mmu_zap_collapsible_sptes, kvm_mmu_recover_huge_pages,' /proc/kallsyms >/tmp/symbols
@@ -20,11 +22,16 @@ collapse report --from /out/recording -o /out/report.txt
 ";
 
 /// On one kernel: how a missing hook is treated does not depend on it.
-pub fn cases() -> Vec<Case> {
-    vec![Case::new("a routine that cannot be probed", "6.12", &["sh", "-c", COMMAND], check)]
+pub fn cases() -> Vec<LabCase> {
+    vec![LabCase::new(
+        "a routine that cannot be probed",
+        kernels::default(),
+        &["sh", "-c", COMMAND],
+        check,
+    )]
 }
 
-fn check(outcome: &Outcome) -> Result<()> {
+fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
     outcome.success()?;
     let files = outcome.files.as_deref().context("no files came back")?;
     let report = fs::read_to_string(files.join("report.json")).context("reading the report")?;
@@ -39,7 +46,7 @@ fn check(outcome: &Outcome) -> Result<()> {
     same("residual", &vm["pages"]["residual"], &json!({"4k": 0, "2m": 0, "1g": 0}))?;
     same("splits", &vm["splits"]["total"], &json!(8))?;
     let zaps = &vm["zaps"]["by_cause"];
-    same("zaps by what called the routine", &zaps["slot_change"], &json!(8 * 512))?;
+    same("zaps by the caller of the routine", &zaps["slot_change"], &json!(8 * 512))?;
 
     let text = fs::read_to_string(files.join("report.txt")).context("reading the text")?;
     for words in [&["collapse", "runs", "–"][..], &["coverage:", "22", "of", "23", "signals"]] {

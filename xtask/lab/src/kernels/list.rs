@@ -1,0 +1,98 @@
+//! The kernels of the lab, and KVM by CPU vendor. A further series is one more entry here; what it leaves
+//! to [`LIKE_THE_NEWEST`] is as on the newest kernels.
+
+use super::{
+    CollapseRoutine::Zaps,
+    CpuVendor, DefaultMmu,
+    Feature::{
+        EagerSplit, FaultCounter, MadviseCollapse, NxRecoveryPeriod, PreemptibleTracepoints,
+        VerifierCounts,
+    },
+    KvmParameterSets, LIKE_THE_NEWEST, MeasuredTools, OracleProbes,
+    SelectCase::{Budget, CrowdedVcpus, EachChange, Recordings, Stacks},
+    Series, VendorKvm,
+};
+
+/// The series that boots where no other is asked for.
+pub const DEFAULT: &str = "6.12";
+
+/// KVM on AMD's CPUs.
+pub const AMD: VendorKvm = VendorKvm {
+    module: "kvm_amd",
+    shadow_paging: "npt=0",
+    // PFERR_RSVD.
+    device_faults: 1 << 3,
+};
+
+/// All series, oldest first.
+pub const KERNELS: &[Series] = &[
+    Series {
+        name: "5.10",
+        suites: &["bullseye", "bullseye-security"],
+        cases: &[EachChange, Stacks],
+        parameters: &[KvmParameterSets {
+            vendor: CpuVendor::Amd,
+            always: &["tdp_mmu=Y"],
+            rarely: &["npt=0"],
+        }],
+        mmu: DefaultMmu::Rmap,
+        collapse: Zaps,
+        lacks: &[
+            EagerSplit,
+            FaultCounter,
+            MadviseCollapse,
+            NxRecoveryPeriod,
+            PreemptibleTracepoints,
+            VerifierCounts,
+        ],
+        unseen_signals: &["lock_yields", "gauges"],
+        oracle: OracleProbes {
+            // mmu_spte_clear_track_bits does not take the VM there.
+            cleared_spte: "%di",
+            changed_spte: Some("__handle_changed_spte old=%cx:x64 new=%r8:x64 level=%r9:u32"),
+        },
+        ..LIKE_THE_NEWEST
+    },
+    Series {
+        name: "6.1",
+        suites: &["bookworm", "bookworm-security"],
+        cases: &[Recordings, Stacks],
+        other_mmu_cases: &[EachChange],
+        bench: Some(MeasuredTools::Collapse),
+        parameters: &[KvmParameterSets {
+            vendor: CpuVendor::Amd,
+            always: &["tdp_mmu=N", "npt=0"],
+            rarely: &[],
+        }],
+        collapse: Zaps,
+        lacks: &[PreemptibleTracepoints],
+        ..LIKE_THE_NEWEST
+    },
+    Series {
+        name: "6.12",
+        suites: &["trixie", "trixie-security", "bookworm-backports"],
+        cases: &[Budget, EachChange, Recordings, Stacks],
+        bench: Some(MeasuredTools::EveryTool),
+        parameters: &[KvmParameterSets {
+            vendor: CpuVendor::Amd,
+            always: &["tdp_mmu=N", "npt=0"],
+            rarely: &[],
+        }],
+        collapse: Zaps,
+        lacks: &[PreemptibleTracepoints],
+        ..LIKE_THE_NEWEST
+    },
+    Series {
+        name: "6.18",
+        suites: &["trixie-backports"],
+        lacks: &[PreemptibleTracepoints],
+        ..LIKE_THE_NEWEST
+    },
+    Series {
+        name: "7.3",
+        suites: &["trixie-backports"],
+        cases: &[Budget, CrowdedVcpus, EachChange, Recordings, Stacks],
+        bench: Some(MeasuredTools::Collapse),
+        ..LIKE_THE_NEWEST
+    },
+];
