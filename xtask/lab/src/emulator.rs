@@ -15,9 +15,6 @@ use anyhow::{Context, Result};
 
 use crate::kernels::CpuVendor;
 
-/// Modules that some emulator's guest talks through. Where a kernel has none of them, they are built in.
-pub const TRANSPORT_MODULES: &[&str] = crate::qemu::TRANSPORT_MODULES;
-
 /// A program that boots machines.
 ///
 /// The guest's side of it is a shell script with two functions. `connect` makes the ports `control`,

@@ -12,9 +12,9 @@ use base::cache;
 
 use crate::{
     apt::{Apt, is_newer},
-    emulator,
     kernels::{self, CpuVendor},
     modules::ModuleTree,
+    qemu::TRANSPORT_MODULES,
 };
 
 /// Modules of KVM that all vendors share.
@@ -251,7 +251,7 @@ fn download(apt: &Apt, package: &KernelPackage, home: &Path) -> Result<()> {
     let modules = work.join("modules");
     fs::create_dir(&modules).context("keeping the modules")?;
     let kvm: Vec<&str> = CpuVendor::ALL.into_iter().flat_map(kvm_modules).collect();
-    for module in ModuleTree::scan(&unpacked)?.closure(&kvm, emulator::TRANSPORT_MODULES)? {
+    for module in ModuleTree::scan(&unpacked)?.closure(&kvm, TRANSPORT_MODULES)? {
         fs::write(modules.join(format!("{}.ko", module.name)), module.bytes)
             .context("keeping the modules")?;
     }

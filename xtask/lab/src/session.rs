@@ -28,9 +28,39 @@ const STREAMS: usize = 3;
 /// Time between two looks at the window's size; a signal handler would buy nothing here.
 const RESIZE_PERIOD: Duration = Duration::from_millis(200);
 
+impl Lab {
+    /// Runs a command without input and captures its output.
+    pub fn run<S: Into<OsString>>(
+        &self,
+        command: impl IntoIterator<Item = S>,
+    ) -> Result<LabOutcome> {
+        run(self, &words(command), StreamTarget::Captured)
+    }
+
+    /// Runs a command with our own stdout and stderr, and with our stdin unless that is a terminal.
+    pub fn stream<S: Into<OsString>>(
+        &self,
+        command: impl IntoIterator<Item = S>,
+    ) -> Result<LabOutcome> {
+        run(self, &words(command), StreamTarget::Ours)
+    }
+
+    /// Runs a command on the user's terminal.
+    pub fn interactive<S: Into<OsString>>(
+        &self,
+        command: impl IntoIterator<Item = S>,
+    ) -> Result<LabOutcome> {
+        run(self, &words(command), StreamTarget::Terminal)
+    }
+}
+
+fn words<S: Into<OsString>>(command: impl IntoIterator<Item = S>) -> Vec<OsString> {
+    command.into_iter().map(Into::into).collect()
+}
+
 /// The target of a command's streams.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum StreamTarget {
+enum StreamTarget {
     /// The outcome; there is no input.
     Captured,
     /// Our own streams.
@@ -40,7 +70,7 @@ pub enum StreamTarget {
 }
 
 /// Boots the lab's machine and runs one command on it.
-pub fn run(lab: &Lab, command: &[OsString], target: StreamTarget) -> Result<LabOutcome> {
+fn run(lab: &Lab, command: &[OsString], target: StreamTarget) -> Result<LabOutcome> {
     ensure!(!command.is_empty(), "no command to run");
     let interactive = target == StreamTarget::Terminal;
     ensure!(!interactive || terminal::present(), "this needs a terminal on stdin and stdout");

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use base::{CommandExt, workspace};
 
-use crate::{Selection, TestReport};
+use crate::{report::TestReport, selection::Selection};
 
 // The eBPF crate is for another target, and built by the crate that embeds it.
 const PACKAGES: [&str; 3] = ["--workspace", "--exclude", "collapse-ebpf"];

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use base::workspace;
 use lab::programs;
 
-use crate::{Selection, TestReport};
+use crate::{report::TestReport, selection::Selection};
 
 const README: &str = include_str!("../../../README.md");
 

@@ -12,7 +12,7 @@ use super::{
     observed::{count, same},
     on,
 };
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// Times that the guest's 16 MiB go through dirty logging, and its 2 MiB regions.
 const CYCLES: u64 = 80;

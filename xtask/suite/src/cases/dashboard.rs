@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use lab::{LabOutcome, Series, kernels};
 
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// A guest whose migrations keep failing, and the dashboard driven through all of its functions.
 const SCRIPT: &str = "workload failed-migration --loop --quiet --pause 300 >/dev/null 2>&1 & \

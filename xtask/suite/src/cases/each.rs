@@ -8,7 +8,7 @@ use serde_json::Value;
 use lab::{LabOutcome, Series, kernels, kernels::SelectCase};
 
 use super::{matrix, observed::same, on};
-use crate::matrix::{LabCase, vendor};
+use crate::case::{LabCase, vendor};
 
 const COMMAND: &str = "
 set -e

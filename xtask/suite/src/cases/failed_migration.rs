@@ -18,7 +18,7 @@ use super::{
     selftest,
     timeline::timeline,
 };
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// 2 MiB regions of the guest.
 const REGIONS: u64 = 32;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use lab::{ImageFile, LabOutcome, Series, kernels};
 
-use crate::matrix::{LabCase, vendor};
+use crate::case::{LabCase, vendor};
 
 /// Run, exit code, and a part of its one line on stderr.
 const EXPECTED: [(&str, i32, &str); 20] = [

@@ -8,7 +8,7 @@ use serde_json::Value;
 use lab::{LabOutcome, Series, kernels};
 
 use super::{observed::same, reload::failed_migration};
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// VMs that come and go: more than the kernel-side tables have room for at a time.
 const VMS: usize = 300;

@@ -24,7 +24,7 @@ use lab::{
     kernels::{self, SelectCase},
 };
 
-use crate::matrix::{LabCase, vendor};
+use crate::case::{LabCase, vendor};
 
 /// All cases, in the order in which they start; with `rarely`, those of `--all`, too.
 pub fn all(rarely: bool) -> Vec<LabCase> {

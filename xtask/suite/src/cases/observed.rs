@@ -8,7 +8,7 @@ use serde_json::Value;
 use lab::{ImageFile, Series, kernels::Feature};
 
 use super::oracle::Oracle;
-use crate::matrix::vendor;
+use crate::case::vendor;
 
 /// The script that does both, and the kernel's kprobes for it, for the image.
 pub fn files(kernel: &Series) -> Vec<ImageFile> {

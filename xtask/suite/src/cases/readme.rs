@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use lab::{LabOutcome, Series, kernels};
 
-use crate::{matrix::LabCase, readme};
+use crate::{case::LabCase, readme};
 
 /// All in one boot, beside a guest. Commands that run until Ctrl-C get one.
 pub fn cases() -> Vec<LabCase> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use lab::{ImageFile, LabOutcome, Series, kernels::SelectCase};
 
 use super::{observed::same, on};
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// Run and exit code.
 const EXPECTED: [(&str, i32); 18] = [

@@ -12,7 +12,7 @@ use lab::{
 };
 
 use super::observed::{count, same};
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// Pages and regions of the workload's slot.
 const PAGES: u64 = 4096;

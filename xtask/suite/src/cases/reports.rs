@@ -8,7 +8,7 @@ use serde_json::Value;
 use lab::{ImageFile, LabOutcome, Series, kernels};
 
 use super::observed::same;
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// Run, exit code, and a part of its stderr.
 const EXPECTED: [(&str, i32, &str); 15] = [

@@ -16,7 +16,7 @@ use super::{
     observed::{self, ObservedRun, same},
     on,
 };
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// Scenarios and their options. Small guests: the counts matter, not the amount.
 const SCENARIOS: [(&str, &str); 13] = [

@@ -12,7 +12,7 @@ use lab::{
 };
 
 use super::observed::same;
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// Prints the status of each run. The kprobes die as soon as the first of them is attached.
 const SCRIPT: &str = "

@@ -9,7 +9,7 @@ use serde_json::Value;
 use lab::{LabOutcome, Series, kernels::SelectCase};
 
 use super::{observed::same, on};
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 const COMMAND: &str = "
 set -e

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use lab::{LabOutcome, Series, kernels};
 
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// Streams, status and files arrive whole.
 pub fn cases() -> Vec<LabCase> {

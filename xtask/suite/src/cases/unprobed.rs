@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use lab::{LabOutcome, Series, kernels};
 
 use super::observed::same;
-use crate::matrix::LabCase;
+use crate::case::LabCase;
 
 /// Kernel symbols without the routine's name: `collapse` then tries the name that it has in later kernels,
 /// which the kernel refuses.

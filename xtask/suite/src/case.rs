@@ -1,0 +1,97 @@
+//! A test in the lab.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use base::workspace;
+use lab::{
+    DEFAULT_TIMEOUT, Emulator, ImageFile, KernelChoice, KvmParameter, Lab, LabOutcome, MachineSize,
+    Qemu, Series, kernel::Kernel, kernels::CpuVendor,
+};
+
+/// The emulator that cases run in.
+const EMULATOR: &dyn Emulator = &Qemu;
+
+/// The vendor of the CPUs that cases run on.
+pub fn vendor() -> CpuVendor {
+    EMULATOR.vendor()
+}
+
+/// One test: a boot, a command, and a check of its result.
+pub struct LabCase {
+    /// The subject, in a few words.
+    pub name: String,
+    /// The kernel series.
+    pub kernel: &'static Series,
+    /// Parameters for KVM, as `name=value name=value`.
+    pub kvm: String,
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// Whether guest time is a function of executed instructions.
+    pub icount: bool,
+    /// The time limit of the command.
+    pub timeout: Duration,
+    /// Files that it needs besides the programs.
+    pub files: Vec<ImageFile>,
+    /// The command; the files that it leaves in `/out` are in the outcome's folder.
+    pub command: Vec<String>,
+    /// Judges the outcome. Not called when the command did not come to an end.
+    pub check: LabCheck,
+}
+
+/// Judges the outcome of a command on a kernel.
+pub type LabCheck = fn(&LabOutcome, &Series) -> Result<()>;
+
+impl LabCase {
+    /// A case with the lab's defaults.
+    pub fn new(
+        name: impl Into<String>,
+        kernel: &'static Series,
+        command: &[&str],
+        check: LabCheck,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            kernel,
+            kvm: String::new(),
+            cpus: 2,
+            icount: false,
+            timeout: DEFAULT_TIMEOUT,
+            files: Vec::new(),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            check,
+        }
+    }
+
+    /// Kernel, parameters and name.
+    pub fn title(&self) -> String {
+        let kernel = [self.kernel.name, &self.kvm].join(" ");
+        format!("{}: {}", kernel.trim_end(), self.name)
+    }
+
+    /// The machine for it.
+    pub fn lab(&self, kernel: Kernel, binaries: &[PathBuf]) -> Result<Lab> {
+        let kvm = self.kvm.split_whitespace().map(str::parse);
+        let name: String =
+            self.title().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+        let out = workspace::lab_dir().join("tests").join(name);
+        if out.exists() {
+            fs::remove_dir_all(&out).with_context(|| format!("clearing {}", out.display()))?;
+        }
+        let lab = Lab::new(KernelChoice::Found(kernel), binaries.to_vec());
+        Ok(Lab {
+            emulator: EMULATOR,
+            kvm_params: kvm.collect::<Result<Vec<KvmParameter>>>()?,
+            size: MachineSize {
+                cpus: self.cpus,
+                icount: self.icount,
+                parallel: self.cpus > 1,
+                ..lab.size
+            },
+            timeout: Some(self.timeout),
+            files: self.files.clone(),
+            out: Some(out),
+            ..lab
+        })
+    }
+}
