@@ -60,7 +60,7 @@ fn warn() -> io::Result<()> {
     let (model, heading) = (Model::default(), Heading::default());
     let coverage = collapse_feed::fixtures::full_coverage(Mmu::Tdp);
     let live = DashboardData { model: &model, coverage: &coverage, heading: &heading, track: None };
-    let runtime = watch::runtime().map_err(|failure| failure.error).unwrap();
+    let runtime = watch::runtime().map_err(|failure| io::Error::other(failure.error))?;
     runtime.block_on(async {
         let mut dashboard = Dashboard::open(&Settings::default())?;
         dashboard.show(&live)?;
