@@ -1,11 +1,11 @@
-//! The kernel's clocks. Time stamps of eBPF programs are those of the monotonic one.
+//! The kernel's clocks. Time stamps of eBPF programs are from the monotonic one.
 
-/// `CLOCK_MONOTONIC` in ns.
+/// Reads `CLOCK_MONOTONIC`, ns.
 pub fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
-/// `CLOCK_REALTIME` in ns since 1970.
+/// Reads `CLOCK_REALTIME`, ns since 1970.
 pub fn wall_ns() -> u64 {
     read(libc::CLOCK_REALTIME)
 }

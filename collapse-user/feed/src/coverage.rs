@@ -4,19 +4,19 @@ use collapse_common::SpteLayout;
 
 use crate::Signal;
 
-/// What is seen on a kernel, and the facts about it that decide what numbers mean.
+/// The signals that are seen on a kernel, and the facts about it that decide the meaning of numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coverage {
     /// The MMU that VMs use.
     pub mmu: Mmu,
-    /// Every signal that this MMU needs.
+    /// Status of every signal that this MMU needs.
     pub signals: Vec<SignalStatus>,
-    /// One in how many guest faults is timed; 0 for none.
+    /// Number of guest faults of which one is timed; 0 if none is.
     pub timed_faults: u32,
-    /// Where the bits of an SPTE are.
+    /// Positions of the bits of an SPTE.
     pub spte: SpteLayout,
     /// Whether guest faults are KVM's own counts (`pf_taken`, `pf_fast`; 5.19 and later), which do not
-    /// say at which level a fast fault was resolved.
+    /// record the level at which a fast fault was resolved.
     pub kvm_counts_faults: bool,
     /// Whether the collapse routine rebuilds huge pages in place (`kvm_mmu_recover_huge_pages`, 6.13
     /// and later) instead of zapping; `None` if its runs are not seen, or if an earlier version wrote
@@ -24,14 +24,15 @@ pub struct Coverage {
     pub collapse_rebuilds: Option<bool>,
 }
 
-/// How one signal is seen, or why not.
+/// The hooks that one signal is seen by, or the reason why it is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignalStatus {
     /// The signal.
     pub signal: Signal,
-    /// Hooks in use, for people only: nothing is decided by their spelling. `None` if it is not seen.
+    /// Hooks in use, for display only: nothing depends on their spelling. `None` if the signal is not
+    /// seen.
     pub hooks: Option<Vec<String>>,
-    /// Why it is not seen.
+    /// Reason why the signal is not seen; `None` if it is.
     pub reason: Option<String>,
 }
 
@@ -41,18 +42,18 @@ pub struct SignalStatus {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Mmu {
-    /// Nested paging, page tables kept by the TDP MMU: the default from 5.14 on.
+    /// Nested paging with page tables kept by the TDP MMU: the default from 5.14 on.
     Tdp,
-    /// Nested paging, page tables kept with rmaps: `tdp_mmu=N`, the default of 5.10.
+    /// Nested paging with page tables kept by the rmap MMU: `tdp_mmu=N`, the default on 5.10.
     Rmap,
-    /// No nested paging: `npt=0`, `ept=0`.
+    /// Shadow paging, without nested paging: `npt=0`, `ept=0`.
     Shadow,
-    /// The module parameters could not be read.
+    /// Unknown, because the module parameters could not be read.
     Unknown,
 }
 
 impl Mmu {
-    /// The signal without which SPTE changes of this MMU are not seen.
+    /// Returns the signal without which SPTE changes of this MMU are not seen.
     pub fn essential_signal(self) -> Signal {
         match self {
             Self::Tdp | Self::Unknown => Signal::TdpChanges,
@@ -60,7 +61,7 @@ impl Mmu {
         }
     }
 
-    /// The MMU in words.
+    /// Returns the name for display.
     pub fn label(self) -> &'static str {
         match self {
             Self::Tdp => "TDP MMU",
@@ -72,25 +73,25 @@ impl Mmu {
 }
 
 impl SignalStatus {
-    /// Whether the signal is seen.
+    /// Returns whether the signal is seen.
     pub fn is_seen(&self) -> bool {
         self.hooks.is_some()
     }
 }
 
 impl Coverage {
-    /// Whether a signal is seen.
+    /// Returns whether `signal` is seen.
     pub fn sees(&self, signal: Signal) -> bool {
         self.signals.iter().any(|status| status.signal == signal && status.is_seen())
     }
 
-    /// Returns a value that rests on `signal`: `None`, unknown, if that is not seen. The one way to
-    /// ask whether a number is known.
+    /// Returns a value that depends on `signal`, or `None` (unknown) if that is not seen. This is the
+    /// one way to ask whether a number is known.
     pub fn known<T>(&self, signal: Signal, value: T) -> Option<T> {
         self.sees(signal).then_some(value)
     }
 
-    /// Marks a signal as not seen, and why. A reason that was given before stays.
+    /// Marks a signal as not seen because of `why`. A reason that was given before stays.
     pub fn leave_out(&mut self, signal: Signal, why: &str) {
         for status in self.signals.iter_mut().filter(|status| status.signal == signal) {
             status.hooks = None;
@@ -98,7 +99,7 @@ impl Coverage {
         }
     }
 
-    /// Returns this coverage with nothing seen at all, because of `why`.
+    /// Returns this coverage with no signal seen, because of `why`.
     #[must_use]
     pub fn blind(&self, why: &str) -> Self {
         let blind = |status: &SignalStatus| SignalStatus {
@@ -110,7 +111,7 @@ impl Coverage {
         Self { mmu: Mmu::Unknown, signals, timed_faults: 0, ..self.clone() }
     }
 
-    /// Signals that are not seen.
+    /// Returns the status of every signal that is not seen.
     pub fn missing(&self) -> impl Iterator<Item = &SignalStatus> {
         self.signals.iter().filter(|status| !status.is_seen())
     }

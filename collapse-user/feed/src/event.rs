@@ -1,4 +1,4 @@
-//! Events: SPTE changes, and marks in the life of VMs, memslots and the collapse routine.
+//! Events: SPTE changes, and marks in the lives of VMs, memslots and runs of the collapse routine.
 
 use collapse_common::{
     Cause, Transition,
@@ -7,20 +7,20 @@ use collapse_common::{
 
 use crate::VmProcess;
 
-/// One event, in the order of time.
+/// An event, in one thread at one time.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// `CLOCK_MONOTONIC` ns.
+    /// Time, `CLOCK_MONOTONIC` ns.
     pub ts: u64,
-    /// Which VM; zero if unknown.
+    /// The VM; zero if unknown.
     pub vm: VmKey,
-    /// Thread id that it happened in.
+    /// Id of the thread that it happened in.
     pub tid: u32,
-    /// What happened.
+    /// Kind of event, with its details.
     pub kind: EventKind,
 }
 
-/// What happened.
+/// A kind of event, with its details.
 #[derive(Clone, Debug)]
 pub enum EventKind {
     /// SPTEs changed.
@@ -29,12 +29,12 @@ pub enum EventKind {
     VmCreated {
         /// KVM's gauges, still zero.
         pages: Option<Pages>,
-        /// The process that did it.
+        /// The process that created it.
         process: VmProcess,
     },
-    /// A VM that was there before was seen for the first time.
+    /// A VM that existed before was seen for the first time.
     VmSeen,
-    /// A VM is going away.
+    /// A VM is about to be torn down.
     VmDestroyed {
         /// KVM's gauges before teardown.
         pages: Option<Pages>,
@@ -44,51 +44,51 @@ pub enum EventKind {
         /// KVM's gauges after teardown.
         pages: Option<Pages>,
     },
-    /// KVM has freed a VM: nothing more will be counted for it.
+    /// KVM has freed a VM; nothing more is counted for it.
     VmFreed,
     /// A memslot changed.
     SlotChanged {
-        /// The slot after the change; before it if deleted.
+        /// The slot after the change; for a deletion, before it.
         slot: Slot,
-        /// What changed.
+        /// Kind of change.
         change: SlotChange,
-        /// Whether dirty logging concerns the VM as a whole from now on, see
+        /// Whether dirty logging covers the VM as a whole after the change, see
         /// [`collapse_common::abi::is_wide`].
         logging: bool,
     },
-    /// One run of the slot-wide collapse routine, at its end.
+    /// A run of the slot-wide collapse routine ended.
     Collapse(Collapse),
 }
 
 /// Consecutive SPTE changes of one kind by one thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// Why.
+    /// Cause.
     pub cause: Cause,
-    /// What it means.
+    /// Transition of each SPTE.
     pub transition: Transition,
-    /// Level, 1 = 4 KiB.
+    /// Level: 1 is 4 KiB, 2 is 2 MiB, 3 is 1 GiB; 4 and 5 hold page tables only.
     pub level: u32,
-    /// Address space; 1 is SMM.
+    /// Address space id; 1 is SMM.
     pub as_id: u32,
     /// First guest frame.
     pub gfn: u64,
     /// Number of SPTEs.
     pub count: u32,
-    /// Whether what was installed may not be written to.
+    /// Whether the installed leaf is write-protected.
     pub read_only: bool,
-    /// The SPTE itself; `None` if changes are recorded in runs, or if it was not seen.
+    /// The SPTE before and after; `None` if changes are recorded in runs, or if it was not seen.
     pub sptes: Option<Sptes>,
-    /// Number of the kernel's stack, see [`Batch::stacks`]; `None` where none is taken.
+    /// Number of the kernel stack, see [`Batch::stacks`](crate::Batch::stacks); `None` if none was taken.
     pub stack: Option<u32>,
 }
 
-/// An SPTE before and after a change.
+/// The raw value of an SPTE before and after a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sptes {
-    /// Before.
+    /// Value before.
     pub old: u64,
-    /// After.
+    /// Value after.
     pub new: u64,
 }
 
@@ -99,47 +99,47 @@ pub struct Sptes {
 pub struct Slot {
     /// Slot id.
     pub id: u16,
-    /// Address space.
+    /// Address space id; 1 is SMM.
     pub as_id: u16,
     /// First guest frame.
     pub base_gfn: u64,
-    /// Guest frames.
+    /// Size, guest frames.
     pub npages: u64,
     /// `KVM_MEM_*` flags.
     #[serde(skip)]
     pub flags: u32,
 }
 
-/// How a memslot changed.
+/// A kind of change of a memslot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotChange {
-    /// Created.
+    /// The slot was created.
     Created,
-    /// Deleted.
+    /// The slot was deleted.
     Deleted,
-    /// Moved.
+    /// The slot was moved to other guest frames.
     Moved,
-    /// Dirty logging went on.
+    /// Dirty logging was switched on.
     LogOn,
-    /// Dirty logging went off.
+    /// Dirty logging was switched off.
     LogOff,
-    /// Other flags changed, or none.
+    /// Other flags changed, or none did.
     Other,
 }
 
-/// One run of the slot-wide collapse routine (`kvm_mmu_zap_collapsible_sptes` up to 6.12,
+/// A run of the slot-wide collapse routine (`kvm_mmu_zap_collapsible_sptes` up to 6.12,
 /// `kvm_mmu_recover_huge_pages` after).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Collapse {
-    /// The slot.
+    /// The slot that it went through.
     pub slot: Slot,
-    /// `CLOCK_MONOTONIC` ns at which it began.
+    /// Start, `CLOCK_MONOTONIC` ns.
     pub start: u64,
-    /// KVM's gauges then.
+    /// KVM's gauges at its start.
     pub pages_before: Option<Pages>,
-    /// KVM's gauges when it ended.
+    /// KVM's gauges at its end.
     pub pages_after: Option<Pages>,
-    /// Times it gave up `mmu_lock` to others; `None` if not seen.
+    /// Times that it yielded `mmu_lock`; `None` if that is not seen.
     pub yields: Option<u32>,
 }

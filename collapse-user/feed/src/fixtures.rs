@@ -1,11 +1,11 @@
-//! Batches and recordings for tests: any at all, and some with a known content.
+//! Batches, changes, coverage and recordings for tests: arbitrary ones, and some of known content.
 
 use std::io::Cursor;
 
 use collapse_common::{
     Cause, SpteLayout, Transition,
-    abi::{Loss, VmKey},
-    counter::COUNTERS,
+    abi::{Loss, Row, VmKey},
+    counter::{COUNTERS, index},
     latency::{BUCKETS, OUTCOMES},
     spte::frames,
 };
@@ -18,18 +18,18 @@ use crate::{
     recording::{Command, End, Limits, Recorder, RecordingError, Replay, create},
 };
 
-/// A VM.
+/// Makes the key of VM `number`.
 pub fn key(number: u64) -> VmKey {
     VmKey { kvm: 0xffff_8880_0000_0000 + number, born: number }
 }
 
-/// The process behind a VM called `vm`.
+/// Makes the process of a VM called `vm`.
 pub fn process(pid: u32) -> VmProcess {
     let name = VmName { text: "vm".to_owned(), source: NameSource::Comm };
     VmProcess { pid, tid: pid + 1, comm: "qemu".to_owned(), name }
 }
 
-/// Small, or as high as it can be.
+/// Draws a number that is small, arbitrary, or the highest below `limit`.
 fn number(limit: u64) -> impl Strategy<Value = u64> + Clone {
     prop_oneof![0..9u64, 0..limit, Just(limit - 1)]
 }
@@ -46,10 +46,10 @@ fn pages() -> impl Strategy<Value = Option<[u64; 3]>> {
     prop::option::of([number(u64::MAX), number(u64::MAX), number(u64::MAX)])
 }
 
-/// Stacks that changes name.
+/// Number of stacks that arbitrary changes refer to.
 const STACKS: u32 = 3;
 
-/// All of them, one of which could not be taken.
+/// Returns the stacks that arbitrary changes refer to; the first could not be taken.
 pub fn stacks() -> Vec<(u32, Vec<String>)> {
     (0..STACKS).map(|number| (number, vec!["zap".to_owned(); number as usize])).collect()
 }
@@ -107,7 +107,7 @@ fn kinds() -> impl Strategy<Value = EventKind> {
     ]
 }
 
-/// Some batches, one after the other.
+/// Draws one to five consecutive batches.
 pub fn batches() -> impl Strategy<Value = Vec<Batch>> {
     let event = (time(), 0..4u64, 0..5u32, kinds()).prop_map(|(ts, vm, tid, kind)| Event {
         ts,
@@ -120,13 +120,8 @@ pub fn batches() -> impl Strategy<Value = Vec<Batch>> {
             |(vm, pages, pid, fd)| VmReading { vm: key(vm), pages, process: pid.map(process), fd },
         );
     let cells = || prop::collection::vec((0..COUNTERS, count()), 1..5);
-    let row = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
-        let mut row = Box::new([0; COUNTERS]);
-        for (at, n) in cells {
-            row[at] = n;
-        }
-        (key(vm), Cause::from_number(cause).unwrap(), row)
-    });
+    let totals = (0..4u64, 0..3u8, cells())
+        .prop_map(|(vm, cause, cells)| (key(vm), Cause::from_number(cause).unwrap(), row(&cells)));
     let latency = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
         let mut row = Box::new([[0; BUCKETS]; OUTCOMES]);
         for (at, n) in cells {
@@ -138,7 +133,7 @@ pub fn batches() -> impl Strategy<Value = Vec<Batch>> {
         (time(), any::<bool>()),
         prop::collection::vec(event, 0..20),
         prop::collection::vec(reading, 0..3),
-        prop::collection::vec(row, 0..3),
+        prop::collection::vec(totals, 0..3),
         prop::collection::vec(latency, 0..2),
         prop::collection::vec((0..4u64, count()), 0..2),
         ([count(), count(), count()], any::<Option<(f64, u64)>>()),
@@ -163,7 +158,7 @@ pub fn batches() -> impl Strategy<Value = Vec<Batch>> {
     prop::collection::vec(batch, 1..6)
 }
 
-/// Coverage in which every third signal is missing, so that both kinds occur.
+/// Makes a coverage in which every third signal is missing, so that seen and missing ones occur.
 pub fn patchy_coverage() -> Coverage {
     let signals = Signal::ALL.iter().enumerate().map(|(at, signal)| SignalStatus {
         signal: *signal,
@@ -178,7 +173,8 @@ pub fn patchy_coverage() -> Coverage {
     }
 }
 
-/// Coverage in which every signal is seen, each guest fault timed, and faults counted by a hook.
+/// Makes a coverage in which every signal is seen, each guest fault is timed, and faults are counted
+/// by a hook.
 pub fn full_coverage(mmu: Mmu) -> Coverage {
     let seen = |signal: &Signal| SignalStatus {
         signal: *signal,
@@ -195,12 +191,12 @@ pub fn full_coverage(mmu: Mmu) -> Coverage {
     }
 }
 
-/// A machine with a name.
+/// Makes a machine that has a name.
 pub fn machine() -> Machine {
     Machine { name: Some("web7".to_owned()), kernel: "6.12".to_owned() }
 }
 
-/// A recording of these batches.
+/// Records batches, and returns the content of the file.
 pub fn record(batches: &[Batch], limits: Limits, command: Option<&Command>) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("recording");
@@ -213,7 +209,7 @@ pub fn record(batches: &[Batch], limits: Limits, command: Option<&Command>) -> V
     std::fs::read(path).unwrap()
 }
 
-/// All batches of a recording, and how it ended.
+/// Reads the batches of a recording, and its end.
 pub fn read(bytes: &[u8]) -> (Vec<Batch>, Result<End, RecordingError>) {
     let mut batches = Vec::new();
     let mut replay = match Replay::new(Cursor::new(bytes)) {
@@ -230,47 +226,61 @@ pub fn read(bytes: &[u8]) -> (Vec<Batch>, Result<End, RecordingError>) {
     }
 }
 
-/// A zap of 4 KiB leaves by the collapse routine, in VM 1.
-pub fn change(ts: u64, gfn: u64, count: u32) -> Event {
-    let change = Change {
-        cause: Cause::Collapse,
-        transition: Transition::Zap,
+/// Makes a change of the 4 KiB SPTE of guest frame 0. Tests set other fields by struct update:
+/// `Change { level: 2, gfn: 512, ..change(Cause::EagerSplit, Transition::Split) }`.
+pub const fn change(cause: Cause, transition: Transition) -> Change {
+    Change {
+        cause,
+        transition,
         level: 1,
         as_id: 0,
-        gfn,
-        count,
+        gfn: 0,
+        count: 1,
         read_only: false,
         sptes: None,
         stack: None,
-    };
+    }
+}
+
+/// Makes the event of a zap of 4 KiB leaves by the collapse routine, in VM 1.
+pub fn zap(ts: u64, gfn: u64, count: u32) -> Event {
+    let change = Change { gfn, count, ..change(Cause::Collapse, Transition::Zap) };
     Event { ts, vm: key(1), tid: 7, kind: EventKind::Change(change) }
 }
 
-/// Batches of VM 1, one a second, each with the zap of one region.
+/// Makes a row of totals that are zero but for these, by their positions.
+pub fn row(counts: &[(usize, u64)]) -> Box<Row> {
+    let mut row = Box::new([0; COUNTERS]);
+    for (at, n) in counts {
+        row[*at] = *n;
+    }
+    row
+}
+
+/// Makes `n` batches of VM 1, one per second, each with the zap of one region.
 pub fn seconds(n: u64) -> Vec<Batch> {
     let batch = |at: u64| {
-        let mut row = Box::new([0; COUNTERS]);
-        row[13] = at * 512;
+        let zapped = row(&[(index(Transition::Zap, 1), at * 512)]);
         Batch {
             at: at * 1_000_000_000,
             settled: true,
             vms: vec![VmReading { vm: key(1), pages: Some([at, 2, 3]), process: None, fd: None }],
-            rows: vec![(key(1), Cause::Collapse, row)],
-            events: vec![change(at * 1_000_000_000 - 5, at * 512, 512)],
+            rows: vec![(key(1), Cause::Collapse, zapped)],
+            events: vec![zap(at * 1_000_000_000 - 5, at * 512, 512)],
             ..Batch::default()
         }
     };
     (1..=n).map(batch).collect()
 }
 
-/// The updates of a run in which KVM goes after every third batch and comes back, each time with
+/// Makes the updates of a run in which KVM is reloaded after every third batch, each time with
 /// programs that count from zero.
 pub fn reloaded(seconds: Vec<Batch>) -> Vec<Update> {
     let second = 1_000_000_000;
     let mut updates = Vec::new();
     for (at, mut batch) in seconds.into_iter().enumerate() {
         let (now, part) = (batch.at, at as u64 / 3);
-        // Totals of the unknown VM do not change, and are the same again after a reload.
+        // Totals of the unknown VM do not change, and have the same value after a reload.
         batch.rows.push((VmKey::default(), Cause::Unknown, Box::new([7; COUNTERS])));
         batch.losses = vec![("ring_full_changes", 5)];
         for (vm, ..) in &mut batch.rows[..1] {

@@ -1,8 +1,8 @@
-//! The feed: what crosses from any source to the model, and recordings of it.
+//! The feed: the data that any source delivers to the model, and recordings of it.
 //!
-//! A source, which is the running kernel or a [`recording`], hands over one [`Update`] after the
-//! other, with the [`Coverage`] that says which numbers in it are known. This crate knows neither
-//! how eBPF programs are loaded nor how anything is shown.
+//! A source, either the running kernel or a [`recording`], delivers one [`Update`] after another,
+//! with the [`Coverage`] that decides which numbers in them are known. This crate depends neither on
+//! the eBPF loader nor on any view.
 
 pub mod clock;
 mod coverage;

@@ -1,10 +1,10 @@
-//! Which machine was measured.
+//! The machine that was measured.
 
-/// A machine, as far as outputs name it.
+/// A machine, as outputs identify it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// Its host name; `None` if it has none, or if it was not recorded.
+    /// Host name; `None` if it was never set, or not recorded.
     pub name: Option<String>,
-    /// `uname -r`.
+    /// Kernel release, as `uname -r` prints it.
     pub kernel: String,
 }

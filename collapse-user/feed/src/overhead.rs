@@ -1,30 +1,30 @@
-//! What the attached programs cost, and what is left out to keep to the budget.
+//! The overhead of the attached programs, and the detail left out to keep to its budget.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much is seen, most first.
+/// How much detail is seen. Steps are ordered from most to least detail.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Everything.
+    /// Nothing is left out.
     #[default]
     Full,
-    /// No guest fault is timed, and nothing attached to guest entry.
+    /// No guest fault is timed, and no program is attached to guest entry.
     NoLatency,
-    /// Besides, only every 16th region is followed.
+    /// No guest fault is timed, and only every 16th region is followed.
     Sampled,
-    /// Besides, no region is followed: totals, which stay exact, and marks are all.
+    /// No guest fault is timed and no region is followed. Totals stay exact, and marks are recorded.
     CountersOnly,
 }
 
 impl Step {
-    /// Every step, most detail first.
+    /// Every step, from most to least detail.
     pub const ALL: [Self; 4] = [Self::Full, Self::NoLatency, Self::Sampled, Self::CountersOnly];
 
-    /// What is left out, in words.
+    /// Returns what the step leaves out, for display.
     pub fn label(self) -> &'static str {
         match self {
             Self::Full => "nothing left out",
@@ -34,63 +34,63 @@ impl Step {
         }
     }
 
-    /// The next step with less detail; the last stays.
+    /// Returns the next step with less detail; for the last, itself.
     #[must_use]
     pub fn less(self) -> Self {
         Self::ALL[(self as usize + 1).min(Self::ALL.len() - 1)]
     }
 
-    /// The next step with more detail; the first stays.
+    /// Returns the next step with more detail; for the first, itself.
     #[must_use]
     pub fn more(self) -> Self {
         Self::ALL[(self as usize).saturating_sub(1)]
     }
 }
 
-/// What the programs cost.
+/// The overhead of the attached programs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Overhead {
-    /// Run time of all programs in the last window, in percent of one core. What it takes to get to
-    /// them is not in it: some 10 ns at a tracepoint, ten times that at the entry of a function.
+    /// Run time of all programs in the last window, in percent of one core. It does not include the
+    /// cost of reaching them: about 10 ns at a tracepoint, ten times that at a function's entry.
     pub percent: f64,
-    /// The most that it may be; `None` for no limit.
+    /// Highest run time that is allowed, in percent of one core; `None` if there is no limit.
     pub budget_percent: Option<f64>,
-    /// How much is seen to keep to that.
+    /// Detail that is seen, reduced as the budget requires.
     pub step: Step,
-    /// How long less than everything was seen, ns.
+    /// Times for which detail was left out.
     pub degraded: Degraded,
-    /// Programs that ran, those that cost most first.
+    /// Programs that ran, the most expensive first.
     pub programs: Vec<ProgramCost>,
 }
 
-/// How long less than everything was seen.
+/// Times for which detail was left out to keep to the budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Degraded {
-    /// No guest fault was timed, ns.
+    /// Time for which no guest fault was timed, ns.
     pub no_latency_ns: u64,
-    /// Of that: only every 16th region was followed, ns.
+    /// Part of `no_latency_ns` for which only every 16th region was followed, ns.
     pub sampled_ns: u64,
-    /// Of the former: no region was followed, ns.
+    /// Part of `no_latency_ns` for which no region was followed, ns.
     pub counters_only_ns: u64,
 }
 
-/// What one program cost.
+/// The cost of one program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProgramCost {
-    /// Its name.
+    /// Name of the program.
     pub program: String,
-    /// Runs a second: exact where the program counts them, else as in the last window.
+    /// Runs per second: exact if the program counts them, otherwise those of the last window.
     pub per_second: f64,
-    /// What one took, ns.
+    /// Mean time per run, ns.
     pub ns: f64,
-    /// Both together, in percent of one core.
+    /// Run time in percent of one core: the product of `per_second` and `ns`.
     pub percent: f64,
-    /// Times since attaching that the kernel skipped it; `None` before 5.12.
+    /// Times that the kernel skipped the program since it was attached; `None` before 5.12.
     pub misses: Option<u64>,
 }
 
 impl Overhead {
-    /// What is left out now or was, to keep to the budget; `None` if nothing.
+    /// Describes what is or was left out to keep to the budget; `None` if nothing was.
     pub fn caveat(&self) -> Option<String> {
         let Degraded { no_latency_ns, sampled_ns, counters_only_ns } = self.degraded;
         if no_latency_ns == 0 && self.step == Step::Full {

@@ -1,27 +1,27 @@
-//! Text of unknown origin, made harmless.
+//! Sanitising of text from untrusted origins.
 
 use unicode_width::UnicodeWidthChar;
 
-/// Most display columns of a printable text. Room for a `KubeVirt` namespace and name.
+/// Maximum width of a printable text, display columns. Fits a `KubeVirt` namespace and name.
 pub const MAX_COLUMNS: usize = 128;
 
-/// Stands for what is not shown as it is.
+/// Replacement for characters that are not shown.
 const REPLACEMENT: char = '\u{fffd}';
-/// Stands for what was cut off.
+/// Mark at the end of a text that was truncated.
 const ELLIPSIS: char = '…';
 
-/// `text` in a form that can go to a terminal or a file: it does nothing but show itself, in one
-/// line of at most [`MAX_COLUMNS`] display columns.
+/// Converts `text` into a form that is safe to write to a terminal or a file: one line of at most
+/// [`MAX_COLUMNS`] display columns without any control function.
 ///
 /// - ASCII control characters, and with them escape sequences, become their pictures (`␛[31m`).
 /// - Invalid UTF-8, other control characters, line separators, bidirectional controls and
-///   whatever takes no column of its own become `�`. The last includes combining marks, as they
-///   can be piled up without end.
-/// - What is too long is cut and ends in `…`.
+///   characters of zero width become `�`. The latter include combining marks, any number of which
+///   can be stacked.
+/// - Longer text is truncated and ends in `…`.
 pub fn printable(text: &[u8]) -> String {
     let mut shown = String::new();
     let mut columns = 0;
-    // Length and width of the longest start of the text that leaves room for the ellipsis.
+    // Length of the longest prefix that leaves room for the ellipsis.
     let mut cut = 0;
     for chunk in text.utf8_chunks() {
         let invalid = (!chunk.invalid().is_empty()).then_some(REPLACEMENT);
@@ -43,7 +43,7 @@ pub fn printable(text: &[u8]) -> String {
 
 fn harmless(char: char) -> char {
     match char {
-        // The block of pictures is in the order of the characters that it shows.
+        // Unicode's control pictures are in the order of the control characters.
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(char)).unwrap_or(REPLACEMENT),
         '\x7f' => '␡',
         _ if char.is_control() || is_layout(char) || width(char) == 0 => REPLACEMENT,
@@ -51,8 +51,8 @@ fn harmless(char: char) -> char {
     }
 }
 
-/// Line and paragraph separators, and controls of the direction of text. Named here, so that
-/// this does not depend on how wide a table says they are.
+/// Matches line and paragraph separators and bidirectional controls. They are listed here because
+/// width tables disagree on them.
 fn is_layout(char: char) -> bool {
     matches!(
         char,

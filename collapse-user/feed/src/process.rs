@@ -1,4 +1,4 @@
-//! Who is behind a VM: its process, and the name that people know it by.
+//! The process that owns a VM, and the name that the VM is known by.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 pub struct VmProcess {
     /// Process id, also called thread group id.
     pub pid: u32,
-    /// Id of the thread that created the VM, or of any other thread that led to the process.
+    /// Id of the thread that created the VM, or of another thread by which the process was found.
     pub tid: u32,
-    /// The kernel's short name of the process, made printable.
+    /// The kernel's short name of the process (`comm`), made printable.
     pub comm: String,
-    /// What people call the VM.
+    /// Name of the VM.
     pub name: VmName,
 }
 
 /// A VM's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmName {
-    /// Made printable; never empty.
+    /// The name, made printable; never empty.
     pub text: String,
-    /// Where it is from.
+    /// Origin of the name.
     pub source: NameSource,
 }
 
-/// Where a VM's name is from.
+/// Origin of a VM's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NameSource {
@@ -46,8 +46,8 @@ pub enum NameSource {
     Workload,
     /// The uid of the Kubernetes pod that the process is in.
     Pod,
-    /// The kernel's short name of the process.
+    /// The kernel's short name of the process (`comm`).
     Comm,
-    /// The process id; nothing else is known.
+    /// The process id, if nothing else is known.
     Pid,
 }

@@ -1,4 +1,4 @@
-//! What a source hands to the model, one update after the other.
+//! Updates: the messages that a source delivers to the model, one after another.
 
 use collapse_common::{
     Cause,
@@ -8,25 +8,25 @@ use collapse_common::{
 
 use crate::{Event, Overhead, VmProcess};
 
-/// One step of a source: a batch, or a change in whether anything is seen.
+/// A message of a source: a batch, or a change in whether anything is seen.
 #[allow(clippy::large_enum_variant, reason = "nearly all are batches")]
 #[derive(Clone, Debug)]
 pub enum Update {
-    /// What attached programs counted and recorded.
+    /// Counts and events of the attached programs.
     Batch(Batch),
-    /// The programs were detached: KVM was unloaded, or the next could not be attached.
+    /// The programs were detached: KVM was unloaded, or attaching to it again failed.
     Detached {
         /// `CLOCK_MONOTONIC` ns.
         at: u64,
-        /// Why nothing is seen from now on.
+        /// Reason why nothing is seen from then on.
         why: String,
     },
-    /// Nothing is seen, and it is so late.
+    /// Nothing is seen at this time.
     Blind {
         /// `CLOCK_MONOTONIC` ns.
         at: u64,
     },
-    /// Other programs were attached to a KVM that was loaded anew. They count from zero.
+    /// New programs were attached after KVM was reloaded. They count from zero.
     Attached {
         /// `CLOCK_MONOTONIC` ns.
         at: u64,
@@ -34,7 +34,7 @@ pub enum Update {
 }
 
 impl Update {
-    /// `CLOCK_MONOTONIC` ns of what it tells.
+    /// Returns the time of the update, `CLOCK_MONOTONIC` ns.
     pub fn at(&self) -> u64 {
         match self {
             Self::Batch(batch) => batch.at,
@@ -43,45 +43,45 @@ impl Update {
     }
 }
 
-/// What happened since the batch before, and where the totals stand.
+/// The events since the previous batch, and the state of totals and gauges.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// `CLOCK_MONOTONIC` ns at which the totals were read.
+    /// Time at which the totals were read, `CLOCK_MONOTONIC` ns.
     pub at: u64,
-    /// Whether no change was counted while totals and gauges were read: then they must agree to the
-    /// last one.
+    /// Whether no change was counted while totals and gauges were read, so that they must agree
+    /// exactly.
     pub settled: bool,
-    /// VMs alive now.
+    /// VMs that are alive.
     pub vms: Vec<VmReading>,
-    /// Memory from hugetlbfs of the processes of VMs, bytes, where it is another than before.
+    /// Memory that the processes of VMs have from hugetlbfs, bytes; only for VMs for which it changed.
     pub hugetlb: Vec<(VmKey, u64)>,
-    /// Totals since attaching of every (VM, cause) row in use, summed over CPUs; those that have not
+    /// Totals since attaching of every (VM, cause) row in use, summed over CPUs; rows that have not
     /// changed may be left out. A VM key of zero is the unknown VM.
     pub rows: Vec<(VmKey, Cause, Box<Row>)>,
-    /// Histograms since attaching of how long guest faults took, of every (VM, cause) row that has
-    /// any; those that have not changed may be left out.
+    /// Histograms of the duration of guest faults since attaching, of every (VM, cause) row that has
+    /// any; rows that have not changed may be left out.
     pub latencies: Vec<(VmKey, Cause, Box<Latencies>)>,
     /// Changes and marks, oldest first.
     pub events: Vec<Event>,
-    /// Kernel stacks that changes of this batch or later ones name, of which nothing was told before:
-    /// number, and names of functions, innermost first; none if the stack could not be taken.
+    /// Kernel stacks that changes of this batch or later ones refer to and that were not in a batch
+    /// before: number, and names of functions, innermost first; empty if the stack could not be taken.
     pub stacks: Vec<(u32, Vec<String>)>,
-    /// Everything known to be lost since attaching: key and count, zero included; those that have
-    /// not changed may be left out.
+    /// Known losses since attaching: key and count, zero included; those that have not changed may be
+    /// left out.
     pub losses: Vec<(&'static str, u64)>,
-    /// What the programs cost, if that was measured since the batch before.
+    /// Overhead of the programs, if it was measured since the previous batch.
     pub overhead: Option<Overhead>,
 }
 
-/// A live VM.
+/// The state of a live VM at a reading.
 #[derive(Clone, Debug)]
 pub struct VmReading {
-    /// Which VM.
+    /// The VM.
     pub vm: VmKey,
-    /// KVM's own gauges; `None` where this kernel has none.
+    /// KVM's gauges of mappings by size; `None` if this kernel has none.
     pub pages: Option<Pages>,
-    /// The process behind it, once known.
+    /// The process that owns the VM, once known.
     pub process: Option<VmProcess>,
-    /// File descriptor of the VM in that process, as in its debugfs directory's name.
+    /// File descriptor of the VM in that process, as in the name of its debugfs directory.
     pub fd: Option<u32>,
 }

@@ -4,31 +4,32 @@ use std::io::{self, Read};
 
 use super::Malformed;
 
-/// What is in a block.
+/// A kind of block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum BlockKind {
     Header = 1,
     Coverage = 2,
     Baseline = 3,
     Events = 4,
     Batch = 5,
     End = 6,
-    Sight = 7,
+    Visibility = 7,
     Hugetlb = 8,
     Overhead = 9,
     Stacks = 10,
     Host = 11,
 }
 
-impl Kind {
-    const ALL: [Self; 11] = [
+impl BlockKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
         Self::Header,
         Self::Coverage,
         Self::Baseline,
         Self::Events,
         Self::Batch,
         Self::End,
-        Self::Sight,
+        Self::Visibility,
         Self::Hugetlb,
         Self::Overhead,
         Self::Stacks,
@@ -36,17 +37,18 @@ impl Kind {
     ];
 }
 
-/// Kind, length of the payload as stored and in full, CRC32 of all of that and the stored payload.
+/// Size of a block's head, bytes: kind, length of the payload as stored and uncompressed, and the
+/// CRC32 of these and of the stored payload.
 pub const HEAD: usize = 1 + 4 + 4 + 4;
 
-/// Longest payload.
+/// Maximum length of a payload, bytes.
 pub const MAX_PAYLOAD: usize = 64 << 20;
 
-/// LZ4 makes nothing smaller than that.
+/// Maximum compression ratio of LZ4.
 const MAX_RATIO: usize = 255;
 
-/// Appends a block. A payload that is too long is not written.
-pub fn append(kind: Kind, payload: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
+/// Appends a block. Fails if the payload is longer than [`MAX_PAYLOAD`].
+pub fn append(kind: BlockKind, payload: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
     if payload.len() > MAX_PAYLOAD {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a block is too long"));
     }
@@ -62,7 +64,7 @@ pub fn append(kind: Kind, payload: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// A block's head.
+/// The head of a block.
 pub struct Head {
     kind: u8,
     stored: u32,
@@ -71,43 +73,43 @@ pub struct Head {
 }
 
 impl Head {
-    /// Takes it apart.
+    /// Decodes a head.
     pub fn new(bytes: [u8; HEAD]) -> Self {
         let [kind, words @ ..] = bytes;
         let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| words[at * 4 + byte]));
         Self { kind, stored: word(0), full: word(1), crc: word(2) }
     }
 
-    /// Length of the block with its head.
+    /// Returns the length of the block including its head, bytes.
     pub fn block_len(&self) -> u64 {
         HEAD as u64 + u64::from(self.stored)
     }
 
-    /// Reads the payload as stored; it is shorter than it should be if the input ends.
+    /// Reads the stored payload, which is shorter than announced if the input ends.
     pub fn read_stored(&self, input: &mut impl Read) -> io::Result<Result<Vec<u8>, Malformed>> {
         if self.stored as usize > MAX_PAYLOAD {
             return Ok(Err("a block is too long"));
         }
-        // Grows with what there is, not with what the head claims.
+        // Allocates for the bytes that exist, not for the length that the head claims.
         let mut stored = Vec::new();
         input.take(self.stored.into()).read_to_end(&mut stored)?;
         Ok(Ok(stored))
     }
 
-    /// Whether a payload as stored is all there.
+    /// Returns whether a stored payload is complete.
     pub fn is_whole(&self, stored: &[u8]) -> bool {
         stored.len() == self.stored as usize
     }
 
-    /// Kind and payload of a whole block.
-    pub fn open(&self, stored: Vec<u8>) -> Result<(Kind, Vec<u8>), Malformed> {
+    /// Verifies and decompresses a complete block; returns its kind and payload.
+    pub fn open(&self, stored: Vec<u8>) -> Result<(BlockKind, Vec<u8>), Malformed> {
         let mut head = vec![self.kind];
         head.extend(self.stored.to_le_bytes());
         head.extend(self.full.to_le_bytes());
         if checksum(&head, &stored) != self.crc {
             return Err("checksum differs");
         }
-        let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == self.kind);
+        let kind = BlockKind::ALL.into_iter().find(|kind| *kind as u8 == self.kind);
         let kind = kind.ok_or("unknown kind of block")?;
         let full = self.full as usize;
         if full == stored.len() {

@@ -1,5 +1,5 @@
-//! Coverage as it is stored: by the names of signals and facts, which never change. Hooks are text for
-//! people; what depends on them is stored as facts.
+//! Stored form of coverage: signals and facts by name, as names never change. Hooks are stored as text
+//! for display; whatever depends on them is stored as facts.
 
 use collapse_common::SpteLayout;
 use serde::{Deserialize, Serialize};
@@ -7,16 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::{Malformed, decode::value};
 use crate::{Coverage, Mmu, Signal, SignalStatus};
 
-/// Coverage, as stored from version 2 on.
+/// Coverage as stored from version 2 on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoverageRecord {
     signals: SignalsRecord,
-    /// Facts by name; those that are not known are left out, and readers ignore names they do not
-    /// know.
+    /// Facts by name. Unknown facts are left out, and readers ignore names that they do not know.
     facts: Vec<(String, u64)>,
 }
 
-/// Coverage, as stored by version 1, and the part of it that later versions keep.
+/// Coverage as stored by version 1, which later versions keep as a part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SignalsRecord {
     mmu: Mmu,
@@ -29,12 +28,12 @@ struct SignalsRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SignalRecord {
     name: String,
-    /// Hooks in use; `None` if it is not seen.
+    /// Hooks in use; `None` if the signal is not seen.
     hooks: Option<Vec<String>>,
     reason: Option<String>,
 }
 
-/// Names of facts.
+/// Names of the facts.
 const KVM_COUNTS_FAULTS: &str = "kvm_counts_faults";
 const COLLAPSE_REBUILDS: &str = "collapse_rebuilds";
 
@@ -58,7 +57,7 @@ impl From<&Coverage> for CoverageRecord {
     }
 }
 
-/// Decodes coverage that was written by `version` of the format.
+/// Decodes coverage that was written in this version of the format.
 pub fn decode(version: u16, payload: &[u8]) -> Result<Coverage, Malformed> {
     if version == 1 {
         let record: SignalsRecord = value(payload)?;
@@ -67,25 +66,26 @@ pub fn decode(version: u16, payload: &[u8]) -> Result<Coverage, Malformed> {
     }
     let CoverageRecord { signals, facts } = value(payload)?;
     let fact = |wanted: &str| facts.iter().find(|(name, _)| name == wanted).map(|(_, n)| *n != 0);
-    let facts = Facts {
+    let facts = CoverageFacts {
         kvm_counts_faults: fact(KVM_COUNTS_FAULTS).ok_or("coverage lacks a fact")?,
         collapse_rebuilds: fact(COLLAPSE_REBUILDS),
     };
     Ok(signals.coverage(facts))
 }
 
+/// The facts that numbers depend on.
 #[derive(Clone, Copy)]
-struct Facts {
+struct CoverageFacts {
     kvm_counts_faults: bool,
     collapse_rebuilds: Option<bool>,
 }
 
 impl SignalsRecord {
-    /// Signals that this build does not know any more are left out.
-    fn coverage(self, facts: Facts) -> Coverage {
+    /// Converts to coverage, without signals that this build does not know.
+    fn coverage(self, facts: CoverageFacts) -> Coverage {
         let signals = self.signals.into_iter().filter_map(|record| {
             let SignalRecord { name, hooks, reason } = record;
-            Some(SignalStatus { signal: Signal::named(&name)?, hooks, reason })
+            Some(SignalStatus { signal: Signal::from_name(&name)?, hooks, reason })
         });
         let signals = signals.collect();
         let [present, writable, accessed, dirty] = self.spte;
@@ -99,9 +99,9 @@ impl SignalsRecord {
         }
     }
 
-    /// Derives facts from how version 1 spelled its hooks. Those recordings do not change, so neither
-    /// may these spellings, whatever hooks are called today.
-    fn facts_of_version_1(&self) -> Facts {
+    /// Derives the facts from the hooks of a version 1 recording. The spellings here must not change,
+    /// whatever hooks are called today.
+    fn facts_of_version_1(&self) -> CoverageFacts {
         let hooks = |name: &str| {
             let signal = self.signals.iter().find(|signal| signal.name == name);
             signal.and_then(|signal| signal.hooks.as_deref())
@@ -109,7 +109,7 @@ impl SignalsRecord {
         let uses = |hooks: &[String], hook: &str| hooks.iter().any(|used| used == hook);
         let faults = hooks("faults").unwrap_or_default();
         let rebuilds = "kprobe+kretprobe:kvm_mmu_recover_huge_pages";
-        Facts {
+        CoverageFacts {
             kvm_counts_faults: uses(faults, "read:kvm_vcpu.stat.pf_taken"),
             collapse_rebuilds: hooks("collapse").map(|hooks| uses(hooks, rebuilds)),
         }
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn coverage_comes_back() {
+    fn coverage_is_read_back_unchanged() {
         let rebuilds = Coverage { collapse_rebuilds: None, ..full_coverage(Mmu::Tdp) };
         for coverage in [patchy_coverage(), full_coverage(Mmu::Tdp), rebuilds] {
             assert_eq!(stored(&coverage), coverage);
         }
     }
 
-    /// A hook that is called something else, or that no build knows any more, changes no fact.
+    /// A hook with another name, or one that no build knows any more, changes no fact.
     #[test]
     fn facts_do_not_depend_on_how_hooks_are_spelled() {
         let mut coverage = Coverage { kvm_counts_faults: true, ..full_coverage(Mmu::Tdp) };
@@ -147,7 +147,7 @@ mod tests {
         assert!(Signal::ALL.iter().all(|signal| stored.sees(*signal)));
     }
 
-    /// Version 1 has no facts; they follow from the hooks that its programs had.
+    /// Version 1 stores no facts; they follow from its hooks.
     #[test]
     fn version_1_is_read_by_its_own_spelling() {
         let version_1 = |hook: &str| {

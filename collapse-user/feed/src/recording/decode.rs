@@ -1,4 +1,4 @@
-//! From payloads to batches. Nothing here trusts the payload.
+//! Decoding of payloads to batches. Payloads are not trusted.
 
 use std::collections::BTreeSet;
 
@@ -14,68 +14,68 @@ use serde::de::DeserializeOwned;
 use super::{
     Malformed,
     wire::{
-        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, HugetlbRecord,
-        KindRecord, ReadingRecord, SightRecord, SlotRecord, StacksRecord, State, VmRecord,
-        transition, vm_key,
+        BatchRecord, CellsRecord, ChangeKind, Changed, CodecState, EventKindRecord, EventRecord,
+        EventsRecord, HugetlbRecord, ReadingRecord, SlotRecord, StacksRecord, VisibilityRecord,
+        VmRecord, transition, vm_key,
     },
 };
 use crate::{Batch, Change, Collapse, Event, EventKind, Overhead, Slot, Sptes, Update, VmReading};
 
-/// Most events of a batch: more than a second of them, and no reason to run out of memory.
+/// Maximum number of events of a batch: more than occur in a second, few enough for memory.
 const MAX_EVENTS: usize = 1 << 23;
 
-/// Most ways to lose something, and most bytes in the name of one.
-const MAX_WAYS: usize = 64;
-const MAX_WAY: usize = 64;
+/// Maximum number of kinds of losses, and maximum length of the name of one, bytes.
+const MAX_LOSSES: usize = 64;
+const MAX_LOSS_NAME: usize = 64;
 
-/// Beyond any guest frame: x86 has 52 bits of physical address.
+/// Bound above any guest frame number: x86 has 52 bits of physical address.
 const MAX_GFN: u64 = 1 << 40;
 const TOO_LONG: Malformed = "a range of guest frames is too long";
 
-/// Most guest frames that leaves changed in one run map: 16 TiB, more than a guest has.
+/// Maximum number of guest frames mapped by the leaves of one run: 16 TiB, more than a guest has.
 const MAX_RUN: u64 = 1 << 32;
 
-/// Beyond any count, 500 000 a second for a year; and beyond any sum of times, two years in ns. Sums
-/// over all counts of a VM cannot overflow. KVM's own gauges may be anything.
+/// Bounds above any count (500 000 a second for a year) and above any sum of times (two years in ns).
+/// With them, sums over all counts of a VM cannot overflow. KVM's own gauges have no bound.
 const MAX_COUNT: u64 = 1 << 44;
 const MAX_SUM: u64 = 1 << 56;
 const TOO_MUCH: Malformed = "a count is too high";
 
-/// Beyond any time, in ns: 292 years.
+/// Bound above any time: 292 years in ns.
 const MAX_TIME: u64 = 1 << 63;
 const TOO_LATE: Malformed = "a time is too late";
 
-/// Most VMs, threads and kinds of changes in a segment.
+/// Maximum numbers of VMs, threads and kinds of changes in a segment.
 const MAX_VMS: usize = 1 << 18;
 const MAX_THREADS: usize = 1 << 22;
 const MAX_KINDS: usize = 1 << 14;
 const TOO_MANY: Malformed = "too many VMs, threads or kinds of changes";
 
-/// Most stacks in a segment, functions in one, and bytes in the name of one.
+/// Maximum number of stacks in a segment, of functions in a stack, and of bytes in the name of one.
 const MAX_STACKS: usize = 1 << 16;
 const MAX_FRAMES: usize = 1 << 8;
 const MAX_NAME: usize = 1 << 9;
 
 const NO_VM: Malformed = "an unknown VM";
 
-/// Turns the blocks of one segment into batches.
+/// A decoder of the blocks of one segment to batches.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    state: State,
+    state: CodecState,
     vms: Vec<VmKey>,
     threads: Vec<(VmKey, u32)>,
     changes: Vec<Change>,
     losses: Vec<(&'static str, u64)>,
-    /// Events of the batch that is not complete yet.
+    /// Events of the incomplete batch, as are the fields below.
     events: Vec<Event>,
     hugetlb: Vec<(VmKey, u64)>,
     stacks: StacksRecord,
-    /// Stacks told of so far.
-    known_stacks: BTreeSet<u32>,
     overhead: Option<Overhead>,
+    /// Numbers of all stacks so far.
+    known_stacks: BTreeSet<u32>,
 }
 
-/// The value of a payload.
+/// Decodes the value of a payload.
 pub fn value<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Malformed> {
     match postcard::take_from_bytes(payload) {
         Ok((value, [])) => Ok(value),
@@ -84,7 +84,7 @@ pub fn value<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Malformed> {
 }
 
 impl Decoder {
-    /// Takes a part of a batch's events.
+    /// Decodes a part of the next batch's events.
     pub fn events(&mut self, record: EventsRecord) -> Result<(), Malformed> {
         self.name(record.vms)?;
         if self.threads.len() + record.threads.len() > MAX_THREADS
@@ -108,7 +108,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes stacks that the next batch names.
+    /// Decodes the stacks of the next batch.
     pub fn stacks(&mut self, record: StacksRecord) -> Result<(), Malformed> {
         self.known_stacks.extend(record.iter().map(|(number, _)| *number));
         let fits = |name: &String| name.len() <= MAX_NAME && !name.contains(char::is_control);
@@ -124,12 +124,12 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes the price that the next batch tells of.
+    /// Keeps the overhead for the next batch.
     pub fn overhead(&mut self, overhead: Overhead) {
         self.overhead = Some(overhead);
     }
 
-    /// Takes the memory from hugetlbfs that the next batch tells of.
+    /// Decodes the memory from hugetlbfs of the next batch.
     pub fn hugetlb(&mut self, record: HugetlbRecord) -> Result<(), Malformed> {
         self.vms.extend(record.vms.into_iter().map(vm_key));
         for (vm, bytes) in record.bytes {
@@ -138,7 +138,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Completes a batch.
+    /// Decodes the rest of a batch, and completes it.
     pub fn batch(&mut self, record: BatchRecord) -> Result<Batch, Malformed> {
         self.name(record.vms)?;
         let mut batch = Batch {
@@ -169,11 +169,11 @@ impl Decoder {
             add(latencies.as_flattened_mut(), &cells, |_| MAX_COUNT)?;
             batch.latencies.push((key, cause, latencies.clone()));
         }
-        for way in record.ways {
-            if self.losses.len() >= MAX_WAYS || way.len() > MAX_WAY {
-                return Err("too many ways to lose something");
+        for name in record.loss_names {
+            if self.losses.len() >= MAX_LOSSES || name.len() > MAX_LOSS_NAME {
+                return Err("too many kinds of losses");
             }
-            self.losses.push((way_name(way), 0));
+            self.losses.push((loss_name(name), 0));
         }
         for (place, n) in record.losses {
             let loss = self.losses.get_mut(place as usize).ok_or("an unknown loss")?;
@@ -189,12 +189,14 @@ impl Decoder {
         Ok(batch)
     }
 
-    /// Whether anything is seen.
-    pub fn sight(&mut self, record: SightRecord) -> Result<Update, Malformed> {
+    /// Decodes a change in whether anything is seen.
+    pub fn visibility(&mut self, record: VisibilityRecord) -> Result<Update, Malformed> {
         Ok(match record {
-            SightRecord::Lost(since, why) => Update::Detached { at: self.later(since)?, why },
-            SightRecord::None(since) => Update::Blind { at: self.later(since)? },
-            SightRecord::Back(since) => {
+            VisibilityRecord::Detached(since, why) => {
+                Update::Detached { at: self.later(since)?, why }
+            }
+            VisibilityRecord::Blind(since) => Update::Blind { at: self.later(since)? },
+            VisibilityRecord::Attached(since) => {
                 self.state.start_over();
                 for (_, n) in &mut self.losses {
                     *n = 0;
@@ -226,14 +228,14 @@ impl Decoder {
         let ts = time(self.state.ts, record.ts)?;
         self.state.ts = ts;
         let kind = match record.kind {
-            KindRecord::Change(place, since, count) => {
+            EventKindRecord::Change(place, since, count) => {
                 EventKind::Change(self.change(place, since, count)?)
             }
-            KindRecord::Single(place, since, old, new) => {
+            EventKindRecord::Single(place, since, old, new) => {
                 let sptes = Some(self.sptes(old, new));
                 EventKind::Change(Change { sptes, ..self.change(place, since, 1)? })
             }
-            KindRecord::Stacked(place, since, stack, sptes) => {
+            EventKindRecord::Stacked(place, since, stack, sptes) => {
                 if !self.known_stacks.contains(&stack) {
                     return Err("an unknown stack");
                 }
@@ -241,15 +243,15 @@ impl Decoder {
                 let stack = Some(stack);
                 EventKind::Change(Change { sptes, stack, ..self.change(place, since, 1)? })
             }
-            KindRecord::VmCreated(pages, process) => EventKind::VmCreated { pages, process },
-            KindRecord::VmSeen => EventKind::VmSeen,
-            KindRecord::VmDestroyed(pages) => EventKind::VmDestroyed { pages },
-            KindRecord::VmFlushed(pages) => EventKind::VmFlushed { pages },
-            KindRecord::VmFreed => EventKind::VmFreed,
-            KindRecord::SlotChanged(slot, change, logging) => {
+            EventKindRecord::VmCreated(pages, process) => EventKind::VmCreated { pages, process },
+            EventKindRecord::VmSeen => EventKind::VmSeen,
+            EventKindRecord::VmDestroyed(pages) => EventKind::VmDestroyed { pages },
+            EventKindRecord::VmFlushed(pages) => EventKind::VmFlushed { pages },
+            EventKindRecord::VmFreed => EventKind::VmFreed,
+            EventKindRecord::SlotChanged(slot, change, logging) => {
                 EventKind::SlotChanged { slot: checked(slot)?, change, logging }
             }
-            KindRecord::Collapse(slot, duration, pages_before, pages_after, yields) => {
+            EventKindRecord::Collapse(slot, duration, pages_before, pages_after, yields) => {
                 let start = time(ts, duration.wrapping_neg())?;
                 let slot = checked(slot)?;
                 EventKind::Collapse(Collapse { slot, start, pages_before, pages_after, yields })
@@ -352,9 +354,9 @@ fn time(before: u64, since: i64) -> Result<u64, Malformed> {
     if time < MAX_TIME { Ok(time) } else { Err(TOO_LATE) }
 }
 
-/// Names of losses live as long as the program. Few and short, so that those which only another build
-/// knows may stay.
-fn way_name(way: String) -> &'static str {
-    let known = Loss::ALL.iter().map(|loss| loss.name()).find(|name| *name == way);
-    known.unwrap_or_else(|| way.leak())
+/// Returns the name of a loss for the life of the program. A name that only another build knows is
+/// leaked: such names are few and short.
+fn loss_name(name: String) -> &'static str {
+    let known = Loss::ALL.iter().map(|loss| loss.name()).find(|known| *known == name);
+    known.unwrap_or_else(|| name.leak())
 }

@@ -1,4 +1,4 @@
-//! From batches to payloads.
+//! Encoding of batches as payloads.
 
 use std::{collections::BTreeMap, io};
 
@@ -11,28 +11,28 @@ use collapse_common::{
 use serde::Serialize;
 
 use super::{
-    block::{self, Kind},
+    block::{self, BlockKind},
     wire::{
-        BatchRecord, CellsRecord, ChangeKind, Changed, EventRecord, EventsRecord, HugetlbRecord,
-        KindRecord, ReadingRecord, SightRecord, State, vm_record,
+        BatchRecord, CellsRecord, ChangeKind, Changed, CodecState, EventKindRecord, EventRecord,
+        EventsRecord, HugetlbRecord, ReadingRecord, VisibilityRecord, vm_record,
     },
 };
 use crate::{Batch, Change, Event, EventKind, VmReading};
 
-/// Events in a block, which bounds what a reader has to hold.
+/// Maximum number of events in a block, which bounds the memory of a reader.
 const EVENTS: usize = 1 << 14;
 
-/// Turns batches into blocks of one segment.
+/// An encoder of batches as the blocks of one segment.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    state: State,
+    state: CodecState,
     vms: Places<VmKey>,
     threads: Places<(u32, u32)>,
     changes: Places<ChangeKind>,
     losses: BTreeMap<&'static str, (u32, u64)>,
 }
 
-/// Places of what was named, in the order in which it was.
+/// Numbers given to values in the order in which they first occur.
 #[derive(Debug)]
 struct Places<T>(BTreeMap<T, u32>);
 
@@ -43,7 +43,7 @@ impl<T> Default for Places<T> {
 }
 
 impl<T: Ord + Copy> Places<T> {
-    /// The place; what is named for the first time is added to `new`.
+    /// Returns the number of a value; one that occurs for the first time is added to `new`.
     fn of<N>(&mut self, named: T, new: &mut Vec<N>, record: impl FnOnce(T) -> N) -> u32 {
         let next = self.0.len() as u32;
         *self.0.entry(named).or_insert_with(|| {
@@ -53,26 +53,26 @@ impl<T: Ord + Copy> Places<T> {
     }
 }
 
-/// Appends a block of one value.
-pub fn append(kind: Kind, value: &impl Serialize, to: &mut Vec<u8>) -> io::Result<()> {
+/// Appends a block that holds one value.
+pub fn append(kind: BlockKind, value: &impl Serialize, to: &mut Vec<u8>) -> io::Result<()> {
     let payload = postcard::to_stdvec(value).map_err(io::Error::other)?;
     block::append(kind, &payload, to)
 }
 
 impl Encoder {
-    /// Appends the blocks of a batch, the last of which is of `kind`.
-    pub fn batch(&mut self, kind: Kind, batch: &Batch, to: &mut Vec<u8>) -> io::Result<()> {
+    /// Appends the blocks of a batch. The last one is of `kind`.
+    pub fn batch(&mut self, kind: BlockKind, batch: &Batch, to: &mut Vec<u8>) -> io::Result<()> {
         if !batch.stacks.is_empty() {
-            append(Kind::Stacks, &batch.stacks, to)?;
+            append(BlockKind::Stacks, &batch.stacks, to)?;
         }
         for events in batch.events.chunks(EVENTS) {
-            append(Kind::Events, &self.events(events), to)?;
+            append(BlockKind::Events, &self.events(events), to)?;
         }
         if let Some(overhead) = &batch.overhead {
-            append(Kind::Overhead, overhead, to)?;
+            append(BlockKind::Overhead, overhead, to)?;
         }
         if !batch.hugetlb.is_empty() {
-            append(Kind::Hugetlb, &self.hugetlb(batch), to)?;
+            append(BlockKind::Hugetlb, &self.hugetlb(batch), to)?;
         }
         append(kind, &self.counts(batch), to)?;
         for event in batch.events.iter().filter(|event| matches!(event.kind, EventKind::VmFreed)) {
@@ -83,23 +83,27 @@ impl Encoder {
         Ok(())
     }
 
-    /// Appends the block that says that programs were detached at `at`, and why.
+    /// Appends the block of an [`Update::Detached`](crate::Update::Detached).
     pub fn detached(&mut self, at: u64, why: &str, to: &mut Vec<u8>) -> io::Result<()> {
-        append(Kind::Sight, &SightRecord::Lost(self.since_batch(at), why.to_owned()), to)
+        append(
+            BlockKind::Visibility,
+            &VisibilityRecord::Detached(self.since_batch(at), why.to_owned()),
+            to,
+        )
     }
 
-    /// Appends the block that says that nothing is seen at `at`.
+    /// Appends the block of an [`Update::Blind`](crate::Update::Blind).
     pub fn blind(&mut self, at: u64, to: &mut Vec<u8>) -> io::Result<()> {
-        append(Kind::Sight, &SightRecord::None(self.since_batch(at)), to)
+        append(BlockKind::Visibility, &VisibilityRecord::Blind(self.since_batch(at)), to)
     }
 
-    /// Appends the block that says that other programs were attached.
+    /// Appends the block of an [`Update::Attached`](crate::Update::Attached).
     pub fn attached(&mut self, at: u64, to: &mut Vec<u8>) -> io::Result<()> {
         self.state.start_over();
         for (_, n) in self.losses.values_mut() {
             *n = 0;
         }
-        append(Kind::Sight, &SightRecord::Back(self.since_batch(at)), to)
+        append(BlockKind::Visibility, &VisibilityRecord::Attached(self.since_batch(at)), to)
     }
 
     fn since_batch(&mut self, at: u64) -> i64 {
@@ -121,7 +125,7 @@ impl Encoder {
         record
     }
 
-    fn kind(&mut self, event: &Event, new: &mut Vec<ChangeKind>) -> KindRecord {
+    fn kind(&mut self, event: &Event, new: &mut Vec<ChangeKind>) -> EventKindRecord {
         match &event.kind {
             EventKind::Change(change) => {
                 let &Change {
@@ -146,22 +150,22 @@ impl Encoder {
                     (since_before(sptes.old, before.old), since_before(sptes.new, before.new))
                 });
                 match (stack, sptes) {
-                    (Some(stack), sptes) => KindRecord::Stacked(place, since, stack, sptes),
-                    (None, Some((old, new))) => KindRecord::Single(place, since, old, new),
-                    (None, None) => KindRecord::Change(place, since, count),
+                    (Some(stack), sptes) => EventKindRecord::Stacked(place, since, stack, sptes),
+                    (None, Some((old, new))) => EventKindRecord::Single(place, since, old, new),
+                    (None, None) => EventKindRecord::Change(place, since, count),
                 }
             }
             EventKind::VmCreated { pages, process } => {
-                KindRecord::VmCreated(*pages, process.clone())
+                EventKindRecord::VmCreated(*pages, process.clone())
             }
-            EventKind::VmSeen => KindRecord::VmSeen,
-            EventKind::VmDestroyed { pages } => KindRecord::VmDestroyed(*pages),
-            EventKind::VmFlushed { pages } => KindRecord::VmFlushed(*pages),
-            EventKind::VmFreed => KindRecord::VmFreed,
+            EventKind::VmSeen => EventKindRecord::VmSeen,
+            EventKind::VmDestroyed { pages } => EventKindRecord::VmDestroyed(*pages),
+            EventKind::VmFlushed { pages } => EventKindRecord::VmFlushed(*pages),
+            EventKind::VmFreed => EventKindRecord::VmFreed,
             EventKind::SlotChanged { slot, change, logging } => {
-                KindRecord::SlotChanged((*slot).into(), *change, *logging)
+                EventKindRecord::SlotChanged((*slot).into(), *change, *logging)
             }
-            EventKind::Collapse(collapse) => KindRecord::Collapse(
+            EventKind::Collapse(collapse) => EventKindRecord::Collapse(
                 collapse.slot.into(),
                 event.ts.wrapping_sub(collapse.start) as i64,
                 collapse.pages_before,
@@ -211,17 +215,17 @@ impl Encoder {
                 record.latencies.push(CellsRecord { vm, cause: *cause as u8, cells });
             }
         }
-        for (way, n) in &batch.losses {
+        for (name, n) in &batch.losses {
             let next = self.losses.len() as u32;
-            let known = self.losses.get(way).copied();
+            let known = self.losses.get(name).copied();
             let (place, before) = known.unwrap_or_else(|| {
-                record.ways.push((*way).to_owned());
+                record.loss_names.push((*name).to_owned());
                 (next, 0)
             });
             if known.is_none() || before != *n {
                 record.losses.push((place, n.wrapping_sub(before)));
             }
-            self.losses.insert(way, (place, *n));
+            self.losses.insert(name, (place, *n));
         }
         record
     }

@@ -1,29 +1,29 @@
-//! Batches kept in a file.
+//! Recordings: updates stored in a file.
 //!
 //! A recording is one or more *segments*. A segment begins with [`MAGIC`] and the format version, and
-//! goes on with blocks: a kind, two lengths, a CRC32, and a payload in `postcard`'s encoding, compressed
-//! by LZ4 where that makes it smaller.
+//! continues with blocks: a kind, two lengths, a CRC32, and a payload in `postcard`'s encoding,
+//! compressed by LZ4 if that makes it smaller.
 //!
-//! | block    | what is in it                                                             |
-//! |----------|---------------------------------------------------------------------------|
-//! | header   | program, kernel, clocks, number of the segment                            |
-//! | host     | the machine's name, if it has one: before coverage, in each segment        |
-//! | coverage | what is seen and what is not; again whenever that changes                 |
-//! | baseline | where everything stands as a later segment begins                         |
-//! | events   | a part of a batch's events                                                |
-//! | batch    | the rest of a batch: totals, gauges, latencies, losses as changes         |
-//! | overhead | what the programs cost, as of the next batch                              |
-//! | hugetlb  | memory from hugetlbfs that the next batch tells of                        |
-//! | stacks   | kernel stacks that changes of the next batch or later ones name            |
-//! | sight    | programs were detached, or others attached; the time when none were          |
-//! | end      | the recording is complete: the command that was run, and why it ended     |
+//! | block      | content                                                                     |
+//! |------------|-----------------------------------------------------------------------------|
+//! | header     | program, kernel, clocks, number of the segment                              |
+//! | host       | the machine's name, if it has one: before coverage, in each segment         |
+//! | coverage   | the signals that are seen or not; repeated whenever they change             |
+//! | baseline   | the state at the start of a later segment                                   |
+//! | events     | a part of a batch's events                                                  |
+//! | batch      | the rest of a batch: totals, gauges, latencies, losses, as differences      |
+//! | overhead   | the overhead of the programs, part of the next batch                        |
+//! | hugetlb    | memory from hugetlbfs, part of the next batch                               |
+//! | stacks     | kernel stacks that changes of the next batch or later ones refer to         |
+//! | visibility | programs were detached or attached, or a time at which none were attached   |
+//! | end        | completes the recording: the command that was run, and why it ended         |
 //!
-//! Every number is relative to what the segment told before, so a segment stands for itself and
-//! nothing after a damaged block can be read; what is before it can. Blocks are only ever appended.
-//! Enums are stored by number: variants are added at the end, never moved.
+//! Numbers are stored as differences to earlier ones of the same segment. A segment is therefore
+//! readable alone, and a recording is readable up to the first damaged block. Blocks are only ever
+//! appended. Enums are stored by number: variants are added at the end, never moved.
 //!
-//! Concatenated segments of one recording, in order, are a recording. That is how the flight recorder
-//! works: it writes to the newer of two segments and deletes the older.
+//! Segments of one recording, concatenated in order, are a recording. The flight recorder relies on
+//! that: it writes to the newer of two segments and deletes the older.
 
 mod block;
 mod coverage;
@@ -31,7 +31,7 @@ mod decode;
 mod encode;
 mod recorder;
 mod replay;
-mod standing;
+mod snapshot;
 mod wire;
 
 #[cfg(test)]
@@ -46,28 +46,28 @@ use serde::{Deserialize, Serialize};
 pub use recorder::{Limits, Recorder, create};
 pub use replay::Replay;
 
-/// First bytes of a segment. The first is no block's kind, and the line ends tell of a file that was
-/// transferred as text.
+/// First bytes of a segment. The first byte is no block's kind, and the line ends reveal a file that
+/// was transferred as text.
 pub const MAGIC: [u8; 8] = *b"\x89CLPS\r\n\x1a";
 
-/// Version of the format. Readers take this one and all before it. From 2 on, coverage has the facts
-/// that numbers depend on; version 1 has to be read by the spelling of its hooks.
+/// Version of the format. Readers accept this one and all earlier ones. From version 2 on, coverage
+/// includes the facts that numbers depend on; in version 1 they follow from the spelling of hooks.
 pub const VERSION: u16 = 2;
 
-/// How a segment begins.
+/// The header of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Version of the program that recorded.
     pub program: String,
     /// `uname -r`.
     pub kernel: String,
-    /// Both clocks at one moment.
+    /// Readings of both clocks, equal in all segments of a recording.
     pub clocks: Clocks,
-    /// Number of the segment, from 0 on.
+    /// Number of the segment, counted from 0.
     pub segment: u32,
 }
 
-/// Both clocks at one moment, ns. Taken once per recording, so that it tells recordings apart.
+/// Simultaneous readings of both clocks, ns. They are taken once per recording and identify it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clocks {
     /// `CLOCK_MONOTONIC`.
@@ -77,23 +77,23 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// Now.
+    /// Reads both clocks.
     pub fn now() -> Self {
         Self { monotonic: crate::clock::monotonic_ns(), wall: crate::clock::wall_ns() }
     }
 
-    /// The wall-clock time, ns, of a monotonic one, ns.
+    /// Converts a monotonic time, ns, to wall-clock time, ns since 1970.
     pub fn wall_at(self, monotonic: u64) -> u64 {
         self.wall.wrapping_add(monotonic).wrapping_sub(self.monotonic)
     }
 }
 
-/// How a complete recording ends.
+/// The end of a complete recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// The command that was run, if any.
     pub command: Option<Command>,
-    /// Whether it ended before the window did, because it reached its greatest size.
+    /// Whether recording ended early because it reached its maximum size.
     pub full: bool,
 }
 
@@ -102,36 +102,36 @@ pub struct End {
 pub struct Command {
     /// Program and arguments, made printable.
     pub argv: Vec<String>,
-    /// Exit status; `None` if a signal ended it.
+    /// Exit status; `None` if a signal killed it.
     pub status: Option<i32>,
-    /// Signal that ended it.
+    /// Signal that killed it, if one did.
     pub signal: Option<i32>,
 }
 
-/// Why a recording cannot be read, or not further.
+/// Reason why a recording cannot be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    /// The system refused.
+    /// Opening or reading the file failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It does not begin like one.
+    /// The input does not begin with the header of a recording.
     #[error("this is no recording of collapse")]
     NotARecording,
-    /// A newer program wrote it.
+    /// A newer version of the program wrote the recording.
     #[error("this recording's format has version {0}, and this program reads up to {VERSION}")]
     TooNew(u16),
-    /// It ends without saying so: the recorder was killed, or is still running.
+    /// The recording has no end: the recorder was killed, or is still running.
     #[error("the recording is cut short at byte {0}")]
     Cut(u64),
-    /// Bytes are not what was written.
+    /// A block is not as it was written.
     #[error("the recording is damaged at byte {offset}: {what}")]
     Damaged {
-        /// Where the first damaged block begins.
+        /// Offset of the first damaged block, bytes.
         offset: u64,
-        /// What is wrong with it.
+        /// Kind of damage.
         what: &'static str,
     },
 }
 
-/// What is wrong with a block.
+/// A description of a malformed block.
 type Malformed = &'static str;

@@ -1,16 +1,15 @@
-//! What recordings tell by number keeps its number: new ones are added at the end, whatever order reads
-//! best.
+//! Enums that recordings store by number keep their numbers: new variants are added at the end.
 
 use collapse_common::{Cause, Counter, Transition, counter::index, latency::Outcome};
 
-use super::{block::Kind, wire};
+use super::{block::BlockKind, wire};
 use crate::{Mmu, Slot, SlotChange, Step};
 
-/// Names that this build has for the numbers from 0 on must begin with those that recordings know.
+/// Asserts that the names of the numbers from 0 on are `known`.
 fn keeps(names: &[&str], known: &str) {
     let known: Vec<_> = known.split_whitespace().collect();
     assert_eq!(names[..known.len()], known[..], "a number was taken away or given to another");
-    assert_eq!(names.len(), known.len(), "tell of the new number here");
+    assert_eq!(names.len(), known.len(), "add the new name to this test");
 }
 
 #[test]
@@ -49,21 +48,22 @@ fn transitions_and_counters() {
 #[test]
 fn kinds_of_blocks() {
     let kinds = [
-        Kind::Header,
-        Kind::Coverage,
-        Kind::Baseline,
-        Kind::Events,
-        Kind::Batch,
-        Kind::End,
-        Kind::Sight,
-        Kind::Hugetlb,
-        Kind::Overhead,
-        Kind::Stacks,
+        BlockKind::Header,
+        BlockKind::Coverage,
+        BlockKind::Baseline,
+        BlockKind::Events,
+        BlockKind::Batch,
+        BlockKind::End,
+        BlockKind::Visibility,
+        BlockKind::Hugetlb,
+        BlockKind::Overhead,
+        BlockKind::Stacks,
+        BlockKind::Host,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
 }
 
-/// The number of a variant is how it begins.
+/// Returns the number of a variant, which its encoding begins with.
 fn number(value: &impl serde::Serialize) -> u8 {
     postcard::to_stdvec(value).unwrap()[0]
 }
@@ -73,16 +73,16 @@ fn kinds_of_events() {
     let slot = || Slot { id: 0, as_id: 0, base_gfn: 0, npages: 0, flags: 0 }.into();
     let process = crate::fixtures::process(1);
     let kinds = [
-        wire::KindRecord::Change(0, 0, 0),
-        wire::KindRecord::VmCreated(None, process),
-        wire::KindRecord::VmSeen,
-        wire::KindRecord::VmDestroyed(None),
-        wire::KindRecord::VmFlushed(None),
-        wire::KindRecord::VmFreed,
-        wire::KindRecord::SlotChanged(slot(), SlotChange::Created, false),
-        wire::KindRecord::Collapse(slot(), 0, None, None, None),
-        wire::KindRecord::Single(0, 0, 0, 0),
-        wire::KindRecord::Stacked(0, 0, 0, None),
+        wire::EventKindRecord::Change(0, 0, 0),
+        wire::EventKindRecord::VmCreated(None, process),
+        wire::EventKindRecord::VmSeen,
+        wire::EventKindRecord::VmDestroyed(None),
+        wire::EventKindRecord::VmFlushed(None),
+        wire::EventKindRecord::VmFreed,
+        wire::EventKindRecord::SlotChanged(slot(), SlotChange::Created, false),
+        wire::EventKindRecord::Collapse(slot(), 0, None, None, None),
+        wire::EventKindRecord::Single(0, 0, 0, 0),
+        wire::EventKindRecord::Stacked(0, 0, 0, None),
     ];
     assert_eq!(kinds.each_ref().map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     let changes = [
@@ -94,12 +94,12 @@ fn kinds_of_events() {
         SlotChange::Other,
     ];
     assert_eq!(changes.each_ref().map(number), [0, 1, 2, 3, 4, 5]);
-    let sights = [
-        wire::SightRecord::Lost(0, String::new()),
-        wire::SightRecord::None(0),
-        wire::SightRecord::Back(0),
+    let visibility = [
+        wire::VisibilityRecord::Detached(0, String::new()),
+        wire::VisibilityRecord::Blind(0),
+        wire::VisibilityRecord::Attached(0),
     ];
-    assert_eq!(sights.each_ref().map(number), [0, 1, 2]);
+    assert_eq!(visibility.each_ref().map(number), [0, 1, 2]);
     assert_eq!([Mmu::Tdp, Mmu::Rmap, Mmu::Shadow, Mmu::Unknown].map(|m| number(&m)), [0, 1, 2, 3]);
     assert_eq!(Step::ALL.map(|step| number(&step)), [0, 1, 2, 3]);
 }

@@ -1,4 +1,4 @@
-//! Writing a recording.
+//! Writing of recordings.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,26 +10,27 @@ use std::{
 
 use super::{
     Clocks, Command, End, Header, MAGIC, VERSION,
-    block::Kind,
+    block::BlockKind,
     coverage::CoverageRecord,
     encode::{Encoder, append},
-    standing::Standing,
+    snapshot::Snapshot,
 };
 use crate::{Batch, Coverage, Machine, Update};
 
-/// Room for the last block: what ends a recording is written even if it is full.
+/// Room kept for the end block, bytes, which is written even if the recording is full.
 const RESERVE: u64 = 1 << 10;
 
-/// How much is kept.
+/// Limits on the size of a recording.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
-    /// Greatest size of all that is kept, bytes. Without `keep_last` recording ends there.
+    /// Maximum size of the recording, bytes. Without `keep_last`, recording ends when it is reached.
     pub max_size: Option<u64>,
-    /// Keep only so much of the latest: at least that, at most twice that, unless `max_size` is less.
+    /// Time to keep, up to the present: at least this much and at most twice as much is kept, unless
+    /// `max_size` is reached first.
     pub keep_last: Option<Duration>,
 }
 
-/// A recording that is being written. Each update reaches the file before the next is taken.
+/// A recording that is being written. Each update is in the file before the next is accepted.
 pub struct Recorder {
     path: PathBuf,
     limits: Limits,
@@ -38,26 +39,26 @@ pub struct Recorder {
     host: Option<String>,
     coverage: CoverageRecord,
     segment: Segment,
-    /// Size of the segment before.
+    /// Size of the previous segment, bytes.
     older: u64,
-    standing: Standing,
-    /// The last batch of the programs now attached, without its events, if older ones are forgotten.
+    snapshot: Snapshot,
+    /// The last batch of the attached programs, without its events; only kept with `keep_last`.
     last: Batch,
     full: bool,
 }
 
-/// The segment that is written to.
+/// The segment that is being written.
 struct Segment {
     file: File,
     size: u64,
-    /// Time of its first batch, ns.
+    /// Time of its first batch, ns; `None` before that.
     start: Option<u64>,
     encoder: Encoder,
 }
 
 /// Creates the file of a recording.
 pub fn create(path: &Path) -> io::Result<File> {
-    // What an earlier one left there is none of this.
+    // An older segment of an earlier recording does not belong to this one.
     match fs::remove_file(older(path)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => File::create(path),
@@ -65,7 +66,7 @@ pub fn create(path: &Path) -> io::Result<File> {
 }
 
 impl Recorder {
-    /// Writes how a recording begins to `file`, which was [created](create) at `path`.
+    /// Writes the beginning of a recording to `file`, which was [created](create) at `path`.
     pub fn new(
         file: File,
         path: &Path,
@@ -89,28 +90,28 @@ impl Recorder {
             coverage,
             segment,
             older: 0,
-            standing: Standing::default(),
+            snapshot: Snapshot::default(),
             last: Batch::default(),
             full: false,
         })
     }
 
-    /// Whether it takes no more because it reached its greatest size.
+    /// Returns whether the recording has reached its maximum size and ignores further updates.
     pub fn is_full(&self) -> bool {
         self.full
     }
 
-    /// Whether it keeps only the latest.
+    /// Returns whether older updates are deleted.
     pub fn forgets(&self) -> bool {
         self.limits.keep_last.is_some()
     }
 
-    /// Keeps all that is there and all that follows.
+    /// Keeps everything from here on, including what is kept so far.
     pub fn keep_all(&mut self) {
         self.limits.keep_last = None;
     }
 
-    /// Appends an update, unless it is full.
+    /// Appends an update, unless the recording is full.
     pub fn update(&mut self, update: &Update, coverage: &Coverage) -> io::Result<()> {
         if self.full {
             return Ok(());
@@ -118,7 +119,7 @@ impl Recorder {
         let coverage = CoverageRecord::from(coverage);
         let mut blocks = Vec::new();
         if coverage != self.coverage {
-            append(Kind::Coverage, &coverage, &mut blocks)?;
+            append(BlockKind::Coverage, &coverage, &mut blocks)?;
             self.coverage = coverage;
         }
         self.segment.encode(update, &mut blocks)?;
@@ -137,26 +138,26 @@ impl Recorder {
         Ok(())
     }
 
-    /// Keeps in mind what the next segment would begin with.
+    /// Updates the state that a next segment would begin with.
     fn note(&mut self, update: &Update) {
         match update {
             Update::Batch(batch) => {
                 self.segment.start.get_or_insert(batch.at);
-                self.standing.apply(batch);
+                self.snapshot.apply(batch);
                 if self.forgets() {
                     self.last = Batch { events: Vec::new(), ..batch.clone() };
                 }
             }
             // No VM outlives the KVM that it was created with.
             Update::Detached { .. } => {
-                (self.standing, self.last) = (Standing::default(), Batch::default());
+                (self.snapshot, self.last) = (Snapshot::default(), Batch::default());
             }
             Update::Blind { .. } | Update::Attached { .. } => {}
         }
     }
 
-    /// Whether what is to be written next belongs to another segment: this one lasted long enough, or
-    /// has half of what may be kept.
+    /// Returns whether `next` belongs to a new segment, because this one lasted long enough or has half
+    /// of the maximum size.
     fn is_segment_over(&self, next: &Update, len: u64) -> bool {
         let (Some(keep), Update::Batch(batch)) = (self.limits.keep_last, next) else {
             return false;
@@ -167,7 +168,7 @@ impl Recorder {
         self.last.at > start && (long || self.limits.max_size.is_some_and(large))
     }
 
-    /// Begins a segment with where everything stood after the last batch.
+    /// Begins a segment with the state after the last batch.
     fn rotate(&mut self) -> io::Result<()> {
         fs::rename(&self.path, older(&self.path))?;
         self.older = self.segment.size;
@@ -176,22 +177,22 @@ impl Recorder {
         self.segment = Segment::new(file, &self.header, self.host.as_deref(), &self.coverage)?;
         let mut blocks = Vec::new();
         let baseline = Batch {
-            events: self.standing.events(),
-            hugetlb: self.standing.hugetlb(),
-            overhead: self.standing.overhead(),
-            stacks: self.standing.stacks(),
+            events: self.snapshot.events(),
+            hugetlb: self.snapshot.hugetlb(),
+            overhead: self.snapshot.overhead(),
+            stacks: self.snapshot.stacks(),
             ..mem::take(&mut self.last)
         };
-        self.segment.encoder.batch(Kind::Baseline, &baseline, &mut blocks)?;
+        self.segment.encoder.batch(BlockKind::Baseline, &baseline, &mut blocks)?;
         self.segment.start = Some(baseline.at);
         self.last = Batch { events: Vec::new(), ..baseline };
         self.segment.write(&blocks)
     }
 
-    /// Completes the file and makes it last.
+    /// Writes the end of the recording, joins its segments, and syncs the file.
     pub fn finish(&mut self, command: Option<&Command>) -> io::Result<()> {
         let mut block = Vec::new();
-        append(Kind::End, &End { command: command.cloned(), full: self.full }, &mut block)?;
+        append(BlockKind::End, &End { command: command.cloned(), full: self.full }, &mut block)?;
         self.segment.write(&block)?;
         if self.header.segment > 0 {
             let older = older(&self.path);
@@ -208,7 +209,7 @@ impl Recorder {
     }
 }
 
-/// Where the older segment is.
+/// Returns the path of the older segment.
 fn older(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".old");
@@ -225,18 +226,18 @@ impl Segment {
         let mut segment = Self { file, size: 0, start: None, encoder: Encoder::default() };
         let mut beginning = MAGIC.to_vec();
         beginning.extend(VERSION.to_le_bytes());
-        append(Kind::Header, header, &mut beginning)?;
+        append(BlockKind::Header, header, &mut beginning)?;
         if let Some(host) = host {
-            append(Kind::Host, &host, &mut beginning)?;
+            append(BlockKind::Host, &host, &mut beginning)?;
         }
-        append(Kind::Coverage, coverage, &mut beginning)?;
+        append(BlockKind::Coverage, coverage, &mut beginning)?;
         segment.write(&beginning)?;
         Ok(segment)
     }
 
     fn encode(&mut self, update: &Update, to: &mut Vec<u8>) -> io::Result<()> {
         match update {
-            Update::Batch(batch) => self.encoder.batch(Kind::Batch, batch, to),
+            Update::Batch(batch) => self.encoder.batch(BlockKind::Batch, batch, to),
             Update::Detached { at, why } => self.encoder.detached(*at, why, to),
             Update::Blind { at } => self.encoder.blind(*at, to),
             Update::Attached { at } => self.encoder.attached(*at, to),

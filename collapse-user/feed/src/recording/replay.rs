@@ -1,4 +1,4 @@
-//! Reading a recording.
+//! Reading of recordings.
 
 use std::{
     fs::File,
@@ -10,48 +10,48 @@ use serde::de::DeserializeOwned;
 
 use super::{
     End, Header, MAGIC, RecordingError, VERSION,
-    block::{HEAD, Head, Kind},
+    block::{BlockKind, HEAD, Head},
     coverage,
     decode::{Decoder, value},
 };
 use crate::{Coverage, Machine, Update};
 
-/// A recording that is being read, a block at a time.
+/// A recording that is being read, block by block.
 pub struct Replay<R = BufReader<File>> {
     input: Input<R>,
     header: Header,
     machine: Machine,
     coverage: Coverage,
     decoder: Decoder,
-    /// Whether a batch was handed out.
+    /// Whether a batch was returned.
     begun: bool,
     end: Option<End>,
 }
 
-/// What comes next.
+/// The next item of the input.
 enum Item {
     Segment(Header),
-    Block(Kind, Vec<u8>),
+    Block(BlockKind, Vec<u8>),
     Nothing,
 }
 
 struct Input<R> {
     from: R,
-    /// Where the next block begins.
+    /// Offset of the next block, bytes.
     offset: u64,
-    /// Version of the format of the segment that is being read.
+    /// Format version of the current segment.
     version: u16,
 }
 
 impl Replay {
-    /// Opens a file.
+    /// Opens the recording at `path`, and reads its beginning.
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
         Self::new(BufReader::new(File::open(path)?))
     }
 }
 
 impl<R: Read> Replay<R> {
-    /// Reads the header and the coverage.
+    /// Reads the header and the coverage of a recording.
     pub fn new(from: R) -> Result<Self, RecordingError> {
         let mut input = Input { from, offset: 0, version: 0 };
         let Item::Segment(header) = input.next()? else {
@@ -63,7 +63,7 @@ impl<R: Read> Replay<R> {
         Ok(Self { input, header, machine, coverage, decoder, begun: false, end: None })
     }
 
-    /// The same recording from the beginning.
+    /// Starts again at the beginning of the recording.
     pub fn rewound(self) -> Result<Self, RecordingError>
     where
         R: Seek,
@@ -73,27 +73,27 @@ impl<R: Read> Replay<R> {
         Self::new(from)
     }
 
-    /// How it began.
+    /// Returns the header of the current segment.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Where it was recorded.
+    /// Returns the machine that was recorded.
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// What was seen and what was not, as of the last batch.
+    /// Returns the coverage as of the last update.
     pub fn coverage(&self) -> &Coverage {
         &self.coverage
     }
 
-    /// How it ended, once all is read; `None` if it is cut short.
+    /// Returns the end of the recording; `None` until it is read, or if the recording is cut short.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
 
-    /// The next update; `None` after the last. After an error there is none.
+    /// Reads the next update; `None` after the last. An error is final.
     pub fn next_update(&mut self) -> Result<Option<Update>, RecordingError> {
         loop {
             let start = self.input.offset;
@@ -112,42 +112,42 @@ impl<R: Read> Replay<R> {
                     (self.machine.name, self.coverage) = self.input.opening()?;
                     self.decoder = Decoder::default();
                 }
-                Item::Block(Kind::Header | Kind::Host, _) => {
+                Item::Block(BlockKind::Header | BlockKind::Host, _) => {
                     return Err(damaged("a header out of place"));
                 }
-                Item::Block(Kind::Coverage, payload) => {
+                Item::Block(BlockKind::Coverage, payload) => {
                     self.coverage =
                         coverage::decode(self.input.version, &payload).map_err(damaged)?;
                 }
-                Item::Block(Kind::Events, payload) => {
+                Item::Block(BlockKind::Events, payload) => {
                     let events = value(&payload).and_then(|record| self.decoder.events(record));
                     events.map_err(damaged)?;
                 }
-                Item::Block(Kind::Overhead, payload) => {
+                Item::Block(BlockKind::Overhead, payload) => {
                     self.decoder.overhead(value(&payload).map_err(damaged)?);
                 }
-                Item::Block(Kind::Stacks, payload) => {
+                Item::Block(BlockKind::Stacks, payload) => {
                     let taken = value(&payload).and_then(|record| self.decoder.stacks(record));
                     taken.map_err(damaged)?;
                 }
-                Item::Block(Kind::Hugetlb, payload) => {
+                Item::Block(BlockKind::Hugetlb, payload) => {
                     let taken = value(&payload).and_then(|record| self.decoder.hugetlb(record));
                     taken.map_err(damaged)?;
                 }
-                Item::Block(kind @ (Kind::Batch | Kind::Baseline), payload) => {
+                Item::Block(kind @ (BlockKind::Batch | BlockKind::Baseline), payload) => {
                     let batch = value(&payload).and_then(|record| self.decoder.batch(record));
                     let batch = batch.map_err(damaged)?;
-                    // Where the segment before was read, its batches told this already.
-                    if kind == Kind::Batch || !self.begun {
+                    // The batches of the previous segment, if it was read, include the baseline.
+                    if kind == BlockKind::Batch || !self.begun {
                         self.begun = true;
                         return Ok(Some(Update::Batch(batch)));
                     }
                 }
-                Item::Block(Kind::Sight, payload) => {
-                    let update = value(&payload).and_then(|record| self.decoder.sight(record));
+                Item::Block(BlockKind::Visibility, payload) => {
+                    let update = value(&payload).and_then(|record| self.decoder.visibility(record));
                     return update.map(Some).map_err(damaged);
                 }
-                Item::Block(Kind::End, payload) => {
+                Item::Block(BlockKind::End, payload) => {
                     self.end = Some(value(&payload).map_err(damaged)?);
                 }
             }
@@ -180,7 +180,7 @@ impl<R: Read> Input<R> {
         Ok(Item::Block(kind, payload))
     }
 
-    /// The rest of a segment's beginning, of which the first byte is read.
+    /// Reads the beginning of a segment, whose first byte has been read.
     fn segment(&mut self, start: u64, first: u8) -> Result<Item, RecordingError> {
         let mut magic = [first; MAGIC.len()];
         let mut version = [0; 2];
@@ -205,34 +205,34 @@ impl<R: Read> Input<R> {
                 self.offset = start + (MAGIC.len() + version.len()) as u64;
             }
         }
-        self.expect(Kind::Header).map(Item::Segment)
+        self.expect(BlockKind::Header).map(Item::Segment)
     }
 
-    /// What stands between a segment's header and what was measured: the host's name, if it was
+    /// Reads the blocks between a segment's header and its first batch: the host's name, if it was
     /// recorded, and the coverage.
     fn opening(&mut self) -> Result<(Option<String>, Coverage), RecordingError> {
         let mut offset = self.offset;
         let mut item = self.next()?;
         let mut name = None;
-        if let Item::Block(Kind::Host, payload) = &item {
+        if let Item::Block(BlockKind::Host, payload) = &item {
             name = Some(value(payload).map_err(|what| RecordingError::Damaged { offset, what })?);
             offset = self.offset;
             item = self.next()?;
         }
-        let payload = payload_of(item, Kind::Coverage, offset)?;
+        let payload = payload_of(item, BlockKind::Coverage, offset)?;
         let coverage = coverage::decode(self.version, &payload)
             .map_err(|what| RecordingError::Damaged { offset, what })?;
         Ok((name, coverage))
     }
 
-    /// The value of the next block, which must be of this kind.
-    fn expect<T: DeserializeOwned>(&mut self, kind: Kind) -> Result<T, RecordingError> {
+    /// Reads the value of the next block, which must be of this kind.
+    fn expect<T: DeserializeOwned>(&mut self, kind: BlockKind) -> Result<T, RecordingError> {
         let offset = self.offset;
         let payload = payload_of(self.next()?, kind, offset)?;
         value(&payload).map_err(|what| RecordingError::Damaged { offset, what })
     }
 
-    /// Reads until the buffer is full or the input ends; how much.
+    /// Reads until the buffer is full or the input ends, and returns the number of bytes.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, RecordingError> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -247,8 +247,8 @@ impl<R: Read> Input<R> {
     }
 }
 
-/// The payload of a block at `offset`, which must be of this kind.
-fn payload_of(item: Item, kind: Kind, offset: u64) -> Result<Vec<u8>, RecordingError> {
+/// Returns the payload of the block at `offset`, which must be of this kind.
+fn payload_of(item: Item, kind: BlockKind, offset: u64) -> Result<Vec<u8>, RecordingError> {
     match item {
         Item::Block(found, payload) if found == kind => Ok(payload),
         Item::Nothing => Err(RecordingError::Cut(offset)),

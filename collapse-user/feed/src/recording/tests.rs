@@ -2,12 +2,10 @@ use std::{io::Cursor, path::Path, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{block::Kind, *};
+use super::{block::BlockKind, *};
 use crate::{
     Batch, Coverage, Mmu, Update,
-    fixtures::{
-        batches, change, machine, patchy_coverage as coverage, read, record, seconds, stacks,
-    },
+    fixtures::{batches, machine, patchy_coverage as coverage, read, record, seconds, stacks, zap},
 };
 
 fn recorder(path: &Path, coverage: &Coverage, limits: Limits) -> Recorder {
@@ -19,7 +17,7 @@ fn events(batches: &[Batch]) -> String {
 }
 
 #[test]
-fn header_coverage_and_command_come_back() {
+fn header_coverage_and_command_are_read_back() {
     let command = Command { argv: vec!["sleep".to_owned()], status: None, signal: Some(9) };
     let bytes = record(&[], Limits::default(), Some(&command));
     let mut replay = Replay::new(Cursor::new(&bytes)).unwrap();
@@ -47,7 +45,7 @@ fn coverage_that_changes_comes_with_its_batch() {
 }
 
 #[test]
-fn a_newer_version_is_refused_by_name() {
+fn a_newer_version_is_refused_with_its_number() {
     let mut bytes = record(&seconds(1), Limits::default(), None);
     bytes[MAGIC.len()] = VERSION as u8 + 1;
     let error = read(&bytes).1.unwrap_err();
@@ -73,7 +71,7 @@ fn only_the_latest_is_kept() {
     let keep_last = Some(Duration::from_secs(10));
     let (kept, end) = read(&record(&batches, Limits { max_size: None, keep_last }, None));
     assert!(end.is_ok());
-    // The first is where everything stood.
+    // The first batch is the baseline of the segment.
     assert!((11..=21).contains(&kept.len()), "{}", kept.len());
     let first = batches.len() - kept.len();
     assert_eq!(kept[0].at, batches[first].at);
@@ -83,7 +81,7 @@ fn only_the_latest_is_kept() {
 }
 
 #[test]
-fn what_is_killed_while_it_forgets_leaves_two_files_to_concatenate() {
+fn a_recorder_killed_with_keep_last_leaves_two_files_to_concatenate() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("recording");
     let limits = Limits { max_size: Some(6000), keep_last: Some(Duration::from_hours(1)) };
@@ -104,13 +102,27 @@ fn what_is_killed_while_it_forgets_leaves_two_files_to_concatenate() {
 #[test]
 fn a_block_that_claims_to_be_long_allocates_nothing() {
     let mut bytes = record(&[], Limits::default(), None);
-    bytes.extend([Kind::Batch as u8, 0xff, 0xff, 0xff, 0x03, 0xff, 0xff, 0xff, 0x03, 0, 0, 0, 0]);
+    bytes.extend([
+        BlockKind::Batch as u8,
+        0xff,
+        0xff,
+        0xff,
+        0x03,
+        0xff,
+        0xff,
+        0xff,
+        0x03,
+        0,
+        0,
+        0,
+        0,
+    ]);
     assert!(matches!(read(&bytes).1, Err(RecordingError::Cut(_))));
 }
 
 #[test]
 fn scattered_changes_stay_small() {
-    let events = (0..10_000u64).map(|n| change(n * 3000, n * 7919 % 100_000, 1)).collect();
+    let events = (0..10_000u64).map(|n| zap(n * 3000, n * 7919 % 100_000, 1)).collect();
     let bytes = record(&[Batch { events, ..Batch::default() }], Limits::default(), None);
     assert!(bytes.len() < 100_000, "{}", bytes.len());
 }
@@ -118,9 +130,9 @@ fn scattered_changes_stay_small() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Nothing that the model could see is lost.
+    /// No part of a batch that the model uses is lost.
     #[test]
-    fn batches_come_back(batches in batches()) {
+    fn batches_are_read_back(batches in batches()) {
         let (read, end) = read(&record(&batches, Limits::default(), None));
         prop_assert_eq!(end.unwrap(), End { command: None, full: false });
         prop_assert_eq!(events(&read), events(&batches));
@@ -129,7 +141,7 @@ proptest! {
         prop_assert!(read.iter().all(|batch| batch.stacks == stacks()));
     }
 
-    /// Cut anywhere, what is before is read, and the cut is told.
+    /// A recording cut anywhere is read up to the cut, which is reported.
     #[test]
     fn a_recording_that_is_cut_short_is_read_up_to_there(batches in batches(), cut: prop::sample::Index) {
         let bytes = record(&batches, Limits::default(), None);
@@ -139,7 +151,7 @@ proptest! {
         prop_assert_eq!(events(&read), events(&batches[..read.len()]));
     }
 
-    /// A changed byte anywhere is found, and what is before it is read.
+    /// A changed byte anywhere is detected, and everything before it is read.
     #[test]
     fn damage_is_found(batches in batches(), at: prop::sample::Index, bits in 1..=255u8) {
         let mut bytes = record(&batches, Limits::default(), None);
@@ -150,18 +162,16 @@ proptest! {
         prop_assert_eq!(events(&read), events(&batches[..read.len()]));
     }
 
-    /// Payloads that a checksum vouches for are not trusted either.
+    /// Payloads with a correct checksum are not trusted either.
     #[test]
     fn any_payload_is_survived(
-        kind in 1..=10u8,
+        kind in prop::sample::select(BlockKind::ALL.to_vec()),
         payload in prop::collection::vec(any::<u8>(), 0..300),
         batches in batches(),
     ) {
         let mut bytes = record(&batches, Limits::default(), None);
-        // Without the end.
+        // Cuts off the end block.
         bytes.truncate(bytes.len() - block::HEAD - 2);
-        let kind = [Kind::Header, Kind::Coverage, Kind::Baseline, Kind::Events, Kind::Batch, Kind::End, Kind::Sight, Kind::Hugetlb, Kind::Overhead, Kind::Stacks]
-            [usize::from(kind) - 1];
         block::append(kind, &payload, &mut bytes).unwrap();
         let (read, _) = read(&bytes);
         prop_assert!(read.len() >= batches.len());

@@ -1,4 +1,7 @@
-//! What is in the payloads. All numbers are variable-length on disk, so small ones are short.
+//! Layout of the payloads. Numbers have a variable length on disk: small ones are short.
+//!
+//! VMs, threads, kinds of changes and losses are stored once, where they first occur, and referred to
+//! by their *place* in that order afterwards.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +17,11 @@ use crate::{Slot, SlotChange, Sptes, VmProcess, VmReading};
 /// A part of a batch's events.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct EventsRecord {
-    /// VMs that are named here for the first time.
+    /// VMs that first occur here.
     pub vms: Vec<VmRecord>,
-    /// Threads that are named here for the first time: place of the VM, and thread id.
+    /// Threads that first occur here: place of the VM, and thread id.
     pub threads: Vec<(u32, u32)>,
-    /// Kinds of changes that are named here for the first time.
+    /// Kinds of changes that first occur here.
     pub changes: Vec<ChangeKind>,
     /// The events.
     pub events: Vec<EventRecord>,
@@ -30,18 +33,19 @@ pub type VmRecord = (u64, u64);
 /// An event.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// Since the event before, ns.
+    /// Time since the previous event, ns.
     pub ts: i64,
     /// Place of the thread.
     pub thread: u32,
-    /// What happened.
-    pub kind: KindRecord,
+    /// Kind of event, with its details.
+    pub kind: EventKindRecord,
 }
 
-/// What happened.
+/// A kind of event, with its details.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum KindRecord {
-    /// Place of the kind of change, first guest frame since the end of the change before, count.
+pub enum EventKindRecord {
+    /// A run of changes: place of the kind of change, first guest frame relative to the end of the
+    /// previous change, count.
     Change(u32, i64, u32),
     VmCreated(Option<Pages>, VmProcess),
     VmSeen,
@@ -49,17 +53,18 @@ pub enum KindRecord {
     VmFlushed(Option<Pages>),
     VmFreed,
     SlotChanged(SlotRecord, SlotChange, bool),
-    /// Slot, duration, gauges before and after, yields.
+    /// A run of the collapse routine: slot, duration in ns, gauges before and after, yields.
     Collapse(SlotRecord, i64, Option<Pages>, Option<Pages>, Option<u32>),
-    /// As a change of one SPTE, with the SPTE before and after: each as the difference to that of the
-    /// one before, as the next page often is next in host memory too.
+    /// A change of one SPTE: place of the kind of change, guest frame as in `Change`, and the SPTE
+    /// before and after, each as the difference to that of the previous such change, because adjacent
+    /// pages often are adjacent in host memory too.
     Single(u32, i64, i64, i64),
-    /// As a change of one SPTE with its stack: place of the kind of change, guest frame, number of the
-    /// stack, and the SPTEs, if they were seen.
+    /// A change of one SPTE with its stack: place of the kind of change, guest frame as in `Change`,
+    /// number of the stack, and the SPTEs as in `Single`, if they were seen.
     Stacked(u32, i64, u32, Option<(i64, i64)>),
 }
 
-/// What is the same for all SPTE changes of one kind.
+/// The fields that SPTE changes of one kind have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChangeKind {
     pub cause: u8,
@@ -96,27 +101,27 @@ impl From<SlotRecord> for Slot {
 /// A batch without its events.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct BatchRecord {
-    /// Since the batch before, ns.
+    /// Time since the previous batch, ns.
     pub at: i64,
     pub settled: bool,
-    /// VMs that are named here for the first time.
+    /// VMs that first occur here.
     pub vms: Vec<VmRecord>,
-    /// VMs alive.
+    /// VMs that are alive.
     pub readings: Vec<ReadingRecord>,
     /// Totals that changed.
     pub rows: Vec<CellsRecord>,
     /// Latencies that changed.
     pub latencies: Vec<CellsRecord>,
-    /// Losses that are named here for the first time.
-    pub ways: Vec<String>,
-    /// Place of the loss, and by how much it changed.
+    /// Names of losses that first occur here.
+    pub loss_names: Vec<String>,
+    /// Place of the loss, and the difference of its count.
     pub losses: Vec<(u32, u64)>,
 }
 
-/// Memory from hugetlbfs of the processes of VMs, where it is another than before.
+/// Memory that the processes of VMs have from hugetlbfs, for VMs for which it changed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct HugetlbRecord {
-    /// VMs that are named here for the first time.
+    /// VMs that first occur here.
     pub vms: Vec<VmRecord>,
     /// Place of the VM, and bytes.
     pub bytes: Vec<(u32, u64)>,
@@ -125,18 +130,18 @@ pub struct HugetlbRecord {
 /// Kernel stacks: number, and names of functions, innermost first.
 pub type StacksRecord = Vec<(u32, Vec<String>)>;
 
-/// Whether anything is seen. Times are since the batch before, ns.
+/// A change in whether anything is seen. Times are relative to the previous batch, ns.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum SightRecord {
-    /// No more, and why.
-    Lost(i64, String),
-    /// Not yet.
-    None(i64),
-    /// Again.
-    Back(i64),
+pub enum VisibilityRecord {
+    /// Programs were detached, with the reason.
+    Detached(i64, String),
+    /// Nothing is seen at this time.
+    Blind(i64),
+    /// New programs were attached.
+    Attached(i64),
 }
 
-/// A value that is told only when it changes.
+/// A value that is stored only when it changes.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Changed<T> {
     Same,
@@ -144,13 +149,13 @@ pub enum Changed<T> {
 }
 
 impl<T> Changed<T> {
-    /// `to`, if it changed.
+    /// Returns `To(to())` if the value changed.
     pub fn when(changed: bool, to: impl FnOnce() -> T) -> Self {
         if changed { Self::To(to()) } else { Self::Same }
     }
 }
 
-/// What changed of a live VM.
+/// The changes of a live VM since its previous reading.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReadingRecord {
     /// Place of the VM.
@@ -160,37 +165,37 @@ pub struct ReadingRecord {
     pub fd: Changed<Option<u32>>,
 }
 
-/// New gauges, as changes; `None` if there are none.
+/// New gauges, as differences; `None` if there are none.
 pub type PagesRecord = Option<[i64; 3]>;
 
-/// By how much the counts of a (VM, cause) row changed, those that did.
+/// The differences of those counts of a (VM, cause) row that changed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CellsRecord {
     /// Place of the VM.
     pub vm: u32,
     pub cause: u8,
-    /// Position and change.
+    /// Position and difference.
     pub cells: Vec<(u16, u64)>,
 }
 
-/// What the segment told so far, that numbers are relative to. Both sides keep it alike.
+/// The values that later numbers of a segment are relative to. Encoder and decoder keep equal ones.
 #[derive(Debug, Default)]
-pub struct State {
-    /// Time of the last batch, or later if nothing was seen.
+pub struct CodecState {
+    /// Time of the last batch or change of visibility, ns.
     pub at: u64,
-    /// Time of the last event.
+    /// Time of the last event, ns.
     pub ts: u64,
     /// Guest frame after the last change.
     pub gfn: u64,
-    /// SPTEs of the last change that told its own.
+    /// SPTEs of the last change that had them.
     pub sptes: Sptes,
     pub readings: BTreeMap<u32, VmReading>,
     pub rows: BTreeMap<(u32, Cause), Box<Row>>,
     pub latencies: BTreeMap<(u32, Cause), Box<Latencies>>,
 }
 
-impl State {
-    /// Forgets what programs counted that are attached no more.
+impl CodecState {
+    /// Forgets the counts of programs that were detached.
     pub fn start_over(&mut self) {
         self.readings.clear();
         self.rows.clear();
@@ -205,17 +210,17 @@ impl State {
     }
 }
 
-/// A VM as it is stored.
+/// Converts a VM to its stored form.
 pub fn vm_record(vm: VmKey) -> VmRecord {
     (vm.kvm, vm.born)
 }
 
-/// A VM from how it is stored.
+/// Converts a VM from its stored form.
 pub fn vm_key((kvm, born): VmRecord) -> VmKey {
     VmKey { kvm, born }
 }
 
-/// A transition by its number.
+/// Returns the transition with this number, if there is one.
 pub fn transition(number: u8) -> Option<Transition> {
     Transition::ALL.get(usize::from(number)).copied()
 }

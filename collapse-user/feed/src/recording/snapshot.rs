@@ -1,4 +1,4 @@
-//! What still holds of what was told.
+//! The state that a segment begins with.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,10 @@ use collapse_common::abi::VmKey;
 
 use crate::{Batch, Event, EventKind, Overhead, SlotChange};
 
-/// Events that told what still holds: what a segment that is read without those before it needs.
+/// The lasting effects of the updates so far: live VMs, slots, and values that batches repeat only when
+/// they change. A segment that is read without its predecessors needs them.
 #[derive(Default)]
-pub struct Standing {
+pub struct Snapshot {
     created: BTreeMap<VmKey, Event>,
     slots: BTreeMap<(VmKey, u16, u16), Event>,
     hugetlb: BTreeMap<VmKey, u64>,
@@ -16,8 +17,8 @@ pub struct Standing {
     stacks: BTreeMap<u32, Vec<String>>,
 }
 
-impl Standing {
-    /// Takes what happened.
+impl Snapshot {
+    /// Updates the state by a batch.
     pub fn apply(&mut self, batch: &Batch) {
         self.hugetlb.extend(batch.hugetlb.iter().copied());
         self.stacks.extend(batch.stacks.iter().cloned());
@@ -47,22 +48,22 @@ impl Standing {
         }
     }
 
-    /// Memory from hugetlbfs of the processes of VMs, bytes.
+    /// Returns the memory that the processes of VMs have from hugetlbfs, bytes.
     pub fn hugetlb(&self) -> Vec<(VmKey, u64)> {
         self.hugetlb.iter().map(|(vm, bytes)| (*vm, *bytes)).collect()
     }
 
-    /// What the programs cost.
+    /// Returns the last overhead of the programs.
     pub fn overhead(&self) -> Option<Overhead> {
         self.overhead.clone()
     }
 
-    /// Kernel stacks.
+    /// Returns all kernel stacks.
     pub fn stacks(&self) -> Vec<(u32, Vec<String>)> {
         self.stacks.iter().map(|(number, frames)| (*number, frames.clone())).collect()
     }
 
-    /// What still holds, oldest first.
+    /// Returns the creation of every live VM and the latest change of every slot, oldest first.
     pub fn events(&self) -> Vec<Event> {
         let mut events: Vec<_> =
             self.created.values().chain(self.slots.values()).cloned().collect();
