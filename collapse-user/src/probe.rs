@@ -586,7 +586,7 @@ mod tests {
     fn every_program_of_the_object_has_a_use() {
         let object = aya_obj::Object::parse(OBJECT).unwrap();
         let programs: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
-        let hooks = SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| way.iter());
+        let hooks = SIGNALS.iter().flat_map(|row| row.hook_sets).flat_map(|hooks| hooks.iter());
         let requests = [GiveBack::PROGRAM, SetDetail::PROGRAM, Walk::PROGRAM, ReadPending::PROGRAM];
         assert_eq!(programs, hooks.flat_map(|hook| hook.programs(true)).chain(requests).collect());
     }

@@ -1,17 +1,17 @@
-//! Facts about a kernel that the eBPF side needs: offsets, argument positions, SPTE bits.
+//! Facts about a kernel that the eBPF programs need: offsets, argument positions, SPTE bits.
 
 use std::collections::BTreeSet;
 
 use collapse_common::{SpteLayout, abi::Kernel};
 
-use super::{Hook, SIGNALS};
-use crate::kernel::inspect::{Inspected, Vendor};
+use super::{Hook, SIGNALS, every_hook};
+use crate::kernel::inspect::{Fact, Inspected, Unknown, Vendor};
 
 /// Variables whose addresses are facts.
 pub const VARIABLES: &[&str] = &["vm_list", "page_offset_base", "vmemmap_base", TRACEPOINT_SRCU];
 
-/// What protects tracepoints where their programs can be preempted: variable and type of its guard.
-/// Up to 6.12 there is another variable of that name.
+/// The SRCU domain that protects tracepoints whose programs can be preempted, and the type of its
+/// guard. Up to 6.12 an unrelated variable has that name, so both must exist.
 const TRACEPOINT_SRCU: &str = "tracepoint_srcu";
 const SRCU_GUARD: &str = "class_srcu_fast_notrace_t";
 
@@ -38,23 +38,22 @@ const OPTIONAL_FIELDS: &[&str] = &[
 const WITHOUT_MODULE_BTF: &[(&str, u32)] = &[
     ("kvm_mmu_page.role", 52),
     ("kvm_mmu_page.gfn", 56),
-    // Called `gfns` there, and holding frame numbers alone.
+    // On 5.10 it is called `gfns`, and holds frame numbers alone.
     ("kvm_mmu_page.shadowed_translation", 72),
 ];
 
-/// Every field whose offset is wanted.
+/// Lists every field whose offset is looked up, by path.
 pub fn offsets() -> Vec<&'static str> {
     let fields = SIGNALS.iter().flat_map(|signal| signal.fields).chain(OPTIONAL_FIELDS);
-    let read = SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| *way);
-    let read = read.filter_map(|hook| match hook {
+    let read = every_hook().filter_map(|hook| match hook {
         Hook::Read { field, .. } => Some(*field),
         _ => None,
     });
     fields.copied().chain(read).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Byte offset of a field, or why it is not known.
-pub fn offset(kernel: &Inspected, path: &str) -> Result<u32, String> {
+/// Returns the byte offset of a field, or the reason why it is unknown.
+pub fn offset(kernel: &Inspected, path: &str) -> Fact<u32> {
     if let Some(offset) = kernel.offset(path) {
         return Ok(offset);
     }
@@ -62,19 +61,17 @@ pub fn offset(kernel: &Inspected, path: &str) -> Result<u32, String> {
     if let (true, Some((_, offset))) = (is_before_tdp_tracepoints(kernel), known) {
         return Ok(*offset);
     }
-    Err(match kernel.offsets.get(path) {
-        Some(Err(why)) => why.to_string(),
-        _ => "not looked up".to_owned(),
-    })
+    let not_looked_up = || Err(Unknown::Unclear("not looked up".to_owned()));
+    kernel.offsets.get(path).cloned().unwrap_or_else(not_looked_up)
 }
 
-/// Whether this is a kernel like 5.10, without `kvm_tdp_mmu_spte_changed`, module BTF and the
-/// MMU-present bit, which all came soon after.
+/// Returns whether the kernel is like 5.10, without `kvm_tdp_mmu_spte_changed`, module BTF and the
+/// MMU-present bit, which were all added soon after.
 fn is_before_tdp_tracepoints(kernel: &Inspected) -> bool {
     kernel.has_tracepoint("kvmmmu:kvm_tdp_mmu_spte_changed") == Some(false)
 }
 
-/// Number of arguments that a raw tracepoint program gets; `None` if not known.
+/// Returns the number of arguments that a raw tracepoint program gets; `None` if it is unknown.
 pub fn raw_args(kernel: &Inspected, tracepoint: &str) -> Option<usize> {
     let known = kernel.tracepoints.get(tracepoint)?.raw_args.as_ref();
     match (known, tracepoint) {
@@ -86,7 +83,7 @@ pub fn raw_args(kernel: &Inspected, tracepoint: &str) -> Option<usize> {
     }
 }
 
-/// Facts about a kernel; what is not known is left unknown.
+/// Collects the facts about a kernel; those that cannot be found stay unknown.
 pub fn facts(kernel: &Inspected) -> Kernel {
     let old = is_before_tdp_tracepoints(kernel);
     let at = |path| offset(kernel, path).unwrap_or(Kernel::UNKNOWN);
@@ -97,7 +94,7 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         .unwrap_or(if old { 2 } else { 1 });
     let clear_takes_kvm = parameters("mmu_spte_clear_track_bits")
         .map_or(!old, |parameters| parameters.first().is_some_and(|first| first.name == "kvm"));
-    // 2 on 5.10, which describes no enums of KVM.
+    // 5.10 describes no enums of KVM; the value is 2 there.
     let ret_pf_invalid = match kernel.constants.get("RET_PF_INVALID") {
         Some(Ok(value)) => *value as u32,
         _ => 2,
@@ -142,14 +139,14 @@ pub fn facts(kernel: &Inspected) -> Kernel {
     }
 }
 
-/// Whether a tracepoint's programs can be preempted: from 7.x on. If that is not known, they can.
+/// Returns whether programs at tracepoints can be preempted, as from 7.x on; true if that is unknown.
 fn has_preemptible_tracepoints(kernel: &Inspected) -> bool {
     let guarded = kernel.symbols.is_err() || kernel.symbol(TRACEPOINT_SRCU).is_some();
     guarded && matches!(kernel.sizes.get(SRCU_GUARD), Some(Ok(_)))
 }
 
-/// `shadow_accessed_mask` and `shadow_dirty_mask` follow the page-table format: EPT's own, else
-/// that of ordinary page tables.
+/// Returns the layout of SPTEs. `shadow_accessed_mask` and `shadow_dirty_mask` follow the page-table
+/// format: that of EPT, or else that of ordinary page tables.
 fn spte_layout(kernel: &Inspected, old: bool) -> SpteLayout {
     let ept = kernel.kvm.vendor == Some(Vendor::Intel) && kernel.kvm.nested_paging != Ok(false);
     let layout = if ept { SpteLayout::EPT } else { SpteLayout::NPT };

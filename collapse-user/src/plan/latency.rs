@@ -1,29 +1,34 @@
-//! How many guest faults are timed.
+//! The share of guest faults that are timed.
 
 use std::{fmt, str::FromStr};
 
-/// One in how many guest faults is timed, or that none is.
+/// The share of guest faults that are timed: all, one in N, or none.
 ///
-/// Timing one takes two time stamps, and seeing it end takes a hook on every guest entry: 109
-/// instructions on 6.12, as much as all else that a fault costs.
+/// Timing a fault takes two time stamps, and detecting its end takes a hook on every guest entry: 109
+/// instructions on 6.12, as much as everything else that a fault costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultLatency(u32);
 
+/// The text of a [`FaultLatency`] could not be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected off, all, or 1/N with N up to {}", FaultLatency::MAX_ONE_IN)]
+pub struct FaultLatencyError;
+
 impl FaultLatency {
-    /// None.
+    /// No guest fault is timed.
     pub const OFF: Self = Self(0);
 
-    /// The longest distance between two that are timed.
-    const MOST: u32 = 1 << 20;
+    /// Maximum N.
+    const MAX_ONE_IN: u32 = 1 << 20;
 
-    /// One in so many; 0 for none.
+    /// Returns the number of guest faults of which one is timed; 0 if none is.
     pub fn one_in(self) -> u32 {
         self.0
     }
 }
 
-/// One in 128, of which the time stamps add 6 instructions to the average fault. What an ordinary
-/// episode faults, some ten thousand times, gives a hundred samples.
+/// One in 128: time stamps then add 6 instructions to the average fault, and an ordinary episode, of
+/// about ten thousand faults, gives a hundred samples.
 impl Default for FaultLatency {
     fn default() -> Self {
         Self(128)
@@ -31,17 +36,17 @@ impl Default for FaultLatency {
 }
 
 impl FromStr for FaultLatency {
-    type Err = String;
+    type Err = FaultLatencyError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, FaultLatencyError> {
         let one_in = match text {
             "off" => 0,
             "all" => 1,
             _ => {
                 let number = text.strip_prefix("1/").and_then(|number| number.parse().ok());
-                number.filter(|one_in| (1..=Self::MOST).contains(one_in)).ok_or_else(|| {
-                    format!("expected off, all, or 1/N with N up to {}", Self::MOST)
-                })?
+                number
+                    .filter(|one_in| (1..=Self::MAX_ONE_IN).contains(one_in))
+                    .ok_or(FaultLatencyError)?
             }
         };
         Ok(Self(one_in))
@@ -63,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_what_is_timed() {
+    fn shares_are_parsed_and_printed() {
         let read = |text: &str| text.parse().map(FaultLatency::one_in);
         assert_eq!(["off", "all", "1/8", "1/100"].map(read), [Ok(0), Ok(1), Ok(8), Ok(100)]);
         for wrong in ["", "1", "8", "1/0", "1/", "2/8", "1/-1", "1/1048577"] {

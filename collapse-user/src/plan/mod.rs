@@ -1,5 +1,5 @@
-//! Which hooks to use on the running kernel. Pure: a plan follows from an [`Inspected`] value, so
-//! plans for every kernel are tested from recordings.
+//! The choice of hooks for a kernel. It is pure: a plan is computed from an [`Inspected`] value, so that
+//! plans for every kernel are tested with recorded values.
 
 mod facts;
 mod latency;
@@ -14,25 +14,25 @@ use std::path::Path;
 use collapse_common::{Selection, abi::Kernel};
 pub use collapse_feed::{Coverage, Mmu, Signal, SignalStatus};
 
-pub use latency::FaultLatency;
+pub use latency::{FaultLatency, FaultLatencyError};
 pub use obstacles::{NO_KVM, Obstacle, obstacles};
 pub use signals::{Hook, Layout, REBUILDING_ROUTINE, SIGNALS, SignalHooks};
 
-use crate::kernel::inspect::{Inspected, Wanted};
+use crate::kernel::inspect::{Inspected, WantedFacts};
 
-/// What to load and attach, and with which facts.
+/// The hooks to attach on a kernel, and the facts and settings to load their programs with.
 #[derive(Debug)]
 pub struct Plan {
-    /// Facts for the eBPF side.
+    /// Facts about the kernel, for the eBPF programs.
     pub kernel: Kernel,
-    /// Which changes the eBPF side records.
+    /// Changes that the eBPF programs record.
     pub selection: Selection,
     /// Hooks to attach, by signal, in the order of the table of signals.
     pub hooks: Vec<(Signal, &'static [Hook])>,
     coverage: Coverage,
 }
 
-/// Finds the MMU that KVM uses for ordinary guests by its module parameters.
+/// Determines the MMU that KVM uses for ordinary guests, from its module parameters.
 fn mmu_of(kernel: &Inspected) -> Mmu {
     match (&kernel.kvm.nested_paging, &kernel.kvm.tdp_mmu) {
         (Ok(false), _) => Mmu::Shadow,
@@ -43,14 +43,14 @@ fn mmu_of(kernel: &Inspected) -> Mmu {
 }
 
 impl Plan {
-    /// Looks at the running kernel and plans for it. With `look` quick, functions that cannot be probed
-    /// are taken for such that can: attaching will tell.
+    /// Inspects the running kernel and plans for it. With [`Look::Quick`], every function is taken to be
+    /// traceable, and attaching fails on those that are not.
     pub fn for_running_kernel(latency: FaultLatency, look: Look) -> (Self, Inspected) {
         let kernel = inspect(Path::new("/"), look);
         (Self::new(&kernel, latency), kernel)
     }
 
-    /// Plans for a kernel.
+    /// Plans for a kernel that was inspected.
     pub fn new(kernel: &Inspected, latency: FaultLatency) -> Self {
         let mut facts = facts::facts(kernel);
         let mmu = mmu_of(kernel);
@@ -84,13 +84,13 @@ impl Plan {
         Self { kernel: facts, selection: Selection::DEFAULT, hooks, coverage }
     }
 
-    /// What will be seen if everything attaches.
+    /// Returns the coverage if every hook attaches.
     pub fn coverage(&self) -> Coverage {
         self.coverage.clone()
     }
 }
 
-/// A signal's hooks, or why there are none.
+/// The hooks chosen for a signal, or the reason why it has none.
 type Chosen = Result<&'static [Hook], String>;
 
 /// Chooses the first set of hooks that is available on this kernel.
@@ -103,7 +103,7 @@ fn choose(row: &SignalHooks, kernel: &Inspected) -> Chosen {
         return Err(reason);
     }
     let mut reasons = Vec::new();
-    let chosen = row.ways.iter().copied().find(|hooks| {
+    let chosen = row.hook_sets.iter().copied().find(|hooks| {
         let missing: Vec<_> = hooks.iter().filter_map(|hook| missing(hook, kernel)).collect();
         let usable = missing.is_empty();
         reasons.extend(missing);
@@ -126,21 +126,21 @@ fn status((signal, chosen): (Signal, Chosen)) -> SignalStatus {
     SignalStatus { signal, hooks, reason }
 }
 
-/// How closely the running kernel is looked at.
+/// How thoroughly the running kernel is inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// It is not read which functions can be probed, which takes longer than all the rest.
+    /// Skips the list of traceable functions, which takes longer to read than everything else.
     Quick,
-    /// At everything.
+    /// Inspects everything.
     Thorough,
 }
 
-/// Finds out what plans depend on, below `root` (`/`, unless in a test).
+/// Inspects all that plans depend on, below `root` (`/`, unless in a test).
 fn inspect(root: &Path, look: Look) -> Inspected {
     let symbols = symbols();
     let tracepoints = tracepoints();
     let offsets = facts::offsets();
-    let wanted = Wanted {
+    let wanted = WantedFacts {
         symbols: &symbols,
         tracepoints: &tracepoints,
         offsets: &offsets,
@@ -152,7 +152,7 @@ fn inspect(root: &Path, look: Look) -> Inspected {
     Inspected::of_running_kernel(root, &wanted)
 }
 
-/// Why a hook cannot be used; `None` if it can, as far as is known.
+/// Returns the reason why a hook cannot be used; `None` if it can, as far as is known.
 fn missing(hook: &Hook, kernel: &Inspected) -> Option<String> {
     match *hook {
         Hook::Raw { tracepoint, layout, .. } => {
@@ -195,9 +195,14 @@ fn missing(hook: &Hook, kernel: &Inspected) -> Option<String> {
     }
 }
 
-/// Every symbol in the table, and those that facts come from.
+/// Iterates over the hooks of every alternative of every signal.
+fn every_hook() -> impl Iterator<Item = &'static Hook> {
+    SIGNALS.iter().flat_map(|signal| signal.hook_sets).flat_map(|hooks| hooks.iter())
+}
+
+/// Lists the symbols of every hook, and those that facts come from.
 fn symbols() -> Vec<&'static str> {
-    let hooks = SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| way.iter());
+    let hooks = every_hook();
     let names: BTreeSet<_> = hooks
         .filter_map(|hook| match *hook {
             Hook::Entry { function, .. } | Hook::Pair { function, .. } => Some(function),
@@ -209,8 +214,9 @@ fn symbols() -> Vec<&'static str> {
     names.into_iter().collect()
 }
 
+/// Lists the tracepoints of every hook.
 fn tracepoints() -> Vec<&'static str> {
-    let hooks = SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| way.iter());
+    let hooks = every_hook();
     let names: BTreeSet<_> = hooks
         .filter_map(|hook| match *hook {
             Hook::Raw { tracepoint, .. } => Some(tracepoint),

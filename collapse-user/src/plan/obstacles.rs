@@ -1,4 +1,4 @@
-//! What is in the way of measuring, and how to get it out of it.
+//! Obstacles to measuring on this host, and how to remove them.
 
 use std::fmt;
 
@@ -6,21 +6,21 @@ use serde::Serialize;
 
 use crate::kernel::inspect::{Capability, Inspected, Lockdown, ModuleState};
 
-/// What loading and attaching depend on.
+/// Capabilities that loading and attaching depend on.
 const NEEDED: [Capability; 2] = [Capability::Bpf, Capability::Perfmon];
 
-/// What reading the kernel's files and those of other users' processes depends on.
+/// Capabilities that reading the kernel's files, and those of other users' processes, depends on.
 const HELPFUL: [Capability; 3] =
     [Capability::DacReadSearch, Capability::SysPtrace, Capability::Syslog];
 
-/// Something in the way.
+/// An obstacle to measuring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Obstacle {
-    /// Whether nothing at all can be measured because of it.
+    /// Whether it prevents any measurement at all.
     pub fatal: bool,
-    /// What it is.
+    /// Description of the obstacle.
     pub what: String,
-    /// A command that removes it, or what else would.
+    /// Command or other step that removes it.
     pub remedy: String,
 }
 
@@ -30,8 +30,7 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Everything in the way, in the order in which a person would have to deal with it: what makes
-/// measuring impossible first.
+/// Finds every obstacle on `host`, in the order in which a person has to remove them: fatal ones first.
 pub fn obstacles(host: &Inspected) -> Vec<Obstacle> {
     let fatal = [privileges, machine, kvm, lockdown, types, tracefs, kprobes, ftrace];
     let lesser = [capabilities, addresses, module_types];
@@ -42,7 +41,7 @@ pub fn obstacles(host: &Inspected) -> Vec<Obstacle> {
     [found(&fatal, true), found(&lesser, false)].concat()
 }
 
-/// Looks for one obstacle; what it is, and what removes it.
+/// A check for one obstacle, which returns its description and remedy.
 type Check = fn(&Inspected) -> Option<(String, String)>;
 
 fn privileges(host: &Inspected) -> Option<(String, String)> {
@@ -74,12 +73,12 @@ fn kvm(host: &Inspected) -> Option<(String, String)> {
     absent.then(|| (NO_KVM.to_owned(), remedy.to_owned()))
 }
 
-/// Neither of KVM's two modules can do without the other.
+/// Description of the obstacle that `kvm` or its vendor module is absent; neither works alone.
 pub const NO_KVM: &str = "KVM is not loaded";
 
 fn lockdown(host: &Inspected) -> Option<(String, String)> {
     (host.lockdown == Ok(Lockdown::Confidentiality)).then(|| {
-        let what = "the kernel is locked down (confidentiality), and lets nobody read its memory";
+        let what = "the kernel is locked down (confidentiality): nobody may read its memory";
         (what.to_owned(), "boot with lockdown=integrity".to_owned())
     })
 }
@@ -93,18 +92,18 @@ fn types(host: &Inspected) -> Option<(String, String)> {
 fn tracefs(host: &Inspected) -> Option<(String, String)> {
     let why = host.tracefs.as_ref().err()?;
     let remedy = "mount it with `mount -t tracefs tracefs /sys/kernel/tracing`".to_owned();
-    Some((format!("tracefs is not to be had ({why})"), remedy))
+    Some((format!("tracefs is not available ({why})"), remedy))
 }
 
 fn kprobes(host: &Inspected) -> Option<(String, String)> {
     let remedy = "a kernel built with CONFIG_KPROBES is needed, and \
                   /sys/kernel/debug/kprobes/enabled must be 1";
-    (host.kprobes != Ok(true)).then(|| ("kprobes are not to be had".to_owned(), remedy.to_owned()))
+    (host.kprobes != Ok(true)).then(|| ("kprobes are not available".to_owned(), remedy.to_owned()))
 }
 
 fn ftrace(host: &Inspected) -> Option<(String, String)> {
     (host.ftrace_enabled == Ok(0)).then(|| {
-        let what = "ftrace is switched off, and no kprobe at the begin of a function runs";
+        let what = "ftrace is switched off, so kprobes on function entry never fire";
         (what.to_owned(), "`sysctl -w kernel.ftrace_enabled=1`".to_owned())
     })
 }
@@ -114,7 +113,8 @@ fn capabilities(host: &Inspected) -> Option<(String, String)> {
     privileges.effective.as_ref().ok()?;
     let missing: Vec<_> =
         HELPFUL.into_iter().filter(|capability| !privileges.has(*capability)).collect();
-    let what = format!("{} missing, for kernel addresses and names of VMs", names(&missing));
+    let what =
+        format!("kernel addresses and names of VMs may be hidden without {}", names(&missing));
     (!missing.is_empty()).then(|| (what, "run as root (sudo collapse …)".to_owned()))
 }
 
@@ -138,14 +138,11 @@ fn names(capabilities: &[Capability]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::kernel::inspect::Unknown;
+    use crate::{kernel::inspect::Unknown, plan::tests::kernel};
 
     fn host(change: impl Fn(&mut Inspected)) -> Vec<Obstacle> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernels/6.12.json");
-        let mut host = Inspected::from_file(&path).unwrap();
+        let mut host = kernel("6.12");
         change(&mut host);
         obstacles(&host)
     }
@@ -160,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_is_told_how() {
+    fn missing_privileges_come_with_a_remedy() {
         let user = host(|host| {
             host.privileges.euid = Ok(1000);
             host.privileges.effective = Ok([Capability::Bpf].into());
@@ -179,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_addresses_are_no_reason_to_stop() {
+    fn hidden_addresses_are_not_fatal() {
         let found = host(|host| {
             host.kptr_restrict = Ok(2);
             host.symbols.iter_mut().flat_map(|all| all.values_mut()).for_each(|s| s.address = 0);
@@ -189,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn kprobes_that_would_not_run_are_none() {
+    fn kprobes_that_never_fire_are_fatal() {
         let found = host(|host| host.ftrace_enabled = Ok(0));
         assert!(fatal(&found)[0].contains("kernel.ftrace_enabled=1"), "{found:?}");
         let without = host(|host| host.ftrace_enabled = Err(Unknown::Absent("x".into())));

@@ -1,22 +1,22 @@
-//! The table of signals: what can be seen, by which hooks, and what is lost without them.
+//! The table of signals: the hooks that each signal can be seen by.
 
 use std::fmt;
 
 use collapse_feed::{Mmu, Signal};
 
-/// Where a program attaches.
+/// A hook: one or two eBPF programs, and where they attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// A raw tracepoint `system:name`.
     Raw {
         /// Program in the eBPF object.
         program: &'static str,
-        /// Tracepoint.
+        /// Tracepoint, as `system:name`.
         tracepoint: &'static str,
-        /// What tells that its arguments are as the program reads them.
+        /// Evidence that its arguments are as the program reads them.
         layout: Layout,
-        /// The program that looks again where the first may be preempted, and so be skipped for
-        /// other threads.
+        /// Second program for kernels on which the first can be preempted, and is then skipped for
+        /// other threads: it takes the changes that the first was skipped for.
         again: Option<&'static str>,
         /// Whether an event is lost for which the kernel skips all its programs. Not where KVM counts
         /// the events itself.
@@ -29,7 +29,7 @@ pub enum Hook {
         /// Function.
         function: &'static str,
     },
-    /// Entry and return of a kernel function.
+    /// The entry and the return of a kernel function.
     Pair {
         /// Program for the entry.
         program: &'static str,
@@ -38,25 +38,25 @@ pub enum Hook {
         /// Function.
         function: &'static str,
     },
-    /// A program that user space runs itself, on facts that must be known.
+    /// A program that user space runs itself, starting from a kernel variable.
     Run {
         /// Program in the eBPF object.
         program: &'static str,
-        /// Variable of the kernel that it starts from.
+        /// Kernel variable that it starts from.
         variable: &'static str,
     },
-    /// The same, for a field of a kernel structure.
+    /// A program that user space runs itself to read a field of a kernel structure.
     Read {
         /// Program in the eBPF object.
         program: &'static str,
-        /// Field.
+        /// Field, as `struct.field.field`.
         field: &'static str,
     },
 }
 
 impl Hook {
-    /// Its programs, the one that runs first first; `preemptible` tells whether one may have to look
-    /// again.
+    /// Returns the programs, in the order in which they run. The second program of a raw tracepoint is
+    /// included only where tracepoint programs are `preemptible`.
     pub fn programs(&self, preemptible: bool) -> Vec<&'static str> {
         match *self {
             Self::Raw { program, again, .. } => {
@@ -94,34 +94,35 @@ impl fmt::Display for Hook {
     }
 }
 
-/// How to tell a raw tracepoint's argument layout.
+/// Evidence of the argument layout of a raw tracepoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// It never changed.
+    /// The layout never changed.
     Stable,
-    /// Its format has this field.
+    /// The tracepoint's format has this field.
     Field(&'static str),
-    /// It has so many arguments.
+    /// The tracepoint has this many arguments.
     Args(usize),
 }
 
-/// The collapse routine that rebuilds huge pages in place, from 6.13 on; the one before zaps.
+/// The collapse routine from 6.13 on, which rebuilds huge pages in place; the earlier one zaps.
 pub const REBUILDING_ROUTINE: &str = "kvm_mmu_recover_huge_pages";
 
-/// How a signal can be seen.
+/// The hooks that a signal can be seen by.
 #[derive(Debug)]
 pub struct SignalHooks {
     /// The signal.
     pub signal: Signal,
-    /// Sets of hooks by preference; the first whose hooks are all available is used.
-    pub ways: &'static [&'static [Hook]],
-    /// Struct fields that its programs read.
+    /// Alternative sets of hooks, in order of preference; the first whose hooks are all available is
+    /// used.
+    pub hook_sets: &'static [&'static [Hook]],
+    /// Struct fields that the signal's programs read.
     pub fields: &'static [&'static str],
-    /// The only MMU that needs it; `None` if any does.
+    /// The only MMU that needs the signal; `None` if every MMU does.
     pub only: Option<Mmu>,
 }
 
-/// A change of host memory: its entry tells the notifiers that it calls whose doing they are.
+/// Makes the hook of an operation on host memory: the notifiers that it calls are attributed to it.
 const fn host(program: &'static str, function: &'static str) -> Hook {
     Hook::Pair { program, exit: "host_end", function }
 }
@@ -130,7 +131,7 @@ const fn entry(program: &'static str, function: &'static str) -> Hook {
     Hook::Entry { program, function }
 }
 
-/// An operation: its entry publishes VM and cause, its return takes them back.
+/// Makes the hook of a KVM operation: its entry publishes VM and cause, its return withdraws them.
 const fn operation(program: &'static str, function: &'static str) -> Hook {
     Hook::Pair { program, exit: "leave", function }
 }
@@ -145,7 +146,7 @@ const SLOT_FIELDS: &[&str] = &[
 const SHADOW_FIELDS: &[&str] =
     &["page.private", "kvm_mmu_page.gfn", "kvm_mmu_page.role", "kvm_mmu_page.shadowed_translation"];
 
-/// KVM counts guest faults itself, from 5.19 on; the tracepoint tells whose they are.
+/// From 5.19 on, KVM counts guest faults itself; the tracepoint attributes them to a VM.
 const FAULTS_OF_KVM: &[Hook] = &[
     entry("vcpu_destroyed", "kvm_arch_vcpu_destroy"),
     Hook::Read { program: "pending_faults", field: "kvm_vcpu.stat.pf_taken" },
@@ -167,18 +168,19 @@ const RECLAIM: [Hook; 3] = [
 const NUMA: Hook = host("numa", "change_prot_numa");
 const MADV_COLLAPSE: Hook = host("thp_collapse", "madvise_collapse");
 
-/// Every signal. Costs in instructions on 6.12: an empty raw tracepoint program 109, a kprobe 396, a
-/// pair some 2,000; so kprobes on hot functions only where there is no tracepoint.
+/// The hooks of every signal. Costs in instructions on 6.12: 109 for an empty raw tracepoint program,
+/// 396 for a kprobe, about 2,000 for a pair. Hot functions therefore have kprobes only where there is
+/// no tracepoint.
 pub const SIGNALS: &[SignalHooks] = &[
     SignalHooks {
         signal: Signal::VmCreated,
-        ways: &[&[entry("vm_created", "kvm_arch_init_vm")]],
+        hook_sets: &[&[entry("vm_created", "kvm_arch_init_vm")]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::VmDestroyed,
-        ways: &[&[
+        hook_sets: &[&[
             Hook::Pair {
                 program: "vm_destroyed",
                 exit: "vm_destroyed_end",
@@ -195,7 +197,7 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::Memslots,
-        ways: &[&[Hook::Pair {
+        hook_sets: &[&[Hook::Pair {
             program: "slot_change",
             exit: "slot_change_end",
             function: "kvm_set_memslot",
@@ -205,13 +207,13 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::DirtyLogging,
-        ways: &[&[entry("slot_committed", "kvm_arch_commit_memory_region")]],
+        hook_sets: &[&[entry("slot_committed", "kvm_arch_commit_memory_region")]],
         fields: SLOT_FIELDS,
         only: None,
     },
     SignalHooks {
         signal: Signal::EagerSplit,
-        ways: &[
+        hook_sets: &[
             &[
                 operation("eager_split", "kvm_mmu_slot_try_split_huge_pages"),
                 operation("log_protect", "kvm_mmu_slot_remove_write_access"),
@@ -226,13 +228,13 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::ClearDirtyBits,
-        ways: &[&[operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty")]],
+        hook_sets: &[&[operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty")]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::DirtyLogHarvest,
-        ways: &[&[
+        hook_sets: &[&[
             operation("get_dirty_log", "kvm_get_dirty_log_protect"),
             operation("clear_dirty_log", "kvm_clear_dirty_log_protect"),
         ]],
@@ -241,21 +243,21 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::Collapse,
-        ways: &[&[collapse(REBUILDING_ROUTINE)], &[collapse("kvm_mmu_zap_collapsible_sptes")]],
+        hook_sets: &[&[collapse(REBUILDING_ROUTINE)], &[collapse("kvm_mmu_zap_collapsible_sptes")]],
         fields: SLOT_FIELDS,
         only: None,
     },
     SignalHooks {
         signal: Signal::Notifier,
-        ways: &[&[operation("invalidate", "kvm_mmu_notifier_invalidate_range_start")]],
+        hook_sets: &[&[operation("invalidate", "kvm_mmu_notifier_invalidate_range_start")]],
         fields: &["kvm.mmu_notifier", "mmu_notifier_range.event"],
         only: None,
     },
     SignalHooks {
         signal: Signal::NotifierCallers,
-        ways: &[
+        hook_sets: &[
             &[RECLAIM[0], RECLAIM[1], RECLAIM[2], NUMA, MADV_COLLAPSE],
-            // 5.10 has no MADV_COLLAPSE, others may be built without NUMA.
+            // 5.10 has no MADV_COLLAPSE, and other kernels may be built without NUMA.
             &[RECLAIM[0], RECLAIM[1], RECLAIM[2], NUMA],
             &[RECLAIM[0], RECLAIM[1], RECLAIM[2], MADV_COLLAPSE],
         ],
@@ -264,7 +266,7 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::LockYields,
-        ways: &[&[
+        hook_sets: &[&[
             entry("yielded", "__cond_resched_rwlock_read"),
             entry("yielded", "__cond_resched_rwlock_write"),
         ]],
@@ -273,16 +275,16 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::SlotDeleted,
-        ways: &[&[operation("slot_gone", "kvm_arch_flush_shadow_memslot")]],
+        hook_sets: &[&[operation("slot_gone", "kvm_arch_flush_shadow_memslot")]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::ZapAll,
-        ways: &[
+        hook_sets: &[
             &[operation("zap_all", "kvm_mmu_zap_all_fast")],
-            // 6.12.117, 7.3: inlined but for its first half, which leaves the zaps of the TDP MMU to
-            // the second.
+            // On 6.12.117 and 7.3 the function is inlined except for its first half; the second half does
+            // the zaps of the TDP MMU.
             &[
                 operation("zap_all", "__kvm_mmu_zap_all_fast_front_half"),
                 operation("zap_all", "kvm_tdp_mmu_zap_invalidated_roots"),
@@ -293,16 +295,16 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::ZapRange,
-        ways: &[&[operation("zap_range", "kvm_zap_gfn_range")]],
+        hook_sets: &[&[operation("zap_range", "kvm_zap_gfn_range")]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::NxRecovery,
-        ways: &[
+        hook_sets: &[
             &[operation("nx_recovery", "kvm_nx_huge_page_recovery_worker")],
-            // 6.1, and 5.10 without TDP zaps of single pages: the worker is a thread that never returns
-            // from its function, so that those which run already are not seen to.
+            // On 6.1, and on 5.10 (which has no TDP zaps of single pages), the worker is a thread that
+            // never returns from its function: workers that are already running are not seen.
             &[
                 entry("nx_recovery_thread", "kvm_nx_lpage_recovery_worker"),
                 operation("nx_recovery", "kvm_tdp_mmu_zap_sp"),
@@ -315,13 +317,13 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::Faults,
-        ways: &[FAULTS_OF_KVM, &[entry("mmu_page_fault", "kvm_mmu_page_fault")]],
+        hook_sets: &[FAULTS_OF_KVM, &[entry("mmu_page_fault", "kvm_mmu_page_fault")]],
         fields: &["kvm_vcpu.kvm"],
         only: None,
     },
     SignalHooks {
         signal: Signal::FastFaults,
-        ways: &[
+        hook_sets: &[
             FAULTS_OF_KVM,
             &[Hook::Raw {
                 program: "fast_page_fault",
@@ -343,7 +345,7 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::FaultLatency,
-        ways: &[&[Hook::Raw {
+        hook_sets: &[&[Hook::Raw {
             program: "entry",
             tracepoint: "kvm:kvm_entry",
             layout: Layout::Stable,
@@ -355,7 +357,7 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::TdpChanges,
-        ways: &[
+        hook_sets: &[
             &[Hook::Raw {
                 program: "spte_changed",
                 tracepoint: "kvmmmu:kvm_tdp_mmu_spte_changed",
@@ -370,8 +372,8 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::RmapChanges,
-        ways: &[&[
-            // The walk also learns where page structures begin.
+        hook_sets: &[&[
+            // The walk also reads where the array of `struct page` begins.
             walk("page_offset_base"),
             walk("vmemmap_base"),
             entry("clear_track_bits", "mmu_spte_clear_track_bits"),
@@ -382,7 +384,7 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::ShadowInstalls,
-        ways: &[&[Hook::Raw {
+        hook_sets: &[&[Hook::Raw {
             program: "set_spte",
             tracepoint: "kvmmmu:kvm_mmu_set_spte",
             layout: Layout::Stable,
@@ -394,25 +396,25 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::DropSpte,
-        ways: &[&[entry("drop_spte", "drop_spte")]],
+        hook_sets: &[&[entry("drop_spte", "drop_spte")]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::VmList,
-        ways: &[&[walk("vm_list")]],
+        hook_sets: &[&[walk("vm_list")]],
         fields: &["kvm.vm_list", "kvm.userspace_pid"],
         only: None,
     },
     SignalHooks {
         signal: Signal::Gauges,
-        ways: &[&[walk("vm_list")]],
+        hook_sets: &[&[walk("vm_list")]],
         fields: &["kvm.vm_list", "kvm.stat.pages_4k"],
         only: None,
     },
 ];
 
-/// Walks KVM's list of VMs.
+/// Makes the hook that walks KVM's list of VMs.
 const fn walk(variable: &'static str) -> Hook {
     Hook::Run { program: "walk", variable }
 }

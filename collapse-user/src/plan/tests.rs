@@ -1,4 +1,4 @@
-//! Plans for recordings of real kernels.
+//! Plans for kernels that were recorded.
 
 mod missing;
 
@@ -14,8 +14,8 @@ use crate::kernel::inspect::{Fact, Symbol, Unknown, Vendor};
 
 const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 
-/// Records the kernels anew. Needs copies of what real kernels show of themselves: a folder with a
-/// tree for each series. To be run whenever something else is wanted of a kernel:
+/// Records the kernels again, to be run whenever plans depend on something new. It needs copies of the
+/// files that real kernels describe themselves in: a folder with one tree per series.
 ///
 /// ```sh
 /// COLLAPSE_KERNEL_TREES=<folder> cargo test -p collapse-user record_kernels -- --ignored
@@ -42,11 +42,12 @@ fn planned(kernel: &Inspected) -> Plan {
     Plan::new(kernel, FaultLatency::default())
 }
 
-fn kernel(series: &str) -> Inspected {
+/// Reads the recorded value of a kernel.
+pub fn kernel(series: &str) -> Inspected {
     Inspected::from_file(&recording(series)).unwrap()
 }
 
-/// Symbols that a kernel does not have are not in its recording, so those cannot be compared.
+/// Symbols cannot be compared: a recording does not list those that its kernel lacks.
 #[test]
 fn recordings_answer_all_that_is_wanted() {
     for series in KERNELS {
@@ -60,7 +61,7 @@ fn recordings_answer_all_that_is_wanted() {
     }
 }
 
-/// How each signal is seen. What a kernel is not listed for is as on the one before it.
+/// The hooks of each signal. A kernel that is not listed has those of the one before it.
 const EXPECTED: &str = "
 vm_created
   5.10  vm_created at kprobe:kvm_arch_init_vm
@@ -305,12 +306,13 @@ fn intel_has_its_own_spte_layout_where_it_uses_ept() {
 fn signals_are_well_formed() {
     assert!(SIGNALS.iter().map(|row| row.signal).eq(Signal::ALL.iter().copied()), "a row each");
     for row in SIGNALS {
-        assert!(!row.ways.is_empty(), "{:?}", row.signal);
-        assert!(row.ways.iter().all(|hooks| !hooks.is_empty()), "{:?}", row.signal);
+        assert!(!row.hook_sets.is_empty(), "{:?}", row.signal);
+        assert!(row.hook_sets.iter().all(|hooks| !hooks.is_empty()), "{:?}", row.signal);
     }
 }
 
-/// 7.3 is the first of them whose tracepoints are protected by SRCU; 6.12 has a variable of the name.
+/// 7.3 is the first of these whose tracepoints are protected by SRCU; 6.12 has an unrelated variable
+/// of that name.
 #[test]
 fn preemptible_tracepoints() {
     for series in KERNELS {
@@ -323,7 +325,7 @@ fn preemptible_tracepoints() {
 fn every_program_exists() {
     const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/collapse-ebpf"));
     let strings: HashSet<_> = OBJECT.split(|&byte| byte == 0).collect();
-    for hook in SIGNALS.iter().flat_map(|signal| signal.ways).flat_map(|way| way.iter()) {
+    for hook in every_hook() {
         for program in programs(hook) {
             assert!(strings.contains(program.as_bytes()), "{program}");
         }

@@ -1,4 +1,4 @@
-//! What can be missing on other kernels, and what is seen then.
+//! Plans for kernels on which something is missing.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn symbols_of(kernel: &mut Inspected) -> &mut BTreeMap<String, Symbol> {
 }
 
 #[test]
-fn without_a_function_the_next_way_is_used() {
+fn without_a_function_the_next_hook_set_is_used() {
     let mut kernel = kernel("6.12");
     symbols_of(&mut kernel).remove("kvm_nx_huge_page_recovery_worker");
     assert_eq!(
@@ -25,7 +25,7 @@ fn without_a_function_the_next_way_is_used() {
 }
 
 #[test]
-fn a_way_needs_all_of_its_hooks() {
+fn a_hook_set_needs_all_of_its_hooks() {
     let mut kernel = kernel("6.12");
     symbols_of(&mut kernel).remove("kvm_clear_dirty_log_protect");
     assert_eq!(
@@ -100,7 +100,7 @@ fn faults_that_kvm_does_not_count_are_counted_here() {
         seen_by(&plan, Signal::FastFaults),
         ["fast_page_fault at raw_tp:kvmmmu:fast_page_fault"]
     );
-    // Or they would be counted twice.
+    // Otherwise they would be counted twice.
     assert_eq!(plan.kernel.vcpu_taken, Kernel::UNKNOWN);
     assert_eq!(planned(&self::kernel("6.12")).kernel.vcpu_taken, 6112);
 }
@@ -140,7 +140,7 @@ fn without_an_offset_its_signals_are_missing() {
     );
 }
 
-/// Fixed offsets hold for kernels like 5.10 only.
+/// The fixed offsets are valid only for kernels like 5.10.
 #[test]
 fn newer_kernels_need_module_btf_for_the_rmap_mmu() {
     let mut kernel = kernel("6.12");
