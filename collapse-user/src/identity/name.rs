@@ -1,8 +1,8 @@
-//! What people call a VM, from how its process was started and where it runs.
+//! Names of VMs, from the command line and cgroup of their processes.
 
 use collapse_feed::{NameSource, VmName, printable};
 
-/// A VMM whose command line is understood.
+/// A VMM whose command line contains a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Vmm {
     Qemu,
@@ -14,7 +14,7 @@ enum Vmm {
 }
 
 impl Vmm {
-    /// By the name of the program. Distributions and releases append to some of them.
+    /// Recognises a VMM by the name of its program. Distributions and releases add suffixes to some.
     fn of(program: &[u8]) -> Option<Self> {
         let program = program.rsplit(|&byte| byte == b'/').next()?;
         Some(match program {
@@ -43,8 +43,8 @@ impl Vmm {
     }
 }
 
-/// The best name for the VM of process `pid`, from the text of its command line, of
-/// `/proc/<pid>/cgroup`, and of its comm.
+/// Returns the most specific name for the VM of process `pid`, from its command line, its
+/// `/proc/<pid>/cgroup`, and its `comm`.
 pub fn name_from(pid: u32, cmdline: &[Vec<u8>], cgroup: &str, comm: &[u8]) -> VmName {
     let own = cmdline
         .split_first()
@@ -59,7 +59,7 @@ pub fn name_from(pid: u32, cmdline: &[Vec<u8>], cgroup: &str, comm: &[u8]) -> Vm
             Some(name) => (name, NameSource::KubeVirt),
             None => (name, NameSource::Qemu),
         },
-        // The cgroup has the same name, but without the characters that machined forbids.
+        // The cgroup's name lacks the characters that machined forbids.
         (Some((name, NameSource::Qemu)), Some(_), None) => (name, NameSource::Libvirt),
         (Some(own), _, _) => own,
         (None, Some(machine), _) => (machine, NameSource::Libvirt),
@@ -70,7 +70,7 @@ pub fn name_from(pid: u32, cmdline: &[Vec<u8>], cgroup: &str, comm: &[u8]) -> Vm
     VmName { text: printable(&name), source }
 }
 
-/// Value of the last `--key value` or `--key=value`.
+/// Returns the value of the last `--key value` or `--key=value`.
 fn option<'a>(args: &'a [Vec<u8>], key: &str) -> Option<&'a [u8]> {
     let mut found = None;
     for (index, arg) in args.iter().enumerate() {
@@ -83,7 +83,7 @@ fn option<'a>(args: &'a [Vec<u8>], key: &str) -> Option<&'a [u8]> {
     found
 }
 
-/// The guest in QEMU's `-name guest=foo,debug-threads=on` or `-name foo`, where a comma in the
+/// Finds the name in QEMU's `-name guest=foo,debug-threads=on` or `-name foo`, where a comma in the
 /// name is doubled.
 fn qemu_name(args: &[Vec<u8>]) -> Option<Vec<u8>> {
     // QEMU accepts any option with one dash or two, but with a space only.
@@ -104,7 +104,7 @@ fn guest_of(options: &[u8]) -> Option<Vec<u8>> {
     guest
 }
 
-/// Splits at single commas; a doubled one stands for itself.
+/// Splits at single commas; a doubled one stands for a comma.
 fn split_options(text: &[u8]) -> Vec<Vec<u8>> {
     let mut options = vec![Vec::new()];
     let mut bytes = text.iter().copied().peekable();
@@ -118,8 +118,9 @@ fn split_options(text: &[u8]) -> Vec<Vec<u8>> {
     options
 }
 
-/// cloud-hypervisor has no option for a name, but whoever runs several of them names the sockets
-/// or their directories apart: `/run/vms/web.sock`, or `path=/run/vc/vm/web/clh-api.sock`.
+/// Derives a name from cloud-hypervisor's API socket. There is no option for a name, but where several
+/// VMs run, their sockets or the directories of these have distinct names: `/run/vms/web.sock`, or
+/// `path=/run/vc/vm/web/clh-api.sock`.
 fn api_socket_name(value: &[u8]) -> Option<Vec<u8>> {
     let path = split_options(value).into_iter().find_map(|option| {
         match option.strip_prefix(b"path=") {
@@ -140,14 +141,14 @@ fn api_socket_name(value: &[u8]) -> Option<Vec<u8>> {
     Some(name.to_vec())
 }
 
-/// virt-launcher calls its guest `namespace_name`; neither part can contain an underscore.
+/// Parses virt-launcher's name of a guest, `namespace_name`; neither part can contain an underscore.
 fn kubevirt_name(guest: &[u8]) -> Option<Vec<u8>> {
     let (namespace, name) = str::from_utf8(guest).ok()?.split_once('_')?;
     let valid = |part: &str| !part.is_empty() && !part.contains('_');
     (valid(namespace) && valid(name)).then(|| format!("{namespace}/{name}").into_bytes())
 }
 
-/// The domain in a cgroup path: `machine.slice/machine-qemu\x2d1\x2dfoo.scope` under systemd,
+/// Finds the domain in a cgroup path: `machine.slice/machine-qemu\x2d1\x2dfoo.scope` under systemd,
 /// else `machine/qemu-1-foo.libvirt-qemu`.
 fn libvirt_domain(path: &str) -> Option<Vec<u8>> {
     path.split('/').find_map(|part| {
@@ -166,7 +167,7 @@ fn libvirt_domain(path: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// Undoes systemd's escaping of unit names: `\x2d` stands for `-`.
+/// Reverts systemd's escaping of unit names: `\x2d` stands for `-`.
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
@@ -188,8 +189,9 @@ fn hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
-/// The pod in a cgroup path, as the API server writes its uid: `kubepods-burstable-pod<uid>.slice`
-/// under systemd, where the uid has underscores for dashes, else `kubepods/burstable/pod<uid>`.
+/// Finds the pod in a cgroup path, and returns its uid as the API server writes it. The path contains
+/// `kubepods-burstable-pod<uid>.slice` under systemd, where the uid has underscores for dashes, or else
+/// `kubepods/burstable/pod<uid>`.
 fn pod_uid(path: &str) -> Option<String> {
     let mut parts = path.split('/').skip_while(|part| !part.starts_with("kubepods"));
     parts.find_map(|part| {

@@ -1,7 +1,7 @@
-//! The running kernel as a plain value: what the hook plan is computed from.
+//! A kernel's description as a plain value, which the hook plan is computed from.
 //!
-//! All reading happens in [`Inspected::of_running_kernel`]. The value goes through JSON
-//! unchanged, so that plans for other kernels can be made and tested from recordings.
+//! All reading happens in [`Inspected::of_running_kernel`]. The value survives a round trip through
+//! JSON, so that plans for other kernels can be computed and tested from recorded values.
 
 mod read;
 #[cfg(test)]
@@ -9,7 +9,6 @@ mod tests;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use collapse_feed::Machine;
@@ -17,36 +16,36 @@ use serde::{Deserialize, Serialize};
 
 use super::btf::ParamType;
 
-pub use read::Wanted;
+pub use read::WantedFacts;
 
-/// Something about the kernel, or why it is not known.
+/// A fact about the kernel, or the reason why it is unknown.
 pub type Fact<T> = Result<T, Unknown>;
 
-/// Why something is not known.
+/// Reason why a fact is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
-    /// The file that would tell does not exist on this kernel.
+    /// The file that contains it does not exist on this kernel.
     #[error("{0} does not exist")]
     Absent(String),
-    /// The file that would tell may not be read by this process.
+    /// This process may not read the file that contains it.
     #[error("no permission to read {0}")]
     Denied(String),
-    /// What was read does not answer; says why.
+    /// The fact does not follow from what was read; the text gives the reason.
     #[error("{0}")]
     Unclear(String),
 }
 
-/// Everything that is known about the running kernel.
+/// The description of a kernel and of this process's rights on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspected {
-    /// As `uname -r` shows it.
+    /// Kernel release, as `uname -r` prints it.
     pub release: Fact<String>,
-    /// As `uname -n` shows it; `None` if it was never set.
+    /// Host name, as `uname -n` prints it; `None` if it was never set.
     pub hostname: Option<String>,
-    /// As `uname -m` shows it: `x86_64`.
+    /// Architecture, as `uname -m` prints it: `x86_64`.
     pub machine: String,
-    /// What this process may do.
+    /// Privileges of this process.
     pub privileges: Privileges,
     /// Mode of the lockdown LSM; absent without it, or where securityfs is not mounted.
     pub lockdown: Fact<Lockdown>,
@@ -54,53 +53,52 @@ pub struct Inspected {
     pub perf_event_paranoid: Fact<i32>,
     /// `kernel.kptr_restrict`; 2 hides kernel addresses from everyone.
     pub kptr_restrict: Fact<i32>,
-    /// `kernel.ftrace_enabled`; 0 keeps kprobes at the begin of functions from running, although they
-    /// can be attached. Absent without `CONFIG_FUNCTION_TRACER`.
+    /// `kernel.ftrace_enabled`; with 0, kprobes on function entry can be attached but never fire. Absent
+    /// without `CONFIG_FUNCTION_TRACER`.
     pub ftrace_enabled: Fact<i32>,
-    /// Where tracefs is mounted.
+    /// Path at which tracefs is mounted.
     pub tracefs: Fact<PathBuf>,
     /// Whether kprobes are built in and not switched off.
     pub kprobes: Fact<bool>,
-    /// Whether the list of traceable functions was read; if not, no symbol is known to be
-    /// traceable or not.
+    /// Whether the list of traceable functions was read; without it, [`Symbol::traceable`] is unknown.
     pub filter_functions: Fact<()>,
     /// State of KVM and its settings.
     pub kvm: Kvm,
     /// Whether `/sys/kernel/btf/vmlinux` can be read and is well-formed.
     pub vmlinux_btf: Fact<()>,
     /// Whether the BTF of the `kvm` module can be read and is well-formed. Absent on 5.10, and
-    /// where KVM is built in: its types are then in that of vmlinux.
+    /// where KVM is built in: its types are then in the BTF of vmlinux.
     pub kvm_btf: Fact<()>,
-    /// The wanted symbols that exist, by exact name.
+    /// Wanted symbols that exist, by exact name.
     pub symbols: Fact<BTreeMap<String, Symbol>>,
-    /// Every wanted tracepoint, by `system:name`.
+    /// Wanted tracepoints, by `system:name`.
     pub tracepoints: BTreeMap<String, Tracepoint>,
-    /// Byte offset of every wanted field, by path.
+    /// Byte offsets of the wanted fields, by path.
     pub offsets: BTreeMap<String, Fact<u32>>,
-    /// Size in bytes of every wanted type.
+    /// Sizes of the wanted types, bytes.
     pub sizes: BTreeMap<String, Fact<u32>>,
-    /// Value of every wanted enumerator.
+    /// Values of the wanted enumerators.
     pub constants: BTreeMap<String, Fact<i64>>,
-    /// Parameters of every wanted function.
+    /// Parameters of the wanted functions.
     pub functions: BTreeMap<String, Fact<Vec<ParamType>>>,
 }
 
-/// What the inspecting process may do.
+/// The privileges of this process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Privileges {
     /// Effective user id.
     pub euid: Fact<u32>,
-    /// The capabilities that matter here and are effective.
+    /// Effective capabilities, of those in [`Capability`].
     pub effective: Fact<BTreeSet<Capability>>,
 }
 
 impl Privileges {
-    /// Whether the process runs as root.
+    /// Returns whether the process runs as root.
     pub fn is_root(&self) -> bool {
         self.euid == Ok(0)
     }
 
-    /// Whether `capability` is effective. `CAP_SYS_ADMIN` includes `CAP_BPF` and `CAP_PERFMON`,
+    /// Returns whether `capability` is effective. `CAP_SYS_ADMIN` includes `CAP_BPF` and `CAP_PERFMON`,
     /// which were split off from it in 5.8.
     pub fn has(&self, capability: Capability) -> bool {
         self.effective.as_ref().is_ok_and(|effective| {
@@ -111,17 +109,17 @@ impl Privileges {
     }
 }
 
-/// A capability that loading and attaching, or reading what is needed for it, depends on.
+/// A capability that loading, attaching or inspecting depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Capability {
-    /// Reading tracefs and debugfs as another user than root.
+    /// Reading tracefs and debugfs without being root.
     DacReadSearch,
     /// Reading `/proc/<pid>/fd` of other users' processes.
     SysPtrace,
     /// Includes [`Self::Bpf`] and [`Self::Perfmon`].
     SysAdmin,
-    /// Raising the limit of locked memory, which maps count towards up to 5.10.
+    /// Raising the limit of locked memory, which includes BPF maps up to 5.10.
     SysResource,
     /// Seeing addresses in kallsyms.
     Syslog,
@@ -132,7 +130,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// All of them.
+    /// Every capability.
     pub const ALL: [Self; 7] = [
         Self::DacReadSearch,
         Self::SysPtrace,
@@ -143,7 +141,7 @@ impl Capability {
         Self::Bpf,
     ];
 
-    /// Position in the capability masks of `/proc/<pid>/status`.
+    /// Returns the position in the capability masks of `/proc/<pid>/status`.
     fn bit(self) -> u32 {
         match self {
             Self::DacReadSearch => 2,
@@ -156,7 +154,7 @@ impl Capability {
         }
     }
 
-    /// As capabilities(7) spells it.
+    /// Returns the name as in capabilities(7).
     pub fn name(self) -> &'static str {
         match self {
             Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
@@ -185,11 +183,11 @@ pub enum Lockdown {
 /// State and settings of KVM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kvm {
-    /// `kvm` itself.
+    /// State of the module `kvm`.
     pub core: ModuleState,
-    /// The part for the CPU's vendor.
+    /// Vendor module in use.
     pub vendor: Option<Vendor>,
-    /// State of the vendor's part.
+    /// State of the vendor module.
     pub vendor_state: ModuleState,
     /// Whether `/dev/kvm` exists.
     pub device: bool,
@@ -201,23 +199,23 @@ pub struct Kvm {
     pub nx_huge_pages: Fact<bool>,
     /// `kvm_amd.npt` or `kvm_intel.ept`: nested paging; without it, shadow paging.
     pub nested_paging: Fact<bool>,
-    /// `kvm_intel.pml`: the CPU logs dirty pages; never on AMD.
+    /// `kvm_intel.pml`: the CPU logs dirty pages; false on AMD.
     pub pml: Fact<bool>,
 }
 
-/// Whether a module is there.
+/// The state of a kernel module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModuleState {
     /// Neither loaded nor built in.
     Absent,
-    /// Part of vmlinux.
+    /// Built into vmlinux.
     BuiltIn,
-    /// Loaded, and can be unloaded again.
+    /// Loaded as a module, which can be unloaded.
     Loaded,
 }
 
-/// The vendor-specific part of KVM in use.
+/// A CPU vendor with a KVM module of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Vendor {
@@ -228,7 +226,7 @@ pub enum Vendor {
 }
 
 impl Vendor {
-    /// Name of the module.
+    /// Returns the name of the vendor module.
     pub fn module(self) -> &'static str {
         match self {
             Self::Amd => "kvm_amd",
@@ -242,36 +240,36 @@ impl Vendor {
 pub struct Symbol {
     /// Virtual address; 0 if this process may not see addresses.
     pub address: u64,
-    /// The module that it belongs to; `None` for vmlinux.
+    /// Module that it belongs to; `None` for vmlinux.
     pub module: Option<String>,
     /// Whether it is a function.
     pub function: bool,
-    /// How many symbols of the same name the same module has; with more than one, a kprobe by
-    /// name is refused or lands on any of them.
+    /// Number of symbols of this name in this module; with more than one, a kprobe by name is refused
+    /// or attaches to any of them.
     pub copies: u32,
-    /// Whether a function can be probed at its entry; `None` if that is not known.
+    /// Whether a function can be probed at its entry; `None` if that is unknown.
     pub traceable: Option<bool>,
 }
 
-/// A tracepoint.
+/// The format of a tracepoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracepoint {
-    /// What its record holds, without the common fields; absent if the tracepoint is.
+    /// Fields of its record, without the common ones; absent if the tracepoint does not exist.
     pub fields: Fact<Vec<Field>>,
-    /// The arguments that a raw tracepoint program gets.
+    /// Arguments that a raw tracepoint program gets.
     pub raw_args: Fact<Vec<ParamType>>,
 }
 
 /// A field of a tracepoint's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
-    /// Without array brackets.
+    /// Name, without array brackets.
     pub name: String,
-    /// In bytes from the start of the record, common fields included.
+    /// Offset from the start of the record, common fields included, bytes.
     pub offset: u32,
-    /// In bytes.
+    /// Size, bytes.
     pub size: u32,
-    /// Whether numbers are signed.
+    /// Whether the field is a signed number.
     pub signed: bool,
 }
 
@@ -282,38 +280,39 @@ impl From<&Inspected> for Machine {
 }
 
 impl Inspected {
-    /// Reads what the kernel tells about itself below `root` (`/`, unless in a test).
+    /// Reads the kernel's description of itself below `root` (`/`, unless in a test).
     ///
-    /// Never fails as a whole: what cannot be found out is recorded with the reason.
-    pub fn of_running_kernel(root: &Path, wanted: &Wanted<'_>) -> Self {
+    /// It never fails as a whole: each fact that is unknown has its reason in the value.
+    pub fn of_running_kernel(root: &Path, wanted: &WantedFacts<'_>) -> Self {
         read::inspect(root, wanted)
     }
 
-    /// Reads a recording made of the JSON form.
-    pub fn from_file(path: &Path) -> io::Result<Self> {
+    /// Reads a recorded value.
+    #[cfg(test)]
+    pub fn from_file(path: &Path) -> std::io::Result<Self> {
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)
     }
 
-    /// As `uname -r` shows it, for people.
+    /// Returns the kernel release for display, `–` if it is unknown.
     pub fn release(&self) -> String {
         self.release.clone().unwrap_or_else(|_| "–".to_owned())
     }
 
-    /// The symbol called exactly `name`, if it exists and symbols are known.
+    /// Returns the symbol of exactly this name, if it exists and symbols are known.
     pub fn symbol(&self, name: &str) -> Option<&Symbol> {
         self.symbols.as_ref().ok()?.get(name)
     }
 
-    /// Whether a kprobe can be attached to the entry of the function called exactly `name`, as
-    /// far as that is known beforehand. Not if several functions share the name: newer kernels
-    /// refuse the probe, and older ones choose one of them.
+    /// Returns whether a kprobe can be attached to the entry of the function of exactly this name, as
+    /// far as that is known beforehand. It cannot if several functions share the name: newer kernels
+    /// refuse the probe, and older ones choose one of the functions.
     pub fn can_probe(&self, name: &str) -> bool {
         self.symbol(name).is_some_and(|symbol| {
             symbol.function && symbol.copies == 1 && symbol.traceable != Some(false)
         })
     }
 
-    /// Whether the tracepoint `system:name` exists; `None` if that is not known.
+    /// Returns whether the tracepoint `system:name` exists; `None` if that is unknown.
     pub fn has_tracepoint(&self, name: &str) -> Option<bool> {
         let tracepoint = self.tracepoints.get(name)?;
         match &tracepoint.fields {
@@ -323,7 +322,7 @@ impl Inspected {
         }
     }
 
-    /// Byte offset of a wanted field, if known.
+    /// Returns the byte offset of a wanted field, if it is known.
     pub fn offset(&self, path: &str) -> Option<u32> {
         self.offsets.get(path)?.as_ref().ok().copied()
     }

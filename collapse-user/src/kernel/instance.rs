@@ -1,13 +1,13 @@
-//! Which KVM is loaded.
+//! Detection of reloads of KVM.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::inspect::Vendor;
 
-/// One loading of KVM and of its part for the CPU's vendor.
+/// A loaded KVM: one load of `kvm` and one of its vendor module.
 ///
-/// sysfs numbers its folders and gives no number twice, so that another loading is told apart however
-/// soon it follows, and a look costs a handful of system calls.
+/// sysfs never uses the inode number of a folder twice. Comparing them distinguishes one load from the
+/// next however quickly it follows, and costs a handful of system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instance {
     core: u64,
@@ -15,8 +15,8 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// The one that VMs can be created with, below `root` (`/`, unless in a test); `None` if there is
-    /// none, or it is still coming or already going.
+    /// Finds the KVM that VMs can be created with, below `root` (`/`, unless in a test); `None` if none
+    /// is loaded, or one is still being loaded or already being unloaded.
     pub fn loaded(root: &Path) -> Option<Self> {
         let vendors = [Vendor::Amd, Vendor::Intel];
         let vendor = vendors.into_iter().find_map(|vendor| number(root, vendor.module()))?;
@@ -24,10 +24,11 @@ impl Instance {
     }
 }
 
+/// Returns the inode number of a module's folder, if the module is live.
 fn number(root: &Path, module: &str) -> Option<u64> {
     let folder = root.join("sys/module").join(module);
     let number = fs::metadata(&folder).ok()?.ino();
-    // What is built in has no state.
+    // Built-in modules have no state.
     let state = fs::read_to_string(folder.join("initstate"));
     state.map_or(true, |state| state.trim() == "live").then_some(number)
 }

@@ -1,7 +1,7 @@
-//! What the running kernel offers: its types, symbols, tracepoints and settings.
+//! Inspection of the running kernel: its types, symbols, tracepoints and settings.
 //!
-//! Nothing here decides anything. [`inspect::Inspected`] is a plain value that the hook plan is
-//! computed from, and that can be recorded and replayed.
+//! Nothing is decided here. [`inspect::Inspected`] is a plain value that the hook plan is computed
+//! from, and that can be recorded and replayed.
 
 pub mod btf;
 pub mod inspect;
@@ -10,7 +10,7 @@ pub mod instance;
 pub use btf::ParamType;
 pub use inspect::{
     Capability, Fact, Field, Inspected, Kvm, Lockdown, ModuleState, Privileges, Symbol, Tracepoint,
-    Unknown, Vendor, Wanted,
+    Unknown, Vendor, WantedFacts,
 };
 pub use instance::Instance;
 

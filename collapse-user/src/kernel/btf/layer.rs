@@ -1,8 +1,8 @@
-//! The bytes of one BTF object: header, type records, strings.
+//! One BTF object: header, type records, strings.
 //!
-//! Everything is bounds-checked while the records are indexed, in one pass, so that reading a
-//! record afterwards cannot fail. References between records are not checked here: they may
-//! point into another layer.
+//! All bounds are checked in one pass, while the records are indexed, so that reading a record
+//! afterwards cannot fail. References between records are not checked here: they may point into
+//! another layer.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
@@ -13,18 +13,18 @@ use super::BtfError;
 
 /// First two bytes of a BTF object, as a little-endian number (`BTF_MAGIC`).
 const MAGIC: u16 = 0xeb9f;
-/// The only version there is (`BTF_VERSION`).
+/// The only version of the format (`BTF_VERSION`).
 const VERSION: u8 = 1;
 /// Size of the header up to and including `str_len`; newer kernels may append to it.
 const HEADER_LEN: usize = 24;
 /// Size of `struct btf_type`.
 const RECORD_LEN: usize = 12;
-/// More than any name has (`KSYM_NAME_LEN` is 512), so that a missing terminator costs little.
+/// Maximum length of a name, above `KSYM_NAME_LEN` (512), so that a missing terminator costs little.
 const MAX_NAME: usize = 1024;
 
-/// What a type record describes (`BTF_KIND_*`).
+/// A kind of type record (`BTF_KIND_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum BtfKind {
     Int,
     Ptr,
     Array,
@@ -46,7 +46,7 @@ pub(super) enum Kind {
     Enum64,
 }
 
-impl Kind {
+impl BtfKind {
     fn from_number(number: u32) -> Option<Self> {
         Some(match number {
             1 => Self::Int,
@@ -72,7 +72,7 @@ impl Kind {
         })
     }
 
-    /// Size in bytes of what follows a record of this kind with `vlen` elements.
+    /// Returns the size of the data that follows a record of this kind with `vlen` elements, bytes.
     fn body_len(self, vlen: usize) -> usize {
         match self {
             Self::Int | Self::Var | Self::DeclTag => 4,
@@ -91,12 +91,12 @@ impl Kind {
         }
     }
 
-    /// Struct or union.
+    /// Returns whether the type is a struct or union.
     pub(super) fn is_composite(self) -> bool {
         matches!(self, Self::Struct | Self::Union)
     }
 
-    /// A record that only renames or qualifies another type.
+    /// Returns whether the record only renames or qualifies another type.
     pub(super) fn is_transparent(self) -> bool {
         matches!(
             self,
@@ -105,13 +105,13 @@ impl Kind {
     }
 }
 
-/// One type record.
+/// A type record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: BtfKind,
     /// Offset of the name in the string section; 0 for an anonymous type.
     pub(super) name: u32,
-    /// Meaning depends on the kind: bitfields in a struct, signed values in an enum.
+    /// A flag that depends on the kind: bitfields in a struct, signed values in an enum.
     pub(super) flag: bool,
     /// Size in bytes, or the id of the type that this one refers to, depending on the kind.
     pub(super) size_or_type: u32,
@@ -123,14 +123,14 @@ pub(super) struct Record<'a> {
 pub(super) struct Member {
     pub(super) name: u32,
     pub(super) ty: u32,
-    /// From the start of the struct.
+    /// Offset from the start of the struct, bits.
     pub(super) bit_offset: u32,
-    /// 0 unless the member is a bitfield.
+    /// Size of a bitfield, bits; 0 for other members.
     pub(super) bitfield_size: u32,
 }
 
 impl<'a> Record<'a> {
-    /// Members of a struct or union, in order; empty for any other kind.
+    /// Returns the members of a struct or union, in order; none for any other kind.
     pub(super) fn members(self) -> impl Iterator<Item = Member> + use<'a> {
         let body = if self.kind.is_composite() { self.body } else { &[] };
         body.chunks_exact(12).map(move |entry| {
@@ -141,17 +141,17 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Name offset and type id of each parameter of a function prototype.
+    /// Returns the name offset and type id of each parameter of a function prototype.
     pub(super) fn params(self) -> impl Iterator<Item = (u32, u32)> + use<'a> {
-        let body = if self.kind == Kind::FuncProto { self.body } else { &[] };
+        let body = if self.kind == BtfKind::FuncProto { self.body } else { &[] };
         body.chunks_exact(8).map(|entry| (u32_at(entry, 0), u32_at(entry, 4)))
     }
 
-    /// Name offset and value of each enumerator.
+    /// Returns the name offset and value of each enumerator.
     pub(super) fn enumerators(self) -> impl Iterator<Item = (u32, i64)> + use<'a> {
         let (body, width) = match self.kind {
-            Kind::Enum => (self.body, 8),
-            Kind::Enum64 => (self.body, 12),
+            BtfKind::Enum => (self.body, 8),
+            BtfKind::Enum64 => (self.body, 12),
             _ => (&[][..], 8),
         };
         body.chunks_exact(width).map(move |entry| {
@@ -165,22 +165,22 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Element type id and number of elements of an array.
+    /// Returns the element type id and the number of elements of an array.
     pub(super) fn array(self) -> Option<(u32, u32)> {
-        (self.kind == Kind::Array).then(|| (u32_at(self.body, 0), u32_at(self.body, 8)))
+        (self.kind == BtfKind::Array).then(|| (u32_at(self.body, 0), u32_at(self.body, 8)))
     }
 }
 
-/// One BTF object, alone or on top of the object that it extends.
+/// A BTF object, complete or extending another.
 #[derive(Debug)]
 pub(super) struct Layer {
     data: Vec<u8>,
-    /// Where each record starts in `data`.
+    /// Start of each record in `data`.
     records: Vec<u32>,
     strings: Range<usize>,
     first_type: u32,
     first_string: u32,
-    /// Hash of the name and index into `records` of each named record, sorted.
+    /// Hash of the name, and index into `records`, of each named record, sorted.
     names: OnceLock<Vec<(u64, u32)>>,
 }
 
@@ -223,37 +223,37 @@ impl Layer {
         Ok(Self { data, records, strings, first_type, first_string, names: OnceLock::new() })
     }
 
-    /// The id after the last one of this layer.
+    /// Returns the id after the last one of this layer.
     pub(super) fn end_type(&self) -> u32 {
         self.first_type + self.records.len() as u32
     }
 
-    /// The string offset after the last one of this layer.
+    /// Returns the string offset after the last one of this layer.
     pub(super) fn end_string(&self) -> u32 {
         self.first_string + self.strings.len() as u32
     }
 
-    /// The record with this id, if it is in this layer.
+    /// Returns the record with this id, if it is in this layer.
     pub(super) fn record(&self, id: u32) -> Option<Record<'_>> {
         let index = id.checked_sub(self.first_type)?;
         let start = *self.records.get(index as usize)? as usize;
         read_record(&self.data, start).ok()
     }
 
-    /// All records of this layer.
+    /// Returns all records of this layer.
     pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> {
         self.records.iter().filter_map(|&start| read_record(&self.data, start as usize).ok())
     }
 
-    /// The string at this offset, if it is in this layer.
+    /// Returns the string at this offset, if it is in this layer.
     pub(super) fn string(&self, offset: u32) -> Option<&[u8]> {
         let offset = offset.checked_sub(self.first_string)? as usize;
         let rest = self.data[self.strings.clone()].get(offset..)?;
         rest[..rest.len().min(MAX_NAME)].split(|&byte| byte == 0).next()
     }
 
-    /// The records of this layer that have this name. `string` resolves names, which may be in
-    /// the layer below.
+    /// Returns the ids of the records of this layer that have this name. `string` resolves names, which
+    /// may be in the layer below.
     pub(super) fn named<'a, F>(&'a self, name: &'a str, string: F) -> impl Iterator<Item = u32>
     where
         F: Fn(u32) -> &'a [u8] + Copy + 'a,
@@ -279,7 +279,7 @@ impl Layer {
     }
 }
 
-/// Where each record of the type section starts.
+/// Returns the start of each record of the type section.
 fn index_records(data: &[u8], types: Range<usize>) -> Result<Vec<u32>, BtfError> {
     let section = &data[..types.end];
     let mut records = Vec::new();
@@ -297,10 +297,10 @@ fn read_record(data: &[u8], start: usize) -> Result<Record<'_>, BtfError> {
     let Some(rest) = data.get(start..) else { return Err(truncated) };
     let Some((fixed, rest)) = rest.split_at_checked(RECORD_LEN) else { return Err(truncated) };
     let info = u32_at(fixed, 4);
-    // 16 bits of length and 5 of kind are in use; the bits next to them were always zero, and
-    // are where both would grow.
+    // 16 bits of length and 5 of kind are in use. The adjacent bits were always zero, and are read
+    // because both would grow into them.
     let (number, vlen) = (info >> 24 & 0x7f, info & 0x00ff_ffff);
-    let kind = Kind::from_number(number).ok_or(BtfError::UnknownKind(number))?;
+    let kind = BtfKind::from_number(number).ok_or(BtfError::UnknownKind(number))?;
     let body = rest.get(..kind.body_len(vlen as usize)).ok_or(truncated)?;
     Ok(Record {
         kind,
@@ -311,7 +311,7 @@ fn read_record(data: &[u8], start: usize) -> Result<Record<'_>, BtfError> {
     })
 }
 
-/// The little-endian number at `at`, which the caller knows to be inside `bytes`.
+/// Reads the little-endian number at `at`, which the caller knows to be inside `bytes`.
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

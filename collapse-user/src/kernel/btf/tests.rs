@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Writes small BTF objects.
-struct Builder {
+/// A builder of small BTF objects.
+struct BtfBuilder {
     types: Vec<u8>,
     strings: Vec<u8>,
     names: HashMap<String, u32>,
@@ -13,13 +13,13 @@ struct Builder {
     first_string: u32,
 }
 
-impl Builder {
+impl BtfBuilder {
     fn new() -> Self {
         let names = HashMap::from([(String::new(), 0)]);
         Self { types: vec![], strings: vec![0], names, next: 1, first_string: 0 }
     }
 
-    /// For BTF that extends `base`.
+    /// Starts BTF that extends `base`.
     fn on(base: &Self) -> Self {
         Self {
             types: vec![],
@@ -53,7 +53,7 @@ impl Builder {
         self.record(name, 1 << 24, size, &[size * 8])
     }
 
-    /// A record without a body: pointer, typedef, qualifier, function.
+    /// Adds a record without a body: pointer, typedef, qualifier, function.
     fn reference(&mut self, kind: u32, name: &str, ty: u32) -> u32 {
         self.record(name, kind << 24, ty, &[])
     }
@@ -62,7 +62,7 @@ impl Builder {
         self.record("", 3 << 24, 0, &[ty, ty, length])
     }
 
-    /// Struct (4) or union (5) with (name, type, byte offset) members.
+    /// Adds a struct (4) or union (5) with (name, type, byte offset) members.
     fn composite(&mut self, kind: u32, name: &str, size: u32, members: &[(&str, u32, u32)]) -> u32 {
         let body: Vec<_> = members
             .iter()
@@ -100,9 +100,9 @@ const TYPEDEF: u32 = 8;
 const CONST: u32 = 10;
 const FUNC: u32 = 12;
 
-/// A small kernel with the shapes that matter in the real one.
-fn kernel() -> Builder {
-    let mut b = Builder::new();
+/// Makes the BTF of a small kernel, with the shapes that matter in a real one.
+fn kernel() -> BtfBuilder {
+    let mut b = BtfBuilder::new();
     let int = b.int("int", 4);
     let u64_ = b.int("unsigned long long", 8);
     let u64_ = b.reference(TYPEDEF, "u64", u64_);
@@ -150,7 +150,7 @@ fn missing_things_are_named() {
 
 #[test]
 fn bitfields_have_no_byte_offset() {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let int = b.int("int", 4);
     let (level, rest) = (b.name("level"), b.name("rest"));
     let body = [level, int, 4 << 24, rest, int, 32];
@@ -162,7 +162,7 @@ fn bitfields_have_no_byte_offset() {
 
 #[test]
 fn duplicates_are_accepted_while_they_agree() {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let int = b.int("int", 4);
     b.composite(STRUCT, "same", 8, &[("a", int, 0), ("b", int, 4)]);
     b.composite(STRUCT, "same", 12, &[("a", int, 0), ("b", int, 8)]);
@@ -175,7 +175,7 @@ fn duplicates_are_accepted_while_they_agree() {
 #[test]
 fn a_module_goes_before_the_kernel_unless_it_only_declares() {
     let base = kernel();
-    let mut module = Builder::on(&base);
+    let mut module = BtfBuilder::on(&base);
     module.reference(FWD, "kvm_vcpu", 0);
     let int = 1;
     module.composite(STRUCT, "kvm", 8, &[("userspace_pid", int, 4)]);
@@ -201,7 +201,7 @@ fn sizes() {
 #[test]
 fn arguments_of_tracepoints_and_functions() {
     let base = kernel();
-    let mut b = Builder::on(&base);
+    let mut b = BtfBuilder::on(&base);
     let void_ptr = b.reference(PTR, "", 0);
     let vcpu = b.composite(STRUCT, "kvm_vcpu", 16, &[]);
     let vcpu_ptr = b.reference(PTR, "", vcpu);
@@ -227,7 +227,7 @@ fn arguments_of_tracepoints_and_functions() {
 
 #[test]
 fn enumerators() {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     let (fixed, retry, both) = (b.name("RET_PF_FIXED"), b.name("RET_PF_RETRY"), b.name("BOTH"));
     b.record("", 6 << 24 | 2, 4, &[retry, 1, fixed, 5]);
     b.record("small", 1 << 31 | 6 << 24 | 1, 4, &[both, u32::MAX]);
@@ -242,7 +242,7 @@ fn enumerators() {
 
 #[test]
 fn cycles_end() {
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     b.reference(TYPEDEF, "t", 1);
     b.composite(STRUCT, "s", 4, &[("", 3, 0), ("", 3, 0), ("t", 1, 0)]);
     b.composite(STRUCT, "", 4, &[("", 3, 0), ("", 3, 0)]);
@@ -267,12 +267,12 @@ fn what_is_not_btf_is_refused() {
     let mut newer = good.clone();
     newer[2] = 2;
     assert_eq!(parse(&newer), BtfError::Version(2));
-    let mut b = Builder::new();
+    let mut b = BtfBuilder::new();
     b.record("future", 0x7f << 24, 0, &[]);
     assert_eq!(parse(&b.bytes()), BtfError::UnknownKind(0x7f));
 }
 
-/// Asks everything; only that it returns matters.
+/// Makes every query; only their termination matters.
 fn interrogate(btf: &Btf) {
     let names =
         ["kvm", "kvm.stat.pages_4k", "kvm.userspace_pid", "kvm_vcpu.kvm", "u64", "t", "s.t"];

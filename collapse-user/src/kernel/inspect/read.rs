@@ -1,4 +1,4 @@
-//! All reading of the running kernel's files.
+//! Reading of the running kernel's files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,9 +12,9 @@ use super::text::{
 };
 use super::{Fact, Inspected, Kvm, ModuleState, Privileges, Symbol, Tracepoint, Unknown, Vendor};
 
-/// What to find out, beyond what is always found out. All names are exact.
+/// The facts to find out in addition to those that are always found out. All names are exact.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted<'a> {
+pub struct WantedFacts<'a> {
     /// Functions and variables of the kernel or its modules.
     pub symbols: &'a [&'a str],
     /// Tracepoints, as `system:name`.
@@ -25,14 +25,14 @@ pub struct Wanted<'a> {
     pub sizes: &'a [&'a str],
     /// Enumerators, of any enum.
     pub constants: &'a [&'a str],
-    /// Functions whose parameters are wanted.
+    /// Functions, for their parameters.
     pub functions: &'a [&'a str],
-    /// Whether to read which functions are traceable: that takes the kernel longer than all the rest,
-    /// 0.6 G instructions on 6.12.
+    /// Whether to read the list of traceable functions. The kernel takes longer for it than for
+    /// everything else: 0.6 G instructions on 6.12.
     pub traceable: bool,
 }
 
-pub(super) fn inspect(root: &Path, wanted: &Wanted<'_>) -> Inspected {
+pub(super) fn inspect(root: &Path, wanted: &WantedFacts<'_>) -> Inspected {
     let root = Root(root);
     let status = root.text("proc/self/status");
     let tracefs = root.tracefs();
@@ -45,9 +45,9 @@ pub(super) fn inspect(root: &Path, wanted: &Wanted<'_>) -> Inspected {
     let types = root.types();
     Inspected {
         release: root.text("proc/sys/kernel/osrelease"),
-        // Which is what the kernel has before it is set.
+        // The kernel has `(none)` until a name is set.
         hostname: root.text("proc/sys/kernel/hostname").ok().filter(|name| name != "(none)"),
-        // Only 6.1 and later tell; a program for another machine would not run.
+        // The file exists from 6.1 on; a program for another architecture would not run at all.
         machine: root
             .text("proc/sys/kernel/arch")
             .unwrap_or_else(|_| std::env::consts::ARCH.to_owned()),
@@ -82,14 +82,14 @@ fn collect<T>(names: &[&str], fact: impl Fn(&str) -> T) -> BTreeMap<String, T> {
     names.iter().map(|&name| (name.to_owned(), fact(name))).collect()
 }
 
-/// The types of vmlinux, and of `kvm` on top of them.
+/// The types of vmlinux, and those that `kvm` adds to them.
 struct Types {
     vmlinux: Fact<Btf>,
     kvm: Fact<Btf>,
 }
 
 impl Types {
-    /// Those of `kvm` if it has its own.
+    /// Returns the types of `kvm` if it has BTF of its own, or else those of vmlinux.
     fn btf(&self) -> Fact<&Btf> {
         self.kvm.as_ref().or(self.vmlinux.as_ref()).map_err(Clone::clone)
     }
@@ -99,7 +99,8 @@ impl Types {
     }
 }
 
-/// The file system that describes the kernel. Paths are relative to it, without leading slash.
+/// The root of the file system that describes the kernel. Paths are relative to it, without a leading
+/// slash.
 struct Root<'a>(&'a Path);
 
 impl Root<'_> {
@@ -132,7 +133,7 @@ impl Root<'_> {
         Ok(BufReader::with_capacity(1 << 16, file))
     }
 
-    /// Where tracefs is, relative to the root.
+    /// Finds the path of tracefs, relative to the root.
     fn tracefs(&self) -> Fact<PathBuf> {
         let own = Path::new("sys/kernel/tracing");
         let in_debugfs = Path::new("sys/kernel/debug/tracing");
@@ -145,7 +146,8 @@ impl Root<'_> {
         }
     }
 
-    /// The perf event source is what attaching uses, and anyone may see it.
+    /// Returns whether kprobes are available. Attaching uses their perf event source, and every user may
+    /// see it.
     fn kprobes(&self, tracefs: &Fact<PathBuf>) -> Fact<bool> {
         if self.text("sys/kernel/debug/kprobes/enabled").is_ok_and(|enabled| enabled == "0") {
             return Ok(false);
@@ -156,14 +158,14 @@ impl Root<'_> {
         self.exists(tracefs.clone()?.join("kprobe_events"))
     }
 
-    /// The wanted symbols.
+    /// Reads the wanted symbols.
     fn symbols(&self, wanted: &[&str]) -> Fact<BTreeMap<String, Symbol>> {
         let path = "proc/kallsyms";
         let reader = self.open(path)?;
         parse_kallsyms(reader, wanted).map_err(|error| unknown(path, &error))
     }
 
-    /// Marks which of the symbols are traceable.
+    /// Sets which of the symbols are traceable.
     fn mark_traceable(
         &self,
         symbols: &mut BTreeMap<String, Symbol>,
@@ -172,7 +174,7 @@ impl Root<'_> {
         let path = tracefs.clone()?.join("available_filter_functions");
         let reader = self.open(&path)?;
         mark_traceable(reader, symbols).map_err(|error| {
-            // A list that broke off says nothing about what it did not name.
+            // Functions missing from an incomplete list may still be traceable.
             for symbol in symbols.values_mut() {
                 symbol.traceable = None;
             }
@@ -208,7 +210,7 @@ impl Root<'_> {
         let setting = |module: &str, name: &str| {
             self.parse(&format!("sys/module/{module}/parameters/{name}"), parse_bool)
         };
-        let no_vendor = || Err(Unknown::Unclear("neither kvm_amd nor kvm_intel is there".into()));
+        let no_vendor = || Err(Unknown::Unclear("neither kvm_amd nor kvm_intel is loaded".into()));
         Kvm {
             core: self.module("kvm"),
             vendor,
@@ -236,7 +238,7 @@ impl Root<'_> {
             (true, false) => Some(Vendor::Amd),
             (false, true) => Some(Vendor::Intel),
             (false, false) => None,
-            // Both are built in, and only the CPU says which of them is in use.
+            // Both are built in, and the CPU decides which of them is in use.
             (true, true) => {
                 let cpu = self.text("proc/cpuinfo").unwrap_or_default();
                 let svm = cpu.split_whitespace().any(|word| word == "svm");
@@ -245,7 +247,7 @@ impl Root<'_> {
         }
     }
 
-    /// A built-in module has a directory for its parameters, but no state of its own.
+    /// Reads the state of a module. A built-in one has a directory for its parameters, but no state file.
     fn module(&self, name: &str) -> ModuleState {
         let directory = Path::new("sys/module").join(name);
         if self.exists(directory.join("initstate")) == Ok(true) {

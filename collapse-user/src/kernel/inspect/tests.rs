@@ -46,7 +46,7 @@ format:
 print fmt: \"as id %d\", REC->as_id
 ";
 
-const WANTED: Wanted<'static> = Wanted {
+const WANTED: WantedFacts<'static> = WantedFacts {
     symbols: &[
         "handle_changed_spte",
         "drop_spte",
@@ -74,7 +74,7 @@ fn root(files: &[(&str, &str)]) -> TempDir {
     root
 }
 
-/// An AMD machine with everything that the tool reads, but for BTF.
+/// Makes the files of an AMD machine: all that is read, except BTF.
 fn complete() -> TempDir {
     root(&[
         ("proc/self/status", STATUS),
@@ -232,7 +232,7 @@ fn malformed_files_give_reasons_and_no_failure() {
 }
 
 #[test]
-fn built_in_kvm_is_told_from_loaded_and_the_cpu_decides_the_vendor() {
+fn built_in_kvm_is_not_loaded_and_the_cpu_decides_the_vendor() {
     let root = root(&[
         ("proc/cpuinfo", "flags\t: fpu vmx\n"),
         ("sys/module/kvm/parameters/tdp_mmu", "N"),
@@ -256,7 +256,7 @@ fn recordings_are_read_back_unchanged() {
     }
 }
 
-/// Needs copies of what real kernels show of themselves: a folder with a tree for each series.
+/// Needs copies of the files that real kernels describe themselves in: a folder with one tree per series.
 #[test]
 #[ignore = "needs trees of real kernels in $COLLAPSE_KERNEL_TREES"]
 fn real_kernels() {
@@ -273,7 +273,7 @@ fn real_kernels() {
         ("mmu_notifier_range.event", [Some(36), Some(36), Some(28), Some(28), Some(28)]),
         ("dentry.d_name.name", [Some(40); 5]),
     ];
-    let wanted = Wanted { offsets: &expected.map(|(path, _)| path), ..WANTED };
+    let wanted = WantedFacts { offsets: &expected.map(|(path, _)| path), ..WANTED };
     for (index, series) in ["5.10", "6.1", "6.12", "6.18", "7.3"].into_iter().enumerate() {
         let found = Inspected::of_running_kernel(&trees.join(series), &wanted);
         assert!(found.release().starts_with(series), "{series}: {:?}", found.release);

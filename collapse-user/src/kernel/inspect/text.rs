@@ -1,11 +1,12 @@
-//! Parsers of the kernel's text files. Pure, apart from pulling lines from a reader.
+//! Parsers of the kernel's text files. They are pure, apart from reading lines.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, BufRead};
 
 use super::{Capability, Field, Lockdown, Symbol};
 
-/// `Y`/`N`, `1`/`0`, or the `never` that newer kernels show for `kvm.nx_huge_pages`.
+/// Parses a module parameter: `Y`/`N`, `1`/`0`, or the `never` that newer kernels show for
+/// `kvm.nx_huge_pages`.
 pub(super) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "Y" | "y" | "1" => Some(true),
@@ -14,7 +15,7 @@ pub(super) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// The mode in brackets: `none [integrity] confidentiality`.
+/// Parses the mode in brackets of `none [integrity] confidentiality`.
 pub(super) fn parse_lockdown(text: &str) -> Option<Lockdown> {
     let (_, rest) = text.split_once('[')?;
     match rest.split_once(']')?.0 {
@@ -25,12 +26,12 @@ pub(super) fn parse_lockdown(text: &str) -> Option<Lockdown> {
     }
 }
 
-/// Effective user id, from `/proc/<pid>/status`.
+/// Parses the effective user id in `/proc/<pid>/status`.
 pub(super) fn parse_euid(status: &str) -> Option<u32> {
     status_line(status, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Effective capabilities, from `/proc/<pid>/status`.
+/// Parses the effective capabilities in `/proc/<pid>/status`.
 pub(super) fn parse_capabilities(status: &str) -> Option<BTreeSet<Capability>> {
     let mask = u64::from_str_radix(status_line(status, "CapEff:")?, 16).ok()?;
     Some(Capability::ALL.into_iter().filter(|cap| mask >> cap.bit() & 1 != 0).collect())
@@ -40,7 +41,7 @@ fn status_line<'a>(status: &'a str, key: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
 }
 
-/// Fields of a tracefs `format` file, without the common ones.
+/// Parses the fields of a tracefs `format` file, without the common ones.
 ///
 /// A line reads `field:u64 gfn; offset:8; size:8; signed:0;`, with tabs.
 pub(super) fn parse_format(text: &str) -> Vec<Field> {
@@ -63,11 +64,11 @@ fn parse_field(line: &str) -> Option<Field> {
     })
 }
 
-/// The wanted symbols that `/proc/kallsyms` lists, before it is known which are traceable.
+/// Parses the wanted symbols in `/proc/kallsyms`, without knowing which are traceable.
 ///
 /// A line reads `ffffffffc0a1b2c3 t handle_changed_spte [kvm]`, the module being optional.
-/// Names can be listed several times: of KVM's modules, the rest of the kernel and other modules,
-/// the first that has the name wins.
+/// A name can be listed several times. Symbols of KVM's modules are preferred, then those of vmlinux,
+/// then those of other modules.
 pub(super) fn parse_kallsyms(
     reader: impl BufRead,
     wanted: &[&str],
@@ -113,7 +114,7 @@ fn rank(symbol: &Symbol) -> u8 {
     }
 }
 
-/// Marks which of the functions among `symbols` `available_filter_functions` lists.
+/// Sets which of the functions among `symbols` are listed in `available_filter_functions`.
 ///
 /// A line reads `handle_changed_spte [kvm]`, the module being optional.
 pub(super) fn mark_traceable(
@@ -138,7 +139,7 @@ pub(super) fn mark_traceable(
     })
 }
 
-/// `name`, then perhaps white space and `[module]`.
+/// Splits a line into the name and, if white space and `[module]` follow, the module.
 fn split_module(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     match text.iter().position(u8::is_ascii_whitespace) {
         Some(end) => {
