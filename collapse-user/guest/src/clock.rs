@@ -1,6 +1,6 @@
-//! The clock that KVM's trace events and BPF programs can be compared with.
+//! The clock of the time stamps of BPF programs.
 
-/// Nanoseconds of `CLOCK_MONOTONIC`.
+/// Reads `CLOCK_MONOTONIC`, ns.
 pub fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is a valid place for the result, and this clock always exists.

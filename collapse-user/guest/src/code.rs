@@ -1,17 +1,16 @@
-//! The guest: a few instructions of long-mode code, its page tables, and the registers through
-//! which it gets its orders.
+//! The guest: a few instructions of long-mode code, its page tables, and the registers that control it.
 //!
-//! Everything the guest needs besides its data lives in the low slot, 2 MiB at guest-physical 0:
+//! Everything that the guest needs besides its data is in the low slot, 2 MiB at guest-physical 0:
 //!
-//! | page | what |
+//! | page | content |
 //! |---|---|
 //! | 1 | PML4 |
 //! | 2 | page-directory pointers |
-//! | 3 + n | page directory of the n-th GiB, 2 MiB pages mapped to themselves |
+//! | 3 + n | page directory of the n-th GiB, which maps 2 MiB pages to themselves |
 //! | last | code |
 //!
-//! It has no stack, no interrupts and no data of its own, so that apart from the memory it is
-//! told to access it needs exactly these pages: code, PML4, pointers and two directories.
+//! The guest has no stack, no interrupts and no data of its own. Besides the memory that it is ordered
+//! to access, it touches exactly these pages: code, PML4, pointers and two directories.
 
 use std::arch::global_asm;
 
@@ -22,22 +21,22 @@ use crate::kind::Access;
 use crate::memory::Memory;
 use crate::units::{GIB, HUGE, PAGE};
 
-/// Bytes of the low slot.
+/// Size of the low slot, bytes.
 pub const LOW_SIZE: u64 = HUGE;
 
 const PML4: u64 = PAGE;
 const POINTERS: u64 = 2 * PAGE;
 const DIRECTORIES: u64 = 3 * PAGE;
-// Far from the page tables, so that KVM's prefetching of neighbours treats the two apart.
+// Far from the page tables, so that KVM's prefetching of adjacent pages does not cover both.
 const CODE: u64 = LOW_SIZE - PAGE;
-/// First address the guest cannot have: its page directories would run into its code.
+/// First address that the guest cannot access, as its page directory would overlap the code.
 pub const ADDRESS_LIMIT: u64 = (CODE - DIRECTORIES) / PAGE * GIB;
 
 // One loop per kind of access. Registers:
 //   rdi  guest address of place 0          rsi  bytes from one place to the next
-//   rcx  accesses still to do              rax  the place, kept from one run to the next
+//   rcx  remaining accesses                rax  the place, kept from one run to the next
 //   r8, r9, r10   next place = (rax * r8 + r9) & r10
-//   r11  number of places: what is not below it is skipped
+//   r11  number of places; those from it on are skipped
 global_asm!(
     "
     .pushsection .rodata.collapse_guest, \"a\"
@@ -87,7 +86,7 @@ unsafe extern "C" {
     static collapse_guest_end: u8;
 }
 
-/// What an executed place holds: `jmp rbx`, the way back without a stack.
+/// Content of a place that is executed: `jmp rbx`, which returns without a stack.
 pub const EXEC_STUB: [u8; 2] = [0xff, 0xe3];
 
 fn code() -> &'static [u8] {
@@ -106,7 +105,7 @@ fn entry(access: Access) -> u64 {
     CODE + (address as u64 - &raw const collapse_guest_write as u64)
 }
 
-/// Puts code and page tables into the low slot; the first GiB is mapped.
+/// Writes code and page tables to the low slot, with the first GiB mapped.
 pub fn load(low: &Memory) -> Result<()> {
     const PRESENT_WRITABLE: u64 = 0b11;
     low.store(CODE, code())?;
@@ -118,11 +117,11 @@ pub fn load(low: &Memory) -> Result<()> {
     map(low, 0, GIB)
 }
 
-/// Lets the guest see a range of addresses. It never needs to be taken away again.
+/// Maps a range of addresses in the guest's page tables. It never needs to be unmapped.
 pub fn map(low: &Memory, start: u64, size: u64) -> Result<()> {
     const PRESENT_WRITABLE_HUGE: u64 = 0b1000_0011;
     let end = start.saturating_add(size);
-    ensure!(end <= ADDRESS_LIMIT, "the guest cannot see addresses from {ADDRESS_LIMIT:#x} on");
+    ensure!(end <= ADDRESS_LIMIT, "the guest cannot access addresses from {ADDRESS_LIMIT:#x} on");
     for gib in start / GIB..end.div_ceil(GIB) {
         let entries: Vec<u8> = (0..GIB / HUGE)
             .flat_map(|n| ((gib * GIB + n * HUGE) | PRESENT_WRITABLE_HUGE).to_le_bytes())
@@ -136,7 +135,7 @@ fn directory(gib: u64) -> u64 {
     DIRECTORIES + gib * PAGE
 }
 
-/// Turns the reset state into long mode with the guest's page tables.
+/// Changes the reset state to long mode with the guest's page tables.
 pub fn enter_long_mode(sregs: &mut kvm_sregs) {
     const CR0_PE_PG: u64 = 1 << 31 | 1;
     const CR4_PAE: u64 = 1 << 5;
@@ -151,26 +150,26 @@ pub fn enter_long_mode(sregs: &mut kvm_sregs) {
     sregs.efer = EFER_LME_LMA;
 }
 
-/// An order to the guest: which places to access, in which order.
+/// A sequence of accesses by the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walk {
     /// Guest address of the first place.
     pub base: u64,
     /// Bytes from one place to the next.
     pub stride: u64,
-    /// How many places there are.
+    /// Number of places.
     pub places: u64,
-    /// How many of them to access, each once.
+    /// Number of places to access, each once.
     pub count: u64,
-    /// Draws the places from this seed; in order from the first without.
+    /// Seed of a random order of places; without one, they are accessed in order.
     pub seed: Option<u64>,
 }
 
 impl Walk {
-    /// The registers that start this walk, without a number of accesses.
+    /// Returns the registers that start this walk, except for the number of accesses.
     pub fn registers(&self, access: Access) -> kvm_regs {
         // A linear congruential generator modulo a power of two visits every number once if its
-        // increment is odd and its multiplier is 1 modulo 4. Counting is the simplest of them.
+        // increment is odd and its multiplier is 1 modulo 4. Counting is a special case.
         let mask = self.places.next_power_of_two() - 1;
         let (multiplier, increment, first) = match self.seed {
             None => (1, 1, 0),
@@ -194,13 +193,13 @@ impl Walk {
     }
 }
 
-/// Makes a halted guest do the next `count` accesses of its walk.
+/// Sets the registers of a halted guest to do the next `count` accesses of its walk.
 pub fn go_on(regs: &mut kvm_regs, access: Access, count: u64) {
     regs.rip = entry(access);
     regs.rcx = count;
 }
 
-/// The usual way to turn a small seed into well-mixed numbers.
+/// The `SplitMix64` generator, which makes well-mixed numbers from a small seed.
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -221,7 +220,7 @@ mod tests {
     use super::*;
     use crate::kind::Backing;
 
-    /// What the guest's loop does with its registers.
+    /// Does with the registers what the guest's loop does, and returns the places visited.
     fn visited(walk: &Walk) -> Vec<u64> {
         let mut regs = walk.registers(Access::Write);
         go_on(&mut regs, Access::Write, walk.count);

@@ -1,4 +1,4 @@
-//! KVM's own figures for one VM, from debugfs.
+//! KVM's own counts for one VM, from debugfs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::monotonic_ns;
 
-/// Mappings by size, as KVM counts them.
+/// Mappings by size, as KVM counts them in `pages_4k`, `pages_2m` and `pages_1g`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pages {
-    /// 4 KiB.
+    /// Mappings of 4 KiB.
     #[serde(rename = "4k")]
     pub small: u64,
-    /// 2 MiB.
+    /// Mappings of 2 MiB.
     #[serde(rename = "2m")]
     pub huge: u64,
-    /// 1 GiB.
+    /// Mappings of 1 GiB.
     #[serde(rename = "1g")]
     pub gib: u64,
 }
 
-/// All that KVM says about one VM at one moment.
+/// KVM's counts for one VM at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Mappings by size; old kernels do not count them.
+    /// Mappings by size; `None` on kernels that do not count them (5.10).
     pub pages: Option<Pages>,
-    /// What old kernels count instead.
+    /// Huge mappings (`largepages`), which kernels without `pages` count instead.
     pub large_pages: Option<u64>,
     faults: BTreeMap<String, u64>,
 }
 
-/// The counters of page faults: the file's name and ours.
+/// Counters of page faults: the name of the file, and the key in output.
 const FAULTS: [(&str, &str); 4] = [
     ("pf_taken", "taken"),
     ("pf_fixed", "fixed"),
@@ -40,19 +40,19 @@ const FAULTS: [(&str, &str); 4] = [
     ("pf_spurious", "spurious"),
 ];
 
-/// Where KVM shows the figures of a VM.
+/// The debugfs directory with KVM's counts for one VM.
 #[derive(Clone, Debug)]
 pub struct Gauges {
     folder: PathBuf,
 }
 
 impl Gauges {
-    /// The figures of the VM whose file descriptor `fd` was made by thread `tid`.
+    /// Finds the counts of the VM that thread `tid` created with file descriptor `fd`.
     pub fn of(tid: i32, fd: i32) -> Self {
         Self { folder: PathBuf::from(format!("/sys/kernel/debug/kvm/{tid}-{fd}")) }
     }
 
-    /// Reads them now.
+    /// Reads the current counts; those that cannot be read are unknown.
     pub fn read(&self) -> Snapshot {
         let pages = (|| {
             Some(Pages {
@@ -74,7 +74,7 @@ impl Gauges {
     }
 }
 
-/// The beginning of an interval: its time, and KVM's figures of a VM then.
+/// The start of an interval: a time, and KVM's counts for a VM at that time.
 #[derive(Clone, Debug)]
 pub struct Moment {
     at: u64,
@@ -82,45 +82,45 @@ pub struct Moment {
     before: Snapshot,
 }
 
-/// What KVM's figures of a VM say of a span of time.
+/// The changes of KVM's counts for a VM over a span of time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Interval {
-    /// `CLOCK_MONOTONIC` at its start.
+    /// Start, `CLOCK_MONOTONIC` ns.
     pub t_start_ns: u64,
-    /// And at its end.
+    /// End, `CLOCK_MONOTONIC` ns.
     pub t_end_ns: u64,
-    /// The VM's page faults by outcome, as far as KVM counts them.
+    /// Page faults of the VM by outcome, as far as KVM counts them.
     pub faults: BTreeMap<String, u64>,
-    /// Mappings before.
+    /// Mappings at the start.
     pub pages_before: Option<Pages>,
-    /// Mappings after.
+    /// Mappings at the end.
     pub pages_after: Option<Pages>,
-    /// What old kernels count instead, before.
+    /// Huge mappings at the start, on kernels without counts by size.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub largepages_before: Option<u64>,
-    /// And after.
+    /// Huge mappings at the end, on kernels without counts by size.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub largepages_after: Option<u64>,
 }
 
 impl Moment {
-    /// Now.
+    /// Starts an interval now.
     pub fn now(gauges: Gauges) -> Self {
         let before = gauges.read();
         Self { at: monotonic_ns(), gauges: Some(gauges), before }
     }
 
-    /// An earlier time, when there was no such VM yet.
+    /// Starts an interval at an earlier time, before the VM was created.
     pub fn before_creation(gauges: Gauges, at: u64) -> Self {
         Self { at, gauges: Some(gauges), before: Snapshot::default() }
     }
 
-    /// Now, without a VM.
+    /// Starts an interval now, without a VM.
     pub fn without_vm() -> Self {
         Self { at: monotonic_ns(), gauges: None, before: Snapshot::default() }
     }
 
-    /// The time from this moment until now.
+    /// Ends the interval now.
     pub fn until_now(&self) -> Interval {
         let t_end_ns = monotonic_ns();
         let after = self.gauges.as_ref().map(Gauges::read).unwrap_or_default();
@@ -137,7 +137,7 @@ impl Moment {
 }
 
 impl Snapshot {
-    /// Page faults since an earlier moment, by outcome.
+    /// Returns the page faults since an earlier time, by outcome.
     pub fn faults_since(&self, earlier: &Self) -> BTreeMap<String, u64> {
         let since = |(name, now): (&String, &u64)| {
             earlier.faults.get(name).map(|before| (name.clone(), now.saturating_sub(*before)))
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vm_that_is_not_there_has_no_figures() {
+    fn a_vm_that_does_not_exist_has_no_counts() {
         let nothing = Gauges::of(-1, -1).read();
         assert_eq!(nothing.pages, None);
         assert!(nothing.faults_since(&nothing).is_empty());

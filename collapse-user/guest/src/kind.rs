@@ -1,4 +1,4 @@
-//! The kinds of things that can be chosen, with the names that people write them by.
+//! Choices that a user of guests makes, with their names on the command line.
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub enum Protection {
     Rw,
 }
 
-/// What kind of host memory backs a slot.
+/// A kind of host memory that backs a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backing {
@@ -56,7 +56,7 @@ pub enum Backing {
     Hugetlb,
 }
 
-/// How the dirty log is protected.
+/// A mode of write-protection for the dirty log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogProtect {
@@ -69,7 +69,7 @@ pub enum LogProtect {
 }
 
 impl Backing {
-    /// The page size that a slot's size must be a multiple of.
+    /// Returns the page size that the size of a slot must be a multiple of, bytes.
     pub fn page_size(self) -> u64 {
         match self {
             Self::Small => PAGE,

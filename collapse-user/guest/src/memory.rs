@@ -10,13 +10,13 @@ use crate::kind::{Advice, Backing, Protection};
 use crate::stop;
 use crate::units::{Bytes, HUGE, PAGE};
 
-/// Anonymous memory, aligned to 2 MiB, all of it present from the start.
+/// Anonymous memory, aligned to 2 MiB and fully populated from the start.
 pub struct Memory {
     start: *mut libc::c_void,
     size: u64,
     backing: Backing,
-    /// The reserved address space around the memory: keeps the kernel from merging it with a
-    /// neighbour, which would blur what is said about it in `smaps`.
+    /// Reserved address space around the memory. It keeps the kernel from merging the memory with an
+    /// adjacent area, with which it would share an entry in `smaps`.
     reserved: (*mut libc::c_void, usize),
 }
 
@@ -24,7 +24,7 @@ pub struct Memory {
 unsafe impl Send for Memory {}
 
 impl Memory {
-    /// Maps and populates memory. Fails if it does not get the pages that it should have.
+    /// Maps and populates memory. Fails if pages of the requested kind are not available.
     pub fn new(size: u64, backing: Backing) -> Result<Self> {
         let length = size as usize;
         let reserved_length = length + 2 * HUGE as usize;
@@ -43,29 +43,29 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Makes all of it present, as it is after [`Self::new`]. Fails if it does not get the pages that
-    /// it should have.
+    /// Populates all of the memory, as [`Self::new`] does. Fails if pages of the requested kind are not
+    /// available.
     pub fn populate(&self) -> Result<()> {
         self.store_everywhere();
         if self.backing == Backing::Thp { self.insist_on_huge_pages() } else { Ok(()) }
     }
 
-    /// The address in this process.
+    /// Returns the address in this process.
     pub fn address(&self) -> u64 {
         self.start as u64
     }
 
-    /// Its length in bytes.
+    /// Returns the length, bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// What it was asked to be made of.
+    /// Returns the kind of memory that was requested.
     pub fn backing(&self) -> Backing {
         self.backing
     }
 
-    /// How many 2 MiB pages it is made of now.
+    /// Returns the number of 2 MiB pages that it currently consists of.
     pub fn huge_pages(&self) -> Result<u64> {
         if self.backing == Backing::Hugetlb {
             return Ok(self.size / HUGE);
@@ -74,7 +74,7 @@ impl Memory {
         Ok(anon_huge_bytes(&smaps, self.address(), self.address() + self.size) / HUGE)
     }
 
-    /// Advises the kernel about a part. `Ok(false)` if this kernel does not know the advice.
+    /// Advises the kernel about a part. Returns false if this kernel does not support the advice.
     pub fn advise(&self, advice: Advice, from: u64, size: u64) -> Result<bool> {
         let number = match advice {
             Advice::Dontneed => libc::MADV_DONTNEED,
@@ -96,7 +96,7 @@ impl Memory {
             }
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
-                // MADV_COLLAPSE says so while the pages are in use for a moment.
+                // MADV_COLLAPSE fails like that while the pages are briefly in use.
                 Some(libc::EAGAIN) if !stop::requested() => {}
                 Some(libc::EINVAL) if advice == Advice::Collapse => return Ok(false),
                 _ => return Err(error).with_context(|| format!("madvise {advice:?}")),
@@ -104,7 +104,7 @@ impl Memory {
         }
     }
 
-    /// Changes the host's rights to a part.
+    /// Changes the host's access rights to a part.
     pub fn protect(&self, protection: Protection, from: u64, size: u64) -> Result<()> {
         let rights = match protection {
             Protection::None => libc::PROT_NONE,
@@ -119,7 +119,7 @@ impl Memory {
         Err(io::Error::last_os_error()).with_context(|| format!("mprotect {protection:?}"))
     }
 
-    /// Stores bytes. Memory that is not writable makes this fail rather than kill the process.
+    /// Stores bytes. Where the memory is not writable, this fails instead of raising a signal.
     pub fn store(&self, at: u64, bytes: &[u8]) -> Result<()> {
         let to = libc::iovec { iov_base: self.part(at, bytes.len() as u64)?, iov_len: bytes.len() };
         let from = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
@@ -169,7 +169,7 @@ impl Memory {
 
     fn store_everywhere(&self) {
         for at in (0..self.size).step_by(self.backing.page_size() as usize) {
-            // SAFETY: the byte is inside this writable mapping, which nobody else knows yet.
+            // SAFETY: the byte is inside this writable mapping, which nothing else refers to yet.
             unsafe { self.start.wrapping_byte_add(at as usize).cast::<u8>().write_volatile(1) };
         }
     }
@@ -182,7 +182,7 @@ impl Memory {
             if got == wanted {
                 return Ok(());
             }
-            // Where MADV_COLLAPSE is missing or finds no room, new faults may do better.
+            // Where MADV_COLLAPSE is not supported or fails, new faults may get huge pages.
             if !self.advise(Advice::Collapse, 0, self.size).unwrap_or(false) {
                 self.advise(Advice::Dontneed, 0, self.size)?;
                 self.store_everywhere();
@@ -193,7 +193,7 @@ impl Memory {
             return Ok(());
         }
         bail!(
-            "only {got} of {wanted} transparent huge pages to be had; free some memory, or check \
+            "only {got} of {wanted} transparent huge pages are available; free some memory, or check \
              /sys/kernel/mm/transparent_hugepage/enabled"
         )
     }
@@ -201,12 +201,12 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the range is our own, and whoever used the memory is gone before it.
+        // SAFETY: the range is our own, and every user of the memory is dropped before it.
         unsafe { libc::munmap(self.reserved.0, self.reserved.1) };
     }
 }
 
-/// Bytes in huge pages between two addresses, by the text of `smaps`.
+/// Returns the bytes in huge pages between two addresses, from the text of `smaps`.
 fn anon_huge_bytes(smaps: &str, start: u64, end: u64) -> u64 {
     let mut inside = false;
     let mut bytes = 0;
@@ -221,7 +221,7 @@ fn anon_huge_bytes(smaps: &str, start: u64, end: u64) -> u64 {
     bytes
 }
 
-/// The addresses at the head of an area's entry.
+/// Parses the addresses at the head of an area's entry.
 fn area(line: &str) -> Option<(u64, u64)> {
     let (from, to) = line.split_whitespace().next()?.split_once('-')?;
     Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))

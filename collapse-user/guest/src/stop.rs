@@ -1,4 +1,4 @@
-//! The wish that everything under way ends.
+//! A global request that all running orders and waits end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Makes vCPUs and waits end at their next safe point. A signal handler may call it.
+/// Requests that vCPUs and waits end at their next safe point. Async-signal-safe.
 pub fn request() {
     STOP.store(true, Ordering::Relaxed);
 }
 
-/// Whether an end was requested.
+/// Returns whether an end was requested.
 pub fn requested() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// Sleeps, but not past such a request.
+/// Sleeps for `time`, or until an end is requested.
 pub fn sleep(time: Duration) {
     const SLICE: Duration = Duration::from_millis(20);
     let end = Instant::now() + time;

@@ -1,4 +1,4 @@
-//! Sizes, as people write them: `64M`, `4K`.
+//! Sizes in the notation `64M`, `4K`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-/// Bytes of a small page.
+/// Size of a small page, bytes.
 pub const PAGE: u64 = 4 << 10;
-/// Bytes of a huge page, and of the region that the tool follows.
+/// Size of a huge page, and of a region, bytes.
 pub const HUGE: u64 = 2 << 20;
-/// Bytes of the largest page, and the raster on which slots are placed.
+/// Size of the largest page, and alignment of slots, bytes.
 pub const GIB: u64 = 1 << 30;
 
-/// A number of bytes, written with an optional `K`, `M` or `G`.
+/// A number of bytes, written with an optional suffix `K`, `M` or `G`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);

@@ -13,20 +13,20 @@ use crate::kind::Access;
 use crate::stop;
 use crate::units::PAGE;
 
-/// One or more walks for a vCPU.
+/// An order to a vCPU: one or more walks.
 pub struct Order {
-    /// The kind of access.
+    /// Kind of access.
     pub access: Access,
-    /// What to walk, one after the other.
+    /// Walks to carry out, one after another.
     pub walks: Vec<Walk>,
-    /// Accesses per second.
+    /// Accesses per second; `None` for no limit.
     pub rate: Option<u64>,
-    /// Starts again and again until it is stopped.
+    /// Whether the walks are repeated until the order is stopped.
     pub endless: bool,
 }
 
 impl Order {
-    /// One access to every page of a range of guest addresses.
+    /// Orders one access to every page of a range of guest addresses.
     pub fn every_page(base: u64, size: u64, access: Access) -> Self {
         let places = size / PAGE;
         let walk = Walk { base, stride: PAGE, places, count: places, seed: None };
@@ -34,12 +34,12 @@ impl Order {
     }
 }
 
-/// What an order came to.
+/// The result of an order.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
     /// Accesses made.
     pub accesses: u64,
-    /// Times that all walks were completed.
+    /// Number of times that all walks were completed.
     pub passes: u64,
 }
 
@@ -53,7 +53,7 @@ pub struct Vcpu {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the vCPU's thread and its owner tell each other while an order is carried out.
+/// State that the vCPU's thread and its owner share while an order is carried out.
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
@@ -66,7 +66,7 @@ struct State {
     stage: Stage,
 }
 
-/// What the owner wants of an order that is under way.
+/// The owner's request for an order that is being carried out.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Wish {
     #[default]
@@ -75,7 +75,7 @@ enum Wish {
     Stop,
 }
 
-/// How far the thread is with its order.
+/// The progress of the thread with its order.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Stage {
     #[default]
@@ -96,7 +96,7 @@ impl Shared {
     }
 
     fn wait_while(&self, condition: impl Fn(&State) -> bool) {
-        // The time limit lets a signal through, which cannot notify.
+        // A signal handler cannot notify, so its request is polled.
         const LOOK_AGAIN: Duration = Duration::from_millis(50);
         let mut state = self.lock();
         while condition(&state) && !stop::requested() {
@@ -107,7 +107,7 @@ impl Shared {
         }
     }
 
-    /// The safe point between two chunks: rests while paused. False if the order is to end.
+    /// Waits while the order is paused. Called between two chunks; returns false if the order is to end.
     fn go_on(&self) -> bool {
         if self.lock().wish == Wish::Pause {
             self.update(|state| state.stage = Stage::Resting);
@@ -125,13 +125,13 @@ impl Shared {
 }
 
 impl Vcpu {
-    /// Gives the vCPU a thread.
+    /// Starts a thread for a vCPU.
     pub fn spawn(index: usize, mut fd: VcpuFd) -> Result<Self> {
         let (orders, inbox) = mpsc::channel::<Order>();
         let (outbox, results) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
-        // Named as QEMU names its own, which is what people look for.
+        // QEMU names its vCPU threads like this, and users look for that.
         let thread = thread::Builder::new()
             .name(format!("CPU {index}/KVM"))
             .spawn(move || {
@@ -148,7 +148,7 @@ impl Vcpu {
         Ok(Self { index, orders: Some(orders), results, shared, busy: false, thread })
     }
 
-    /// Begins an order. An endless one is under way when this returns.
+    /// Begins an order. An endless one has made its first accesses when this returns.
     pub fn begin(&mut self, order: Order) -> Result<()> {
         let endless = order.endless;
         *self.shared.lock() = State::default();
@@ -168,13 +168,13 @@ impl Vcpu {
         outcome.and_then(|done| done).with_context(|| format!("vCPU {}", self.index))
     }
 
-    /// Ends a background order. `None` if there is none.
+    /// Ends the current order, and returns its result; `None` if there is none.
     pub fn stop(&mut self) -> Option<Result<Done>> {
         self.shared.update(|state| state.wish = Wish::Stop);
         self.busy.then(|| self.finish())
     }
 
-    /// Holds a background order; it is at rest when this returns.
+    /// Pauses the current order. The vCPU is at rest when this returns.
     pub fn pause(&mut self) {
         if self.busy {
             self.shared.update(|state| state.wish = Wish::Pause);
@@ -182,12 +182,12 @@ impl Vcpu {
         }
     }
 
-    /// Lets a held order go on.
+    /// Resumes a paused order.
     pub fn resume(&mut self) {
         self.shared.update(|state| state.wish = Wish::GoOn);
     }
 
-    /// Whether an order is under way.
+    /// Returns whether an order is being carried out.
     pub fn busy(&self) -> bool {
         self.busy
     }
@@ -198,7 +198,7 @@ impl Drop for Vcpu {
         self.shared.update(|state| state.wish = Wish::Stop);
         self.orders = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been printed, and there is nothing left to save.
+            // A panic of the thread has been printed already.
             let _ = thread.join();
         }
     }
@@ -261,7 +261,7 @@ struct Pace {
 impl Pace {
     /// Chunks per second of a limited order: fine enough to look steady, coarse enough to be cheap.
     const CHUNKS_PER_SECOND: u64 = 50;
-    /// How long an unlimited order goes on without looking up.
+    /// Accesses between two safe points of an unlimited order.
     const CHUNK: u64 = 1 << 12;
 
     fn new(rate: Option<u64>) -> Self {

@@ -1,4 +1,4 @@
-//! One VM: its slots, its vCPUs and what KVM can be asked about it.
+//! A VM: its slots, its vCPUs, and KVM's ioctls on them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,16 +28,16 @@ pub fn open_kvm() -> Result<Kvm> {
     })
 }
 
-/// The slot with the guest's code and page tables; the others hold data.
+/// Id of the slot with the guest's code and page tables; the others hold data.
 pub const LOW_SLOT: u32 = 0;
-/// Pages per word of a dirty bitmap, the raster of `KVM_CLEAR_DIRTY_LOG`.
+/// Pages per word of a dirty bitmap, to which ranges of `KVM_CLEAR_DIRTY_LOG` are aligned.
 pub const CLEAR_RASTER: u64 = 64;
 
-/// A VM.
+/// A VM with slots of memory and running vCPUs.
 pub struct Vm {
-    // The order of the fields is the order of their end: nothing may run in the guest or map its
-    // memory once the memory is gone.
-    /// Its vCPUs, by number.
+    // Fields are dropped in order: nothing may run in the guest or map its memory once the memory is
+    // unmapped.
+    /// vCPUs, by number.
     pub vcpus: Vec<Vcpu>,
     fd: VmFd,
     slots: BTreeMap<u32, Slot>,
@@ -45,22 +45,22 @@ pub struct Vm {
     free_address: u64,
 }
 
-/// A range of guest memory. It outlives its removal from the guest.
+/// A memslot and its host memory, which is kept when the slot is removed from the guest.
 pub struct Slot {
     /// Guest-physical address.
     pub address: u64,
-    /// The host memory behind it.
+    /// Host memory behind the slot.
     pub memory: Memory,
-    /// Whether the guest has it.
+    /// Whether the slot is present in the guest.
     pub present: bool,
-    /// Whether writes are logged.
+    /// Whether dirty logging is on.
     pub logged: bool,
-    /// What the last harvest found.
+    /// Bitmap of the last harvest of the dirty log, if it is still valid.
     pub dirty: Option<Vec<u64>>,
 }
 
 impl Vm {
-    /// Makes a VM that has no data slots yet.
+    /// Creates a VM without data slots.
     pub fn new(kvm: &Kvm, vcpus: usize, protect: LogProtect) -> Result<Self> {
         let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
         protect_log(&fd, protect)?;
@@ -77,37 +77,38 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Where KVM shows its figures for this VM.
+    /// Returns the source of KVM's counts for this VM.
     pub fn gauges(&self) -> Gauges {
         Gauges::of(self.tid, self.fd.as_raw_fd())
     }
 
-    /// Creator and descriptor: how KVM names this VM in debugfs.
+    /// Returns the thread id of the creator and the file descriptor, which KVM names the VM by in
+    /// debugfs.
     pub fn name_in_debugfs(&self) -> (i32, i32) {
         (self.tid, self.fd.as_raw_fd())
     }
 
-    /// All slots that there are or were, by id.
+    /// Returns all slots, present or removed, with their ids.
     pub fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.slots.iter().map(|(id, slot)| (*id, slot))
     }
 
-    /// The slot with this id.
+    /// Returns the slot with this id, present or removed.
     pub fn slot(&self, id: u32) -> Result<&Slot> {
         self.slots.get(&id).with_context(|| format!("there is no slot {id}"))
     }
 
-    /// Whether there is or was a slot with this id.
+    /// Returns whether a slot with this id is or was present.
     pub fn knows_slot(&self, id: u32) -> bool {
         self.slots.contains_key(&id)
     }
 
-    /// All slots that the guest has.
+    /// Returns the slots that are present in the guest.
     pub fn present_slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.values().filter(|slot| slot.present)
     }
 
-    /// Adds a slot with new memory at the next free GiB.
+    /// Adds a slot with new memory, at the next free GiB.
     pub fn add_slot(&mut self, id: u32, size: u64, backing: Backing) -> Result<()> {
         ensure!(!self.knows_slot(id), "there is a slot {id} already");
         let memory = Memory::new(size, backing).with_context(|| format!("memory of slot {id}"))?;
@@ -115,7 +116,7 @@ impl Vm {
         self.insert(id, address, memory)
     }
 
-    /// Puts a removed slot back.
+    /// Adds a removed slot again.
     pub fn restore_slot(&mut self, id: u32) -> Result<()> {
         self.change(id, |slot| slot.present = true)
     }
@@ -128,7 +129,7 @@ impl Vm {
         })
     }
 
-    /// Moves a slot, to the next free GiB if no address is given. Returns where it is.
+    /// Moves a slot to `address`, or else to the next free GiB. Returns the new address.
     pub fn move_slot(&mut self, id: u32, address: Option<u64>) -> Result<u64> {
         let size = self.slot(id)?.memory.size();
         let address = self.reserve(address.unwrap_or(self.free_address), size)?;
@@ -136,7 +137,7 @@ impl Vm {
         Ok(address)
     }
 
-    /// Lets the first vCPU access every page of a slot once.
+    /// Makes the first vCPU access every page of a slot once.
     pub fn touch(&mut self, id: u32, access: Access) -> Result<()> {
         let slot = self.slot(id)?;
         let order = Order::every_page(slot.address, slot.memory.size(), access);
@@ -145,7 +146,7 @@ impl Vm {
         vcpu.finish().map(drop)
     }
 
-    /// Switches a slot's dirty logging.
+    /// Switches the dirty logging of a slot.
     pub fn log(&mut self, id: u32, on: bool) -> Result<()> {
         self.change(id, |slot| {
             slot.logged = on;
@@ -153,7 +154,7 @@ impl Vm {
         })
     }
 
-    /// Harvests a slot's dirty log. Returns the number of dirty pages.
+    /// Harvests the dirty log of a slot. Returns the number of dirty pages.
     pub fn harvest(&mut self, id: u32) -> Result<u64> {
         let size = self.slot(id)?.memory.size() as usize;
         let bitmap = self.fd.get_dirty_log(id, size).context("KVM_GET_DIRTY_LOG")?;
@@ -162,8 +163,8 @@ impl Vm {
         Ok(dirty)
     }
 
-    /// Clears what the last harvest of a slot found, `step` pages per call. Returns pages and
-    /// calls.
+    /// Clears the dirty pages of the last harvest, `step` pages per call. Returns the numbers of pages
+    /// and of calls.
     pub fn clear(&self, id: u32, step: Option<u64>) -> Result<(u64, u64)> {
         let slot = self.slot(id)?;
         let pages = slot.memory.size() / PAGE;
@@ -187,7 +188,7 @@ impl Vm {
         Ok((ones(bitmap), calls))
     }
 
-    /// Takes address space for a slot and lets the guest see it.
+    /// Reserves guest addresses for a slot, and maps them in the guest's page tables.
     fn reserve(&mut self, address: u64, size: u64) -> Result<u64> {
         code::map(&self.slot(LOW_SLOT)?.memory, address, size)?;
         self.free_address = self.free_address.max((address + size).next_multiple_of(GIB));
@@ -200,7 +201,7 @@ impl Vm {
         self.restore_slot(id)
     }
 
-    /// Changes a slot and tells KVM.
+    /// Changes a slot, and updates it in KVM.
     fn change(&mut self, id: u32, change: impl FnOnce(&mut Slot)) -> Result<()> {
         self.change_quietly(id, change)?;
         let slot = self.slot(id)?;
@@ -216,7 +217,7 @@ impl Vm {
             .with_context(|| format!("KVM_SET_USER_MEMORY_REGION for slot {id}"))
     }
 
-    /// Changes what we know about a slot only.
+    /// Changes a slot without updating it in KVM.
     fn change_quietly(&mut self, id: u32, change: impl FnOnce(&mut Slot)) -> Result<()> {
         let slot = self.slots.get_mut(&id).with_context(|| format!("there is no slot {id}"))?;
         change(slot);
