@@ -18,7 +18,7 @@ pub enum Hook {
         /// Second program for kernels on which the first can be preempted, and is then skipped for
         /// other threads: it takes the changes that the first was skipped for.
         again: Option<&'static str>,
-        /// Whether an event is lost for which the kernel skips all its programs. Not where KVM counts
+        /// Whether an event is lost if the kernel skips all of its programs. It is not where KVM counts
         /// the events itself.
         skips_lose: bool,
     },
@@ -69,8 +69,8 @@ impl Hook {
         }
     }
 
-    /// Its programs that lose an event each time that the kernel skips them. A program that looks again
-    /// is none of them: it takes what the first was skipped for, and counts that.
+    /// Returns the programs that lose an event each time the kernel skips them. The second program of a
+    /// raw tracepoint is not one of them: it takes, and counts, what the first was skipped for.
     pub fn losing_programs(&self) -> Vec<&'static str> {
         match *self {
             Self::Raw { program, skips_lose, .. } => {

@@ -2,39 +2,36 @@
 
 use std::io::{self, Read};
 
+use collapse_common::ids;
+
 use super::Malformed;
 
-/// A kind of block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockKind {
-    Header = 1,
-    Coverage = 2,
-    Baseline = 3,
-    Events = 4,
-    Batch = 5,
-    End = 6,
-    Visibility = 7,
-    Hugetlb = 8,
-    Overhead = 9,
-    Stacks = 10,
-    Host = 11,
-}
-
-impl BlockKind {
-    /// Every kind.
-    pub const ALL: [Self; 11] = [
-        Self::Header,
-        Self::Coverage,
-        Self::Baseline,
-        Self::Events,
-        Self::Batch,
-        Self::End,
-        Self::Visibility,
-        Self::Hugetlb,
-        Self::Overhead,
-        Self::Stacks,
-        Self::Host,
-    ];
+ids! {
+    /// A kind of block.
+    pub enum BlockKind: u8 {
+        /// Program, kernel and clocks.
+        Header = 1,
+        /// Coverage, from here on.
+        Coverage = 2,
+        /// The state at the start of a later segment.
+        Baseline = 3,
+        /// A part of a batch's events.
+        Events = 4,
+        /// The rest of a batch.
+        Batch = 5,
+        /// The end of the recording.
+        End = 6,
+        /// A change in whether anything is seen.
+        Visibility = 7,
+        /// Memory from hugetlbfs, of the next batch.
+        Hugetlb = 8,
+        /// Overhead, of the next batch.
+        Overhead = 9,
+        /// Kernel stacks, of the next batch.
+        Stacks = 10,
+        /// The machine's name.
+        Host = 11,
+    }
 }
 
 /// Size of a block's head, bytes: kind, length of the payload as stored and uncompressed, and the
@@ -109,8 +106,7 @@ impl Head {
         if checksum(&head, &stored) != self.crc {
             return Err("checksum differs");
         }
-        let kind = BlockKind::ALL.into_iter().find(|kind| *kind as u8 == self.kind);
-        let kind = kind.ok_or("unknown kind of block")?;
+        let kind = BlockKind::from_number(self.kind).ok_or("unknown kind of block")?;
         let full = self.full as usize;
         if full == stored.len() {
             return Ok((kind, stored));

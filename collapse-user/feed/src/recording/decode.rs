@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use collapse_common::{
-    Cause,
+    Cause, Transition,
     abi::{Loss, VmKey},
     counter::{COUNTERS, transition_at},
     latency::{BUCKETS, OUTCOMES},
@@ -16,7 +16,7 @@ use super::{
     wire::{
         BatchRecord, CellsRecord, ChangeKind, Changed, CodecState, EventKindRecord, EventRecord,
         EventsRecord, HugetlbRecord, ReadingRecord, SlotRecord, StacksRecord, VisibilityRecord,
-        VmRecord, transition, vm_key,
+        VmRecord, vm_key,
     },
 };
 use crate::{Batch, Change, Collapse, Event, EventKind, Overhead, Slot, Sptes, Update, VmReading};
@@ -309,11 +309,11 @@ fn checked(slot: SlotRecord) -> Result<Slot, Malformed> {
 }
 
 fn change(kind: ChangeKind) -> Result<Change, Malformed> {
-    let ChangeKind { cause, transition: number, level, as_id, read_only } = kind;
+    let ChangeKind { cause, transition, level, as_id, read_only } = kind;
     if !(1..=5).contains(&level) {
         return Err("an unknown level");
     }
-    let transition = transition(number).ok_or("an unknown transition")?;
+    let transition = Transition::from_number(transition).ok_or("an unknown transition")?;
     let cause = known_cause(cause)?;
     Ok(Change {
         cause,
@@ -357,6 +357,5 @@ fn time(before: u64, since: i64) -> Result<u64, Malformed> {
 /// Returns the name of a loss for the life of the program. A name that only another build knows is
 /// leaked: such names are few and short.
 fn loss_name(name: String) -> &'static str {
-    let known = Loss::ALL.iter().map(|loss| loss.name()).find(|known| *known == name);
-    known.unwrap_or_else(|| name.leak())
+    Loss::from_name(&name).map_or_else(|| &*name.leak(), Loss::name)
 }

@@ -165,7 +165,7 @@ proptest! {
     /// Payloads with a correct checksum are not trusted either.
     #[test]
     fn any_payload_is_survived(
-        kind in prop::sample::select(BlockKind::ALL.to_vec()),
+        kind in prop::sample::select(&BlockKind::ALL[..]),
         payload in prop::collection::vec(any::<u8>(), 0..300),
         batches in batches(),
     ) {

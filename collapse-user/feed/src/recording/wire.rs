@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use collapse_common::{
-    Cause, Transition,
+    Cause,
     abi::{Pages, Row, VmKey},
     latency::Latencies,
 };
@@ -218,9 +218,4 @@ pub fn vm_record(vm: VmKey) -> VmRecord {
 /// Converts a VM from its stored form.
 pub fn vm_key((kvm, born): VmRecord) -> VmKey {
     VmKey { kvm, born }
-}
-
-/// Returns the transition with this number, if there is one.
-pub fn transition(number: u8) -> Option<Transition> {
-    Transition::ALL.get(usize::from(number)).copied()
 }
