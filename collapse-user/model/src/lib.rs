@@ -1,5 +1,8 @@
 //! The model: what the batches of a feed add up to, as VMs, their totals, regions, spans and findings,
 //! and a player that goes through recordings in time. Pure: it neither reads the kernel nor renders.
+//!
+//! `examples/recovery.rs` is a complete program that reads a recording with this crate and
+//! [`collapse_feed`] alone.
 
 mod changes;
 mod episode;
