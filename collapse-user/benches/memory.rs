@@ -1,7 +1,6 @@
-//! What user space keeps in memory. Prints a line of JSON for each measurement.
+//! Memory that a model takes in user space. Prints a line of JSON per measurement.
 
-// What a benchmark does not use of it, the others do.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each benchmark uses a part")]
 mod synthetic;
 
 use std::alloc::System;
@@ -14,12 +13,12 @@ use synthetic::Fleet;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
-/// Seconds of a day.
+/// A day, s.
 const DAY: u64 = 86_400;
 
 fn main() {
     for regions in [0, 1_000, 32 << 10, 1_000_000] {
-        tell("outstanding", regions, || {
+        print_size("outstanding", regions, || {
             let mut fleet = Fleet::new(1, 2 << 20);
             let mut model = fleet.begin();
             model.apply(&fleet.split(regions));
@@ -27,15 +26,15 @@ fn main() {
         });
     }
     for vms in [1, 10, 100, 1000] {
-        tell("vms", vms, || Fleet::new(vms, 32 << 10).model(60));
+        print_size("vms", vms, || Fleet::new(vms, 32 << 10).model(60));
     }
     for seconds in [60, 3600, DAY] {
-        tell("history", seconds, || Fleet::new(1, 512).model(seconds));
+        print_size("history", seconds, || Fleet::new(1, 512).model(seconds));
     }
 }
 
-/// Bytes that a model holds, and nothing else does.
-fn tell(what: &str, amount: u64, make: impl FnOnce() -> Model) {
+/// Prints the bytes that are freed with a model.
+fn print_size(what: &str, amount: u64, make: impl FnOnce() -> Model) {
     let before = ALLOCATOR.allocated();
     let model = make();
     let bytes = ALLOCATOR.allocated().saturating_sub(before);

@@ -1,7 +1,6 @@
-//! What user space costs: from a source's batches through the model to the screen and the report.
+//! Cost of user space, from a source's batches through the model to the screen and the report.
 
-// What a benchmark does not use of it, the others do.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each benchmark uses a part")]
 mod synthetic;
 
 use std::{hint::black_box, time::Duration};
@@ -23,7 +22,7 @@ const SIZES: [(&str, u64); 5] =
     [("64 MiB", 32), ("1 GiB", 512), ("64 GiB", REGIONS), ("1 TiB", 512 << 10), ("4 TiB", 2 << 20)];
 const SCREEN: Rect = Rect { x: 0, y: 0, width: 160, height: 50 };
 
-/// Runs of changes, each in a region of its own.
+/// Measures the model on runs of changes, each in a region of its own.
 fn ingest(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ingest");
     group.throughput(Throughput::Elements(REGIONS));
@@ -42,7 +41,7 @@ fn apply((mut model, batch): (Model, Batch)) -> Model {
     model
 }
 
-/// Dirty logging on, off and all huge again, by guest size.
+/// Measures the model on an episode from dirty logging on to recovery, by guest size.
 fn episode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("episode");
     for (size, regions) in SIZES {
@@ -67,7 +66,7 @@ fn episode(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One second of VMs: taking the batch, and drawing the dashboard.
+/// Measures a second of a fleet: applying its batch, and drawing the dashboard.
 fn second(criterion: &mut Criterion) {
     let (_, coverage) = host();
     let heading = Heading::default();
@@ -98,8 +97,8 @@ fn second(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a tick of the dashboard takes: with 100 VMs at one tick a second, less than 10 ms are less than
-/// 1 % of a core. Redrawing grows with the VMs, and not with the events since the last time.
+/// Measures a tick of the dashboard. With 100 VMs and one tick per second, 10 ms are 1 % of a core. The
+/// time to redraw grows with the number of VMs, and not with that of events since the last tick.
 fn tick(criterion: &mut Criterion) {
     let (_, coverage) = host();
     let heading = Heading::default();
@@ -136,7 +135,7 @@ fn tick(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One VM with regions outstanding, which must not matter.
+/// Measures one VM by its outstanding regions, whose number must not matter.
 fn outstanding(criterion: &mut Criterion) {
     let (host, coverage) = host();
     let heading = Heading::default();
@@ -170,7 +169,7 @@ fn outstanding(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A report on 100 VMs, in each format.
+/// Measures writing a report on 100 VMs, by format.
 fn report(criterion: &mut Criterion) {
     let (host, coverage) = host();
     let report =

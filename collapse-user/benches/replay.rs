@@ -1,4 +1,4 @@
-//! What it takes to read a recording again, and what one takes on disk.
+//! Time to read recordings, and their size on disk.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 use collapse_common::{Cause, Transition, abi::VmKey};
 use collapse_feed::{
     Batch, Change, Coverage, Event, EventKind, Machine, Mmu, Update, VmReading,
-    fixtures::full_coverage,
+    fixtures::{change, full_coverage},
     recording::{self, Clocks, Limits, Recorder, Replay},
 };
 use collapse_model::{
@@ -19,35 +19,27 @@ use collapse_model::{
 use collapse_report::events::{EventFilter, EventWriter, LineFormat};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// Batches, and events in each: a second of a busy host.
+/// Number of batches, each of a tenth of a second of a busy host.
 const BATCHES: u64 = 10;
+/// Number of events in a batch.
 const EACH: u64 = 100_000;
 const EVENTS: u64 = BATCHES * EACH;
 
-/// Recordings of real failed migrations, kept with the tests: in runs, and each change on its own with
-/// stacks.
+/// Recordings of real failed migrations, from the tests' fixtures: one with changes in runs, and one with
+/// each change on its own and with stacks.
 const RECORDINGS: [(&str, &[u8]); 2] = [
     ("recording/runs", include_bytes!("../tests/fixtures/recorded/failed-migration.rec")),
     ("recording/stacks", include_bytes!("../tests/fixtures/recorded/stacks.rec")),
 ];
 
-/// Faults of 16 vCPUs of 4 VMs, each of which maps a 4 KiB page where a huge one was split before; none
-/// can be joined with another.
+/// Makes a batch of faults by 16 vCPUs of 4 VMs, each of which maps a 4 KiB page. No two of them form a
+/// run.
 fn batch(number: u64) -> Batch {
     let vm = |n: u64| VmKey { kvm: 0xffff_8880_0000_0000 + n * 4096, born: n + 1 };
     let event = |n: u64| {
         let n = number * EACH + n;
-        let change = Change {
-            cause: Cause::GuestFault,
-            transition: Transition::Install,
-            level: 1,
-            as_id: 0,
-            gfn: scattered(n) % (1 << 22),
-            count: 1,
-            read_only: false,
-            sptes: None,
-            stack: None,
-        };
+        let gfn = scattered(n) % (1 << 22);
+        let change = Change { gfn, ..change(Cause::GuestFault, Transition::Install) };
         Event {
             ts: n * 1000 + scattered(n) % 997,
             vm: vm(n % 4),
@@ -65,7 +57,7 @@ fn batch(number: u64) -> Batch {
     }
 }
 
-/// A number for each number, without a pattern that compression could find (`SplitMix64`).
+/// Maps each number to another, without a pattern that can be compressed (`SplitMix64`).
 fn scattered(n: u64) -> u64 {
     let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -92,11 +84,11 @@ fn record(path: &Path) -> &Path {
 fn replay(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let bytes = fs::read(record(&folder.path().join("recording"))).expect("a recording");
-    told("recording/scattered", EVENTS, bytes.len());
+    print_size("recording/scattered", EVENTS, bytes.len());
     for (what, recording) in RECORDINGS {
         let mut changes = 0;
         read(recording, |update| changes += sptes(&update));
-        told(what, changes, recording.len());
+        print_size(what, changes, recording.len());
     }
     let mut group = criterion.benchmark_group("replay");
     group.throughput(Throughput::Elements(EVENTS)).sample_size(10);
@@ -109,7 +101,7 @@ fn replay(criterion: &mut Criterion) {
             model.now
         });
     });
-    // What `collapse live --from FILE` does before it shows anything, and to go back to the end.
+    // As `collapse live --from FILE` does before it shows anything, and to seek backwards.
     group.bench_function("open to play", |bencher| bencher.iter(|| player(&bytes)));
     group.bench_function("seek back to the last reading but one", |bencher| {
         let mut player = player(&bytes);
@@ -120,7 +112,7 @@ fn replay(criterion: &mut Criterion) {
             }
         });
     });
-    // As `collapse events --from FILE --cause collapse` does; the filter leaves all out.
+    // As `collapse events --from FILE --cause collapse` does; no event matches.
     group.bench_function("filter", |bencher| {
         bencher.iter(|| {
             let clocks = Clocks { monotonic: 0, wall: 0 };
@@ -145,12 +137,12 @@ fn replay(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Tells the size of a recording, bytes, of so many SPTE changes.
-fn told(what: &str, changes: u64, bytes: usize) {
+/// Prints the size of a recording, bytes, and its number of SPTE changes.
+fn print_size(what: &str, changes: u64, bytes: usize) {
     println!("{{\"what\":\"{what}\",\"amount\":{changes},\"bytes\":{bytes}}}");
 }
 
-/// SPTEs that an update tells to have changed.
+/// Counts the SPTEs whose changes are in an update.
 fn sptes(update: &Update) -> u64 {
     let Update::Batch(batch) = update else { return 0 };
     let counts = batch.events.iter().map(|event| match &event.kind {

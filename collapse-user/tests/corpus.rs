@@ -1,5 +1,4 @@
-//! Inputs that are kept because they are, or once were, hard to read: each is understood or refused in
-//! words.
+//! Inputs that are, or once were, hard to parse: each is parsed or refused with a message.
 
 use std::{fs, path::PathBuf};
 
@@ -16,7 +15,7 @@ fn lines(name: &str) -> Vec<String> {
     lines
 }
 
-/// Names fit on a line of a terminal and say something.
+/// Names are printable and not empty.
 #[test]
 fn command_lines() {
     for line in lines("command-lines.txt") {
@@ -43,11 +42,12 @@ fn type_information() {
     assert!(files > 10, "{files}");
 }
 
-/// As what a module adds to itself.
+/// Parses BTF as that of a module that extends itself.
 fn split(bytes: Vec<u8>) -> Result<Btf, collapse::kernel::btf::BtfError> {
     Btf::parse_split(&Btf::parse(bytes.clone())?, bytes)
 }
 
+/// Makes every query; only their termination matters.
 fn interrogate(btf: &Btf) {
     for name in ["kvm", "kvm.arch", "arch", "arch.kvm", "kvm.kvm", "", "."] {
         let _ = btf.field_offset(name);

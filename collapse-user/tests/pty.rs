@@ -1,6 +1,6 @@
-//! The dashboard on a terminal: that of a recording through every view and every ending that a user can
-//! ask for, and the terminal given back on those that a user cannot. The dashboard of a running kernel
-//! is driven in the lab.
+//! The dashboard on a terminal: a recording is played through every view and ended in every way that
+//! a user can choose, and the terminal is restored after panics, errors and stops. The dashboard of a
+//! running kernel is tested in the lab.
 
 use std::{
     env,
@@ -22,17 +22,17 @@ use pty::{
     tour::{self, Stage},
 };
 
-/// The way in which this test program, run on a terminal by itself, ends.
-const WAY: &str = "COLLAPSE_TEST_ENDING";
+/// Environment variable with the way in which this program, run as a child on a terminal, ends.
+const ENDING: &str = "COLLAPSE_TEST_ENDING";
 
 const SIZE: Size = Size { columns: 100, rows: 40 };
 
-/// Takes the terminal, draws, and ends; does nothing without a way to end.
+/// Opens the screen, draws, and ends as [`ENDING`] demands; does nothing without it.
 #[test]
 fn child() {
-    let Ok(way) = env::var(WAY) else { return };
+    let Ok(ending) = env::var(ENDING) else { return };
     let draw = || -> io::Result<()> {
-        if way == "warnings" {
+        if ending == "warnings" {
             return warn();
         }
         let mut screen = Screen::open(true)?;
@@ -41,9 +41,9 @@ fn child() {
             frame.buffer_mut().set_string(0, 0, "on the screen", ratatui::style::Style::new());
             frame.set_cursor_position((area.width - 1, 0));
         })?;
-        match &*way {
-            "panic" => panic!("as told"),
-            "error" => return Err(io::Error::other("as told")),
+        match &*ending {
+            "panic" => panic!("as requested"),
+            "error" => return Err(io::Error::other("as requested")),
             _ => screen.suspend()?,
         }
         screen.draw(|frame| {
@@ -54,7 +54,8 @@ fn child() {
     draw().unwrap();
 }
 
-/// Warns while the dashboard has the terminal, and once a key was pressed; ends after a line of input.
+/// Logs warnings while the dashboard has the terminal and after a key was pressed; ends at the next line
+/// of input.
 fn warn() -> io::Result<()> {
     diagnostics::start(0);
     let (model, heading) = (Model::default(), Heading::default());
@@ -75,36 +76,36 @@ fn warn() -> io::Result<()> {
     io::stdin().read_exact(&mut [0])
 }
 
-fn start(way: &str) -> Result<Terminal> {
+fn start(ending: &str) -> Result<Terminal> {
     let program = env::current_exe()?.to_string_lossy().into_owned();
     let words = [&program, "--exact", "child", "--nocapture"].map(str::to_owned);
-    Terminal::run(&words, &[(WAY, way), ("TERM", "xterm"), ("RUST_BACKTRACE", "0")], SIZE)
+    Terminal::run(&words, &[(ENDING, ending), ("TERM", "xterm"), ("RUST_BACKTRACE", "0")], SIZE)
 }
 
-fn ends(way: &str, says: &str) -> Result<()> {
-    let mut terminal = start(way)?;
+/// Runs the child, and demands that it fails, restores the terminal, and prints `message` there.
+fn ends(ending: &str, message: &str) -> Result<()> {
+    let mut terminal = start(ending)?;
     let status = terminal.ended()?;
-    ensure!(status != 0, "it did not fail");
+    ensure!(status != 0, "the child did not fail");
     terminal.restored()?;
     let text = terminal.text();
-    // Reported on the terminal as it was, not on the screen that is gone.
-    ensure!(text.contains(says), "{text}");
+    ensure!(text.contains(message), "{text}");
     ensure!(!text.contains("on the screen"), "{text}");
     Ok(())
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back_and_is_reported_there() {
-    ends("panic", "as told").unwrap();
+fn a_panic_restores_the_terminal_and_is_printed_there() {
+    ends("panic", "as requested").unwrap();
 }
 
 #[test]
-fn an_error_gives_the_terminal_back() {
-    ends("error", "as told").unwrap();
+fn an_error_restores_the_terminal() {
+    ends("error", "as requested").unwrap();
 }
 
 #[test]
-fn a_stop_gives_the_terminal_back_until_it_goes_on() {
+fn a_stop_restores_the_terminal_until_the_program_continues() {
     let mut terminal = start("stop").unwrap();
     terminal.stopped().unwrap();
     terminal.restored().unwrap();
@@ -145,9 +146,9 @@ fn a_recording_is_played() {
     assert_eq!(tour::run(&stage, ""), 0);
 }
 
-/// Damage to a recording is reported on the terminal as it was.
+/// The damage of a recording is reported on the restored terminal.
 #[test]
-fn a_damaged_recording_is_played_up_to_there() {
+fn a_damaged_recording_is_played_up_to_the_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.rec");
     let mut bytes = std::fs::read(concat!(

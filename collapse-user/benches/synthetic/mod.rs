@@ -1,4 +1,4 @@
-//! VMs that no kernel runs: batches as a source would hand them out, second by second.
+//! Synthetic VMs: batches as a source would deliver them, one per second.
 
 use collapse::{
     identity::name_from,
@@ -13,24 +13,25 @@ use collapse_common::{
 };
 use collapse_feed::{
     Batch, Change, Collapse, Coverage, Event, EventKind, Slot, SlotChange, VmProcess, VmReading,
+    fixtures::change,
 };
 use collapse_model::Model;
 
-/// One second.
+/// A second, ns.
 pub const S: u64 = 1_000_000_000;
-/// Guest frames of a region.
+/// Size of a region, guest frames.
 const REGION: u64 = 512;
-/// Runs of changes that a VM without dirty logging has in a second: khugepaged, ballooning, ageing.
+/// Runs of changes per second of a VM without dirty logging: khugepaged, ballooning, ageing.
 const QUIET_RUNS: u64 = 10;
-/// Guest faults of a VM in a second: under dirty logging, and without.
+/// Guest faults of a VM per second: under dirty logging, and without.
 const FAULTS: [u64; 2] = [20_000, 100];
-/// One VM in so many is under dirty logging at a time.
+/// Number of VMs of which one is under dirty logging at a time.
 const MIGRATING: u64 = 100;
-/// Causes that a VM has counts of.
+/// Causes for which a VM has counts.
 const CAUSES: [Cause; 4] =
     [Cause::GuestFault, Cause::LoggedFault, Cause::Collapse, Cause::EagerSplit];
 
-/// The kernel that all is said to happen on, as recorded from a real one.
+/// Reads a recorded host, and computes its coverage.
 pub fn host() -> (Inspected, Coverage) {
     let recorded = include_str!("../../tests/fixtures/kernels/6.12.json");
     let host: Inspected = serde_json::from_str(recorded).expect("a recorded kernel");
@@ -38,7 +39,7 @@ pub fn host() -> (Inspected, Coverage) {
     (host, coverage)
 }
 
-/// VMs of one size.
+/// A fleet of VMs of one size.
 pub struct Fleet {
     guests: Vec<Guest>,
     /// Whether some of them are under dirty logging.
@@ -55,18 +56,18 @@ struct Guest {
 }
 
 impl Fleet {
-    /// So many VMs with so many regions each, all mapped huge.
+    /// Makes `vms` VMs of `regions` regions each, all mapped huge.
     pub fn new(vms: u64, regions: u64) -> Self {
         let guests = (1..=vms).map(|number| Guest::new(number, regions)).collect();
         Self { guests, migrating: true, second: 0 }
     }
 
-    /// The same, none of which will be under dirty logging.
+    /// Makes a fleet as [`Self::new`] does, of which no VM is ever under dirty logging.
     pub fn calm(vms: u64, regions: u64) -> Self {
         Self { migrating: false, ..Self::new(vms, regions) }
     }
 
-    /// A model that has just begun to watch them: what events tell from before does not count.
+    /// Makes a model that has just started to observe the fleet; it ignores earlier events.
     pub fn begin(&mut self) -> Model {
         self.second += 1;
         let mut model = Model::default();
@@ -74,7 +75,7 @@ impl Fleet {
         model
     }
 
-    /// A model that has watched them for so many seconds.
+    /// Makes a model that has observed the fleet for `seconds` seconds.
     pub fn model(&mut self, seconds: u64) -> Model {
         let mut model = self.begin();
         for _ in 0..seconds {
@@ -83,54 +84,55 @@ impl Fleet {
         model
     }
 
-    /// The next second, in which all VMs do what VMs do.
+    /// Returns the batch of the next second of ordinary operation.
     pub fn next(&mut self) -> Batch {
         self.second += 1;
         let (at, second) = (self.second * S, self.second);
         let mut events = Vec::new();
         for (number, guest) in self.guests.iter_mut().enumerate() {
             let turn = self.migrating && (number as u64 + second / 30).is_multiple_of(MIGRATING);
-            let mut tell = guest.teller(at - S);
+            let mut history = guest.history(at - S);
             if turn {
-                // Half a minute of dirty logging, and all comes back in the next few seconds.
+                // 20 s of dirty logging, after which all regions recover within a few seconds.
                 match second % 30 {
-                    0 => tell.log_on(),
-                    20 => tell.log_off(),
-                    from @ 21..=28 => tell.touch(from - 21, 8),
+                    0 => history.log_on(),
+                    20 => history.log_off(),
+                    from @ 21..=28 => history.touch(from - 21, 8),
                     _ => {}
                 }
             }
-            tell.quiet(second);
-            tell.faults(turn);
-            events.append(&mut tell.events);
+            history.quiet(second);
+            history.faults(turn);
+            events.append(&mut history.events);
         }
         events.sort_by_key(|event| event.ts);
         self.batch(events)
     }
 
-    /// A second in which so many regions from the first on are split, by one run each.
+    /// Returns the batch of a second in which the first `regions` regions are split, by one run each.
     pub fn split(&mut self, regions: u64) -> Batch {
         self.second += 1;
         let Some(guest) = self.guests.first_mut() else { return Batch::default() };
-        let mut tell = guest.teller((self.second - 1) * S);
-        tell.slot(SlotChange::LogOn, 1);
+        let mut history = guest.history((self.second - 1) * S);
+        history.slot(SlotChange::LogOn, 1);
         for region in 0..regions {
-            tell.change(Cause::EagerSplit, Transition::Split, 2, region, 1);
+            history.change(Cause::EagerSplit, Transition::Split, 2, region, 1);
         }
-        let events = tell.events;
+        let events = history.events;
         self.batch(events)
     }
 
-    /// Dirty logging of the first VM from on to off and all that follows, in runs as long as they get.
+    /// Returns the batches of an episode of the first VM: dirty logging on, off, and recovery, in the
+    /// longest possible runs.
     pub fn episode(&mut self) -> [Batch; 3] {
-        let acts: [fn(&mut Teller); 3] =
-            [|tell| tell.log_on(), |tell| tell.log_off(), |tell| tell.touch(0, 1)];
+        let acts: [fn(&mut VmHistory); 3] =
+            [|vm| vm.log_on(), |vm| vm.log_off(), |vm| vm.touch(0, 1)];
         acts.map(|act| {
             self.second += 1;
             let Some(guest) = self.guests.first_mut() else { return Batch::default() };
-            let mut tell = guest.teller((self.second - 1) * S);
-            act(&mut tell);
-            let events = tell.events;
+            let mut history = guest.history((self.second - 1) * S);
+            act(&mut history);
+            let events = history.events;
             self.batch(events)
         })
     }
@@ -186,8 +188,8 @@ impl Guest {
         }
     }
 
-    fn teller(&mut self, at: u64) -> Teller<'_> {
-        Teller { guest: self, at, events: Vec::new() }
+    fn history(&mut self, at: u64) -> VmHistory<'_> {
+        VmHistory { guest: self, at, events: Vec::new() }
     }
 
     fn row(&mut self, cause: Cause) -> Option<&mut Row> {
@@ -195,15 +197,15 @@ impl Guest {
     }
 }
 
-/// Tells what one VM does.
-struct Teller<'a> {
+/// The events of one VM, each a microsecond after the one before.
+struct VmHistory<'a> {
     guest: &'a mut Guest,
     at: u64,
     events: Vec<Event>,
 }
 
-impl Teller<'_> {
-    fn tell(&mut self, kind: EventKind) {
+impl VmHistory<'_> {
+    fn push(&mut self, kind: EventKind) {
         self.at += 1_000;
         let (vm, tid) = (self.guest.key, self.guest.process.tid);
         self.events.push(Event { ts: self.at, vm, tid, kind });
@@ -215,7 +217,7 @@ impl Teller<'_> {
 
     fn slot(&mut self, change: SlotChange, flags: u32) {
         let slot = self.whole(flags);
-        self.tell(EventKind::SlotChanged { slot, change, logging: flags & 1 != 0 });
+        self.push(EventKind::SlotChanged { slot, change, logging: flags & 1 != 0 });
     }
 
     fn change(
@@ -236,32 +238,22 @@ impl Teller<'_> {
             self.guest.pages[level as usize - 2] += 512 * count;
         }
         let (gfn, count) = (region * REGION, count as u32);
-        let change = Change {
-            cause,
-            transition,
-            level,
-            as_id: 0,
-            gfn,
-            count,
-            read_only: false,
-            sptes: None,
-            stack: None,
-        };
-        self.tell(EventKind::Change(change));
+        let change = Change { level, gfn, count, ..change(cause, transition) };
+        self.push(EventKind::Change(change));
     }
 
-    /// Dirty logging goes on, and all is split.
+    /// Switches dirty logging on, which splits all regions.
     fn log_on(&mut self) {
         self.slot(SlotChange::LogOn, 1);
         self.change(Cause::EagerSplit, Transition::Split, 2, 0, self.guest.regions);
     }
 
-    /// It goes off, and the collapse routine zaps what is small.
+    /// Switches dirty logging off, after which the collapse routine zaps all small SPTEs.
     fn log_off(&mut self) {
         self.slot(SlotChange::LogOff, 0);
         let (slot, start, before) = (self.whole(0), self.at, self.guest.pages);
         self.change(Cause::Collapse, Transition::Zap, 1, 0, self.guest.regions * REGION);
-        self.tell(EventKind::Collapse(Collapse {
+        self.push(EventKind::Collapse(Collapse {
             slot,
             start,
             pages_before: Some(before),
@@ -270,7 +262,7 @@ impl Teller<'_> {
         }));
     }
 
-    /// The guest touches one of so many equal parts and gets it huge.
+    /// Lets the guest touch one of `parts` equal parts, which is mapped huge.
     fn touch(&mut self, part: u64, parts: u64) {
         let regions = self.guest.regions / parts;
         self.change(Cause::GuestFault, Transition::Install, 2, part * regions, regions);

@@ -1,8 +1,7 @@
 //! A recording of a real run, damaged in every place, and damaged files that were found to matter: what
 //! is before the damage is read as it was, and nothing else happens.
 
-// What one test does not use of it, the others do.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test uses a part")]
 mod recorded;
 
 use std::{fs, io::Cursor};
