@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{Race, Vm, Work};
-use collapse_feed::{Collapse, Event, EventKind};
+use collapse_feed::{Collapse, Event, EventKind, fixtures};
 
 use collapse_common::{Counter, Transition};
 
@@ -40,17 +40,7 @@ fn log_off(vm: &mut Vm, at: u64, id: u16) {
 }
 
 fn change(vm: &mut Vm, at: u64, cause: Cause, transition: Transition, level: u32, count: u32) {
-    let change = Change {
-        cause,
-        transition,
-        level,
-        as_id: 0,
-        gfn: 16_384,
-        count,
-        read_only: false,
-        sptes: None,
-        stack: None,
-    };
+    let change = Change { level, gfn: 16_384, count, ..fixtures::change(cause, transition) };
     tell(vm, at, EventKind::Change(change));
 }
 
@@ -296,7 +286,7 @@ fn any_event() -> impl Strategy<Value = EventKind> {
         }),
         8 => (cause, transition, 1u32..3, 0u64..96, 1u32..40).prop_map(
             |(cause, transition, level, region, count)| EventKind::Change(Change {
-                cause, transition, level, as_id: 0, gfn: region * 512, count, read_only: false, sptes: None, stack: None,
+                level, gfn: region * 512, count, ..fixtures::change(cause, transition)
             })
         ),
         4 => id.prop_map(|id| EventKind::Collapse(Collapse {
