@@ -3,13 +3,14 @@ use std::collections::BTreeSet;
 use collapse_common::{
     Cause, Transition,
     abi::{LOG_DIRTY_PAGES, VmKey},
-    counter::{COUNTERS, index},
+    counter::index,
 };
 
 use super::*;
 use crate::Model;
 use collapse_feed::{
-    Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading, recording::Replay,
+    Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading, fixtures,
+    recording::Replay,
 };
 
 const S: u64 = 1_000_000_000;
@@ -33,9 +34,7 @@ impl Bench {
         let event = |(n, kind)| Event { ts: from + n, vm: KEY, tid: 1, kind };
         let events = (1..).zip(events).map(event).collect();
         let row = |(cause, transition, level, n)| {
-            let mut row = Box::new([0; COUNTERS]);
-            row[index(transition, level)] = n;
-            (KEY, cause, row)
+            (KEY, cause, fixtures::row(&[(index(transition, level), n)]))
         };
         let rows = counts.into_iter().map(row).collect();
         self.model.apply(&Batch { at, settled: true, events, rows, ..Batch::default() });
@@ -80,17 +79,7 @@ fn slot(flags: u32) -> Slot {
 }
 
 fn change(cause: Cause, transition: Transition, level: u32, count: u32) -> EventKind {
-    EventKind::Change(Change {
-        cause,
-        transition,
-        level,
-        as_id: 0,
-        gfn: 0,
-        count,
-        read_only: false,
-        sptes: None,
-        stack: None,
-    })
+    EventKind::Change(Change { level, count, ..fixtures::change(cause, transition) })
 }
 
 fn collapse() -> EventKind {
