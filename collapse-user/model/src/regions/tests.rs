@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use collapse_feed::fixtures;
+
 use super::*;
 
 use Transition::{Install, Recover, RecoverReadOnly, Split, SplitRelink, Zap};
@@ -37,17 +39,7 @@ impl Followed {
 }
 
 fn change(cause: Cause, transition: Transition, level: u32, gfn: u64, count: u32) -> Change {
-    Change {
-        cause,
-        transition,
-        level,
-        as_id: 0,
-        gfn,
-        count,
-        read_only: false,
-        sptes: None,
-        stack: None,
-    }
+    Change { level, gfn, count, ..fixtures::change(cause, transition) }
 }
 
 /// Follows changes, one per µs.
