@@ -149,22 +149,14 @@ impl CollapseSpan {
 
 #[cfg(test)]
 mod tests {
+    use collapse_feed::fixtures;
+
     use super::*;
 
     const SLOT: Slot = Slot { id: 1, as_id: 0, base_gfn: 0x40000, npages: 16384, flags: 0 };
 
     fn install(cause: Cause, level: u32, gfn: u64, count: u32) -> Change {
-        Change {
-            cause,
-            transition: Transition::Install,
-            level,
-            as_id: 0,
-            gfn,
-            count,
-            read_only: false,
-            sptes: None,
-            stack: None,
-        }
+        Change { level, gfn, count, ..fixtures::change(cause, Transition::Install) }
     }
 
     #[test]
