@@ -1,12 +1,12 @@
 use collapse_common::{
     Cause, Transition,
-    abi::{Pages, VmKey},
-    counter::{COUNTERS, index},
+    abi::{Pages, Row, VmKey},
+    counter::index,
     latency::{BUCKETS, OUTCOMES, Outcome, bucket},
 };
 
 use super::*;
-use collapse_feed::fixtures::process;
+use collapse_feed::fixtures::{self, process};
 use collapse_feed::{Change, EventKind, Slot, SlotChange, VmReading};
 
 fn key(number: u64) -> VmKey {
@@ -17,10 +17,8 @@ fn reading(vm: VmKey, pages: Option<Pages>) -> VmReading {
     VmReading { vm, pages, process: None, fd: None }
 }
 
-fn installs(vm: VmKey, huge: u64) -> (VmKey, Cause, Box<[u64; COUNTERS]>) {
-    let mut row = Box::new([0; COUNTERS]);
-    row[index(Transition::Install, 2)] = huge;
-    (vm, Cause::GuestFault, row)
+fn installs(vm: VmKey, huge: u64) -> (VmKey, Cause, Box<Row>) {
+    (vm, Cause::GuestFault, fixtures::row(&[(index(Transition::Install, 2), huge)]))
 }
 
 fn batch(at: u64, settled: bool) -> Batch {
@@ -132,17 +130,7 @@ fn dirty_logging_that_was_on_before_is_an_episode() {
 #[test]
 fn a_deleted_slot_does_not_leave_its_regions_outstanding() {
     use collapse_feed::{Slot, SlotChange};
-    let zap = Change {
-        cause: Cause::SlotGone,
-        transition: Transition::Zap,
-        level: 2,
-        as_id: 0,
-        gfn: 0,
-        count: 8,
-        read_only: false,
-        sptes: None,
-        stack: None,
-    };
+    let zap = Change { level: 2, count: 8, ..fixtures::change(Cause::SlotGone, Transition::Zap) };
     let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 5 * 512, flags: 0 };
     let mut model = Model::default();
     model.apply(&batch(1, true));
