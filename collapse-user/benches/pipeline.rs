@@ -97,8 +97,9 @@ fn second(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Measures a tick of the dashboard. With 100 VMs and one tick per second, 10 ms are 1 % of a core. The
-/// time to redraw grows with the number of VMs, and not with that of events since the last tick.
+/// Measures a tick of the dashboard. With 100 VMs and one tick per second, 10 ms are 1 % of a core.
+/// The time to redraw grows with the number of VMs, and not with that of events since the last
+/// tick.
 fn tick(criterion: &mut Criterion) {
     let (_, coverage) = host();
     let heading = Heading::default();

@@ -25,15 +25,15 @@ const BATCHES: u64 = 10;
 const EACH: u64 = 100_000;
 const EVENTS: u64 = BATCHES * EACH;
 
-/// Recordings of real failed migrations, from the tests' fixtures: one with changes in runs, and one with
-/// each change on its own and with stacks.
+/// Recordings of real failed migrations, from the tests' fixtures: one with changes in runs, and
+/// one with each change on its own and with stacks.
 const RECORDINGS: [(&str, &[u8]); 2] = [
     ("recording/runs", include_bytes!("../tests/fixtures/recorded/failed-migration.rec")),
     ("recording/stacks", include_bytes!("../tests/fixtures/recorded/stacks.rec")),
 ];
 
-/// Makes a batch of faults by 16 vCPUs of 4 VMs, each of which maps a 4 KiB page. No two of them form a
-/// run.
+/// Makes a batch of faults by 16 vCPUs of 4 VMs, each of which maps a 4 KiB page. No two of them
+/// form a run.
 fn batch(number: u64) -> Batch {
     let vm = |n: u64| VmKey { kvm: 0xffff_8880_0000_0000 + n * 4096, born: n + 1 };
     let event = |n: u64| {

@@ -54,8 +54,8 @@ fn child() {
     draw().unwrap();
 }
 
-/// Logs warnings while the dashboard has the terminal and after a key was pressed; ends at the next line
-/// of input.
+/// Logs warnings while the dashboard has the terminal and after a key was pressed; ends at the next
+/// line of input.
 fn warn() -> io::Result<()> {
     diagnostics::start(0);
     let (model, heading) = (Model::default(), Heading::default());

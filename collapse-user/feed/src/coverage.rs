@@ -15,8 +15,8 @@ pub struct Coverage {
     pub timed_faults: u32,
     /// Positions of the bits of an SPTE.
     pub spte: SpteLayout,
-    /// Whether guest faults are KVM's own counts (`pf_taken`, `pf_fast`; 5.19 and later), which do not
-    /// record the level at which a fast fault was resolved.
+    /// Whether guest faults are KVM's own counts (`pf_taken`, `pf_fast`; 5.19 and later), which do
+    /// not record the level at which a fast fault was resolved.
     pub kvm_counts_faults: bool,
     /// Whether the collapse routine rebuilds huge pages in place (`kvm_mmu_recover_huge_pages`, 6.13
     /// and later) instead of zapping; `None` if its runs are not seen, or if an earlier version wrote

@@ -79,7 +79,8 @@ pub struct Change {
     pub read_only: bool,
     /// The SPTE before and after; `None` if changes are recorded in runs, or if it was not seen.
     pub sptes: Option<Sptes>,
-    /// Number of the kernel stack, see [`Batch::stacks`](crate::Batch::stacks); `None` if none was taken.
+    /// Number of the kernel stack, see [`Batch::stacks`](crate::Batch::stacks); `None` if none was
+    /// taken.
     pub stack: Option<u32>,
 }
 

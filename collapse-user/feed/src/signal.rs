@@ -3,8 +3,8 @@
 use collapse_common::ids;
 
 ids! {
-    /// An aspect of KVM that can be observed. The signals that are seen decide which numbers are known.
-    /// Outputs list signals in this order, and recordings store their names.
+    /// An aspect of KVM that can be observed. The signals that are seen decide which numbers are
+    /// known. Outputs list signals in this order, and recordings store their names.
     pub enum Signal: u8 {
         /// Creation of VMs.
         VmCreated = 0 "vm_created",

@@ -53,7 +53,8 @@ pub struct Batch {
     pub settled: bool,
     /// VMs that are alive.
     pub vms: Vec<VmReading>,
-    /// Memory that the processes of VMs have from hugetlbfs, bytes; only for VMs for which it changed.
+    /// Memory that the processes of VMs have from hugetlbfs, bytes; only for VMs for which it
+    /// changed.
     pub hugetlb: Vec<(VmKey, u64)>,
     /// Totals since attaching of every (VM, cause) row in use, summed over CPUs; rows that have not
     /// changed may be left out. A VM key of zero is the unknown VM.
@@ -64,7 +65,8 @@ pub struct Batch {
     /// Changes and marks, oldest first.
     pub events: Vec<Event>,
     /// Kernel stacks that changes of this batch or later ones refer to and that were not in a batch
-    /// before: number, and names of functions, innermost first; empty if the stack could not be taken.
+    /// before: number, and names of functions, innermost first; empty if the stack could not be
+    /// taken.
     pub stacks: Vec<(u32, Vec<String>)>,
     /// Known losses since attaching: key and count, zero included; those that have not changed may be
     /// left out.

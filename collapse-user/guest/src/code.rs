@@ -1,4 +1,5 @@
-//! The guest: a few instructions of long-mode code, its page tables, and the registers that control it.
+//! The guest: a few instructions of long-mode code, its page tables, and the registers that control
+//! it.
 //!
 //! Everything that the guest needs besides its data is in the low slot, 2 MiB at guest-physical 0:
 //!
@@ -9,8 +10,8 @@
 //! | 3 + n | page directory of the n-th GiB, which maps 2 MiB pages to themselves |
 //! | last | code |
 //!
-//! The guest has no stack, no interrupts and no data of its own. Besides the memory that it is ordered
-//! to access, it touches exactly these pages: code, PML4, pointers and two directories.
+//! The guest has no stack, no interrupts and no data of its own. Besides the memory that it is
+//! ordered to access, it touches exactly these pages: code, PML4, pointers and two directories.
 
 use std::arch::global_asm;
 

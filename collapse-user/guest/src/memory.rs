@@ -43,8 +43,8 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Populates all of the memory, as [`Self::new`] does. Fails if pages of the requested kind are not
-    /// available.
+    /// Populates all of the memory, as [`Self::new`] does. Fails if pages of the requested kind are
+    /// not available.
     pub fn populate(&self) -> Result<()> {
         self.store_everywhere();
         if self.backing == Backing::Thp { self.insist_on_huge_pages() } else { Ok(()) }

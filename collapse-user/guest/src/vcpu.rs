@@ -107,7 +107,8 @@ impl Shared {
         }
     }
 
-    /// Waits while the order is paused. Called between two chunks; returns false if the order is to end.
+    /// Waits while the order is paused. Called between two chunks; returns false if the order is to
+    /// end.
     fn go_on(&self) -> bool {
         if self.lock().wish == Wish::Pause {
             self.update(|state| state.stage = Stage::Resting);

@@ -163,8 +163,8 @@ impl Vm {
         Ok(dirty)
     }
 
-    /// Clears the dirty pages of the last harvest, `step` pages per call. Returns the numbers of pages
-    /// and of calls.
+    /// Clears the dirty pages of the last harvest, `step` pages per call. Returns the numbers of
+    /// pages and of calls.
     pub fn clear(&self, id: u32, step: Option<u64>) -> Result<(u64, u64)> {
         let slot = self.slot(id)?;
         let pages = slot.memory.size() / PAGE;

@@ -38,8 +38,8 @@ fn recovery(path: &Path) -> Result<Vec<String>, RecordingError> {
 mod tests {
     use super::*;
 
-    /// The guest of this recording went through one failed migration, after which it touched all of its
-    /// memory.
+    /// The guest of this recording went through one failed migration, after which it touched all of
+    /// its memory.
     #[test]
     fn a_failed_migration_is_recovered_from() {
         let recorded =

@@ -1,8 +1,8 @@
 //! Identification of VMs: the process that owns a VM, and the name that the VM is known by.
 //!
-//! KVM knows neither: `kvm->userspace_pid` is the id of the *thread* that created the VM. Names come
-//! from command lines and cgroups and are chosen by whoever starts VMs, so that all text passes through
-//! [`printable`](fn@printable) first.
+//! KVM knows neither: `kvm->userspace_pid` is the id of the *thread* that created the VM. Names
+//! come from command lines and cgroups and are chosen by whoever starts VMs, so that all text
+//! passes through [`printable`](fn@printable) first.
 
 mod name;
 #[cfg(test)]

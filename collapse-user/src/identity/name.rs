@@ -118,8 +118,9 @@ fn split_options(text: &[u8]) -> Vec<Vec<u8>> {
     options
 }
 
-/// Derives a name from cloud-hypervisor's API socket. There is no option for a name, but where several
-/// VMs run, their sockets or the directories of these have distinct names: `/run/vms/web.sock`, or
+/// Derives a name from cloud-hypervisor's API socket. There is no option for a name, but where
+/// several VMs run, their sockets or the directories of these have distinct names:
+/// `/run/vms/web.sock`, or
 /// `path=/run/vc/vm/web/clh-api.sock`.
 fn api_socket_name(value: &[u8]) -> Option<Vec<u8>> {
     let path = split_options(value).into_iter().find_map(|option| {

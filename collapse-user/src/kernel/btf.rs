@@ -1,8 +1,8 @@
 //! Reader of BTF, the kernel's description of its types.
 //!
-//! Rust has no relocations for kernel structs, so field offsets and argument layouts are looked up at
-//! run time. `/sys/kernel/btf/vmlinux` is complete; a module's BTF extends it. The input is not trusted:
-//! malformed BTF gives an error, never a panic or an endless loop.
+//! Rust has no relocations for kernel structs, so field offsets and argument layouts are looked up
+//! at run time. `/sys/kernel/btf/vmlinux` is complete; a module's BTF extends it. The input is not
+//! trusted: malformed BTF gives an error, never a panic or an endless loop.
 
 mod layer;
 #[cfg(test)]
@@ -36,7 +36,8 @@ pub enum BtfError {
     /// A section or record extends past the end of the data.
     #[error("BTF is cut short in its {0}")]
     Truncated(&'static str),
-    /// A record is of unknown kind and therefore of unknown length, so that later ones cannot be found.
+    /// A record is of unknown kind and therefore of unknown length, so that later ones cannot be
+    /// found.
     #[error("BTF has a type record of unknown kind {0}")]
     UnknownKind(u32),
     /// A limit was exceeded that no kernel's BTF comes near.
@@ -112,10 +113,10 @@ impl Btf {
     /// Returns the byte offset of a field from the start of the first struct of `path`, as in
     /// `kvm_page_fault.goal_level` or `dentry.d_name.name`.
     ///
-    /// Members of anonymous structs and unions count as members of the struct around them.
-    /// A module's definition is preferred over the kernel's, which may be an older copy from a
-    /// header. Several definitions are accepted if they agree: 6.18 has up to four copies of one struct
-    /// in the BTF of `kvm`.
+    /// Members of anonymous structs and unions count as members of the struct around them. A
+    /// module's definition is preferred over the kernel's, which may be an older copy from a
+    /// header. Several definitions are accepted if they agree: 6.18 has up to four copies of one
+    /// struct in the BTF of `kvm`.
     pub fn field_offset(&self, path: &str) -> Result<u32, BtfError> {
         let mut parts = path.split('.');
         let first = parts.next().unwrap_or_default();

@@ -60,7 +60,8 @@ pub struct Inspected {
     pub tracefs: Fact<PathBuf>,
     /// Whether kprobes are built in and not switched off.
     pub kprobes: Fact<bool>,
-    /// Whether the list of traceable functions was read; without it, [`Symbol::traceable`] is unknown.
+    /// Whether the list of traceable functions was read; without it, [`Symbol::traceable`] is
+    /// unknown.
     pub filter_functions: Fact<()>,
     /// State of KVM and its settings.
     pub kvm: Kvm,
@@ -98,8 +99,8 @@ impl Privileges {
         self.euid == Ok(0)
     }
 
-    /// Returns whether `capability` is effective. `CAP_SYS_ADMIN` includes `CAP_BPF` and `CAP_PERFMON`,
-    /// which were split off from it in 5.8.
+    /// Returns whether `capability` is effective. `CAP_SYS_ADMIN` includes `CAP_BPF` and
+    /// `CAP_PERFMON`, which were split off from it in 5.8.
     pub fn has(&self, capability: Capability) -> bool {
         self.effective.as_ref().is_ok_and(|effective| {
             effective.contains(&capability)

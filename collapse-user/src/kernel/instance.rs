@@ -6,8 +6,8 @@ use super::inspect::Vendor;
 
 /// A loaded KVM: one load of `kvm` and one of its vendor module.
 ///
-/// sysfs never uses the inode number of a folder twice. Comparing them distinguishes one load from the
-/// next however quickly it follows, and costs a handful of system calls.
+/// sysfs never uses the inode number of a folder twice. Comparing them distinguishes one load from
+/// the next however quickly it follows, and costs a handful of system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instance {
     core: u64,
@@ -15,8 +15,8 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Finds the KVM that VMs can be created with, below `root` (`/`, unless in a test); `None` if none
-    /// is loaded, or one is still being loaded or already being unloaded.
+    /// Finds the KVM that VMs can be created with, below `root` (`/`, unless in a test); `None` if
+    /// none is loaded, or one is still being loaded or already being unloaded.
     pub fn loaded(root: &Path) -> Option<Self> {
         let vendors = [Vendor::Amd, Vendor::Intel];
         let vendor = vendors.into_iter().find_map(|vendor| number(root, vendor.module()))?;

@@ -1,5 +1,5 @@
-//! The choice of hooks for a kernel. It is pure: a plan is computed from an [`Inspected`] value, so that
-//! plans for every kernel are tested with recorded values.
+//! The choice of hooks for a kernel. It is pure: a plan is computed from an [`Inspected`] value, so
+//! that plans for every kernel are tested with recorded values.
 
 mod facts;
 mod latency;
@@ -43,10 +43,10 @@ fn mmu_of(kernel: &Inspected) -> Mmu {
 }
 
 impl Plan {
-    /// Inspects the running kernel and plans for it. With [`Look::Quick`], every function is taken to be
-    /// traceable, and attaching fails on those that are not.
-    pub fn for_running_kernel(latency: FaultLatency, look: Look) -> (Self, Inspected) {
-        let kernel = inspect(Path::new("/"), look);
+    /// Inspects the running kernel and plans for it. A quick inspection takes every function to be
+    /// traceable; attaching then fails on those that are not.
+    pub fn for_running_kernel(latency: FaultLatency, depth: Look) -> (Self, Inspected) {
+        let kernel = inspect(Path::new("/"), depth);
         (Self::new(&kernel, latency), kernel)
     }
 
@@ -126,7 +126,7 @@ fn status((signal, chosen): (Signal, Chosen)) -> SignalStatus {
     SignalStatus { signal, hooks, reason }
 }
 
-/// How thoroughly the running kernel is inspected.
+/// The depth of an inspection of the running kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     /// Skips the list of traceable functions, which takes longer to read than everything else.
@@ -136,7 +136,7 @@ pub enum Look {
 }
 
 /// Inspects all that plans depend on, below `root` (`/`, unless in a test).
-fn inspect(root: &Path, look: Look) -> Inspected {
+fn inspect(root: &Path, depth: Look) -> Inspected {
     let symbols = symbols();
     let tracepoints = tracepoints();
     let offsets = facts::offsets();
@@ -147,7 +147,7 @@ fn inspect(root: &Path, look: Look) -> Inspected {
         sizes: facts::SIZES,
         constants: facts::CONSTANTS,
         functions: facts::FUNCTIONS,
-        traceable: look == Look::Thorough,
+        traceable: depth == Look::Thorough,
     };
     Inspected::of_running_kernel(root, &wanted)
 }

@@ -30,7 +30,8 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Finds every obstacle on `host`, in the order in which a person has to remove them: fatal ones first.
+/// Finds every obstacle on `host`, in the order in which a person has to remove them: fatal ones
+/// first.
 pub fn obstacles(host: &Inspected) -> Vec<Obstacle> {
     let fatal = [privileges, machine, kvm, lockdown, types, tracefs, kprobes, ftrace];
     let lesser = [capabilities, addresses, module_types];

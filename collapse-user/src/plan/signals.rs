@@ -18,8 +18,8 @@ pub enum Hook {
         /// Second program for kernels on which the first can be preempted, and is then skipped for
         /// other threads: it takes the changes that the first was skipped for.
         again: Option<&'static str>,
-        /// Whether an event is lost if the kernel skips all of its programs. It is not where KVM counts
-        /// the events itself.
+        /// Whether an event is lost if the kernel skips all of its programs. It is not where KVM
+        /// counts the events itself.
         skips_lose: bool,
     },
     /// The entry of a kernel function.
@@ -55,8 +55,8 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// Returns the programs, in the order in which they run. The second program of a raw tracepoint is
-    /// included only where tracepoint programs are `preemptible`.
+    /// Returns the programs, in the order in which they run. The second program of a raw tracepoint
+    /// is included only where tracepoint programs are `preemptible`.
     pub fn programs(&self, preemptible: bool) -> Vec<&'static str> {
         match *self {
             Self::Raw { program, again, .. } => {
@@ -69,8 +69,9 @@ impl Hook {
         }
     }
 
-    /// Returns the programs that lose an event each time the kernel skips them. The second program of a
-    /// raw tracepoint is not one of them: it takes, and counts, what the first was skipped for.
+    /// Returns the programs that lose an event each time the kernel skips them. The second program
+    /// of a raw tracepoint is not one of them: it takes, and counts, what the first was skipped
+    /// for.
     pub fn losing_programs(&self) -> Vec<&'static str> {
         match *self {
             Self::Raw { program, skips_lose, .. } => {
@@ -283,8 +284,8 @@ pub const SIGNALS: &[SignalHooks] = &[
         signal: Signal::ZapAll,
         hook_sets: &[
             &[operation("zap_all", "kvm_mmu_zap_all_fast")],
-            // On 6.12.117 and 7.3 the function is inlined except for its first half; the second half does
-            // the zaps of the TDP MMU.
+            // On 6.12.117 and 7.3 the function is inlined except for its first half; the second
+            // half does the zaps of the TDP MMU.
             &[
                 operation("zap_all", "__kvm_mmu_zap_all_fast_front_half"),
                 operation("zap_all", "kvm_tdp_mmu_zap_invalidated_roots"),
@@ -303,8 +304,8 @@ pub const SIGNALS: &[SignalHooks] = &[
         signal: Signal::NxRecovery,
         hook_sets: &[
             &[operation("nx_recovery", "kvm_nx_huge_page_recovery_worker")],
-            // On 6.1, and on 5.10 (which has no TDP zaps of single pages), the worker is a thread that
-            // never returns from its function: workers that are already running are not seen.
+            // On 6.1, and on 5.10 (which has no TDP zaps of single pages), the worker is a thread
+            // that never returns from its function: workers that are already running are not seen.
             &[
                 entry("nx_recovery_thread", "kvm_nx_lpage_recovery_worker"),
                 operation("nx_recovery", "kvm_tdp_mmu_zap_sp"),

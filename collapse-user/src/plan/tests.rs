@@ -14,8 +14,8 @@ use crate::kernel::inspect::{Fact, Symbol, Unknown, Vendor};
 
 const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 
-/// Records the kernels again, to be run whenever plans depend on something new. It needs copies of the
-/// files that real kernels describe themselves in: a folder with one tree per series.
+/// Records the kernels again, to be run whenever plans depend on something new. It needs copies of
+/// the files that real kernels describe themselves in: a folder with one tree per series.
 ///
 /// ```sh
 /// COLLAPSE_KERNEL_TREES=<folder> cargo test -p collapse-user record_kernels -- --ignored

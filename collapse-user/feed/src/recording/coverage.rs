@@ -1,5 +1,5 @@
-//! Stored form of coverage: signals and facts by name, as names never change. Hooks are stored as text
-//! for display; whatever depends on them is stored as facts.
+//! Stored form of coverage: signals and facts by name, as names never change. Hooks are stored as
+//! text for display; whatever depends on them is stored as facts.
 
 use collapse_common::SpteLayout;
 use serde::{Deserialize, Serialize};

@@ -156,8 +156,8 @@ impl Recorder {
         }
     }
 
-    /// Returns whether `next` belongs to a new segment, because this one lasted long enough or has half
-    /// of the maximum size.
+    /// Returns whether `next` belongs to a new segment, because this one lasted long enough or has
+    /// half of the maximum size.
     fn is_segment_over(&self, next: &Update, len: u64) -> bool {
         let (Some(keep), Update::Batch(batch)) = (self.limits.keep_last, next) else {
             return false;

@@ -6,8 +6,8 @@ use collapse_common::abi::VmKey;
 
 use crate::{Batch, Event, EventKind, Overhead, SlotChange};
 
-/// The lasting effects of the updates so far: live VMs, slots, and values that batches repeat only when
-/// they change. A segment that is read without its predecessors needs them.
+/// The lasting effects of the updates so far: live VMs, slots, and values that batches repeat only
+/// when they change. A segment that is read without its predecessors needs them.
 #[derive(Default)]
 pub struct Snapshot {
     created: BTreeMap<VmKey, Event>,

@@ -252,8 +252,8 @@ impl Layer {
         rest[..rest.len().min(MAX_NAME)].split(|&byte| byte == 0).next()
     }
 
-    /// Returns the ids of the records of this layer that have this name. `string` resolves names, which
-    /// may be in the layer below.
+    /// Returns the ids of the records of this layer that have this name. `string` resolves names,
+    /// which may be in the layer below.
     pub(super) fn named<'a, F>(&'a self, name: &'a str, string: F) -> impl Iterator<Item = u32>
     where
         F: Fn(u32) -> &'a [u8] + Copy + 'a,

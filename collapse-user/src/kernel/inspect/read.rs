@@ -146,8 +146,8 @@ impl Root<'_> {
         }
     }
 
-    /// Returns whether kprobes are available. Attaching uses their perf event source, and every user may
-    /// see it.
+    /// Returns whether kprobes are available. Attaching uses their perf event source, and every
+    /// user may see it.
     fn kprobes(&self, tracefs: &Fact<PathBuf>) -> Fact<bool> {
         if self.text("sys/kernel/debug/kprobes/enabled").is_ok_and(|enabled| enabled == "0") {
             return Ok(false);
@@ -247,7 +247,8 @@ impl Root<'_> {
         }
     }
 
-    /// Reads the state of a module. A built-in one has a directory for its parameters, but no state file.
+    /// Reads the state of a module. A built-in one has a directory for its parameters, but no state
+    /// file.
     fn module(&self, name: &str) -> ModuleState {
         let directory = Path::new("sys/module").join(name);
         if self.exists(directory.join("initstate")) == Ok(true) {

@@ -256,7 +256,8 @@ fn recordings_are_read_back_unchanged() {
     }
 }
 
-/// Needs copies of the files that real kernels describe themselves in: a folder with one tree per series.
+/// Needs copies of the files that real kernels describe themselves in: a folder with one tree per
+/// series.
 #[test]
 #[ignore = "needs trees of real kernels in $COLLAPSE_KERNEL_TREES"]
 fn real_kernels() {
