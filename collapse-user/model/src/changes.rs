@@ -57,15 +57,11 @@ impl Model {
 
 #[cfg(test)]
 mod tests {
-    use collapse_common::{
-        Cause,
-        abi::VmKey,
-        counter::{COUNTERS, index},
-    };
+    use collapse_common::{Cause, abi::VmKey, counter::index};
 
     use super::*;
     use crate::GONE_KEPT;
-    use collapse_feed::{Batch, Change};
+    use collapse_feed::{Batch, Change, fixtures};
 
     #[test]
     fn no_change_is_forgotten_with_its_vm() {
@@ -74,23 +70,12 @@ mod tests {
         let mut model = Model::default();
         for number in 1..=vms {
             let vm = key(number);
-            let mut row = Box::new([0; COUNTERS]);
-            row[index(Transition::Install, 1)] = 3;
-            row[index(Transition::Age, 1)] = 4;
-            let install = Change {
-                cause: Cause::GuestFault,
-                transition: Transition::Install,
-                level: 1,
-                as_id: 0,
-                gfn: 0,
-                count: 2,
-                read_only: false,
-                sptes: None,
-                stack: None,
-            };
+            let counts = [(index(Transition::Install, 1), 3), (index(Transition::Age, 1), 4)];
+            let install =
+                Change { count: 2, ..fixtures::change(Cause::GuestFault, Transition::Install) };
             let kinds = [EventKind::Change(install), EventKind::VmDestroyed { pages: None }];
             let events = kinds.map(|kind| Event { ts: number, vm, tid: 1, kind }).into();
-            let rows = vec![(vm, Cause::GuestFault, row)];
+            let rows = vec![(vm, Cause::GuestFault, fixtures::row(&counts))];
             model.apply(&Batch { at: number, rows, events, ..Batch::default() });
         }
         assert!(model.forgotten > 0);
