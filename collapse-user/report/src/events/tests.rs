@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::keys::SIZES;
-use collapse_feed::fixtures::full_coverage;
+use collapse_feed::fixtures::{self, full_coverage};
 use collapse_feed::{Batch, Collapse, Mmu, Slot, SlotChange, Sptes};
 
 const VM: VmKey = VmKey { kvm: 1, born: 5 };
@@ -14,17 +14,7 @@ const SLOT: Slot = Slot { id: 3, as_id: 0, base_gfn: 0x1000, npages: 4096, flags
 
 fn zap(gfn: u64, count: u32) -> Change {
     let (cause, transition) = (Cause::Collapse, Transition::Zap);
-    Change {
-        cause,
-        transition,
-        level: 1,
-        as_id: 0,
-        gfn,
-        count,
-        read_only: false,
-        sptes: None,
-        stack: None,
-    }
+    Change { gfn, count, ..fixtures::change(cause, transition) }
 }
 
 fn event(ts: u64, kind: EventKind) -> Event {
