@@ -99,27 +99,22 @@ mod tests {
     use collapse_common::Cause;
 
     use super::*;
-    use collapse_feed::{Batch, Mmu, NameSource, Sptes, VmName, VmProcess, VmReading};
+    use collapse_feed::{Batch, Mmu, NameSource, Sptes, VmName, VmProcess, VmReading, fixtures};
 
     const VM: VmKey = VmKey { kvm: 1, born: 5 };
 
     fn event(transition: Transition, stack: Option<u32>) -> Event {
         let change = Change {
-            cause: Cause::Collapse,
-            transition,
-            level: 1,
-            as_id: 0,
             gfn: 512,
-            count: 1,
-            read_only: false,
             sptes: Some(Sptes { old: 1, new: 0 }),
             stack,
+            ..fixtures::change(Cause::Collapse, transition)
         };
         Event { ts: 150, vm: VM, tid: 9, kind: EventKind::Change(change) }
     }
 
     fn lines(updates: &[Update]) -> String {
-        let coverage = collapse_feed::fixtures::full_coverage(Mmu::Tdp);
+        let coverage = fixtures::full_coverage(Mmu::Tdp);
         let (mut out, mut model) = (Vec::new(), Model::default());
         let mut folded = Folded::new(&mut out);
         for update in updates {
