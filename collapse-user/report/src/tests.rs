@@ -1,13 +1,13 @@
 use collapse_common::{
     Cause, Counter, Transition,
-    abi::{Pages, Row, VmKey},
-    counter::{COUNTERS, index},
+    abi::{Pages, VmKey},
+    counter::index,
     latency::{BUCKETS, OUTCOMES, Outcome, bucket},
 };
 use serde_json::{Value, json};
 
 use super::*;
-use collapse_feed::fixtures::full_coverage;
+use collapse_feed::fixtures::{self, full_coverage, row};
 use collapse_feed::{
     Batch, Change, Collapse, Coverage, Event, EventKind, Machine, Mmu, Signal, Slot, SlotChange,
     VmReading,
@@ -25,14 +25,6 @@ fn coverage(unless: fn(Signal) -> bool) -> Coverage {
         status.hooks = None;
     }
     coverage
-}
-
-fn row(counts: &[(usize, u64)]) -> Box<Row> {
-    let mut row = Box::new([0; COUNTERS]);
-    for (at, n) in counts {
-        row[*at] = *n;
-    }
-    row
 }
 
 fn event(ts: u64, kind: EventKind) -> Event {
@@ -53,17 +45,7 @@ fn change_at(
     count: u32,
 ) -> Event {
     let gfn = SLOT.base_gfn + region * 512;
-    let change = Change {
-        cause,
-        transition,
-        level,
-        as_id: 0,
-        gfn,
-        count,
-        read_only: false,
-        sptes: None,
-        stack: None,
-    };
+    let change = Change { level, gfn, count, ..fixtures::change(cause, transition) };
     event(ts, EventKind::Change(change))
 }
 
