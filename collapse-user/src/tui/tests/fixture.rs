@@ -8,7 +8,7 @@ use collapse_common::{
 };
 
 use crate::identity::name_from;
-use collapse_feed::fixtures::full_coverage;
+use collapse_feed::fixtures::{self, full_coverage};
 use collapse_feed::{
     Batch, Change, Collapse, Coverage, Event, EventKind, Mmu, Signal, Slot, SlotChange, VmProcess,
     VmReading,
@@ -103,17 +103,7 @@ impl Guest {
             self.pages[place - 1] += 512 * u64::from(count);
         }
         let gfn = self.slot.base_gfn + region * REGION;
-        let change = Change {
-            cause,
-            transition,
-            level,
-            as_id: 0,
-            gfn,
-            count,
-            read_only: false,
-            sptes: None,
-            stack: None,
-        };
+        let change = Change { level, gfn, count, ..fixtures::change(cause, transition) };
         self.record(EventKind::Change(change));
     }
 
