@@ -10,7 +10,7 @@ use collapse_common::{Cause, Transition, abi::VmKey};
 use collapse_feed::{
     Batch, Change, Coverage, Event, EventKind, Machine, Mmu, Update, VmReading,
     fixtures::{change, full_coverage},
-    recording::{self, Clocks, Limits, Recorder, Replay},
+    recording::{self, Clocks, Recorder, Replay, SizeLimits},
 };
 use collapse_model::{
     Model,
@@ -72,7 +72,7 @@ fn coverage() -> Coverage {
 fn record(path: &Path) -> &Path {
     let file = recording::create(path).expect("a file");
     let mut recorder =
-        Recorder::new(file, path, Machine::default(), &coverage(), Limits::default())
+        Recorder::new(file, path, Machine::default(), &coverage(), SizeLimits::default())
             .expect("a file");
     for number in 0..BATCHES {
         recorder.update(&Update::Batch(batch(number)), &coverage()).expect("a file");

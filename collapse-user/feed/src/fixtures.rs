@@ -12,10 +12,12 @@ use collapse_common::{
 use proptest::prelude::*;
 
 use crate::{
-    Batch, Change, Collapse, Coverage, Degraded, Event, EventKind, Machine, Mmu, NameSource,
-    Overhead, Signal, SignalStatus, Slot, SlotChange, Sptes, Step, Update, VmName, VmProcess,
+    Batch, Change, Collapse, Coverage, Degraded, DetailStep, Event, EventKind, Machine, Mmu,
+    NameSource, Overhead, Signal, SignalStatus, Slot, SlotChange, Sptes, Update, VmName, VmProcess,
     VmReading,
-    recording::{Command, End, Limits, Recorder, RecordingError, Replay, create},
+    recording::{
+        RecordedCommand, Recorder, RecordingEnd, RecordingError, Replay, SizeLimits, create,
+    },
 };
 
 /// Makes the key of VM `number`.
@@ -150,7 +152,7 @@ pub fn batches() -> impl Strategy<Value = Vec<Batch>> {
             losses: Loss::ALL.iter().map(|loss| loss.name()).chain(["odd"]).zip(losses).collect(),
             overhead: cost.map(|(percent, ns)| Overhead {
                 percent,
-                step: Step::ALL[ns as usize % Step::ALL.len()],
+                step: DetailStep::ALL[ns as usize % DetailStep::ALL.len()],
                 degraded: Degraded { no_latency_ns: ns, ..Degraded::default() },
                 ..Overhead::default()
             }),
@@ -197,7 +199,7 @@ pub fn machine() -> Machine {
 }
 
 /// Records batches, and returns the content of the file.
-pub fn record(batches: &[Batch], limits: Limits, command: Option<&Command>) -> Vec<u8> {
+pub fn record(batches: &[Batch], limits: SizeLimits, command: Option<&RecordedCommand>) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("recording");
     let file = create(&path).unwrap();
@@ -210,7 +212,7 @@ pub fn record(batches: &[Batch], limits: Limits, command: Option<&Command>) -> V
 }
 
 /// Reads the batches of a recording, and its end.
-pub fn read(bytes: &[u8]) -> (Vec<Batch>, Result<End, RecordingError>) {
+pub fn read(bytes: &[u8]) -> (Vec<Batch>, Result<RecordingEnd, RecordingError>) {
     let mut batches = Vec::new();
     let mut replay = match Replay::new(Cursor::new(bytes)) {
         Ok(replay) => replay,

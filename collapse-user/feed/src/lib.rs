@@ -21,7 +21,7 @@ mod update;
 pub use coverage::{Coverage, Mmu, SignalStatus};
 pub use event::{Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes};
 pub use machine::Machine;
-pub use overhead::{Degraded, Overhead, ProgramCost, Step};
+pub use overhead::{Degraded, DetailStep, Overhead, ProgramCost};
 pub use printable::{MAX_COLUMNS, printable};
 pub use process::{NameSource, VmName, VmProcess};
 pub use signal::Signal;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub enum DetailStep {
     /// Nothing is left out.
     #[default]
     Full,
@@ -20,7 +20,7 @@ pub enum Step {
     CountersOnly,
 }
 
-impl Step {
+impl DetailStep {
     /// Every step, from most to least detail.
     pub const ALL: [Self; 4] = [Self::Full, Self::NoLatency, Self::Sampled, Self::CountersOnly];
 
@@ -56,7 +56,7 @@ pub struct Overhead {
     /// Highest run time that is allowed, in percent of one core; `None` if there is no limit.
     pub budget_percent: Option<f64>,
     /// Detail that is seen, reduced as the budget requires.
-    pub step: Step,
+    pub step: DetailStep,
     /// Times for which detail was left out.
     pub degraded: Degraded,
     /// Programs that ran, the most expensive first.
@@ -93,7 +93,7 @@ impl Overhead {
     /// Describes what is or was left out to keep to the budget; `None` if nothing was.
     pub fn caveat(&self) -> Option<String> {
         let Degraded { no_latency_ns, sampled_ns, counters_only_ns } = self.degraded;
-        if no_latency_ns == 0 && self.step == Step::Full {
+        if no_latency_ns == 0 && self.step == DetailStep::Full {
             return None;
         }
         let seconds = |ns: u64| ns as f64 / 1e9;
@@ -104,7 +104,7 @@ impl Overhead {
         if counters_only_ns > 0 {
             parts.push(format!("no regions for {:.1} s", seconds(counters_only_ns)));
         }
-        let now = (self.step != Step::Full).then(|| format!("; now: {}", self.step.label()));
+        let now = (self.step != DetailStep::Full).then(|| format!("; now: {}", self.step.label()));
         Some(parts.join(", ") + &now.unwrap_or_default())
     }
 }

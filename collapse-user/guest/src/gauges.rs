@@ -10,7 +10,7 @@ use crate::clock::monotonic_ns;
 
 /// Mappings by size, as KVM counts them in `pages_4k`, `pages_2m` and `pages_1g`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pages {
+pub struct PageCounts {
     /// Mappings of 4 KiB.
     #[serde(rename = "4k")]
     pub small: u64,
@@ -24,9 +24,9 @@ pub struct Pages {
 
 /// KVM's counts for one VM at one time.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct GaugeSnapshot {
     /// Mappings by size; `None` on kernels that do not count them (5.10).
-    pub pages: Option<Pages>,
+    pub pages: Option<PageCounts>,
     /// Huge mappings (`largepages`), which kernels without `pages` count instead.
     pub large_pages: Option<u64>,
     faults: BTreeMap<String, u64>,
@@ -53,9 +53,9 @@ impl Gauges {
     }
 
     /// Reads the current counts; those that cannot be read are unknown.
-    pub fn read(&self) -> Snapshot {
+    pub fn read(&self) -> GaugeSnapshot {
         let pages = (|| {
-            Some(Pages {
+            Some(PageCounts {
                 small: self.value("pages_4k")?,
                 huge: self.value("pages_2m")?,
                 gib: self.value("pages_1g")?,
@@ -66,7 +66,7 @@ impl Gauges {
             .iter()
             .filter_map(|(file, name)| Some(((*name).to_owned(), self.value(file)?)))
             .collect();
-        Snapshot { pages, large_pages, faults }
+        GaugeSnapshot { pages, large_pages, faults }
     }
 
     fn value(&self, name: &str) -> Option<u64> {
@@ -76,10 +76,10 @@ impl Gauges {
 
 /// The start of an interval: a time, and KVM's counts for a VM at that time.
 #[derive(Clone, Debug)]
-pub struct Moment {
+pub struct IntervalStart {
     at: u64,
     gauges: Option<Gauges>,
-    before: Snapshot,
+    before: GaugeSnapshot,
 }
 
 /// The changes of KVM's counts for a VM over a span of time.
@@ -92,9 +92,9 @@ pub struct Interval {
     /// Page faults of the VM by outcome, as far as KVM counts them.
     pub faults: BTreeMap<String, u64>,
     /// Mappings at the start.
-    pub pages_before: Option<Pages>,
+    pub pages_before: Option<PageCounts>,
     /// Mappings at the end.
-    pub pages_after: Option<Pages>,
+    pub pages_after: Option<PageCounts>,
     /// Huge mappings at the start, on kernels without counts by size.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub largepages_before: Option<u64>,
@@ -103,7 +103,7 @@ pub struct Interval {
     pub largepages_after: Option<u64>,
 }
 
-impl Moment {
+impl IntervalStart {
     /// Starts an interval now.
     pub fn now(gauges: Gauges) -> Self {
         let before = gauges.read();
@@ -112,12 +112,12 @@ impl Moment {
 
     /// Starts an interval at an earlier time, before the VM was created.
     pub fn before_creation(gauges: Gauges, at: u64) -> Self {
-        Self { at, gauges: Some(gauges), before: Snapshot::default() }
+        Self { at, gauges: Some(gauges), before: GaugeSnapshot::default() }
     }
 
     /// Starts an interval now, without a VM.
     pub fn without_vm() -> Self {
-        Self { at: monotonic_ns(), gauges: None, before: Snapshot::default() }
+        Self { at: monotonic_ns(), gauges: None, before: GaugeSnapshot::default() }
     }
 
     /// Ends the interval now.
@@ -136,7 +136,7 @@ impl Moment {
     }
 }
 
-impl Snapshot {
+impl GaugeSnapshot {
     /// Returns the page faults since an earlier time, by outcome.
     pub fn faults_since(&self, earlier: &Self) -> BTreeMap<String, u64> {
         let since = |(name, now): (&String, &u64)| {
@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn faults_are_differences() {
         let taken = |n| BTreeMap::from([("taken".to_owned(), n)]);
-        let at = |n| Snapshot { faults: taken(n), ..Snapshot::default() };
+        let at = |n| GaugeSnapshot { faults: taken(n), ..GaugeSnapshot::default() };
         assert_eq!(at(7).faults_since(&at(5)), taken(2));
-        assert!(at(7).faults_since(&Snapshot::default()).is_empty());
+        assert!(at(7).faults_since(&GaugeSnapshot::default()).is_empty());
     }
 }

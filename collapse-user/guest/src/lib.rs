@@ -1,7 +1,7 @@
 //! Small KVM guests that access memory exactly as ordered, and KVM's own counts of the effects.
 //!
-//! A [`vm::Vm`] has slots of host memory ([`memory`]) and vCPUs that carry out orders
-//! ([`vcpu`]) with a few instructions of guest code ([`code`]). A [`gauges::Moment`] starts an
+//! A [`vm::GuestVm`] has slots of host memory ([`memory`]) and vCPUs that carry out orders
+//! ([`vcpu`]) with a few instructions of guest code ([`code`]). A [`gauges::IntervalStart`] starts an
 //! interval over which KVM's counts are compared.
 
 pub mod clock;

@@ -14,7 +14,7 @@ use crate::stop;
 use crate::units::PAGE;
 
 /// An order to a vCPU: one or more walks.
-pub struct Order {
+pub struct VcpuOrder {
     /// Kind of access.
     pub access: Access,
     /// Walks to carry out, one after another.
@@ -25,7 +25,7 @@ pub struct Order {
     pub endless: bool,
 }
 
-impl Order {
+impl VcpuOrder {
     /// Orders one access to every page of a range of guest addresses.
     pub fn every_page(base: u64, size: u64, access: Access) -> Self {
         let places = size / PAGE;
@@ -46,7 +46,7 @@ pub struct Done {
 /// A vCPU on its own thread.
 pub struct Vcpu {
     index: usize,
-    orders: Option<Sender<Order>>,
+    orders: Option<Sender<VcpuOrder>>,
     results: Receiver<Result<Done>>,
     shared: Arc<Shared>,
     busy: bool,
@@ -128,7 +128,7 @@ impl Shared {
 impl Vcpu {
     /// Starts a thread for a vCPU.
     pub fn spawn(index: usize, mut fd: VcpuFd) -> Result<Self> {
-        let (orders, inbox) = mpsc::channel::<Order>();
+        let (orders, inbox) = mpsc::channel::<VcpuOrder>();
         let (outbox, results) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
@@ -150,7 +150,7 @@ impl Vcpu {
     }
 
     /// Begins an order. An endless one has made its first accesses when this returns.
-    pub fn begin(&mut self, order: Order) -> Result<()> {
+    pub fn begin(&mut self, order: VcpuOrder) -> Result<()> {
         let endless = order.endless;
         *self.shared.lock() = State::default();
         let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
@@ -205,7 +205,7 @@ impl Drop for Vcpu {
     }
 }
 
-fn carry_out(fd: &mut VcpuFd, order: &Order, shared: &Shared) -> Result<Done> {
+fn carry_out(fd: &mut VcpuFd, order: &VcpuOrder, shared: &Shared) -> Result<Done> {
     let mut done = Done::default();
     let pace = Pace::new(order.rate);
     loop {

@@ -17,7 +17,7 @@ use crate::gauges::Gauges;
 use crate::kind::{Access, Backing, LogProtect};
 use crate::memory::Memory;
 use crate::units::{GIB, PAGE};
-use crate::vcpu::{Order, Vcpu};
+use crate::vcpu::{Vcpu, VcpuOrder};
 
 /// Opens `/dev/kvm`.
 pub fn open_kvm() -> Result<Kvm> {
@@ -34,19 +34,19 @@ pub const LOW_SLOT: u32 = 0;
 pub const CLEAR_RASTER: u64 = 64;
 
 /// A VM with slots of memory and running vCPUs.
-pub struct Vm {
+pub struct GuestVm {
     // Fields are dropped in order: nothing may run in the guest or map its memory once the memory is
     // unmapped.
     /// vCPUs, by number.
     pub vcpus: Vec<Vcpu>,
     fd: VmFd,
-    slots: BTreeMap<u32, Slot>,
+    slots: BTreeMap<u32, GuestSlot>,
     tid: i32,
     free_address: u64,
 }
 
 /// A memslot and its host memory, which is kept when the slot is removed from the guest.
-pub struct Slot {
+pub struct GuestSlot {
     /// Guest-physical address.
     pub address: u64,
     /// Host memory behind the slot.
@@ -59,7 +59,7 @@ pub struct Slot {
     pub dirty: Option<Vec<u64>>,
 }
 
-impl Vm {
+impl GuestVm {
     /// Creates a VM without data slots.
     pub fn new(kvm: &Kvm, vcpus: usize, protect: LogProtect) -> Result<Self> {
         let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
@@ -89,12 +89,12 @@ impl Vm {
     }
 
     /// Returns all slots, present or removed, with their ids.
-    pub fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
+    pub fn slots(&self) -> impl Iterator<Item = (u32, &GuestSlot)> {
         self.slots.iter().map(|(id, slot)| (*id, slot))
     }
 
     /// Returns the slot with this id, present or removed.
-    pub fn slot(&self, id: u32) -> Result<&Slot> {
+    pub fn slot(&self, id: u32) -> Result<&GuestSlot> {
         self.slots.get(&id).with_context(|| format!("there is no slot {id}"))
     }
 
@@ -104,7 +104,7 @@ impl Vm {
     }
 
     /// Returns the slots that are present in the guest.
-    pub fn present_slots(&self) -> impl Iterator<Item = &Slot> {
+    pub fn present_slots(&self) -> impl Iterator<Item = &GuestSlot> {
         self.slots.values().filter(|slot| slot.present)
     }
 
@@ -140,7 +140,7 @@ impl Vm {
     /// Makes the first vCPU access every page of a slot once.
     pub fn touch(&mut self, id: u32, access: Access) -> Result<()> {
         let slot = self.slot(id)?;
-        let order = Order::every_page(slot.address, slot.memory.size(), access);
+        let order = VcpuOrder::every_page(slot.address, slot.memory.size(), access);
         let vcpu = self.vcpus.first_mut().context("the VM has no vCPU")?;
         vcpu.begin(order)?;
         vcpu.finish().map(drop)
@@ -196,13 +196,13 @@ impl Vm {
     }
 
     fn insert(&mut self, id: u32, address: u64, memory: Memory) -> Result<()> {
-        let slot = Slot { address, memory, present: false, logged: false, dirty: None };
+        let slot = GuestSlot { address, memory, present: false, logged: false, dirty: None };
         self.slots.insert(id, slot);
         self.restore_slot(id)
     }
 
     /// Changes a slot, and updates it in KVM.
-    fn change(&mut self, id: u32, change: impl FnOnce(&mut Slot)) -> Result<()> {
+    fn change(&mut self, id: u32, change: impl FnOnce(&mut GuestSlot)) -> Result<()> {
         self.change_quietly(id, change)?;
         let slot = self.slot(id)?;
         let region = kvm_userspace_memory_region {
@@ -218,7 +218,7 @@ impl Vm {
     }
 
     /// Changes a slot without updating it in KVM.
-    fn change_quietly(&mut self, id: u32, change: impl FnOnce(&mut Slot)) -> Result<()> {
+    fn change_quietly(&mut self, id: u32, change: impl FnOnce(&mut GuestSlot)) -> Result<()> {
         let slot = self.slots.get_mut(&id).with_context(|| format!("there is no slot {id}"))?;
         change(slot);
         Ok(())

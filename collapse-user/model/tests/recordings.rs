@@ -7,7 +7,7 @@ use std::time::Duration;
 use collapse_feed::{
     Event, EventKind, Slot, SlotChange, Update,
     fixtures::{key, machine, patchy_coverage as coverage, read, record, reloaded, seconds},
-    recording::{Limits, Recorder, Replay, create},
+    recording::{Recorder, Replay, SizeLimits, create},
 };
 use collapse_model::Model;
 
@@ -26,7 +26,7 @@ fn a_reload_of_kvm_adds_up_to_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("recording");
     for keep_last in [None, Some(Duration::from_secs(2))] {
-        let limits = Limits { max_size: None, keep_last };
+        let limits = SizeLimits { max_size: None, keep_last };
         let file = create(&path).unwrap();
         let mut recorder = Recorder::new(file, &path, machine(), &coverage(), limits).unwrap();
         for update in &updates {
@@ -57,7 +57,7 @@ fn what_held_before_the_latest_is_known() {
     let mut batches = seconds(50);
     batches[0].events.push(Event { ts: 999_999_999, vm: key(1), tid: 1, kind: on });
     let keep_last = Some(Duration::from_secs(5));
-    let (kept, _) = read(&record(&batches, Limits { max_size: None, keep_last }, None));
+    let (kept, _) = read(&record(&batches, SizeLimits { max_size: None, keep_last }, None));
     let model = modelled(kept.into_iter().map(Update::Batch));
     let vm = &model.vms[&key(1)];
     assert!(vm.logging && vm.episodes.kept().next().unwrap().began_before);

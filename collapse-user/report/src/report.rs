@@ -93,9 +93,9 @@ pub struct CommandReport {
     pub signal: Option<i32>,
 }
 
-impl From<recording::Command> for CommandReport {
-    fn from(command: recording::Command) -> Self {
-        let recording::Command { argv, status, signal } = command;
+impl From<recording::RecordedCommand> for CommandReport {
+    fn from(command: recording::RecordedCommand) -> Self {
+        let recording::RecordedCommand { argv, status, signal } = command;
         Self { argv, status, signal }
     }
 }

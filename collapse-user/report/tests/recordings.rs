@@ -7,7 +7,7 @@ use std::io;
 use collapse_feed::{
     Update,
     fixtures::{batches, machine, patchy_coverage as coverage, read, record},
-    recording::{Clocks, Limits},
+    recording::{Clocks, SizeLimits},
 };
 use collapse_model::{Model, Observer};
 use collapse_report::{
@@ -50,7 +50,7 @@ proptest! {
     /// Whatever counts and places a recording claims, they can be modelled and shown.
     #[test]
     fn what_is_read_can_be_shown(batches in batches()) {
-        let (read, _) = read(&record(&batches, Limits::default(), None));
+        let (read, _) = read(&record(&batches, SizeLimits::default(), None));
         prop_assert_eq!(read.len(), batches.len());
         show(read.into_iter().map(Update::Batch));
     }

@@ -10,7 +10,7 @@ use crate::{
     exit::{Exit, Failure},
     findings,
     settings::values::{parse_duration, parse_size},
-    source::recording::Limits,
+    source::recording::SizeLimits,
     watch::{Attached, NewRecording, Pipeline, Session, Setup, Trigger, Wanted, Window},
 };
 
@@ -55,7 +55,7 @@ pub(super) fn run(args: RecordArgs, setup: Setup) -> Result<Exit, Failure> {
     let selection = args.stacks.of(Selection { each: each.into(), ..Selection::DEFAULT });
     let trigger =
         (!args.trigger.is_empty()).then(|| Trigger::new(args.trigger, args.trigger_after));
-    let recording = NewRecording::create(output, Limits { max_size, keep_last }, trigger)?;
+    let recording = NewRecording::create(output, SizeLimits { max_size, keep_last }, trigger)?;
     let attached = Attached::new(&Wanted { setup, selection, rows: None })?;
     let tap = recording.begin((&attached.host).into(), attached.coverage())?;
     let mut session = Session::start(attached, Pipeline::tapped(tap));

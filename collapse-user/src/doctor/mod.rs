@@ -9,7 +9,7 @@ use self::check::Check;
 use crate::{
     exit::Exit,
     kernel::inspect::Inspected,
-    plan::{Coverage, Look, Mmu, Obstacle, Plan, obstacles},
+    plan::{Coverage, InspectionDepth, Mmu, Obstacle, Plan, obstacles},
     report::SignalReport,
     watch::Setup,
 };
@@ -35,7 +35,7 @@ impl Diagnosis {
     /// Looks at the running kernel; with `attach`, also attaches everything for a second. With
     /// `verbose`, the verifier's log of a program that it refused is kept.
     pub fn of_running_kernel(attach: bool, verbose: bool, setup: Setup) -> Self {
-        let (plan, host) = Plan::for_running_kernel(setup.fault_latency, Look::Thorough);
+        let (plan, host) = Plan::for_running_kernel(setup.fault_latency, InspectionDepth::Thorough);
         Self::new(&plan, host, attach.then_some((setup, verbose)))
     }
 

@@ -45,7 +45,7 @@ fn mmu_of(kernel: &Inspected) -> Mmu {
 impl Plan {
     /// Inspects the running kernel and plans for it. A quick inspection takes every function to be
     /// traceable; attaching then fails on those that are not.
-    pub fn for_running_kernel(latency: FaultLatency, depth: Look) -> (Self, Inspected) {
+    pub fn for_running_kernel(latency: FaultLatency, depth: InspectionDepth) -> (Self, Inspected) {
         let kernel = inspect(Path::new("/"), depth);
         (Self::new(&kernel, latency), kernel)
     }
@@ -128,7 +128,7 @@ fn status((signal, chosen): (Signal, Chosen)) -> SignalStatus {
 
 /// The depth of an inspection of the running kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum InspectionDepth {
     /// Skips the list of traceable functions, which takes longer to read than everything else.
     Quick,
     /// Inspects everything.
@@ -136,7 +136,7 @@ pub enum Look {
 }
 
 /// Inspects all that plans depend on, below `root` (`/`, unless in a test).
-fn inspect(root: &Path, depth: Look) -> Inspected {
+fn inspect(root: &Path, depth: InspectionDepth) -> Inspected {
     let symbols = symbols();
     let tracepoints = tracepoints();
     let offsets = facts::offsets();
@@ -147,7 +147,7 @@ fn inspect(root: &Path, depth: Look) -> Inspected {
         sizes: facts::SIZES,
         constants: facts::CONSTANTS,
         functions: facts::FUNCTIONS,
-        traceable: depth == Look::Thorough,
+        traceable: depth == InspectionDepth::Thorough,
     };
     Inspected::of_running_kernel(root, &wanted)
 }

@@ -25,7 +25,7 @@ const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 fn record_kernels() {
     let trees = PathBuf::from(std::env::var_os("COLLAPSE_KERNEL_TREES").unwrap());
     for series in KERNELS {
-        let kernel = inspect(&trees.join(series), Look::Thorough);
+        let kernel = inspect(&trees.join(series), InspectionDepth::Thorough);
         assert!(kernel.release().starts_with(series), "{series}: {:?}", kernel.release);
         let mut json = serde_json::to_string_pretty(&kernel).unwrap();
         json.push('\n');

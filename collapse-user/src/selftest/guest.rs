@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use collapse_guest::{
     Access, Advice, Backing, LogProtect,
-    gauges::{Interval, Moment, Pages},
+    gauges::{Interval, IntervalStart, PageCounts},
     units::{HUGE, PAGE},
-    vm::{self, Vm},
+    vm::{self, GuestVm},
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,12 +73,12 @@ impl Account {
     }
 
     /// Mappings when the guest had done everything; `None` if KVM does not count them.
-    pub fn pages(&self) -> Option<Pages> {
+    pub fn pages(&self) -> Option<PageCounts> {
         self.phases.last()?.interval.pages_after
     }
 }
 
-type Act = fn(&mut Vm) -> Result<()>;
+type Act = fn(&mut GuestVm) -> Result<()>;
 
 /// Steps of the guest's life. Every touch is of each page once.
 const LIFE: [(&str, Act); 10] = [
@@ -94,12 +94,12 @@ const LIFE: [(&str, Act); 10] = [
     ("touch", write),
 ];
 
-fn write(vm: &mut Vm) -> Result<()> {
+fn write(vm: &mut GuestVm) -> Result<()> {
     vm.touch(SLOT, Access::Write)
 }
 
 /// Drops the host's memory and gets new huge pages, before the guest would fault small ones in.
-fn renew(vm: &mut Vm) -> Result<()> {
+fn renew(vm: &mut GuestVm) -> Result<()> {
     let memory = &vm.slot(SLOT)?.memory;
     memory.advise(Advice::Dontneed, 0, SIZE)?;
     memory.populate()
@@ -124,12 +124,12 @@ pub fn run() -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn live() -> Result<(Vm, Account)> {
-    let mut vm = Vm::new(&vm::open_kvm()?, 1, LogProtect::Off)?;
+fn live() -> Result<(GuestVm, Account)> {
+    let mut vm = GuestVm::new(&vm::open_kvm()?, 1, LogProtect::Off)?;
     vm.add_slot(SLOT, SIZE, Backing::Thp)?;
     let mut phases = Vec::new();
     for (phase, act) in LIFE {
-        let moment = Moment::now(vm.gauges());
+        let moment = IntervalStart::now(vm.gauges());
         act(&mut vm).with_context(|| format!("phase {phase}"))?;
         phases.push(Phase { phase: phase.to_owned(), interval: moment.until_now() });
     }

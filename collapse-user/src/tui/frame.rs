@@ -18,7 +18,7 @@ use super::{
     transport,
     views::{self, help},
 };
-use collapse_feed::{Step, printable};
+use collapse_feed::{DetailStep, printable};
 use collapse_model::Grade;
 
 /// Columns and rows of the smallest terminal that a view is drawn in.
@@ -250,7 +250,7 @@ fn trust(scene: &Scene, narrow: bool) -> Vec<(String, Role)> {
 fn cost(scene: &Scene) -> Option<(String, Role)> {
     let overhead = scene.model.overhead.as_ref()?;
     Some(match overhead.step {
-        Step::Full => (format!("probes {:.1}%", overhead.percent), Role::Dim),
+        DetailStep::Full => (format!("probes {:.1}%", overhead.percent), Role::Dim),
         less => (format!("reduced: {}", less.label()), Role::Warn),
     })
 }

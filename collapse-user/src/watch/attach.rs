@@ -10,7 +10,7 @@ use crate::{
     diagnostics::EbpfLog,
     exit::{Exit, Failure, OrExit as _},
     kernel::{Inspected, Instance},
-    plan::{Coverage, FaultLatency, Look, Plan, obstacles},
+    plan::{Coverage, FaultLatency, InspectionDepth, Plan, obstacles},
     probe::{Limits, Probe, ProbeError},
     source::{
         Batch,
@@ -75,17 +75,17 @@ impl Attached {
     /// Looks closely at the kernel only where hooks are refused: others may then do, and usually all
     /// can be attached.
     pub fn new(wanted: &Wanted) -> Result<Self, Failure> {
-        match Self::looking(wanted, Look::Quick) {
+        match Self::looking(wanted, InspectionDepth::Quick) {
             Ok(attached) if attached.live.is_refused() => attached.detach(),
             Err(Failure { error, .. })
                 if matches!(error.downcast_ref(), Some(ProbeError::Essential { .. })) => {}
             attached => return attached,
         }
         log::info!("hooks were refused: looking closely at the kernel for others");
-        Self::looking(wanted, Look::Thorough)
+        Self::looking(wanted, InspectionDepth::Thorough)
     }
 
-    fn looking(wanted: &Wanted, look: Look) -> Result<Self, Failure> {
+    fn looking(wanted: &Wanted, look: InspectionDepth) -> Result<Self, Failure> {
         let Wanted { setup, selection, rows } = wanted.clone();
         // Seen before anything is attached: a KVM that is loaded meanwhile is another.
         let kvm = loaded_kvm();

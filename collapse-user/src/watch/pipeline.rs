@@ -7,7 +7,7 @@ use crate::{
     model::{Model, Observer},
     output::{Guarded, written},
     plan::Coverage,
-    source::{Update, recording::Command},
+    source::{Update, recording::RecordedCommand},
 };
 
 use super::Tap;
@@ -66,7 +66,7 @@ impl Pipeline {
 
     /// Completes the outputs of a window, in which this command ran, if any; returns the first error of
     /// writing.
-    pub fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure> {
+    pub fn finish(&mut self, command: Option<&RecordedCommand>) -> Result<(), Failure> {
         let Self { model, tap, observer } = self;
         let recorded = mem::take(tap).map_or(Ok(()), |tap| tap.finish(command));
         let observed = mem::take(observer).map_or(Ok(()), |Watching { observer, output }| {

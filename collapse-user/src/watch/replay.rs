@@ -16,7 +16,7 @@ use crate::{
     model::Model,
     output::is_dash,
     plan::Coverage,
-    source::recording::{Command, RecordingError, Replay},
+    source::recording::{RecordedCommand, RecordingError, Replay},
 };
 
 /// A recording that was read.
@@ -28,7 +28,7 @@ pub struct Replayed {
     /// The signals that were seen and those that were not.
     pub coverage: Coverage,
     /// The command that was run.
-    pub command: Option<Command>,
+    pub command: Option<RecordedCommand>,
     /// How to end: [`Exit::Recording`] if it is damaged and was read up to there.
     pub exit: Exit,
 }

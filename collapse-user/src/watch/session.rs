@@ -12,7 +12,7 @@ use crate::{
     kernel::{Inspected, Instance},
     model::Model,
     plan::{Coverage, NO_KVM},
-    source::{Update, recording::Command},
+    source::{Update, recording::RecordedCommand},
 };
 
 /// Time between readings of the ring buffer, so that it does not fill up.
@@ -85,7 +85,7 @@ impl Session {
 
     /// Brings the model up to date for the last time, and completes the output of the window, in which
     /// this command ran, if any.
-    pub fn finish(&mut self, command: Option<&Command>) -> Result<(), Failure> {
+    pub fn finish(&mut self, command: Option<&RecordedCommand>) -> Result<(), Failure> {
         self.poll(true);
         self.pipeline.finish(command)
     }

@@ -18,7 +18,7 @@ use crate::{
     plan::Coverage,
     source::{
         Update,
-        recording::{self, Command, Limits, Recorder},
+        recording::{self, RecordedCommand, Recorder, SizeLimits},
     },
 };
 
@@ -27,7 +27,7 @@ use crate::{
 pub struct NewRecording {
     path: PathBuf,
     file: File,
-    limits: Limits,
+    limits: SizeLimits,
     trigger: Option<Trigger>,
 }
 
@@ -35,7 +35,7 @@ impl NewRecording {
     /// Creates the file.
     pub fn create(
         path: PathBuf,
-        limits: Limits,
+        limits: SizeLimits,
         trigger: Option<Trigger>,
     ) -> Result<Self, Failure> {
         if is_dash(&path) {
@@ -91,7 +91,7 @@ impl Tap {
     }
 
     /// Completes the recording of a window, in which this command ran, if any.
-    pub fn finish(self, command: Option<&Command>) -> Result<(), Failure> {
+    pub fn finish(self, command: Option<&RecordedCommand>) -> Result<(), Failure> {
         let Self { path, recorder, trigger, .. } = self;
         let is_full = recorder.get().is_full();
         or_exit(recorder.finish(|recorder| recorder.finish(command)), &path)?;
@@ -148,7 +148,7 @@ mod tests {
         let path = folder.path().join("recording");
         let coverage = collapse_feed::fixtures::full_coverage(Mmu::Tdp);
         let keep_last = Some(Duration::from_secs(10));
-        let limits = Limits { max_size: None, keep_last };
+        let limits = SizeLimits { max_size: None, keep_last };
         let trigger = Trigger::new(vec!["split_by_nx".to_owned()], Duration::from_secs(7));
         let recording = NewRecording::create(path.clone(), limits, Some(trigger)).unwrap();
         let tap = recording.begin(Machine::default(), &coverage).unwrap();

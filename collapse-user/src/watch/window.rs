@@ -50,11 +50,17 @@ impl Window<'_> {
     }
 
     /// Watches until the window ends; returns how the command ended, if one is given.
-    pub fn watch(&self, session: &mut Session) -> Result<Option<recording::Command>, Failure> {
+    pub fn watch(
+        &self,
+        session: &mut Session,
+    ) -> Result<Option<recording::RecordedCommand>, Failure> {
         runtime()?.block_on(self.watched(session))
     }
 
-    async fn watched(&self, session: &mut Session) -> Result<Option<recording::Command>, Failure> {
+    async fn watched(
+        &self,
+        session: &mut Session,
+    ) -> Result<Option<recording::RecordedCommand>, Failure> {
         let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
         if self.command.is_empty() {
             wait(session, &mut signals, self.duration, None).await?;
@@ -62,7 +68,7 @@ impl Window<'_> {
         }
         let mut child = spawn(self.command, self.keeps_stdout)?;
         let status = wait(session, &mut signals, None, Some(&mut child)).await?;
-        Ok(Some(recording::Command {
+        Ok(Some(recording::RecordedCommand {
             argv: self.command.iter().map(printable).collect(),
             status: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),
@@ -71,7 +77,7 @@ impl Window<'_> {
 }
 
 /// The exit of a window with this command; success without one.
-pub fn ended_as(command: Option<&recording::Command>) -> Exit {
+pub fn ended_as(command: Option<&recording::RecordedCommand>) -> Exit {
     command.map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal))
 }
 

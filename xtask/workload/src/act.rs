@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use collapse_guest::code::{EXEC_STUB, Walk};
 use collapse_guest::units::{Bytes, GIB, PAGE};
-use collapse_guest::vcpu::{Done, Order, Vcpu};
-use collapse_guest::vm::{CLEAR_RASTER, Slot, Vm};
+use collapse_guest::vcpu::{Done, Vcpu, VcpuOrder};
+use collapse_guest::vm::{CLEAR_RASTER, GuestSlot, GuestVm};
 use collapse_guest::{Access, Advice, Backing, Protection, stop as ending};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::scenario::{Action, Phase, Range, SlotPick, Touch, VcpuPick};
 use crate::slots;
 
 /// Carries out a phase that is about one VM.
-pub fn on_vm(vm: &mut Vm, phase: &Phase, options: &WorkloadOptions) -> Result<Value> {
+pub fn on_vm(vm: &mut GuestVm, phase: &Phase, options: &WorkloadOptions) -> Result<Value> {
     match &phase.action {
         Action::Touch(order) => touch(vm, phase, order),
         Action::Stop => stop(vm, phase.vcpu),
@@ -42,20 +42,20 @@ pub fn on_vm(vm: &mut Vm, phase: &Phase, options: &WorkloadOptions) -> Result<Va
 }
 
 /// Ends all background touches of a VM.
-pub fn quiesce(vm: &mut Vm) -> Result<()> {
+pub fn quiesce(vm: &mut GuestVm) -> Result<()> {
     stop(vm, VcpuPick::All).map(drop)
 }
 
-fn present(slot: &Slot) -> bool {
+fn present(slot: &GuestSlot) -> bool {
     slot.present
 }
 
-fn logged(slot: &Slot) -> bool {
+fn logged(slot: &GuestSlot) -> bool {
     slot.logged
 }
 
 /// The part of a slot that a range names, as offset and length.
-fn resolve(range: Range, slot: &Slot) -> Result<(u64, u64)> {
+fn resolve(range: Range, slot: &GuestSlot) -> Result<(u64, u64)> {
     let (from, whole) = (range.from.0, slot.memory.size());
     let left = whole.checked_sub(from).filter(|left| *left > 0);
     let left = left.with_context(|| format!("from={} is outside the slot", range.from))?;
@@ -64,11 +64,11 @@ fn resolve(range: Range, slot: &Slot) -> Result<(u64, u64)> {
     Ok((from, size))
 }
 
-fn touch(vm: &mut Vm, phase: &Phase, touch: &Touch) -> Result<Value> {
+fn touch(vm: &mut GuestVm, phase: &Phase, touch: &Touch) -> Result<Value> {
     let slots = slots::pick(vm, phase.slot, present, "in the guest")?;
     let vcpus = pick_vcpus(vm, phase.vcpu)?;
     let parts = if phase.vcpu == VcpuPick::Split { vcpus.len() as u64 } else { 1 };
-    let mut orders: Vec<Order> = vcpus.iter().map(|_| new_order(touch)).collect();
+    let mut orders: Vec<VcpuOrder> = vcpus.iter().map(|_| new_order(touch)).collect();
     for id in slots {
         let slot = vm.slot(id)?;
         let (from, size) = resolve(touch.range, slot)?;
@@ -81,7 +81,7 @@ fn touch(vm: &mut Vm, phase: &Phase, touch: &Touch) -> Result<Value> {
             order.walks.push(walk(touch, slot.address + from, size, part, parts));
         }
     }
-    let mut work: Vec<(usize, Order)> = vcpus.into_iter().zip(orders).collect();
+    let mut work: Vec<(usize, VcpuOrder)> = vcpus.into_iter().zip(orders).collect();
     // A share of a small range can be empty.
     work.retain(|(_, order)| order.walks.iter().any(|walk| walk.count > 0));
     let vcpus: Vec<usize> = work.iter().map(|(vcpu, _)| *vcpu).collect();
@@ -97,8 +97,13 @@ fn touch(vm: &mut Vm, phase: &Phase, touch: &Touch) -> Result<Value> {
     finish(vcpus.into_iter().map(|vcpu| vm.vcpus[vcpu].finish()).collect())
 }
 
-fn new_order(touch: &Touch) -> Order {
-    Order { access: touch.access, walks: Vec::new(), rate: touch.rate, endless: touch.background }
+fn new_order(touch: &Touch) -> VcpuOrder {
+    VcpuOrder {
+        access: touch.access,
+        walks: Vec::new(),
+        rate: touch.rate,
+        endless: touch.background,
+    }
 }
 
 /// The walk through one of `parts` equal parts of a range.
@@ -118,7 +123,7 @@ fn walk(touch: &Touch, base: u64, size: u64, part: u64, parts: u64) -> Walk {
     }
 }
 
-fn pick_vcpus(vm: &Vm, pick: VcpuPick) -> Result<Vec<usize>> {
+fn pick_vcpus(vm: &GuestVm, pick: VcpuPick) -> Result<Vec<usize>> {
     match pick {
         VcpuPick::Split | VcpuPick::All => Ok((0..vm.vcpus.len()).collect()),
         VcpuPick::Index(index) => {
@@ -128,7 +133,7 @@ fn pick_vcpus(vm: &Vm, pick: VcpuPick) -> Result<Vec<usize>> {
     }
 }
 
-fn on_vcpus(vm: &mut Vm, pick: VcpuPick, act: fn(&mut Vcpu)) -> Result<Value> {
+fn on_vcpus(vm: &mut GuestVm, pick: VcpuPick, act: fn(&mut Vcpu)) -> Result<Value> {
     let vcpus = pick_vcpus(vm, pick)?;
     for vcpu in &vcpus {
         act(&mut vm.vcpus[*vcpu]);
@@ -136,7 +141,7 @@ fn on_vcpus(vm: &mut Vm, pick: VcpuPick, act: fn(&mut Vcpu)) -> Result<Value> {
     Ok(json!({ "vcpus": vcpus.len() }))
 }
 
-fn stop(vm: &mut Vm, pick: VcpuPick) -> Result<Value> {
+fn stop(vm: &mut GuestVm, pick: VcpuPick) -> Result<Value> {
     let vcpus = pick_vcpus(vm, pick)?;
     finish(vcpus.into_iter().filter_map(|vcpu| vm.vcpus[vcpu].stop()).collect())
 }
@@ -152,7 +157,7 @@ fn finish(outcomes: Vec<Result<Done>>) -> Result<Value> {
     Ok(json!({ "touched": sum.accesses, "passes": sum.passes }))
 }
 
-fn log(vm: &mut Vm, pick: SlotPick, on: bool) -> Result<Value> {
+fn log(vm: &mut GuestVm, pick: SlotPick, on: bool) -> Result<Value> {
     let slots = slots::pick(vm, pick, present, "in the guest")?;
     for id in &slots {
         vm.log(*id, on)?;
@@ -160,7 +165,7 @@ fn log(vm: &mut Vm, pick: SlotPick, on: bool) -> Result<Value> {
     Ok(json!({ "slots": slots }))
 }
 
-fn get_log(vm: &mut Vm, pick: SlotPick) -> Result<Value> {
+fn get_log(vm: &mut GuestVm, pick: SlotPick) -> Result<Value> {
     let mut dirty = 0;
     for id in slots::pick(vm, pick, logged, "being logged")? {
         dirty += vm.harvest(id)?;
@@ -168,7 +173,7 @@ fn get_log(vm: &mut Vm, pick: SlotPick) -> Result<Value> {
     Ok(json!({ "dirty_pages": dirty }))
 }
 
-fn clear_log(vm: &mut Vm, pick: SlotPick, step: Option<Bytes>) -> Result<Value> {
+fn clear_log(vm: &mut GuestVm, pick: SlotPick, step: Option<Bytes>) -> Result<Value> {
     let step = step.map(|step| step.0 / PAGE);
     if let Some(pages) = step {
         let fits = pages > 0 && pages.is_multiple_of(CLEAR_RASTER);
@@ -183,7 +188,7 @@ fn clear_log(vm: &mut Vm, pick: SlotPick, step: Option<Bytes>) -> Result<Value> 
     Ok(json!({ "cleared_pages": pages, "calls": calls }))
 }
 
-fn madvise(vm: &Vm, pick: SlotPick, advice: Advice, range: Range) -> Result<Value> {
+fn madvise(vm: &GuestVm, pick: SlotPick, advice: Advice, range: Range) -> Result<Value> {
     let mut supported = true;
     let mut huge_pages = 0;
     for id in slots::pick(vm, pick, |_| true, "known")? {
@@ -195,7 +200,7 @@ fn madvise(vm: &Vm, pick: SlotPick, advice: Advice, range: Range) -> Result<Valu
     Ok(json!({ "supported": supported, "huge_pages": huge_pages }))
 }
 
-fn mprotect(vm: &Vm, pick: SlotPick, protection: Protection, range: Range) -> Result<Value> {
+fn mprotect(vm: &GuestVm, pick: SlotPick, protection: Protection, range: Range) -> Result<Value> {
     let mut bytes = 0;
     for id in slots::pick(vm, pick, |_| true, "known")? {
         let slot = vm.slot(id)?;
@@ -206,7 +211,7 @@ fn mprotect(vm: &Vm, pick: SlotPick, protection: Protection, range: Range) -> Re
     Ok(json!({ "pages": bytes / PAGE }))
 }
 
-fn slot_delete(vm: &mut Vm, pick: SlotPick) -> Result<Value> {
+fn slot_delete(vm: &mut GuestVm, pick: SlotPick) -> Result<Value> {
     let slots = slots::pick(vm, pick, present, "in the guest")?;
     for id in &slots {
         vm.delete_slot(*id)?;
@@ -214,7 +219,7 @@ fn slot_delete(vm: &mut Vm, pick: SlotPick) -> Result<Value> {
     Ok(json!({ "slots": slots }))
 }
 
-fn slot_add(vm: &mut Vm, pick: SlotPick, size: Bytes, backing: Backing) -> Result<Value> {
+fn slot_add(vm: &mut GuestVm, pick: SlotPick, size: Bytes, backing: Backing) -> Result<Value> {
     if let SlotPick::Id(id) = pick
         && !vm.knows_slot(id)
     {
@@ -229,7 +234,7 @@ fn slot_add(vm: &mut Vm, pick: SlotPick, size: Bytes, backing: Backing) -> Resul
     Ok(json!({ "slots": slots }))
 }
 
-fn slot_move(vm: &mut Vm, pick: SlotPick, to: Option<Bytes>) -> Result<Value> {
+fn slot_move(vm: &mut GuestVm, pick: SlotPick, to: Option<Bytes>) -> Result<Value> {
     let mut to = to.map(|to| to.0);
     let mut addresses = Vec::new();
     for id in slots::pick(vm, pick, present, "in the guest")? {
@@ -241,7 +246,7 @@ fn slot_move(vm: &mut Vm, pick: SlotPick, to: Option<Bytes>) -> Result<Value> {
     Ok(json!({ "slots": addresses }))
 }
 
-fn wait_recovery(vm: &Vm, timeout: Duration) -> Result<Value> {
+fn wait_recovery(vm: &GuestVm, timeout: Duration) -> Result<Value> {
     const LOOK_AGAIN: Duration = Duration::from_millis(20);
     let gauges = vm.gauges();
     let expected = vm.present_slots().map(|slot| slot.memory.huge_pages()).sum::<Result<u64>>()?;

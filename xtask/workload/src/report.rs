@@ -3,8 +3,8 @@
 use std::process;
 
 use anyhow::Result;
-use collapse_guest::gauges::{Interval, Moment};
-use collapse_guest::vm::Vm;
+use collapse_guest::gauges::{Interval, IntervalStart};
+use collapse_guest::vm::GuestVm;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -96,27 +96,27 @@ pub struct Summary {
 /// The beginning of a phase, and the VM that it is about.
 pub struct Begun {
     vm: Option<(usize, i32, i32)>,
-    moment: Moment,
+    moment: IntervalStart,
 }
 
 impl Begun {
     /// Begins a phase of a VM now.
-    pub fn of(index: usize, vm: &Vm) -> Self {
-        Self { vm: Some(Self::name(index, vm)), moment: Moment::now(vm.gauges()) }
+    pub fn of(index: usize, vm: &GuestVm) -> Self {
+        Self { vm: Some(Self::name(index, vm)), moment: IntervalStart::now(vm.gauges()) }
     }
 
     /// Begins a phase of a VM at an earlier time, when the VM did not exist yet.
-    pub fn before(index: usize, vm: &Vm, at: u64) -> Self {
-        let moment = Moment::before_creation(vm.gauges(), at);
+    pub fn before(index: usize, vm: &GuestVm, at: u64) -> Self {
+        let moment = IntervalStart::before_creation(vm.gauges(), at);
         Self { vm: Some(Self::name(index, vm)), moment }
     }
 
     /// Begins a phase without a VM now.
     pub fn without_vm() -> Self {
-        Self { vm: None, moment: Moment::without_vm() }
+        Self { vm: None, moment: IntervalStart::without_vm() }
     }
 
-    fn name(index: usize, vm: &Vm) -> (usize, i32, i32) {
+    fn name(index: usize, vm: &GuestVm) -> (usize, i32, i32) {
         let (tid, fd) = vm.name_in_debugfs();
         (index, tid, fd)
     }

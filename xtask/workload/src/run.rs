@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use collapse_guest::clock::monotonic_ns;
-use collapse_guest::vm::{self, Vm};
+use collapse_guest::vm::{self, GuestVm};
 use collapse_guest::{Kvm, stop};
 use serde_json::{Map, Value, json};
 
@@ -38,7 +38,7 @@ pub fn start(plan: &Plan) -> Result<()> {
 struct Runner<'a> {
     plan: &'a Plan,
     kvm: Kvm,
-    vms: BTreeMap<usize, Vm>,
+    vms: BTreeMap<usize, GuestVm>,
     next_vm: usize,
     vms_at_once: usize,
     vms_created: usize,
@@ -241,9 +241,9 @@ impl<'a> Runner<'a> {
         Ok(index)
     }
 
-    fn new_vm(&self) -> Result<Vm> {
+    fn new_vm(&self) -> Result<GuestVm> {
         let WorkloadOptions { vcpus, log_protect, slots, size, backing, .. } = *self.options();
-        let mut vm = Vm::new(&self.kvm, vcpus, log_protect)?;
+        let mut vm = GuestVm::new(&self.kvm, vcpus, log_protect)?;
         for id in 1..=slots {
             vm.add_slot(id, size.0, backing)?;
         }

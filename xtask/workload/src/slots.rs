@@ -2,13 +2,18 @@
 
 use anyhow::{Result, bail};
 use collapse_guest::units::PAGE;
-use collapse_guest::vm::{LOW_SLOT, Slot, Vm};
+use collapse_guest::vm::{GuestSlot, GuestVm, LOW_SLOT};
 use serde_json::{Value, json};
 
 use crate::scenario::SlotPick;
 
 /// The ids of the slots that a phase is for: those that fit among all, or the one it names.
-pub fn pick(vm: &Vm, pick: SlotPick, fits: fn(&Slot) -> bool, what: &str) -> Result<Vec<u32>> {
+pub fn pick(
+    vm: &GuestVm,
+    pick: SlotPick,
+    fits: fn(&GuestSlot) -> bool,
+    what: &str,
+) -> Result<Vec<u32>> {
     let meant = |id: u32| match pick {
         SlotPick::All => id != LOW_SLOT,
         SlotPick::Id(wanted) => id == wanted,
@@ -23,7 +28,7 @@ pub fn pick(vm: &Vm, pick: SlotPick, fits: fn(&Slot) -> bool, what: &str) -> Res
 }
 
 /// A VM's slots for the report, with the number of huge pages behind each of them now.
-pub fn describe(vm: &Vm) -> Result<Value> {
+pub fn describe(vm: &GuestVm) -> Result<Value> {
     let slots: Vec<Value> = vm
         .slots()
         .map(|(id, slot)| {

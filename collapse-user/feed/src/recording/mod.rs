@@ -43,7 +43,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-pub use recorder::{Limits, Recorder, create};
+pub use recorder::{Recorder, SizeLimits, create};
 pub use replay::Replay;
 
 /// First bytes of a segment. The first byte is no block's kind, and the line ends reveal a file that
@@ -56,7 +56,7 @@ pub const VERSION: u16 = 2;
 
 /// The header of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
+pub struct RecordingHeader {
     /// Version of the program that recorded.
     pub program: String,
     /// `uname -r`.
@@ -90,16 +90,16 @@ impl Clocks {
 
 /// The end of a complete recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct RecordingEnd {
     /// The command that was run, if any.
-    pub command: Option<Command>,
+    pub command: Option<RecordedCommand>,
     /// Whether recording ended early because it reached its maximum size.
     pub full: bool,
 }
 
 /// A command that was run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command {
+pub struct RecordedCommand {
     /// Program and arguments, made printable.
     pub argv: Vec<String>,
     /// Exit status; `None` if a signal killed it.

@@ -3,7 +3,7 @@
 use collapse_common::{Cause, Counter, Transition, counter::index, latency::Outcome};
 
 use super::{block::BlockKind, wire};
-use crate::{Mmu, Slot, SlotChange, Step};
+use crate::{DetailStep, Mmu, Slot, SlotChange};
 
 /// Asserts that the names of the numbers from 0 on are `known`.
 fn keeps(names: &[&str], known: &str) {
@@ -101,5 +101,5 @@ fn kinds_of_events() {
     ];
     assert_eq!(visibility.each_ref().map(number), [0, 1, 2]);
     assert_eq!([Mmu::Tdp, Mmu::Rmap, Mmu::Shadow, Mmu::Unknown].map(|m| number(&m)), [0, 1, 2, 3]);
-    assert_eq!(Step::ALL.map(|step| number(&step)), [0, 1, 2, 3]);
+    assert_eq!(DetailStep::ALL.map(|step| number(&step)), [0, 1, 2, 3]);
 }

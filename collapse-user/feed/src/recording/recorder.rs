@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Clocks, Command, End, Header, MAGIC, VERSION,
+    Clocks, MAGIC, RecordedCommand, RecordingEnd, RecordingHeader, VERSION,
     block::BlockKind,
     coverage::CoverageRecord,
     encode::{Encoder, append},
@@ -22,7 +22,7 @@ const RESERVE: u64 = 1 << 10;
 
 /// Limits on the size of a recording.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
+pub struct SizeLimits {
     /// Maximum size of the recording, bytes. Without `keep_last`, recording ends when it is reached.
     pub max_size: Option<u64>,
     /// Time to keep, up to the present: at least this much and at most twice as much is kept, unless
@@ -33,8 +33,8 @@ pub struct Limits {
 /// A recording that is being written. Each update is in the file before the next is accepted.
 pub struct Recorder {
     path: PathBuf,
-    limits: Limits,
-    header: Header,
+    limits: SizeLimits,
+    header: RecordingHeader,
     /// The machine's name.
     host: Option<String>,
     coverage: CoverageRecord,
@@ -72,9 +72,9 @@ impl Recorder {
         path: &Path,
         machine: Machine,
         coverage: &Coverage,
-        limits: Limits,
+        limits: SizeLimits,
     ) -> io::Result<Self> {
-        let header = Header {
+        let header = RecordingHeader {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: machine.kernel,
             clocks: Clocks::now(),
@@ -190,9 +190,13 @@ impl Recorder {
     }
 
     /// Writes the end of the recording, joins its segments, and syncs the file.
-    pub fn finish(&mut self, command: Option<&Command>) -> io::Result<()> {
+    pub fn finish(&mut self, command: Option<&RecordedCommand>) -> io::Result<()> {
         let mut block = Vec::new();
-        append(BlockKind::End, &End { command: command.cloned(), full: self.full }, &mut block)?;
+        append(
+            BlockKind::End,
+            &RecordingEnd { command: command.cloned(), full: self.full },
+            &mut block,
+        )?;
         self.segment.write(&block)?;
         if self.header.segment > 0 {
             let older = older(&self.path);
@@ -219,7 +223,7 @@ fn older(path: &Path) -> PathBuf {
 impl Segment {
     fn new(
         file: File,
-        header: &Header,
+        header: &RecordingHeader,
         host: Option<&str>,
         coverage: &CoverageRecord,
     ) -> io::Result<Self> {

@@ -9,7 +9,7 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    End, Header, MAGIC, RecordingError, VERSION,
+    MAGIC, RecordingEnd, RecordingError, RecordingHeader, VERSION,
     block::{BlockKind, HEAD, Head},
     coverage,
     decode::{Decoder, value},
@@ -19,18 +19,18 @@ use crate::{Coverage, Machine, Update};
 /// A recording that is being read, block by block.
 pub struct Replay<R = BufReader<File>> {
     input: Input<R>,
-    header: Header,
+    header: RecordingHeader,
     machine: Machine,
     coverage: Coverage,
     decoder: Decoder,
     /// Whether a batch was returned.
     begun: bool,
-    end: Option<End>,
+    end: Option<RecordingEnd>,
 }
 
 /// The next item of the input.
 enum Item {
-    Segment(Header),
+    Segment(RecordingHeader),
     Block(BlockKind, Vec<u8>),
     Nothing,
 }
@@ -74,7 +74,7 @@ impl<R: Read> Replay<R> {
     }
 
     /// Returns the header of the current segment.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &RecordingHeader {
         &self.header
     }
 
@@ -89,7 +89,7 @@ impl<R: Read> Replay<R> {
     }
 
     /// Returns the end of the recording; `None` until it is read, or if the recording is cut short.
-    pub fn end(&self) -> Option<&End> {
+    pub fn end(&self) -> Option<&RecordingEnd> {
         self.end.as_ref()
     }
 

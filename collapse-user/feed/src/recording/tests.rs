@@ -8,7 +8,7 @@ use crate::{
     fixtures::{batches, machine, patchy_coverage as coverage, read, record, seconds, stacks, zap},
 };
 
-fn recorder(path: &Path, coverage: &Coverage, limits: Limits) -> Recorder {
+fn recorder(path: &Path, coverage: &Coverage, limits: SizeLimits) -> Recorder {
     Recorder::new(create(path).unwrap(), path, machine(), coverage, limits).unwrap()
 }
 
@@ -18,14 +18,14 @@ fn events(batches: &[Batch]) -> String {
 
 #[test]
 fn header_coverage_and_command_are_read_back() {
-    let command = Command { argv: vec!["sleep".to_owned()], status: None, signal: Some(9) };
-    let bytes = record(&[], Limits::default(), Some(&command));
+    let command = RecordedCommand { argv: vec!["sleep".to_owned()], status: None, signal: Some(9) };
+    let bytes = record(&[], SizeLimits::default(), Some(&command));
     let mut replay = Replay::new(Cursor::new(&bytes)).unwrap();
     assert_eq!((replay.header().kernel.as_str(), replay.header().segment), ("6.12", 0));
     assert_eq!(replay.machine(), &machine());
     assert_eq!(format!("{:?}", replay.coverage()), format!("{:?}", coverage()));
     assert!(replay.next_update().unwrap().is_none());
-    assert_eq!(replay.end(), Some(&End { command: Some(command), full: false }));
+    assert_eq!(replay.end(), Some(&RecordingEnd { command: Some(command), full: false }));
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn coverage_that_changes_comes_with_its_batch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("recording");
     let less = Coverage { mmu: Mmu::Tdp, signals: Vec::new(), timed_faults: 0, ..coverage() };
-    let mut recorder = recorder(&path, &coverage(), Limits::default());
+    let mut recorder = recorder(&path, &coverage(), SizeLimits::default());
     let batch = Update::Batch(Batch::default());
     recorder.update(&batch, &coverage()).unwrap();
     recorder.update(&batch, &less).unwrap();
@@ -46,7 +46,7 @@ fn coverage_that_changes_comes_with_its_batch() {
 
 #[test]
 fn a_newer_version_is_refused_with_its_number() {
-    let mut bytes = record(&seconds(1), Limits::default(), None);
+    let mut bytes = record(&seconds(1), SizeLimits::default(), None);
     bytes[MAGIC.len()] = VERSION as u8 + 1;
     let error = read(&bytes).1.unwrap_err();
     assert!(matches!(error, RecordingError::TooNew(3)), "{error}");
@@ -58,7 +58,7 @@ fn a_newer_version_is_refused_with_its_number() {
 #[test]
 fn a_full_recording_is_complete() {
     let batches = seconds(1000);
-    let bytes = record(&batches, Limits { max_size: Some(8000), keep_last: None }, None);
+    let bytes = record(&batches, SizeLimits { max_size: Some(8000), keep_last: None }, None);
     assert!(bytes.len() <= 8000);
     let (read, end) = read(&bytes);
     assert!(end.unwrap().full);
@@ -69,7 +69,7 @@ fn a_full_recording_is_complete() {
 fn only_the_latest_is_kept() {
     let batches = seconds(100);
     let keep_last = Some(Duration::from_secs(10));
-    let (kept, end) = read(&record(&batches, Limits { max_size: None, keep_last }, None));
+    let (kept, end) = read(&record(&batches, SizeLimits { max_size: None, keep_last }, None));
     assert!(end.is_ok());
     // The first batch is the baseline of the segment.
     assert!((11..=21).contains(&kept.len()), "{}", kept.len());
@@ -84,7 +84,7 @@ fn only_the_latest_is_kept() {
 fn a_recorder_killed_with_keep_last_leaves_two_files_to_concatenate() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("recording");
-    let limits = Limits { max_size: Some(6000), keep_last: Some(Duration::from_hours(1)) };
+    let limits = SizeLimits { max_size: Some(6000), keep_last: Some(Duration::from_hours(1)) };
     let mut recorder = recorder(&path, &coverage(), limits);
     let batches = seconds(300);
     for batch in &batches {
@@ -101,7 +101,7 @@ fn a_recorder_killed_with_keep_last_leaves_two_files_to_concatenate() {
 
 #[test]
 fn a_block_that_claims_to_be_long_allocates_nothing() {
-    let mut bytes = record(&[], Limits::default(), None);
+    let mut bytes = record(&[], SizeLimits::default(), None);
     bytes.extend([
         BlockKind::Batch as u8,
         0xff,
@@ -123,7 +123,7 @@ fn a_block_that_claims_to_be_long_allocates_nothing() {
 #[test]
 fn scattered_changes_stay_small() {
     let events = (0..10_000u64).map(|n| zap(n * 3000, n * 7919 % 100_000, 1)).collect();
-    let bytes = record(&[Batch { events, ..Batch::default() }], Limits::default(), None);
+    let bytes = record(&[Batch { events, ..Batch::default() }], SizeLimits::default(), None);
     assert!(bytes.len() < 100_000, "{}", bytes.len());
 }
 
@@ -133,8 +133,8 @@ proptest! {
     /// No part of a batch that the model uses is lost.
     #[test]
     fn batches_are_read_back(batches in batches()) {
-        let (read, end) = read(&record(&batches, Limits::default(), None));
-        prop_assert_eq!(end.unwrap(), End { command: None, full: false });
+        let (read, end) = read(&record(&batches, SizeLimits::default(), None));
+        prop_assert_eq!(end.unwrap(), RecordingEnd { command: None, full: false });
         prop_assert_eq!(events(&read), events(&batches));
         let vms = |batches: &[Batch]| format!("{:?}", batches.iter().map(|b| (b.at, b.settled, &b.vms)).collect::<Vec<_>>());
         prop_assert_eq!(vms(&read), vms(&batches));
@@ -144,7 +144,7 @@ proptest! {
     /// A recording cut anywhere is read up to the cut, which is reported.
     #[test]
     fn a_recording_that_is_cut_short_is_read_up_to_there(batches in batches(), cut: prop::sample::Index) {
-        let bytes = record(&batches, Limits::default(), None);
+        let bytes = record(&batches, SizeLimits::default(), None);
         let cut = cut.index(bytes.len());
         let (read, end) = read(&bytes[..cut]);
         prop_assert!(end.is_err());
@@ -154,7 +154,7 @@ proptest! {
     /// A changed byte anywhere is detected, and everything before it is read.
     #[test]
     fn damage_is_found(batches in batches(), at: prop::sample::Index, bits in 1..=255u8) {
-        let mut bytes = record(&batches, Limits::default(), None);
+        let mut bytes = record(&batches, SizeLimits::default(), None);
         let at = at.index(bytes.len());
         bytes[at] ^= bits;
         let (read, end) = read(&bytes);
@@ -169,7 +169,7 @@ proptest! {
         payload in prop::collection::vec(any::<u8>(), 0..300),
         batches in batches(),
     ) {
-        let mut bytes = record(&batches, Limits::default(), None);
+        let mut bytes = record(&batches, SizeLimits::default(), None);
         // Cuts off the end block.
         bytes.truncate(bytes.len() - block::HEAD - 2);
         block::append(kind, &payload, &mut bytes).unwrap();

@@ -16,7 +16,7 @@ pub use track::{Motion, Order, Speed, Track};
 use crate::Model;
 use collapse_feed::{
     Coverage, Machine, Update,
-    recording::{Header, RecordingError, Replay},
+    recording::{RecordingError, RecordingHeader, Replay},
 };
 
 /// Plays a recording. Whatever is done to it, its model is what reading from the beginning to the
@@ -26,7 +26,7 @@ pub struct Player<R = BufReader<File>> {
     replay: Option<Replay<R>>,
     /// The first update after the position, or what is to be caught up on.
     next: Option<Update>,
-    header: Header,
+    header: RecordingHeader,
     machine: Machine,
     contents: Contents,
     model: Model,
@@ -75,7 +75,7 @@ impl<R: Read + Seek> Player<R> {
     }
 
     /// How the recording began.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &RecordingHeader {
         &self.header
     }
 

@@ -16,7 +16,7 @@ use crate::{
         CommandReport, Report,
         gate::{CheckKind, CheckState, DemandCheck, checks, decisive},
     },
-    source::recording::Limits,
+    source::recording::SizeLimits,
     watch::{Attached, NewRecording, Pipeline, Replayed, Session, Setup, Window, ended_as, replay},
 };
 use outputs::Outputs;
@@ -57,7 +57,7 @@ fn of_recording(path: &Path) -> Result<Measured, Failure> {
 
 fn of_window(args: &ReportArgs, setup: Setup, outputs: &Outputs) -> Result<Measured, Failure> {
     let recording = args.record.clone();
-    let recording = recording.map(|path| NewRecording::create(path, Limits::default(), None));
+    let recording = recording.map(|path| NewRecording::create(path, SizeLimits::default(), None));
     let recording = recording.transpose()?;
     let attached = Attached::new(&setup.into())?;
     let pipeline = match recording {

@@ -1,6 +1,6 @@
 //! When to see less in order to cost less. Pure: it decides by nothing but the costs it is given.
 
-use collapse_feed::Step;
+use collapse_feed::DetailStep;
 
 /// Windows in a row over the budget before less is seen.
 const OVER: u32 = 2;
@@ -17,7 +17,7 @@ const PATIENCE: (u32, u32) = (3, 96);
 pub struct Ladder {
     /// Percent of one core; `None` for no limit.
     budget: Option<f64>,
-    step: Step,
+    step: DetailStep,
     over: u32,
     calm: u32,
     patience: u32,
@@ -28,11 +28,18 @@ pub struct Ladder {
 impl Ladder {
     /// Starts at full detail.
     pub fn new(budget: Option<f64>) -> Self {
-        Self { budget, step: Step::Full, over: 0, calm: 0, patience: PATIENCE.0, tried: false }
+        Self {
+            budget,
+            step: DetailStep::Full,
+            over: 0,
+            calm: 0,
+            patience: PATIENCE.0,
+            tried: false,
+        }
     }
 
     /// Takes the cost of a window, in percent of one core, and returns how much to see from now on.
-    pub fn window(&mut self, percent: f64) -> Step {
+    pub fn window(&mut self, percent: f64) -> DetailStep {
         let Some(budget) = self.budget else { return self.step };
         if percent > budget {
             self.calm = 0;
@@ -49,7 +56,7 @@ impl Ladder {
         }
         self.over = 0;
         self.calm = if percent <= budget * CALM { self.calm + 1 } else { 0 };
-        if self.calm >= self.patience && self.step != Step::Full {
+        if self.calm >= self.patience && self.step != DetailStep::Full {
             self.calm = 0;
             self.tried = true;
             self.step = self.step.more();
@@ -70,12 +77,12 @@ mod tests {
     const BUDGET: f64 = 4.0;
 
     /// The cost on a step of a load that costs `load` in full, where each step halves it.
-    fn cost(load: f64, step: Step) -> f64 {
+    fn cost(load: f64, step: DetailStep) -> f64 {
         load / f64::from(1 << step as u32)
     }
 
     /// Steps taken under a load, and the last.
-    fn run(ladder: &mut Ladder, load: f64, windows: u32) -> (u32, Step) {
+    fn run(ladder: &mut Ladder, load: f64, windows: u32) -> (u32, DetailStep) {
         let (mut changes, mut step) = (0, ladder.step);
         for _ in 0..windows {
             let next = ladder.window(cost(load, step));
@@ -88,10 +95,10 @@ mod tests {
     #[test]
     fn a_budget_that_nothing_keeps_to_leaves_the_counters() {
         let mut ladder = Ladder::new(Some(BUDGET));
-        assert_eq!(run(&mut ladder, 1000.0, 1), (0, Step::Full));
-        assert_eq!(run(&mut ladder, 1000.0, 1), (1, Step::NoLatency));
-        assert_eq!(run(&mut ladder, 1000.0, 4), (2, Step::CountersOnly));
-        assert_eq!(run(&mut ladder, 1000.0, 100), (0, Step::CountersOnly));
+        assert_eq!(run(&mut ladder, 1000.0, 1), (0, DetailStep::Full));
+        assert_eq!(run(&mut ladder, 1000.0, 1), (1, DetailStep::NoLatency));
+        assert_eq!(run(&mut ladder, 1000.0, 4), (2, DetailStep::CountersOnly));
+        assert_eq!(run(&mut ladder, 1000.0, 100), (0, DetailStep::CountersOnly));
     }
 
     #[test]
@@ -109,7 +116,7 @@ mod tests {
         fn without_a_budget_nothing_is_left_out(costs in prop::collection::vec(0.0..1e9, 0..50)) {
             let mut ladder = Ladder::new(None);
             for percent in costs {
-                prop_assert_eq!(ladder.window(percent), Step::Full);
+                prop_assert_eq!(ladder.window(percent), DetailStep::Full);
             }
         }
 
@@ -118,7 +125,7 @@ mod tests {
         #[test]
         fn steps_have_reasons(costs in prop::collection::vec(0.0..8.0, 0..200)) {
             let mut ladder = Ladder::new(Some(BUDGET));
-            let mut step = Step::Full;
+            let mut step = DetailStep::Full;
             for at in 0..costs.len() {
                 let next = ladder.window(costs[at]);
                 let last = |n: usize, all: &dyn Fn(&f64) -> bool| {
@@ -144,7 +151,7 @@ mod tests {
                 ladder.window(percent);
             }
             let (_, step) = run(&mut ladder, 0.0, 3 * PATIENCE.1);
-            prop_assert_eq!(step, Step::Full);
+            prop_assert_eq!(step, DetailStep::Full);
         }
 
         /// A load that some step keeps within the budget ends at one that does.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use aya::sys::{Stats, enable_stats};
-pub use collapse_feed::{Degraded, Overhead, ProgramCost, Step};
+pub use collapse_feed::{Degraded, DetailStep, Overhead, ProgramCost};
 pub use ladder::Ladder;
 pub use limit::Limit;
 
@@ -75,7 +75,7 @@ impl Meter {
 
     /// Opens or closes a window if it is time. `changes` counts SPTE changes since attaching. Returns how
     /// much to see from now on if that changes.
-    pub fn tick(&mut self, probe: &Probe, changes: impl FnOnce() -> u64) -> Option<Step> {
+    pub fn tick(&mut self, probe: &Probe, changes: impl FnOnce() -> u64) -> Option<DetailStep> {
         let now = Instant::now();
         self.account(now);
         match &self.state {
@@ -103,13 +103,13 @@ impl Meter {
         let passed = (now - self.accounted).as_nanos() as u64;
         self.accounted = now;
         let Degraded { no_latency_ns, sampled_ns, counters_only_ns } = &mut self.overhead.degraded;
-        if self.overhead.step >= Step::NoLatency {
+        if self.overhead.step >= DetailStep::NoLatency {
             *no_latency_ns += passed;
             self.changed = true;
         }
         match self.overhead.step {
-            Step::Sampled => *sampled_ns += passed,
-            Step::CountersOnly => *counters_only_ns += passed,
+            DetailStep::Sampled => *sampled_ns += passed,
+            DetailStep::CountersOnly => *counters_only_ns += passed,
             _ => {}
         }
     }
@@ -121,7 +121,7 @@ impl Meter {
         measured: &BTreeMap<String, (u64, Duration)>,
         changes: u64,
         probe: &Probe,
-    ) -> Step {
+    ) -> DetailStep {
         for (program, (runs, time)) in measured {
             if *runs > 0 {
                 self.ns.insert(program.clone(), time.as_nanos() as f64 / *runs as f64);
@@ -154,7 +154,7 @@ impl Meter {
         self.counted = Some((now, changes));
         let step = self.ladder.window(self.overhead.percent);
         let over = self.overhead.budget_percent.is_some_and(|most| self.overhead.percent > most);
-        let tense = step != Step::Full || over;
+        let tense = step != DetailStep::Full || over;
         self.state = State::Waiting { until: now + if tense { PERIOD_TENSE } else { PERIOD } };
         step
     }

@@ -5,7 +5,7 @@ use collapse_feed::Signal;
 
 use crate::{
     probe::Probe,
-    source::cost::{Meter, Overhead, Step},
+    source::cost::{DetailStep, Meter, Overhead},
 };
 
 /// Measures what the programs cost, and applies each step of less or more detail.
@@ -37,13 +37,13 @@ impl Budget {
 }
 
 /// Returns the detail that is seen on a step.
-fn detail(step: Step) -> SetDetail {
+fn detail(step: DetailStep) -> SetDetail {
     let left_out = match step {
-        Step::Full | Step::NoLatency => LeftOut::NONE,
-        Step::Sampled => LeftOut::ALL_BUT_ONE_IN_16,
-        Step::CountersOnly => LeftOut::ALL,
+        DetailStep::Full | DetailStep::NoLatency => LeftOut::NONE,
+        DetailStep::Sampled => LeftOut::ALL_BUT_ONE_IN_16,
+        DetailStep::CountersOnly => LeftOut::ALL,
     };
-    SetDetail { untimed: step != Step::Full, left_out }
+    SetDetail { untimed: step != DetailStep::Full, left_out }
 }
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
             let regions = (0..1024u64).filter(|region| !left_out.contains(region << 9)).count();
             (!untimed, regions)
         };
-        let steps = Step::ALL.map(seen);
+        let steps = DetailStep::ALL.map(seen);
         assert_eq!(steps, [(true, 1024), (false, 1024), (false, 64), (false, 0)]);
     }
 }

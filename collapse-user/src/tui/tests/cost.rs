@@ -3,9 +3,9 @@
 use ratatui::crossterm::event::KeyCode;
 
 use super::Stage;
-use collapse_feed::{Degraded, Overhead, ProgramCost, Step};
+use collapse_feed::{Degraded, DetailStep, Overhead, ProgramCost};
 
-fn stage(step: Step, no_latency_ns: u64) -> Stage {
+fn stage(step: DetailStep, no_latency_ns: u64) -> Stage {
     let mut stage = Stage::busy();
     stage.model.overhead = Some(Overhead {
         percent: 3.25,
@@ -25,15 +25,15 @@ fn stage(step: Step, no_latency_ns: u64) -> Stage {
 
 #[test]
 fn the_status_line_shows_the_cost_and_what_is_left_out() {
-    assert!(stage(Step::Full, 0).text(120, 40).contains("probes 3.2%"));
-    let less = stage(Step::NoLatency, 1).text(120, 40);
+    assert!(stage(DetailStep::Full, 0).text(120, 40).contains("probes 3.2%"));
+    let less = stage(DetailStep::NoLatency, 1).text(120, 40);
     assert!(less.contains("reduced: fault latency off"), "{less}");
     assert!(!Stage::busy().text(120, 40).contains("probes "));
 }
 
 #[test]
 fn the_view_of_hooks_shows_the_cost_by_program() {
-    let mut stage = stage(Step::NoLatency, 2_500_000_000);
+    let mut stage = stage(DetailStep::NoLatency, 2_500_000_000);
     stage.press(KeyCode::Char('7'));
     stage.press(KeyCode::End);
     let text = stage.text(120, 60);
