@@ -1,22 +1,20 @@
 //! Lines of events. Their JSON Schema is derived from these types: keys are added, never renamed.
 
+mod of_event;
+
 use std::{
     rc::Rc,
     time::{Duration, SystemTime},
 };
 
-use collapse_common::{
-    Cause, SpteLayout,
-    abi::Pages,
-    spte::{SpteBits as _, frames},
-};
+use collapse_common::{Cause, abi::Pages};
+pub(super) use of_event::{Known, slot_of};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::kind::{ChangeKind, CollapseKind, SlotKind, VmKind};
 use crate::Host;
-use collapse_feed::{Change, Collapse, Event, EventKind, Slot, recording::Clocks};
-use collapse_model::{Mapping, Slots, Vm, regions_of};
+use collapse_feed::{Slot, recording::Clocks};
 
 /// Name and version of the format.
 pub const SCHEMA: &str = "collapse.events/1";
@@ -291,58 +289,6 @@ pub(super) struct EndLine {
     pub(super) sampled_out: u64,
 }
 
-/// Knowledge about an event that goes into its line.
-pub(super) struct Known<'a> {
-    pub(super) clocks: Clocks,
-    pub(super) layout: SpteLayout,
-    pub(super) vm: Option<&'a Vm>,
-    pub(super) slot: Option<Slot>,
-    /// Whether every change that moves a region is seen.
-    pub(super) sees_regions: bool,
-    /// The kernel's stack, if one was asked for.
-    pub(super) stack: Option<StackLine>,
-}
-
-impl EventLine {
-    /// The line of an event.
-    pub(super) fn new(event: &Event, known: &Known) -> Self {
-        match &event.kind {
-            EventKind::Change(change) => Self::Change(ChangeLine::new(event, change, known)),
-            EventKind::VmCreated { pages, .. } => vm_mark(VmKind::Created, event, *pages, known),
-            EventKind::VmSeen => vm_mark(VmKind::Seen, event, None, known),
-            EventKind::VmDestroyed { pages } => vm_mark(VmKind::Destroyed, event, *pages, known),
-            EventKind::VmFlushed { pages } => vm_mark(VmKind::Flushed, event, *pages, known),
-            EventKind::VmFreed => vm_mark(VmKind::Freed, event, None, known),
-            EventKind::SlotChanged { slot, change, logging } => Self::Slot(SlotLine {
-                head: EventHead::new((*change).into(), event, known),
-                slot: *slot,
-                within: Within::new(event, known, None),
-                logging: *logging,
-            }),
-            EventKind::Collapse(collapse) => collapsed(collapse, event, known),
-        }
-    }
-}
-
-fn vm_mark(kind: VmKind, event: &Event, pages: Option<Pages>, known: &Known) -> EventLine {
-    EventLine::VmMark(VmMarkLine {
-        head: EventHead::new(kind, event, known),
-        slot: None,
-        within: Within::new(event, known, None),
-        pages,
-    })
-}
-
-fn collapsed(collapse: &Collapse, event: &Event, known: &Known) -> EventLine {
-    EventLine::Collapse(CollapseLine {
-        head: EventHead::new(CollapseKind::Span, event, known),
-        slot: collapse.slot,
-        within: Within::new(event, known, known.vm.map(|vm| vm.span_count)),
-        start_ns: collapse.start,
-        pages: collapse.pages_after,
-    })
-}
-
 impl HeaderLine {
     pub(super) fn new(clocks: Clocks, host: Host) -> Self {
         let clock = ClockLine { ts_ns: clocks.monotonic, time: WallTime::new(clocks.wall) };
@@ -363,120 +309,9 @@ impl Serialize for WallTime {
     }
 }
 
-impl<K> EventHead<K> {
-    fn new(kind: K, event: &Event, known: &Known) -> Self {
-        let process = known.vm.and_then(|vm| vm.process.as_ref());
-        Self {
-            ts_ns: event.ts,
-            time: WallTime::new(known.clocks.wall_at(event.ts)),
-            kind,
-            vm: (event.vm.born > 0).then(|| VmLine {
-                born_ns: event.vm.born,
-                pid: process.map(|process| process.pid),
-                tid: process.map(|process| process.tid),
-                fd: known.vm.and_then(|vm| vm.fd),
-                name: process.map(|process| process.name.text.clone()),
-            }),
-            tid: event.tid,
-        }
-    }
-}
-
-impl Within {
-    fn new(event: &Event, known: &Known, span: Option<u64>) -> Self {
-        Self { episode: known.vm.and_then(|vm| episode(vm, event.ts)), span }
-    }
-}
-
-impl ChangeLine {
-    fn new(event: &Event, change: &Change, known: &Known) -> Self {
-        let spte = |spte| SpteLine::new(known.layout, change.level, spte);
-        // KVM runs the routine for one slot of a VM at a time, and its run is reported at its end.
-        let span = known.vm.filter(|_| change.cause == Cause::Collapse);
-        let followed = known.vm.filter(|_| known.sees_regions);
-        Self {
-            head: EventHead::new(change.transition.into(), event, known),
-            level: change.level,
-            gfn: change.gfn,
-            count: change.count,
-            step: frames(change.level),
-            as_id: change.as_id,
-            cause: change.cause.name(),
-            read_only: change.read_only,
-            old: change.sptes.map(|sptes| spte(sptes.old)),
-            new: change.sptes.map(|sptes| spte(sptes.new)),
-            stack: known.stack.clone(),
-            regions: followed.map(|vm| RegionsLine::new(vm, change)),
-            slot: known.slot,
-            within: Within::new(event, known, span.map(|vm| vm.span_count + 1)),
-        }
-    }
-
-    /// The line of a part of the change.
-    pub(super) fn part(&self, change: &Change) -> Self {
-        Self { gfn: change.gfn, count: change.count, ..self.clone() }
-    }
-}
-
-impl SpteLine {
-    /// Bits of the physical address in an SPTE, on machines with up to 51 of them: above are KVM's own
-    /// and protection keys.
-    const FRAME: u64 = (1 << 51) - (1 << 12);
-
-    fn new(layout: SpteLayout, level: u32, spte: u64) -> Self {
-        let present = layout.is_present(spte);
-        Self {
-            raw: format!("{spte:#x}"),
-            present,
-            leaf: present && layout.is_leaf(level, spte),
-            writable: present && layout.is_writable(spte),
-            accessed: present && spte & layout.accessed != 0,
-            dirty: present && spte & layout.dirty != 0,
-            pfn: present.then_some((spte & Self::FRAME) >> 12),
-        }
-    }
-}
-
-impl RegionsLine {
-    fn new(vm: &Vm, change: &Change) -> Self {
-        let mut regions = Self::default();
-        let makes_huge = change.level > 1 && change.transition.gauge() > 0;
-        for region in regions_of(change) {
-            match vm.regions.mapping(region) {
-                Some(Mapping::StillSplit) => regions.still_split += 1,
-                Some(Mapping::None) => regions.zapped += 1,
-                Some(Mapping::Small) => regions.small += 1,
-                None if makes_huge => regions.huge += 1,
-                None => {}
-            }
-        }
-        regions
-    }
-}
-
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(n: &u32) -> bool {
     *n == 0
-}
-
-fn episode(vm: &Vm, ts: u64) -> Option<u32> {
-    let within = |end: Option<u64>| end.is_none_or(|end| ts <= end);
-    let mut episodes = vm.episodes.kept().rev();
-    let found = episodes.find(|episode| episode.start <= ts && within(episode.end));
-    found.map(|episode| episode.number.get())
-}
-
-/// The slot that an event is about, as far as slots are known.
-pub(super) fn slot_of(event: &Event, slots: Option<&Slots>) -> Option<Slot> {
-    match &event.kind {
-        EventKind::Change(change) => slots?.values().copied().find(|slot| {
-            u32::from(slot.as_id) == change.as_id
-                && change.gfn.checked_sub(slot.base_gfn).is_some_and(|place| place < slot.npages)
-        }),
-        EventKind::SlotChanged { slot, .. } => Some(*slot),
-        EventKind::Collapse(collapse) => Some(collapse.slot),
-        _ => None,
-    }
 }
 
 impl LostLine {
