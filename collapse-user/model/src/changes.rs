@@ -2,7 +2,7 @@
 
 use collapse_common::Transition;
 
-use super::{Model, Totals};
+use super::{Model, Vm};
 use collapse_feed::{Event, EventKind};
 
 /// SPTE changes of all VMs, known and unknown, since attaching.
@@ -36,21 +36,22 @@ impl Changes {
         self.recorded += counts.sum::<u64>();
     }
 
-    /// Adds the totals of one VM.
-    pub(super) fn count(&mut self, totals: &Totals) {
-        self.counted += totals.changes(|_| true);
-        self.of_life += totals.changes(Transition::is_recorded);
+    /// Adds what was counted of one VM.
+    pub(super) fn count(&mut self, vm: &Vm) {
+        self.counted += vm.changes(|_| true);
+        self.of_life += vm.changes(Transition::is_recorded);
     }
 }
 
 impl Model {
     /// The changes so far.
     pub fn changes(&self) -> Changes {
-        let vms = self.vms.values().map(|vm| &vm.now.totals);
         let mut changes = self.earlier_changes;
-        for totals in vms.chain([&self.unattributed]) {
-            changes.count(totals);
+        for vm in self.vms.values() {
+            changes.count(vm);
         }
+        changes.counted += self.unattributed.changes(|_| true);
+        changes.of_life += self.unattributed.changes(Transition::is_recorded);
         changes
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use collapse_common::{Counter, Transition, abi::Pages};
+use collapse_common::abi::Pages;
 
-use super::{regions::RegionCounts, totals::Totals};
+use super::metric::{MetricId, Values};
 
 /// Samples kept at each resolution.
 pub const KEPT: usize = 480;
@@ -16,68 +16,6 @@ pub const MERGED: usize = 8;
 /// hour, 64 seconds for 8 hours, and 8.5 minutes for almost three days.
 const TIERS: usize = 4;
 
-macro_rules! flows {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counts since watching began; they never decrease. A rate is the difference of two.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-        pub struct Flows {
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        impl Flows {
-            /// These counts and others.
-            #[must_use]
-            pub fn plus(self, more: Self) -> Self {
-                Self { $($name: self.$name.saturating_add(more.$name),)* }
-            }
-
-            /// These counts without earlier ones.
-            #[must_use]
-            pub fn since(self, earlier: Self) -> Self {
-                Self { $($name: self.$name.saturating_sub(earlier.$name),)* }
-            }
-        }
-    };
-}
-
-flows! {
-    /// Huge leaves that became page tables.
-    splits,
-    /// Leaves that became non-present, one half of a split in two steps not counted.
-    zaps,
-    /// Leaves installed, refaults among them.
-    installs,
-    /// Regions that lost their huge leaf.
-    lost,
-    /// Regions that got it back.
-    recovered,
-    /// Guest faults; 0 where they are not seen.
-    faults,
-    /// Of those: resolved by the lockless fast path; 0 where that is not seen.
-    fast_faults,
-    /// Time that guest faults kept vCPUs from their guest, ns; 0 where it is not measured.
-    stall_ns,
-}
-
-impl Flows {
-    /// What totals and regions tell.
-    pub(super) fn of(totals: &Totals, regions: &RegionCounts) -> Self {
-        let leaves = |transition| (1..=3).map(|level| totals.transitions(transition, level)).sum();
-        let relinks: u64 = leaves(Transition::SplitRelink);
-        let (zaps, splits): (u64, u64) = (leaves(Transition::Zap), leaves(Transition::Split));
-        Self {
-            splits: splits + relinks,
-            zaps: zaps.saturating_sub(relinks),
-            installs: leaves(Transition::Install),
-            lost: regions.lost,
-            recovered: regions.recovered,
-            faults: totals.counter(Counter::Fault),
-            fast_faults: totals.counter(Counter::FastFault),
-            stall_ns: totals.counter(Counter::Stall),
-        }
-    }
-}
-
 /// Where a VM, or the host, stood at one reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Sample {
@@ -85,13 +23,22 @@ pub struct Sample {
     pub at: u64,
     /// KVM's gauges; `None` where this kernel has none.
     pub pages: Option<Pages>,
-    /// Counts until then.
-    pub flows: Flows,
-    /// Regions without the huge leaf that they lost, at this reading or at the one merged into it that
-    /// had the most.
-    pub outstanding: u64,
+    /// Counts until then; gauges as at this reading, or at the one merged into it that had the most.
+    pub values: Values,
     /// Whether dirty logging was on at this reading, or at one that was merged into it.
     pub logging: bool,
+}
+
+impl Sample {
+    /// One sample in place of this one and a later one.
+    #[must_use]
+    pub fn merged(self, later: Self) -> Self {
+        Self {
+            values: self.values.merged(later.values),
+            logging: self.logging || later.logging,
+            ..later
+        }
+    }
 }
 
 /// Samples over time, of bounded number: the older, the coarser. [`KEPT`] are kept at each resolution;
@@ -104,19 +51,19 @@ pub struct History {
 
 impl History {
     /// Takes a sample later than all before. Returns what was counted since the one before.
-    pub fn push(&mut self, sample: Sample) -> Flows {
-        let before = self.last().map(|last| last.flows).unwrap_or_default();
+    pub fn push(&mut self, sample: Sample) -> Values {
+        let before = self.last().map(|last| last.values).unwrap_or_default();
         self.tiers[0].push_back(sample);
         for tier in 0..TIERS {
             if self.tiers[tier].len() < KEPT + MERGED {
                 break;
             }
-            let merged = self.tiers[tier].drain(..MERGED).reduce(merge);
+            let merged = self.tiers[tier].drain(..MERGED).reduce(Sample::merged);
             if let (Some(coarser), Some(merged)) = (self.tiers.get_mut(tier + 1), merged) {
                 coarser.push_back(merged);
             }
         }
-        sample.flows.since(before)
+        sample.values.since(before)
     }
 
     /// Forgets samples from before `at` ns.
@@ -157,17 +104,11 @@ impl History {
             .find_map(|tier| tier.get(tier.partition_point(|sample| sample.at <= at)))
     }
 
-    /// What was counted per second in each of `parts` equal parts of the time between `from` and `to`
+    /// How much a metric grew per second in each of `parts` equal parts of the time between `from` and `to`
     /// ns; `None` where that is not known. Between samples, counts are taken to grow evenly.
-    pub fn rates(
-        &self,
-        from: u64,
-        to: u64,
-        parts: usize,
-        pick: impl Fn(&Flows) -> u64,
-    ) -> Vec<Option<f64>> {
+    pub fn rates(&self, from: u64, to: u64, parts: usize, metric: MetricId) -> Vec<Option<f64>> {
         let seconds = to.saturating_sub(from) as f64 / parts as f64 / 1e9;
-        let counts: Vec<_> = borders(from, to, parts).map(|at| self.count_at(at, &pick)).collect();
+        let counts: Vec<_> = borders(from, to, parts).map(|at| self.count_at(at, metric)).collect();
         let rate = |pair: &[Option<f64>]| {
             let (before, after) = pair[0].zip(pair[1]).filter(|_| seconds > 0.0)?;
             Some((after - before) / seconds)
@@ -183,12 +124,12 @@ impl History {
         pairs.map(|(from, to)| self.until(to).filter(|_| from <= end)).collect()
     }
 
-    fn count_at(&self, at: u64, pick: impl Fn(&Flows) -> u64) -> Option<f64> {
+    fn count_at(&self, at: u64, metric: MetricId) -> Option<f64> {
         let before = self.until(at)?;
-        let count = pick(&before.flows) as f64;
+        let count = before.values[metric] as f64;
         let Some(after) = self.after(at) else { return (before.at == at).then_some(count) };
         let share = (at - before.at) as f64 / (after.at - before.at) as f64;
-        Some(count + (pick(&after.flows) as f64 - count) * share)
+        Some(count + (after.values[metric] as f64 - count) * share)
     }
 }
 
@@ -196,15 +137,6 @@ impl History {
 fn borders(from: u64, to: u64, parts: usize) -> impl Iterator<Item = u64> {
     let length = u128::from(to.saturating_sub(from));
     (0..=parts).map(move |part| from + (length * part as u128 / parts.max(1) as u128) as u64)
-}
-
-/// One sample in place of an earlier and a later one.
-fn merge(earlier: Sample, later: Sample) -> Sample {
-    Sample {
-        outstanding: earlier.outstanding.max(later.outstanding),
-        logging: earlier.logging || later.logging,
-        ..later
-    }
 }
 
 #[cfg(test)]
@@ -216,8 +148,8 @@ mod tests {
     const S: u64 = 1_000_000_000;
 
     fn sample(second: u64) -> Sample {
-        let flows = Flows { splits: second * 10, ..Flows::default() };
-        Sample { at: second * S, flows, ..Sample::default() }
+        let values = Values::default().but(MetricId::Splits, second * 10);
+        Sample { at: second * S, values, ..Sample::default() }
     }
 
     fn seconds(count: u64) -> History {
@@ -258,26 +190,28 @@ mod tests {
     #[test]
     fn a_push_tells_what_is_new() {
         let mut history = History::default();
-        assert_eq!(history.push(sample(3)).splits, 30);
-        assert_eq!(history.push(sample(5)).splits, 20);
+        assert_eq!(history.push(sample(3))[MetricId::Splits], 30);
+        assert_eq!(history.push(sample(5))[MetricId::Splits], 20);
     }
 
     #[test]
     fn merging_forgets_no_peak() {
         let mut history = History::default();
-        history.push(Sample { outstanding: 32, logging: true, ..sample(1) });
+        let values = Values::default().but(MetricId::Outstanding, 32);
+        history.push(Sample { values, logging: true, ..sample(1) });
         for second in 2..1_000 {
             history.push(sample(second));
         }
         let first = history.first().unwrap();
-        assert_eq!((first.at, first.outstanding, first.logging), (8 * S, 32, true));
+        let outstanding = first.values[MetricId::Outstanding];
+        assert_eq!((first.at, outstanding, first.logging), (8 * S, 32, true));
     }
 
     #[test]
     fn rates_are_per_second_at_every_resolution() {
         let history = seconds(5_000);
         for (from, to) in [(4_900, 5_000), (100, 5_000), (64, 900)] {
-            for rate in history.rates(from * S, to * S, 40, |flows| flows.splits) {
+            for rate in history.rates(from * S, to * S, 40, MetricId::Splits) {
                 assert!((rate.unwrap() - 10.0).abs() < 1e-6, "{rate:?} from {from} to {to}");
             }
         }
@@ -288,7 +222,7 @@ mod tests {
         let mut history = History::default();
         history.push(sample(10));
         history.push(sample(20));
-        let rates = history.rates(0, 20 * S, 4, |flows| flows.splits);
+        let rates = history.rates(0, 20 * S, 4, MetricId::Splits);
         assert_eq!(rates, [None, None, Some(10.0), Some(10.0)]);
         let gauges = history.gauges(0, 40 * S, 4);
         let at: Vec<_> = gauges.iter().map(|sample| sample.map(|sample| sample.at / S)).collect();
@@ -303,15 +237,16 @@ mod tests {
             let mut at = 0;
             for step in steps {
                 at += step;
-                history.push(Sample { flows: Flows { splits: at / 1_000, ..Flows::default() }, ..Sample { at, ..Sample::default() } });
+                let values = Values::default().but(MetricId::Splits, at / 1_000);
+                history.push(Sample { at, values, ..Sample::default() });
             }
             let samples: Vec<_> = history.samples().collect();
             prop_assert!(samples.is_sorted_by(|a, b| a.at < b.at));
             let (first, last) = (samples[0], samples[samples.len() - 1]);
-            let rates = history.rates(first.at, last.at, parts, |flows| flows.splits);
+            let rates = history.rates(first.at, last.at, parts, MetricId::Splits);
             let seconds = (last.at - first.at) as f64 / parts as f64 / 1e9;
             let sum: f64 = rates.iter().flatten().map(|rate| rate * seconds).sum();
-            let exact = last.flows.since(first.flows).splits as f64;
+            let exact = last.values.since(first.values)[MetricId::Splits] as f64;
             prop_assert!((sum - exact).abs() <= exact * 1e-6 + 1e-3, "{sum} {exact}");
         }
     }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use collapse_common::{
-    Cause,
+    Cause, Counter,
     latency::{BUCKETS, Latencies, Outcome},
 };
 
-use super::histogram::Histogram;
+use super::{histogram::Histogram, totals::Totals};
 
 /// Latencies of one VM's guest faults since attaching, by cause and outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,17 +21,14 @@ impl FaultLatencies {
         self.rows.insert(cause, latencies);
     }
 
-    /// These latencies without `earlier` ones.
+    /// `now`, the latencies of one cause at a later time, without these.
     #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let mut rows = self.rows.clone();
-        for (cause, row) in &mut rows {
-            let Some(before) = earlier.rows.get(cause) else { continue };
-            for (n, before) in row.as_flattened_mut().iter_mut().zip(before.as_flattened()) {
-                *n = n.saturating_sub(*before);
-            }
+    pub fn growth(&self, cause: Cause, mut now: Box<Latencies>) -> Box<Latencies> {
+        let before = self.rows.get(&cause).map_or(&[][..], |row| row.as_flattened());
+        for (n, before) in now.as_flattened_mut().iter_mut().zip(before) {
+            *n = n.saturating_sub(*before);
         }
-        Self { rows }
+        now
     }
 
     /// Causes with any fault in them.
@@ -45,8 +42,7 @@ impl FaultLatencies {
         self.rows.get(&cause).map_or(0, |row| row[outcome as usize].iter().sum())
     }
 
-    /// The faults that `pick` takes. `sum` is the time that they took together, ns, if it is known.
-    pub fn histogram(&self, pick: impl Fn(Cause, Outcome) -> bool, sum: Option<u64>) -> Histogram {
+    fn histogram(&self, pick: impl Fn(Cause, Outcome) -> bool, sum: Option<u64>) -> Histogram {
         let mut buckets = [0; BUCKETS];
         for (cause, row) in &self.rows {
             for (outcome, counts) in Outcome::ALL.iter().zip(row.iter()) {
@@ -59,9 +55,64 @@ impl FaultLatencies {
     }
 }
 
+/// Guest faults that were timed, one in [`TimedFaults::one_in`]. The kernel side scales the time that
+/// they took up to all faults; only here it is scaled back to those timed.
+#[derive(Clone, Copy, Debug)]
+pub struct TimedFaults<'a> {
+    latencies: &'a FaultLatencies,
+    totals: &'a Totals,
+    one_in: u32,
+}
+
+impl<'a> TimedFaults<'a> {
+    pub(super) fn new(latencies: &'a FaultLatencies, totals: &'a Totals, one_in: u32) -> Self {
+        Self { latencies, totals, one_in }
+    }
+
+    /// One in how many faults was timed; 0 for none.
+    pub fn one_in(&self) -> u32 {
+        self.one_in
+    }
+
+    /// Causes with any of them.
+    pub fn causes(&self) -> impl Iterator<Item = Cause> {
+        self.latencies.causes()
+    }
+
+    /// All of them, ns.
+    pub fn all(&self) -> Histogram {
+        let stall = self.totals.counter(Counter::Stall);
+        self.latencies.histogram(|_, _| true, Some(self.timed(stall)))
+    }
+
+    /// Those of one cause, ns.
+    pub fn of_cause(&self, cause: Cause) -> Histogram {
+        let stall = self.totals.counter_of(cause, Counter::Stall);
+        self.latencies.histogram(|other, _| other == cause, Some(self.timed(stall)))
+    }
+
+    /// Those that came to one outcome, ns. How long they took together is not known.
+    pub fn of_outcome(&self, outcome: Outcome) -> Histogram {
+        self.latencies.histogram(|_, other| other == outcome, None)
+    }
+
+    /// An estimate of how many faults of one cause came to one outcome, timed or not.
+    pub fn estimate(&self, cause: Cause, outcome: Outcome) -> u64 {
+        self.latencies.count(cause, outcome) * u64::from(self.one_in)
+    }
+
+    /// The part of a stall that the timed faults took, ns.
+    fn timed(&self, stall: u64) -> u64 {
+        stall / u64::from(self.one_in.max(1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use collapse_common::latency::{OUTCOMES, bucket};
+    use collapse_common::{
+        counter::COUNTERS,
+        latency::{OUTCOMES, bucket},
+    };
 
     use super::*;
 
@@ -92,11 +143,34 @@ mod tests {
         assert_eq!((racing.count(), racing.mean()), (196, Some(1_000)));
     }
 
+    /// One fault in 128 is timed, and its time stands for those of 128.
     #[test]
-    fn since_subtracts_by_cause() {
+    fn the_mean_is_of_the_faults_that_were_timed() {
+        let latencies = latencies(Cause::LoggedFault, &[(Outcome::Fast, 2_000, 10)]);
+        let mut row = Box::new([0; COUNTERS]);
+        row[Counter::Stall as usize] = 10 * 2_000 * 128;
+        let mut totals = Totals::default();
+        totals.set(Cause::LoggedFault, row);
+        let timed = TimedFaults::new(&latencies, &totals, 128);
+        assert_eq!(timed.all().mean(), Some(2_000));
+        assert_eq!(timed.of_cause(Cause::LoggedFault).mean(), Some(2_000));
+        assert_eq!(timed.of_outcome(Outcome::Fast).mean(), None);
+        assert_eq!(timed.estimate(Cause::LoggedFault, Outcome::Fast), 1_280);
+    }
+
+    #[test]
+    fn growth_is_by_cause() {
+        let row = |n| {
+            latencies(Cause::GuestFault, &[(Outcome::Small, 700, n)]).rows[&Cause::GuestFault]
+                .clone()
+        };
         let earlier = latencies(Cause::GuestFault, &[(Outcome::Small, 700, 4)]);
-        let later = latencies(Cause::GuestFault, &[(Outcome::Small, 700, 9)]);
-        assert_eq!(later.since(&earlier).count(Cause::GuestFault, Outcome::Small), 5);
-        assert_eq!(later.since(&later).causes().count(), 0);
+        let mut since = FaultLatencies::default();
+        for (cause, left) in [(Cause::GuestFault, 5), (Cause::RacingFault, 9)] {
+            since.set(cause, earlier.growth(cause, row(9)));
+            assert_eq!(since.count(cause, Outcome::Small), left);
+        }
+        since.set(Cause::GuestFault, earlier.growth(Cause::GuestFault, row(4)));
+        assert_eq!(since.causes().collect::<Vec<_>>(), [Cause::RacingFault]);
     }
 }

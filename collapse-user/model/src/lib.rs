@@ -11,6 +11,7 @@ mod histogram;
 mod history;
 mod latency;
 mod memory_map;
+pub mod metric;
 mod observer;
 pub mod player;
 mod recent;
@@ -34,19 +35,20 @@ pub use episode::{
     Slots,
 };
 pub use histogram::Histogram;
-pub use history::{Flows, History, KEPT, MERGED, Sample};
-pub use latency::FaultLatencies;
+pub use history::{History, KEPT, MERGED, Sample};
+pub use latency::TimedFaults;
 pub use memory_map::{MapCell, MemoryMaps, SlotMap};
+pub use metric::{Metric, MetricId};
 pub use observer::Observer;
 pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{
-    Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Refaults, Region, RegionCounts, Regions,
-    Returned, ReturnedRegions, Step, regions_of,
+    Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Region, RegionCounts, Regions, Returned,
+    ReturnedRegions, Step, regions_of,
 };
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;
-pub use vm::{Reading, SPANS_KEPT, Vm};
+pub use vm::{SPANS_KEPT, Vm};
 
 use collapse_feed::{Batch, Event, Overhead, Update};
 
@@ -133,12 +135,12 @@ impl Model {
                 let row = self.earlier.unattributed.plus(*cause, row.clone());
                 self.unattributed.set(*cause, row);
             } else {
-                self.vm(*key).now.totals.set(*cause, row.clone());
+                self.vm(*key).count(*cause, row.clone());
             }
         }
         for (key, cause, latencies) in &batch.latencies {
             if *key != VmKey::default() {
-                self.vm(*key).now.latencies.set(*cause, latencies.clone());
+                self.vm(*key).count_latencies(*cause, latencies.clone());
             }
         }
         for reading in &batch.vms {
@@ -153,7 +155,7 @@ impl Model {
         let mut all = Sample {
             at: batch.at,
             pages: Some([0; 3]),
-            flows: self.history.last().map(|last| last.flows).unwrap_or_default(),
+            values: self.history.last().map(|last| last.values.counters()).unwrap_or_default(),
             ..Sample::default()
         };
         let oldest = self.keep.map_or(0, |keep| {
@@ -164,8 +166,7 @@ impl Model {
                 all.pages = all.pages.zip(sample.pages).map(|(all, pages)| {
                     std::array::from_fn(|size| all[size].saturating_add(pages[size]))
                 });
-                all.flows = all.flows.plus(more);
-                all.outstanding += sample.outstanding;
+                all.values = all.values.plus(more);
                 all.logging |= sample.logging;
             }
             vm.history.forget(oldest);
@@ -213,7 +214,7 @@ impl Model {
         for _ in 0..among.min(self.gone.len().saturating_sub(GONE_KEPT)) {
             if let Some(oldest) = self.gone.pop_front() {
                 if let Some(vm) = self.vms.remove(&oldest) {
-                    self.earlier_changes.count(&vm.now.totals);
+                    self.earlier_changes.count(&vm);
                 }
                 self.forgotten += 1;
             }

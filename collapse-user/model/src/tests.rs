@@ -83,7 +83,7 @@ fn the_host_is_all_vms_together() {
         let rows = [1, 2].map(|vm| installs(key(vm), rows[vm as usize - 1])).to_vec();
         model.apply(&Batch { vms, rows, ..batch(at, true) });
         let last = *model.history.last().unwrap();
-        (last.at, last.pages, last.flows.installs)
+        (last.at, last.pages, last.values[MetricId::Installs])
     };
     // What was there before we watched does not count.
     assert_eq!(read(10, [5, 7]), (10, Some([0, 12, 0]), 0));
@@ -92,7 +92,7 @@ fn the_host_is_all_vms_together() {
     model.apply(&Batch { events: end, vms: vec![reading(key(1), None)], ..batch(30, true) });
     model.apply(&batch(40, true));
     let last = model.history.last().unwrap();
-    assert_eq!((last.pages, last.flows.installs), (None, 3));
+    assert_eq!((last.pages, last.values[MetricId::Installs]), (None, 3));
     assert_eq!(model.vms[&key(2)].history.last().unwrap().at, 30);
 }
 
@@ -104,7 +104,7 @@ fn latencies_count_from_the_first_reading_on() {
         row[Outcome::Fast as usize][bucket(900)] = n;
         let latencies = vec![(key(1), Cause::LoggedFault, row)];
         model.apply(&Batch { latencies, vms: vec![reading(key(1), None)], ..batch(at, true) });
-        model.vms[&key(1)].latencies().count(Cause::LoggedFault, Outcome::Fast)
+        model.vms[&key(1)].timed_faults(1).estimate(Cause::LoggedFault, Outcome::Fast)
     };
     assert_eq!([read(10, 40), read(20, 42)], [0, 2]);
 }

@@ -31,31 +31,25 @@ impl Totals {
         more
     }
 
-    /// These counts minus `earlier` ones.
+    /// `now`, the counts of one cause at a later time, without these.
     #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let mut rows = self.rows.clone();
-        for (cause, row) in &mut rows {
-            if let Some(before) = earlier.rows.get(cause) {
-                for (n, before) in row.iter_mut().zip(before.iter()) {
-                    *n = n.saturating_sub(*before);
-                }
-            }
+    pub fn growth(&self, cause: Cause, mut now: Box<Row>) -> Box<Row> {
+        for (n, before) in
+            now.iter_mut().zip(self.rows.get(&cause).into_iter().flat_map(|row| row.iter()))
+        {
+            *n = n.saturating_sub(*before);
         }
-        Self { rows }
+        now
     }
 
-    /// Changes of one kind, by cause, causes without any left out.
-    pub fn by_cause(&self, pick: impl Fn(Transition, u32) -> bool) -> BTreeMap<Cause, u64> {
-        let picked = |row: &Row| {
-            row.iter()
-                .enumerate()
-                .filter(|(at, _)| transition_at(*at).is_some_and(|(t, level)| pick(t, level)))
-                .map(|(_, n)| n)
-                .sum::<u64>()
-        };
-        let sums = self.rows.iter().map(|(cause, row)| (*cause, picked(row)));
-        sums.filter(|(_, n)| *n > 0).collect()
+    /// The counts by cause.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Cause, &Row)> {
+        self.rows.iter().map(|(cause, row)| (*cause, &**row))
+    }
+
+    /// The counts of one cause, if there are any.
+    pub(crate) fn row(&self, cause: Cause) -> Option<&Row> {
+        self.rows.get(&cause).map(|row| &**row)
     }
 
     /// Changes of one kind at one level.
@@ -81,7 +75,9 @@ impl Totals {
 
     /// SPTE changes whose transition `pick` takes, at all levels and of all causes.
     pub fn changes(&self, pick: impl Fn(Transition) -> bool) -> u64 {
-        self.by_cause(|transition, _| pick(transition)).values().sum()
+        let counts = self.rows.values().flat_map(|row| row.iter().enumerate());
+        let picked = |at| transition_at(at).is_some_and(|(transition, _)| pick(transition));
+        counts.filter(|(at, _)| picked(*at)).map(|(_, n)| n).sum()
     }
 
     /// How these changes moved KVM's gauges `pages_4k`, `pages_2m`, `pages_1g`.
@@ -153,19 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn since_subtracts_by_cause() {
+    fn growth_is_by_cause() {
         let earlier = totals(Cause::GuestFault, &[(Transition::Install, 2, 10)]);
-        let mut later = totals(Cause::GuestFault, &[(Transition::Install, 2, 32)]);
-        later.set(Cause::Collapse, {
-            let mut row = Box::new([0; COUNTERS]);
-            row[index(Transition::Zap, 1)] = 7;
-            row
-        });
-        let since = later.since(&earlier);
-        assert_eq!(since.transitions(Transition::Install, 2), 22);
-        assert_eq!(
-            since.by_cause(|t, _| t == Transition::Zap),
-            BTreeMap::from([(Cause::Collapse, 7)])
-        );
+        let mut row = Box::new([0; COUNTERS]);
+        row[index(Transition::Install, 2)] = 32;
+        let grown = |cause| earlier.growth(cause, row.clone())[index(Transition::Install, 2)];
+        assert_eq!([grown(Cause::GuestFault), grown(Cause::Collapse)], [22, 32]);
     }
 }

@@ -1,17 +1,19 @@
 //! One VM.
 
 use collapse_common::{
-    Cause,
-    abi::{Pages, VmKey},
+    Cause, Transition,
+    abi::{Pages, Row, VmKey},
+    latency::Latencies,
 };
 
 use super::{
     episode::{EpisodeCost, Episodes, Slots},
-    history::{Flows, History, Sample},
-    latency::FaultLatencies,
+    history::{History, Sample},
+    latency::{FaultLatencies, TimedFaults},
     memory_map::MemoryMaps,
+    metric::Values,
     reconcile::{Offset, Reconciliation},
-    regions::{RegionCounts, Regions},
+    regions::Regions,
     span::{CollapseSpan, Race, Work},
     totals::Totals,
 };
@@ -35,12 +37,16 @@ pub struct Vm {
     pub created: bool,
     /// Whether it went away.
     pub gone: bool,
-    /// KVM's gauges and our totals when first read together.
-    pub start: Reading,
-    /// The same, last.
-    pub now: Reading,
+    /// KVM's gauges when first read; `None` where this kernel has none.
+    pub pages_at_start: Option<Pages>,
+    /// KVM's gauges at the latest reading.
+    pages_now: Option<Pages>,
     /// KVM's gauges just before teardown.
     pub pages_at_end: Option<Pages>,
+    /// Counts from before it was first read, which are of no VM's report.
+    before: Counted,
+    /// Counts since.
+    since: Counted,
     /// Whether counts and gauges agree.
     pub reconciliation: Reconciliation,
     /// Memory that its process has from hugetlbfs, bytes; `None` if not known.
@@ -91,23 +97,11 @@ enum Stage {
 /// Whether KVM told of a VM for the first time.
 type First = bool;
 
-/// KVM's gauges and our totals at one time.
+/// Exact counts of one VM.
 #[derive(Clone, Debug, Default)]
-pub struct Reading {
-    /// KVM's gauges; `None` where this kernel has none.
-    pub pages: Option<Pages>,
-    /// Our totals.
-    pub totals: Totals,
-    /// How long guest faults took.
-    pub latencies: FaultLatencies,
-}
-
-impl Reading {
-    /// KVM's gauges minus what our totals add up to, by size.
-    fn offset(&self) -> Option<Offset> {
-        let (pages, change) = (self.pages?, self.totals.gauge_change());
-        Some(std::array::from_fn(|size| (pages[size] as i64).wrapping_sub(change[size])))
-    }
+struct Counted {
+    totals: Totals,
+    latencies: FaultLatencies,
 }
 
 impl Vm {
@@ -120,9 +114,11 @@ impl Vm {
             fd: None,
             created: false,
             gone: false,
-            start: Reading::default(),
-            now: Reading::default(),
+            pages_at_start: None,
+            pages_now: None,
             pages_at_end: None,
+            before: Counted::default(),
+            since: Counted::default(),
             reconciliation: Reconciliation::default(),
             hugetlb: None,
             regions: Regions::default(),
@@ -145,17 +141,32 @@ impl Vm {
 
     /// Mappings by size, KVM's own figures: now, or just before teardown if it is gone.
     pub fn pages(&self) -> Option<Pages> {
-        if self.gone { self.pages_at_end } else { self.now.pages }
+        if self.gone { self.pages_at_end } else { self.pages_now }
     }
 
-    /// What this VM did since it was first seen.
-    pub fn totals(&self) -> Totals {
-        self.now.totals.since(&self.start.totals)
+    /// Counts since it was first seen.
+    pub fn totals(&self) -> &Totals {
+        &self.since.totals
     }
 
-    /// How long its guest faults took since it was first seen.
-    pub fn latencies(&self) -> FaultLatencies {
-        self.now.latencies.since(&self.start.latencies)
+    /// Its guest faults since it was first seen that were timed: one in `one_in`.
+    pub fn timed_faults(&self, one_in: u32) -> TimedFaults<'_> {
+        TimedFaults::new(&self.since.latencies, &self.since.totals, one_in)
+    }
+
+    /// Replaces the counts of one cause, all that there are since attaching.
+    pub(super) fn count(&mut self, cause: Cause, row: Box<Row>) {
+        self.since.totals.set(cause, self.before.totals.growth(cause, row));
+    }
+
+    /// Replaces the latencies of one cause, all that there are since attaching.
+    pub(super) fn count_latencies(&mut self, cause: Cause, latencies: Box<Latencies>) {
+        self.since.latencies.set(cause, self.before.latencies.growth(cause, latencies));
+    }
+
+    /// SPTE changes since attaching whose transition `pick` takes.
+    pub(super) fn changes(&self, pick: impl Fn(Transition) -> bool) -> u64 {
+        self.before.totals.changes(&pick) + self.since.totals.changes(&pick)
     }
 
     /// Whether dirty logging concerns it as a whole now. `None` if it was there before we watched and
@@ -172,8 +183,14 @@ impl Vm {
     /// KVM's gauges minus what our totals say they should be, by size; `None` where either is
     /// unknown. Anything but zero means that changes were missed or misread.
     pub fn residual(&self) -> Option<Offset> {
-        let (start, now) = (self.start.offset()?, self.now.offset()?);
-        Some(std::array::from_fn(|size| now[size].wrapping_sub(start[size])))
+        let (start, now) = (self.pages_at_start?, self.offset()?);
+        Some(std::array::from_fn(|size| now[size].wrapping_sub(start[size] as i64)))
+    }
+
+    /// KVM's gauges minus what our totals add up to, by size.
+    fn offset(&self) -> Option<Offset> {
+        let (pages, change) = (self.pages_now?, self.since.totals.gauge_change());
+        Some(std::array::from_fn(|size| (pages[size] as i64).wrapping_sub(change[size])))
     }
 
     /// Learns from an event that does not count.
@@ -199,10 +216,10 @@ impl Vm {
             EventKind::Change(change) => self.change(at, change),
             EventKind::VmCreated { process, pages } => {
                 self.created = true;
-                self.start.pages = *pages;
+                self.pages_at_start = *pages;
                 self.process = Some(process.clone());
-                if let Some(offset) = self.start.offset() {
-                    self.reconciliation.read(offset, true, false);
+                if let Some(pages) = pages {
+                    self.reconciliation.read(pages.map(|n| n as i64), true, false);
                 }
             }
             EventKind::VmSeen | EventKind::VmFreed => {}
@@ -212,7 +229,7 @@ impl Vm {
                 self.end(at);
             }
             EventKind::VmFlushed { pages } => {
-                self.now.pages = *pages;
+                self.pages_now = *pages;
                 self.stage = Stage::Flushed;
                 self.end(at);
             }
@@ -304,30 +321,31 @@ impl Vm {
 
     /// Takes what KVM tells of a live VM; `first` if it never did before.
     pub(super) fn reading(&mut self, reading: &VmReading, first: bool) {
-        self.now.pages = reading.pages;
+        self.pages_now = reading.pages;
         if let Some(process) = &reading.process {
             self.process = Some(process.clone());
         }
         self.fd = reading.fd.or(self.fd);
         self.read = Some(first && !self.created);
         if first && !self.created {
-            self.start = self.now.clone();
+            self.pages_at_start = reading.pages;
+            self.before = std::mem::take(&mut self.since);
         }
     }
 
     /// Judges, credits and samples what a batch read at `at` ns told, once all of it is in. `settled`
     /// tells that nothing changed while totals and gauges were read. Returns the sample and what was
     /// counted since the one before; `None` once nothing can change any more.
-    pub(super) fn close(&mut self, at: u64, settled: bool) -> Option<(Sample, Flows)> {
+    pub(super) fn close(&mut self, at: u64, settled: bool) -> Option<(Sample, Values)> {
         if self.stage == Stage::Closed {
             return None;
         }
         let flushed = self.stage == Stage::Flushed;
         let read = self.read.take();
-        if let Some(offset) = self.now.offset().filter(|_| flushed || read.is_some()) {
+        if let Some(offset) = self.offset().filter(|_| flushed || read.is_some()) {
             self.reconciliation.read(offset, settled || flushed, flushed);
         }
-        let cost = EpisodeCost::of(&self.now.totals) - EpisodeCost::of(&self.start.totals);
+        let cost = EpisodeCost::of(self.totals());
         self.episodes.credit((read != Some(true)).then_some(cost));
         if flushed {
             self.stage = Stage::Closed;
@@ -337,15 +355,7 @@ impl Vm {
     }
 
     fn sample(&self, at: u64) -> Sample {
-        let regions = self.regions.counts();
-        // Regions are followed from the first on.
-        let start = Flows::of(&self.start.totals, &RegionCounts::default());
-        Sample {
-            at,
-            pages: self.now.pages,
-            flows: Flows::of(&self.now.totals, &regions).since(start),
-            outstanding: regions.outstanding,
-            logging: self.logging,
-        }
+        let values = Values::of(self.totals(), &self.regions);
+        Sample { at, pages: self.pages_now, values, logging: self.logging }
     }
 }

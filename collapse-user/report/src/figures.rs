@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keys::{self, Name};
-use collapse_model::{FaultLatencies, Histogram, Totals};
+use collapse_model::{Histogram, TimedFaults, Totals};
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
 /// octave: its shortest and longest duration are then bounds.
@@ -69,21 +69,13 @@ pub struct LatencyReport {
 }
 
 impl LatencyReport {
-    pub(super) fn new(latencies: &FaultLatencies, totals: &Totals, timed_one_in: u32) -> Self {
-        // The stall counter stands for the faults that were not timed, too.
-        let timed = |stall: u64| Some(stall / u64::from(timed_one_in.max(1)));
-        let all = latencies.histogram(|_, _| true, timed(totals.counter(Counter::Stall)));
-        let of_outcome = |outcome| latencies.histogram(|_, other| other == outcome, None);
-        let of_cause = |cause| {
-            let sum = totals.counter_of(cause, Counter::Stall);
-            latencies.histogram(|other, _| other == cause, timed(sum))
-        };
-        let outcomes = Outcome::ALL.iter().map(|outcome| (outcome.name(), of_outcome(*outcome)));
-        let causes = latencies.causes().map(|cause| (cause.name(), of_cause(cause)));
+    pub(super) fn new(timed: &TimedFaults) -> Self {
+        let outcomes = Outcome::ALL.map(|outcome| (outcome.name(), timed.of_outcome(outcome)));
+        let causes = timed.causes().map(|cause| (cause.name(), timed.of_cause(cause)));
         Self {
-            timed_one_in,
-            total: (&all).into(),
-            by_outcome: some_of(outcomes),
+            timed_one_in: timed.one_in(),
+            total: (&timed.all()).into(),
+            by_outcome: some_of(outcomes.into_iter()),
             by_cause: some_of(causes),
         }
     }

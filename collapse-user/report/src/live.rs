@@ -2,31 +2,41 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::{keys::SIZES, report::in_order, words::known};
+use collapse_feed::Coverage;
+use collapse_model::{Model, Vm, metric::METRICS};
 
-/// One line per VM, for a pipe.
-pub fn live_lines(now: &Report) -> String {
+/// One line per VM that has not ended, for a pipe.
+pub fn live_lines(model: &Model, coverage: &Coverage) -> String {
+    let seconds = model.window() as f64 / 1e9;
     let mut text = String::new();
-    if let Some(why) = now.blind() {
-        let _ = writeln!(text, "t={:.1} {why}, waiting", now.window_ns as f64 / 1e9);
+    // Writing to a string cannot fail.
+    if let Some(why) = &model.blind {
+        let _ = writeln!(text, "t={seconds:.1} {why}, waiting");
     }
-    for vm in now.vms.iter().filter(|vm| !vm.gone) {
-        let pages = vm.pages.end.map_or("4k=– 2m=– 1g=–".to_owned(), |pages| {
-            format!("4k={} 2m={} 1g={}", pages.small, pages.huge, pages.giant)
-        });
-        let faults = vm.faults.as_ref().map_or("–".to_owned(), |faults| faults.total.to_string());
-        // Writing to a string cannot fail.
+    for vm in in_order(model).filter(|vm| !vm.gone) {
+        let process = vm.process.as_ref();
+        let name = process.map(|process| process.name.text.replace(' ', "_"));
         let _ = writeln!(
             text,
-            "t={:.1} pid={} name={} {pages} splits={} zaps={} lost={} recovered={} faults={faults}",
-            now.window_ns as f64 / 1e9,
-            vm.pid.map_or("–".to_owned(), |pid| pid.to_string()),
-            vm.name.as_deref().unwrap_or("–").replace(' ', "_"),
-            vm.splits.total,
-            vm.zaps.total,
-            vm.regions.counts.lost,
-            vm.regions.counts.recovered,
+            "t={seconds:.1} pid={} name={} {}",
+            known(process.map(|process| process.pid)),
+            known(name),
+            values(vm, coverage).join(" "),
         );
     }
     text
+}
+
+fn values(vm: &Vm, coverage: &Coverage) -> Vec<String> {
+    let pages = (0..).zip(SIZES).map(|(place, size): (usize, _)| {
+        format!("{size}={}", known(vm.pages().map(|pages| pages[place])))
+    });
+    let last = vm.history.last();
+    let metrics = METRICS.iter().map(|metric| {
+        let value =
+            last.filter(|_| metric.is_reported(coverage)).map(|last| last.values[metric.id]);
+        format!("{}={}", metric.key, known(value))
+    });
+    pages.chain(metrics).collect()
 }

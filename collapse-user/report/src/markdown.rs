@@ -86,8 +86,8 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
         writeln!(out, "| {size} | {start} | {end} | {residual} |")?;
     }
     writeln!(out, "\n| changes | number | by size | by cause |\n|---|--:|---|---|")?;
-    for (name, counts) in vm.changes() {
-        write_counts(out, name, counts)?;
+    for (metric, counts) in vm.changes.iter() {
+        write_counts(out, metric.label, counts)?;
     }
     row(out, "recoveries", vm.recoveries.total, &words::ways(&vm.recoveries))?;
     match &vm.faults {

@@ -143,22 +143,17 @@ impl Report {
         machine: Machine,
         command: Option<CommandReport>,
     ) -> Self {
-        let mut report = Self::of(model, coverage, machine, command, |_| true);
+        let mut report = Self::of(model, coverage, machine, command);
         report.add_detail(model, coverage);
         report
     }
 
-    /// Adds timelines and memory maps, which take time, to a report that lists every VM.
+    /// Adds timelines and memory maps, which take time.
     pub(crate) fn add_detail(&mut self, model: &Model, coverage: &Coverage) {
-        for (report, vm) in self.vms.iter_mut().zip(in_order(model, |_| true)) {
+        for (report, vm) in self.vms.iter_mut().zip(in_order(model)) {
             report.timeline = timeline::of(&vm.history, coverage);
             report.memory_map = vm.memory.of(&vm.slots, &vm.regions);
         }
-    }
-
-    /// Sums up a model for a live view, without VMs that ended.
-    pub fn of_alive(model: &Model, coverage: &Coverage, machine: Machine) -> Self {
-        Self::of(model, coverage, machine, None, |vm| !vm.gone)
     }
 
     /// Why nothing is seen at all; `None` if any signal is seen.
@@ -172,7 +167,6 @@ impl Report {
         coverage: &Coverage,
         machine: Machine,
         command: Option<CommandReport>,
-        listed: fn(&Vm) -> bool,
     ) -> Self {
         // VMs are shown by the coverage of their time, even if nothing is seen at the end.
         let blind = model.blind.as_deref().map(|why| coverage.blind(why));
@@ -196,7 +190,7 @@ impl Report {
             vms_forgotten: model.forgotten,
             selections: Vec::new(),
             verdicts: Verdicts::default(),
-            vms: in_order(model, listed).map(|vm| VmReport::new(vm, coverage)).collect(),
+            vms: in_order(model).map(|vm| VmReport::new(vm, coverage)).collect(),
         }
     }
 
@@ -235,8 +229,8 @@ impl VmReport {
 }
 
 /// VMs in the order in which they appeared.
-fn in_order(model: &Model, listed: fn(&Vm) -> bool) -> impl Iterator<Item = &Vm> {
-    let mut vms: Vec<_> = model.vms.values().filter(|vm| listed(vm)).collect();
+pub(crate) fn in_order(model: &Model) -> impl Iterator<Item = &Vm> {
+    let mut vms: Vec<_> = model.vms.values().collect();
     vms.sort_by_key(|vm| vm.key.born);
     vms.into_iter()
 }

@@ -135,7 +135,7 @@ fn failed_migration() -> Model {
 fn report(unless: fn(Signal) -> bool) -> Report {
     let model = failed_migration();
     let machine = Machine { kernel: "6.12".to_owned(), ..Machine::default() };
-    Report::of(&model, &coverage(unless), machine, None, |_| true)
+    Report::of(&model, &coverage(unless), machine, None)
 }
 
 /// The JSON, which is as the schema says.
@@ -272,7 +272,7 @@ fn regions_that_are_gone_are_no_failure() {
         ),
     ];
     model.apply(&Batch { at: 4 * MS, events, ..Batch::default() });
-    let report = Report::of(&model, &coverage(|_| false), Machine::default(), None, |_| true);
+    let report = Report::of(&model, &coverage(|_| false), Machine::default(), None);
     let text = render(&report, Style::Plain);
     let verdict = "huge pages: 32 lost, 0 recovered; 32 gone with the VM or its slot\n";
     assert!(text.contains(verdict), "{text}");
@@ -281,7 +281,7 @@ fn regions_that_are_gone_are_no_failure() {
 #[test]
 fn the_host_is_named_and_its_name_is_harmless() {
     let machine = Machine { name: Some("web\x1b[2J".to_owned()), kernel: "6.12".to_owned() };
-    let report = Report::of(&Model::default(), &coverage(|_| false), machine, None, |_| true);
+    let report = Report::of(&Model::default(), &coverage(|_| false), machine, None);
     assert_eq!(json(&report)["host"]["name"], "web\u{1b}[2J");
     let text = render(&report, Style::Plain);
     assert!(text.starts_with("collapse report: web␛[2J, kernel 6.12, "), "{text}");
@@ -361,9 +361,13 @@ fn without_slots_and_faults_there_are_no_episodes_and_costs() {
 #[test]
 fn a_live_view_is_spared_the_dead() {
     let mut model = failed_migration();
+    let coverage = coverage(|signal| signal == Signal::FastFaults);
+    let expected = "t=0.2 pid=– name=– 4k=1 2m=30 1g=0 splits=32 zaps=16384 installs=31 refaults=31 \
+        lost=32 recovered=30 outstanding=2 write_protects=0 faults=1051 fast_faults=– stall_ns=3000000\n";
+    assert_eq!(live_lines(&model, &coverage), expected);
     let ended = event(210 * MS, EventKind::VmDestroyed { pages: None });
     model.apply(&Batch { at: 300 * MS, events: vec![ended], ..Batch::default() });
-    let coverage = coverage(|_| false);
-    let alive = Report::of(&model, &coverage, Machine::default(), None, |vm| !vm.gone);
-    assert_eq!((alive.vms.len(), alive.vms_ended), (0, 1));
+    assert_eq!(live_lines(&model, &coverage), "");
+    model.detached(400 * MS, "kvm is not loaded".to_owned());
+    assert_eq!(live_lines(&model, &coverage), "t=0.4 kvm is not loaded, waiting\n");
 }

@@ -4,18 +4,26 @@ use std::collections::BTreeMap;
 
 use super::{VmReport, keys::Name};
 use collapse_feed::{Coverage, Signal};
+use collapse_model::metric::METRICS;
 
-/// Signals, and what is null without them.
+/// Signals, and what is null without them beside metrics.
 const SIGNALS: [(Signal, &[&str]); 8] = [
     (Signal::Gauges, &["pages"]),
-    (Signal::Faults, &["faults", "racing"]),
-    (Signal::FastFaults, &["faults.fast", "faults.fast_huge", "racing.fast"]),
-    (Signal::FaultLatency, &["latency", "stall", "racing.unresolved"]),
+    (Signal::Faults, &["racing"]),
+    (Signal::FastFaults, &["faults.fast_huge", "racing.fast"]),
+    (Signal::FaultLatency, &["latency", "racing.unresolved"]),
     (Signal::DropSpte, &["drop_spte_calls"]),
     (Signal::DirtyLogging, &["dirty_logging", "log_on", "log_off", "episode_count", "episodes"]),
     (Signal::Collapse, &["collapse_runs", "collapse_spans"]),
     (Signal::LockYields, &["collapse_spans.yields"]),
 ];
+
+/// Paths of what is null without a signal.
+fn paths_of(signal: Signal) -> impl Iterator<Item = &'static str> {
+    let metrics = METRICS.iter().filter(move |metric| metric.needs.own() == Some(signal));
+    let others = SIGNALS.iter().filter(move |(other, _)| *other == signal);
+    metrics.map(|metric| metric.path).chain(others.flat_map(|(_, paths)| *paths).copied())
+}
 
 /// Paths and reasons. A path stands for all below it.
 pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
@@ -23,10 +31,7 @@ pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
     let unseen = coverage.missing().flat_map(|status| {
         let name = status.signal.name();
         let reason = status.reason.as_deref().unwrap_or("not attached");
-        let paths = SIGNALS.iter().filter(move |(signal, _)| *signal == status.signal);
-        paths
-            .flat_map(|(_, paths)| *paths)
-            .map(move |path| (*path, format!("{name} is not seen: {reason}")))
+        paths_of(status.signal).map(move |path| (path, format!("{name} is not seen: {reason}")))
     });
     unknown.extend(unseen.map(|(path, reason)| (path.into(), reason)));
     let mut tell = |path: &'static str, is_unknown: bool, reason: &str| {

@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use collapse_common::{Cause, Counter, Transition, abi::Pages, latency::Outcome};
-use schemars::JsonSchema;
+use collapse_common::{Cause, Counter, abi::Pages, latency::Outcome};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::{
     episode::EpisodeReport,
     figures::{HistogramReport, LatencyReport, StallReport},
     keys::{self, Name, SIZES, by_name},
+    per_metric::{MetricValue, PerMetric},
     schema::ratio_of_sums,
     timeline::Moment,
     unknown,
 };
-use collapse_feed::{Coverage, Signal, Slot, VmProcess};
+use collapse_feed::{Coverage, Signal, Slot};
 use collapse_model::{
-    CollapseSpan, Grade, Race, Refaults, RegionCounts, SlotMap, Totals, Vm, Work,
+    CollapseSpan, Grade, Metric, Race, Reconciliation, RegionCounts, SlotMap, TimedFaults, Vm,
+    Work,
+    metric::{Breakdown, LEVELS},
 };
 
 /// One VM.
@@ -46,17 +49,9 @@ pub struct VmReport {
     pub pages: PagesReport,
     /// Whether counts and gauges agree.
     pub reconciliation: ReconciliationReport,
-    /// Huge leaves that became page tables.
-    pub splits: Counts,
-    /// Leaves that became non-present, children of removed page tables included, zaps that were one
-    /// half of a split not.
-    pub zaps: Counts,
-    /// Leaves installed.
-    pub installs: Counts,
-    /// Leaves installed in regions that had lost their huge leaf while watched.
-    pub refaults: Counts,
-    /// Leaves write-protected in place.
-    pub write_protects: Counts,
+    /// Metrics that count leaves.
+    #[serde(flatten)]
+    pub changes: PerMetric<Counts>,
     /// Regions that got their huge leaf back.
     pub recoveries: Recoveries,
     /// Regions that lost their huge leaf, and what became of them.
@@ -255,14 +250,11 @@ pub struct SpanReport {
 
 impl VmReport {
     pub(super) fn new(vm: &Vm, coverage: &Coverage) -> Self {
-        let totals = vm.totals();
-        let latencies = vm.latencies();
+        let process = vm.process.as_ref();
         let counts = vm.regions.counts();
-        let measured = coverage.sees(Signal::FaultLatency);
-        let timed_one_in = coverage.timed_faults;
-        let reconciliation = &vm.reconciliation;
-        let seen = |signal, n: u64| coverage.known(signal, n);
-        let process: Option<&VmProcess> = vm.process.as_ref();
+        let sees = |signal| coverage.sees(signal);
+        let timed = coverage.known(Signal::FaultLatency, vm.timed_faults(coverage.timed_faults));
+        let logging = |n: u64| coverage.known(Signal::DirtyLogging, n);
         let mut report = Self {
             pid: process.map(|process| process.pid),
             tid: process.map(|process| process.tid),
@@ -272,34 +264,12 @@ impl VmReport {
             born_ns: vm.key.born,
             created: vm.created,
             gone: vm.gone,
-            pages: PagesReport {
-                start: vm.start.pages.map(PagesBySize::from),
-                end: vm.pages().map(PagesBySize::from),
-                residual: vm.residual().map(|[small, huge, giant]| ResidualBySize {
-                    small,
-                    huge,
-                    giant,
-                }),
-            },
-            reconciliation: ReconciliationReport {
-                grade: reconciliation.grade(),
-                intervals: reconciliation.intervals,
-                exact: reconciliation.exact,
-                off: reconciliation.off,
-            },
-            splits: Counts::of(&totals, &[Transition::Split, Transition::SplitRelink]),
-            zaps: Counts::of(&totals, &[Transition::Zap])
-                .minus(&Counts::of(&totals, &[Transition::SplitRelink])),
-            installs: Counts::of(&totals, &[Transition::Install]),
-            refaults: Counts::of_refaults(vm.regions.refaults()),
-            write_protects: Counts::of(&totals, &[Transition::WriteProtect]),
-            recoveries: Recoveries {
-                total: counts.recovered,
-                by_refault: counts.recovered_by_refault,
-                in_place: counts.recovered_in_place,
-                by_promotion: counts.recovered_by_promotion,
-                read_only: counts.recovered_read_only,
-            },
+            pages: PagesReport::new(vm),
+            reconciliation: ReconciliationReport::new(&vm.reconciliation),
+            changes: PerMetric::new(|metric| {
+                metric.breakdown(vm).as_ref().map(Counts::of).unwrap_or_default()
+            }),
+            recoveries: Recoveries::new(&counts),
             regions: RegionsReport { counts, lost_by_cause: by_name(vm.regions.lost_by_cause()) },
             time_to_refault: vm.regions.time_to_refault().into(),
             time_to_recover: vm.regions.time_to_recover().into(),
@@ -308,40 +278,21 @@ impl VmReport {
                 counts.recovered,
                 counts.recovered + counts.refaulted_small,
             ),
-            faults: coverage.sees(Signal::Faults).then(|| Faults {
-                total: totals.counter(Counter::Fault),
-                while_logging: vm
-                    .logging_was_known()
-                    .then(|| totals.counter_of(Cause::LoggedFault, Counter::Fault)),
-                while_collapsing: totals.counter_of(Cause::RacingFault, Counter::Fault),
-                fast: seen(Signal::FastFaults, totals.counter(Counter::FastFault)),
-                fast_huge: seen(Signal::FastFaults, totals.counter(Counter::FastFaultHuge))
-                    .filter(|_| !coverage.kvm_counts_faults),
-            }),
-            racing: coverage.sees(Signal::Faults).then(|| Racing {
-                faults: totals.counter_of(Cause::RacingFault, Counter::Fault),
-                fast: seen(
-                    Signal::FastFaults,
-                    totals.counter_of(Cause::RacingFault, Counter::FastFault),
-                ),
-                unresolved: measured.then(|| {
-                    let timed = latencies.count(Cause::RacingFault, Outcome::Nothing);
-                    timed * u64::from(timed_one_in)
-                }),
-            }),
-            latency: measured.then(|| LatencyReport::new(&latencies, &totals, timed_one_in)),
-            stall: measured.then(|| StallReport::new(&totals)),
-            drop_spte_calls: seen(Signal::DropSpte, totals.counter(Counter::DropSpte)),
-            dirty_logging: vm.is_logging().filter(|_| coverage.sees(Signal::DirtyLogging)),
-            log_on: seen(Signal::DirtyLogging, vm.log_on),
-            log_off: seen(Signal::DirtyLogging, vm.log_off),
-            episode_count: seen(Signal::DirtyLogging, vm.episodes.count()),
-            episodes: coverage.sees(Signal::DirtyLogging).then(|| {
+            faults: sees(Signal::Faults).then(|| Faults::new(vm, coverage)),
+            racing: sees(Signal::Faults).then(|| Racing::new(vm, coverage, timed.as_ref())),
+            latency: timed.as_ref().map(LatencyReport::new),
+            stall: timed.map(|_| StallReport::new(vm.totals())),
+            drop_spte_calls: coverage
+                .known(Signal::DropSpte, vm.totals().counter(Counter::DropSpte)),
+            dirty_logging: vm.is_logging().filter(|_| sees(Signal::DirtyLogging)),
+            log_on: logging(vm.log_on),
+            log_off: logging(vm.log_off),
+            episode_count: logging(vm.episodes.count()),
+            episodes: sees(Signal::DirtyLogging).then(|| {
                 vm.episodes.kept().map(|episode| EpisodeReport::new(episode, coverage)).collect()
             }),
-            collapse_runs: seen(Signal::Collapse, vm.span_count),
-            collapse_spans: coverage
-                .sees(Signal::Collapse)
+            collapse_runs: coverage.known(Signal::Collapse, vm.span_count),
+            collapse_spans: sees(Signal::Collapse)
                 .then(|| vm.spans.iter().map(SpanReport::new).collect()),
             timeline: Vec::new(),
             memory_map: Vec::new(),
@@ -352,50 +303,82 @@ impl VmReport {
     }
 }
 
-impl VmReport {
-    /// Changes of each kind, by name.
-    pub fn changes(&self) -> [(&'static str, &Counts); 5] {
-        [
-            ("splits", &self.splits),
-            ("zaps", &self.zaps),
-            ("installs", &self.installs),
-            ("refaults", &self.refaults),
-            ("write-protects", &self.write_protects),
-        ]
+impl PagesReport {
+    fn new(vm: &Vm) -> Self {
+        let residual = |[small, huge, giant]: [i64; 3]| ResidualBySize { small, huge, giant };
+        Self {
+            start: vm.pages_at_start.map(PagesBySize::from),
+            end: vm.pages().map(PagesBySize::from),
+            residual: vm.residual().map(residual),
+        }
+    }
+}
+
+impl ReconciliationReport {
+    fn new(reconciliation: &Reconciliation) -> Self {
+        let &Reconciliation { intervals, exact, off, .. } = reconciliation;
+        Self { grade: reconciliation.grade(), intervals, exact, off }
     }
 }
 
 impl Counts {
-    fn of(totals: &Totals, transitions: &[Transition]) -> Self {
-        let by_level = (1..).zip(SIZES).map(|(level, size)| {
-            (size.into(), transitions.iter().map(|t| totals.transitions(*t, level)).sum::<u64>())
-        });
-        let by_level: BTreeMap<Name, _> = by_level.filter(|(_, n)| *n > 0).collect();
-        let by_cause = totals.by_cause(|t, level| level <= 3 && transitions.contains(&t));
-        Self { total: by_level.values().sum(), by_level, by_cause: by_name(&by_cause) }
-    }
-
-    fn of_refaults(refaults: &Refaults) -> Self {
-        let by_level =
-            (1..).zip(SIZES).map(|(level, size)| (size.into(), refaults.of_level(level)));
-        let by_level: BTreeMap<Name, _> = by_level.filter(|(_, n)| *n > 0).collect();
-        let by_cause = by_name(&refaults.by_cause());
-        Self { total: by_level.values().sum(), by_level, by_cause }
-    }
-
-    fn minus(mut self, other: &Self) -> Self {
-        fn subtract(from: &mut BTreeMap<Name, u64>, n: &BTreeMap<Name, u64>) {
-            for (key, n) in n {
-                if let Some(from) = from.get_mut(key) {
-                    *from = from.saturating_sub(*n);
-                }
-            }
-            from.retain(|_, n| *n > 0);
+    fn of(breakdown: &Breakdown) -> Self {
+        let by_level = LEVELS.iter().zip(SIZES);
+        let by_level = by_level.map(|(level, size)| (size.into(), breakdown.of_level(*level)));
+        Self {
+            total: breakdown.total(),
+            by_level: by_level.filter(|(_, n)| *n > 0).collect(),
+            by_cause: by_name(&breakdown.by_cause()),
         }
-        self.total = self.total.saturating_sub(other.total);
-        subtract(&mut self.by_level, &other.by_level);
-        subtract(&mut self.by_cause, &other.by_cause);
-        self
+    }
+}
+
+impl MetricValue for Counts {
+    fn is_of(metric: &Metric) -> bool {
+        metric.has_levels()
+    }
+
+    fn schema_of(_: &Metric, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Self>()
+    }
+}
+
+impl Recoveries {
+    fn new(counts: &RegionCounts) -> Self {
+        Self {
+            total: counts.recovered,
+            by_refault: counts.recovered_by_refault,
+            in_place: counts.recovered_in_place,
+            by_promotion: counts.recovered_by_promotion,
+            read_only: counts.recovered_read_only,
+        }
+    }
+}
+
+impl Faults {
+    fn new(vm: &Vm, coverage: &Coverage) -> Self {
+        let totals = vm.totals();
+        let fast = |counter| coverage.known(Signal::FastFaults, totals.counter(counter));
+        let of_cause = |cause| totals.counter_of(cause, Counter::Fault);
+        Self {
+            total: totals.counter(Counter::Fault),
+            while_logging: vm.logging_was_known().then(|| of_cause(Cause::LoggedFault)),
+            while_collapsing: of_cause(Cause::RacingFault),
+            fast: fast(Counter::FastFault),
+            fast_huge: fast(Counter::FastFaultHuge).filter(|_| !coverage.kvm_counts_faults),
+        }
+    }
+}
+
+impl Racing {
+    /// `timed`: the faults that were timed, if any are.
+    fn new(vm: &Vm, coverage: &Coverage, timed: Option<&TimedFaults>) -> Self {
+        let racing = |counter| vm.totals().counter_of(Cause::RacingFault, counter);
+        Self {
+            faults: racing(Counter::Fault),
+            fast: coverage.known(Signal::FastFaults, racing(Counter::FastFault)),
+            unresolved: timed.map(|timed| timed.estimate(Cause::RacingFault, Outcome::Nothing)),
+        }
     }
 }
 

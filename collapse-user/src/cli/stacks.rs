@@ -1,7 +1,8 @@
 //! `--stacks`
 
 use clap::{Args, ValueEnum};
-use collapse_common::{Selection, Transition};
+use collapse_common::Selection;
+use collapse_model::metric::LeafChange;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct StackArgs {
@@ -25,12 +26,11 @@ impl StackArgs {
     /// Adds the stacks that are asked for to a selection.
     pub(super) fn of(&self, selection: Selection) -> Selection {
         let transitions = |kind: &StackedKind| match kind {
-            StackedKind::Split => {
-                1 << Transition::Split as u32 | 1 << Transition::SplitRelink as u32
-            }
-            StackedKind::Zap => 1 << Transition::Zap as u32,
+            StackedKind::Split => LeafChange::Split.transitions(),
+            StackedKind::Zap => LeafChange::Zap.transitions(),
         };
-        let stacks = self.stacks.iter().map(transitions).fold(0, |all, bits: u32| all | bits);
+        let wanted = self.stacks.iter().flat_map(transitions);
+        let stacks = wanted.fold(0, |all, transition| all | 1 << *transition as u32);
         let each = if stacks == 0 { selection.each } else { 1 };
         Selection { each, stacks, ..selection }
     }
@@ -39,6 +39,7 @@ impl StackArgs {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use collapse_common::Transition;
 
     use super::*;
 

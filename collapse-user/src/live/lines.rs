@@ -6,16 +6,14 @@ use std::{
 };
 
 use crate::{
-    kernel::Machine,
     model::{Model, Observer},
     plan::Coverage,
-    report::{Report, live_lines},
+    report::live_lines,
     source::Update,
 };
 
 /// A line per VM at every interval of the recording's time, and at its end.
 pub struct Lines {
-    machine: Machine,
     /// Time between lines, ns.
     interval: u64,
     /// When lines are due next, `CLOCK_MONOTONIC` ns; `None` before the first.
@@ -25,9 +23,9 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Lines of a recording that was made on this machine.
-    pub fn new(machine: Machine, interval: Duration) -> Self {
-        Self { machine, interval: interval.as_nanos() as u64, due: None, latest: None }
+    /// Lines at every `interval`.
+    pub fn new(interval: Duration) -> Self {
+        Self { interval: interval.as_nanos() as u64, due: None, latest: None }
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -40,8 +38,7 @@ impl Lines {
 
 impl Observer for Lines {
     fn reading(&mut self, _: &Update, model: &Model, coverage: &Coverage) -> io::Result<()> {
-        let report = Report::of_alive(model, coverage, self.machine.clone());
-        let text = live_lines(&report);
+        let text = live_lines(model, coverage);
         // When the last VM goes, the reading before is the last that shows it.
         if !text.is_empty() {
             self.latest = Some(text);

@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::{
     exit::{Exit, Failure, OrExit as _},
-    report::{Report, live_lines},
+    report::live_lines,
     settings::Settings,
     tui::{DashboardData, Heading, Reply, terminal},
     watch::{Attached, DRAIN_INTERVAL, Pipeline, Session, Setup, runtime},
@@ -109,10 +109,9 @@ impl Stdout {
         match self {
             Self::Dashboard { dashboard, heading, .. } => dashboard.show(&see(session, heading)),
             Self::Lines => {
-                let machine = (&session.host).into();
-                let report = Report::of_alive(session.model(), session.coverage(), machine);
+                let text = live_lines(session.model(), session.coverage());
                 let mut out = io::stdout().lock();
-                out.write_all(live_lines(&report).as_bytes())?;
+                out.write_all(text.as_bytes())?;
                 out.flush()
             }
         }

@@ -47,7 +47,7 @@ pub fn play(
 ) -> Result<Exit, Failure> {
     if !is_terminal() {
         let recording = replay::open(path)?;
-        let lines = Lines::new(recording.machine().clone(), settings.options.interval);
+        let lines = Lines::new(settings.options.interval);
         let pipeline = Pipeline::observed("standard output".to_owned(), lines);
         return Ok(replay::replay(recording, path, pipeline)?.exit);
     }

@@ -3,6 +3,8 @@ use std::{ffi::OsString, fs};
 use clap::FromArgMatches as _;
 
 use super::{file::apply, *};
+use collapse_model::MetricId;
+
 use crate::tui::Column;
 
 fn from(text: &str) -> Result<Settings, String> {
@@ -43,7 +45,10 @@ fn a_file_sets_everything() {
     assert_eq!(settings.options.interval, Duration::from_millis(250));
     assert_eq!(settings.history, Some(Duration::from_hours(2)));
     assert_eq!(settings.palette, Some(Depth::Ansi256));
-    assert_eq!(settings.options.columns, [Column::Name, Column::Back, Column::Faults]);
+    assert_eq!(
+        settings.options.columns,
+        [Column::Name, Column::Back, Column::Rate(MetricId::Faults)]
+    );
     assert_eq!(settings.options.thresholds.small_ns, 90_000_000_000);
     for setting in SETTINGS {
         assert_ne!((setting.get)(&settings), setting.default(), "{} is not set", setting.key);

@@ -101,9 +101,9 @@ pub fn auto<T: Copy + PartialEq>(value: Option<T>, words: Words<T>) -> String {
 
 /// Parses the name of a column.
 pub fn parse_column(text: &str) -> Result<Column, String> {
-    let found = Column::ALL.into_iter().find(|column| column.key() == text);
+    let found = Column::all().into_iter().find(|column| column.key() == text);
     found.ok_or_else(|| {
-        let near = nearest(text, Column::ALL.iter().map(|column| column.key()));
+        let near = nearest(text, Column::all().iter().map(|column| column.key()));
         format!("no column '{text}'; did you mean '{near}'?")
     })
 }

@@ -1,5 +1,7 @@
 //! The columns of the overview.
 
+use collapse_model::{Metric, MetricId, metric::Prominence};
+
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
@@ -7,71 +9,77 @@ pub enum Column {
     Name,
     /// Process id of the VMM.
     Pid,
-    /// What it goes through.
+    /// State of the VM.
     State,
     /// Mapped memory.
     Mapped,
-    /// Splits.
-    Splits,
-    /// Zaps.
-    Zaps,
-    /// Recoveries.
-    Recoveries,
     /// Recovered of lost regions.
     Back,
-    /// Guest faults.
-    Faults,
-    /// Time that they take from vCPUs.
-    Stall,
+    /// The rate of a metric.
+    Rate(MetricId),
 }
 
 impl Column {
-    /// All, in the order shown.
-    pub const ALL: [Self; 10] = [
-        Self::Name,
-        Self::Pid,
-        Self::State,
-        Self::Mapped,
-        Self::Splits,
-        Self::Zaps,
-        Self::Recoveries,
-        Self::Back,
-        Self::Faults,
-        Self::Stall,
-    ];
+    /// Every column, in the order shown.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::Name, Self::Pid, Self::State, Self::Mapped];
+        for metric in Metric::charted() {
+            all.push(Self::Rate(metric.id));
+            if metric.id == MetricId::Recovered {
+                all.push(Self::Back);
+            }
+        }
+        all
+    }
 
-    /// All by what matters most: the others go first where there is no room.
-    pub(super) const BY_WEIGHT: [Self; 10] = [
-        Self::Name,
-        Self::State,
-        Self::Mapped,
-        Self::Back,
-        Self::Splits,
-        Self::Recoveries,
-        Self::Faults,
-        Self::Zaps,
-        Self::Pid,
-        Self::Stall,
-    ];
+    /// The column's weight: the greater, the earlier it goes where there is no room.
+    pub(super) fn weight(self) -> u8 {
+        match self {
+            Self::Name => 0,
+            Self::State => 1,
+            Self::Mapped => 2,
+            Self::Back => 3,
+            Self::Pid => 8,
+            Self::Rate(id) => match id.metric().prominence {
+                Prominence::Charted { weight, .. } => weight,
+                _ => u8::MAX,
+            },
+        }
+    }
 
-    /// Its name in settings.
+    /// The column's name in settings.
     pub fn key(self) -> &'static str {
         match self {
             Self::Name => "vm",
             Self::Pid => "pid",
             Self::State => "state",
             Self::Mapped => "mapped",
-            Self::Splits => "splits",
-            Self::Zaps => "zaps",
-            Self::Recoveries => "recoveries",
             Self::Back => "recovered",
-            Self::Faults => "faults",
-            Self::Stall => "vcpu",
+            Self::Rate(id) => match id.metric().prominence {
+                Prominence::Charted { column, .. } => column,
+                _ => id.metric().key,
+            },
         }
     }
 
-    /// Whether it begins at the left.
+    /// Whether its text begins at the left.
     pub(super) fn is_text(self) -> bool {
         matches!(self, Self::Name | Self::State | Self::Mapped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_weights_are_unique() {
+        let all = Column::all();
+        for (at, column) in all.iter().enumerate() {
+            let others = all[..at].iter();
+            let clash =
+                |other: &&Column| other.key() == column.key() || other.weight() == column.weight();
+            assert_eq!(others.clone().find(clash), None, "{column:?}");
+        }
     }
 }

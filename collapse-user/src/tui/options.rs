@@ -25,7 +25,7 @@ impl Default for DashboardOptions {
         Self {
             interval: Duration::from_secs(1),
             window: Duration::from_mins(2),
-            columns: Column::ALL.to_vec(),
+            columns: Column::all(),
             sort: Column::State,
             thresholds: Thresholds::default(),
         }

@@ -9,7 +9,7 @@ use super::{
     theme::{Role, Theme},
 };
 use collapse_feed::{Coverage, Machine};
-use collapse_model::{Model, Outcome, Phase, Vm, player::Track};
+use collapse_model::{MetricId, Model, Outcome, Phase, RegionCounts, Vm, player::Track};
 
 /// Machine and title that the first line names.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +60,11 @@ impl Scene<'_> {
         (to.saturating_sub(part * columns as u64), to)
     }
 
+    /// The time since the refresh before the time shown, ns.
+    pub fn latest(&self) -> (u64, u64) {
+        (self.at.saturating_sub(self.step), self.at)
+    }
+
     /// Step through time, ns: a tenth of what charts span, but at least one reading.
     pub fn stride(&self) -> u64 {
         (self.span / 10).max(self.step)
@@ -97,12 +102,14 @@ impl Scene<'_> {
     pub fn region_totals(&self, vm: &Vm) -> Option<RegionTotals> {
         if self.is_past() {
             let sample = vm.history.until(self.at)?;
-            let (lost, recovered) = (sample.flows.lost, sample.flows.recovered);
-            return Some(RegionTotals { lost, recovered, outstanding: sample.outstanding });
+            return Some(RegionTotals {
+                lost: sample.values[MetricId::Lost],
+                recovered: sample.values[MetricId::Recovered],
+                outstanding: sample.values[MetricId::Outstanding],
+            });
         }
-        let counts = vm.regions.counts();
-        let (lost, recovered) = (counts.lost, counts.recovered);
-        Some(RegionTotals { lost, recovered, outstanding: counts.outstanding })
+        let RegionCounts { lost, recovered, outstanding, .. } = vm.regions.counts();
+        Some(RegionTotals { lost, recovered, outstanding })
     }
 }
 

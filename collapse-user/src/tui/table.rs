@@ -31,7 +31,9 @@ impl Rank {
                 }))
             }
             Column::Back => number(scene.region_totals(vm).map(|fate| fate.lost as f64)),
-            _ => number(column.metric().and_then(|metric| metric.now(scene, &vm.history))),
+            Column::Rate(id) => {
+                number(id.metric().rate(&vm.history, scene.coverage, scene.latest()))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! States of a VM.
 
 use super::{scene::Scene, theme::Role};
-use collapse_model::{Episode, Phase, Vm};
+use collapse_model::{Episode, MetricId, Phase, Vm};
 
 /// State of a VM, in the order of sorting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ impl VmState {
         if scene.is_past() {
             return match vm.history.until(scene.at) {
                 Some(sample) if sample.logging => Self::Logging,
-                Some(sample) if sample.outstanding > 0 => Self::Recovering,
+                Some(sample) if sample.values[MetricId::Outstanding] > 0 => Self::Recovering,
                 _ => Self::Steady,
             };
         }

@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, ops::AddAssign};
 
-use collapse_common::Transition;
-
 use super::cost::{EpisodeCost, NoCost};
 use crate::{
+    metric::LeafChange,
     regions::{RegionCounts, Step},
     span::{CollapseSpan, Race, Work},
 };
@@ -166,7 +165,7 @@ impl Episode {
     }
 
     pub(super) fn change(&mut self, at: u64, change: &Change) {
-        if matches!(change.transition, Transition::Split | Transition::SplitRelink) {
+        if LeafChange::Split.is(change.transition) {
             self.splits += u64::from(change.count);
             self.split = Some(self.split.map_or((at, at), |(first, last)| (first, last.max(at))));
         }

@@ -212,7 +212,7 @@ fn read(vm: &mut Vm, logged: u64, racing: u64) {
         let mut row = Box::new([0; COUNTERS]);
         row[Counter::Fault as usize] = faults;
         row[Counter::Stall as usize] = faults * 1_000;
-        vm.now.totals.set(cause, row);
+        vm.count(cause, row);
     }
     vm.close(0, true);
 }

@@ -1,9 +1,9 @@
 //! The kinds of findings.
 
-use collapse_common::{Cause, Transition};
+use collapse_common::Cause;
 
 use super::{Case, Lint};
-use crate::{Episode, Phase, Vm};
+use crate::{Episode, Phase, Vm, metric::LeafChange};
 use collapse_feed::Mmu;
 
 /// Every kind, the gravest first.
@@ -103,9 +103,9 @@ fn stuck_small(case: &Case) -> Option<String> {
 
 /// What else was seen to keep regions small.
 fn why_small(vm: &Vm) -> String {
-    let zaps = vm.totals().by_cause(|transition, _| transition == Transition::Zap);
-    let of = |causes: &[Cause]| -> u64 { causes.iter().filter_map(|cause| zaps.get(cause)).sum() };
-    let host = of(&[Cause::NotifierReclaim, Cause::NotifierMigrate, Cause::NotifierKsm]);
+    let zaps = |cause| vm.totals().count_of(LeafChange::Zap, cause);
+    let causes = [Cause::NotifierReclaim, Cause::NotifierMigrate, Cause::NotifierKsm];
+    let host: u64 = causes.into_iter().map(zaps).sum();
     let executed = vm.regions.lost_by_cause().get(&Cause::GuestFault).copied().unwrap_or_default();
     let mut why = Vec::new();
     if host > 0 {
@@ -125,12 +125,8 @@ fn eager_split_off(case: &Case) -> Option<String> {
     if case.mmu != Mmu::Tdp {
         return None;
     }
-    let split = |t: Transition, level| {
-        level > 1 && matches!(t, Transition::Split | Transition::SplitRelink)
-    };
-    let splits = case.vm.totals().by_cause(split);
-    let of = |cause| splits.get(&cause).copied().unwrap_or_default();
-    let (by_faults, eager) = (of(Cause::LoggedFault), of(Cause::EagerSplit));
+    let splits = |cause| case.vm.totals().count_of(LeafChange::Split, cause);
+    let (by_faults, eager) = (splits(Cause::LoggedFault), splits(Cause::EagerSplit));
     (by_faults >= case.thresholds.least && by_faults > eager).then(|| {
         format!("{by_faults} splits by guest faults under dirty logging, {eager} when it went on")
     })
@@ -190,13 +186,9 @@ fn hugetlb_mapped_small(case: &Case) -> Option<String> {
 
 fn split_by_nx(case: &Case) -> Option<String> {
     let totals = case.vm.totals();
-    let split = |t: Transition, level| {
-        level > 1 && matches!(t, Transition::Split | Transition::SplitRelink)
-    };
     // Outside dirty logging, a guest fault splits a huge page for its execution only.
-    let splits = totals.by_cause(split).get(&Cause::GuestFault).copied().unwrap_or_default();
-    let zaps = totals.by_cause(|t, _| t == Transition::Zap);
-    let zaps = zaps.get(&Cause::NxRecovery).copied().unwrap_or_default();
+    let splits = totals.count_of(LeafChange::Split, Cause::GuestFault);
+    let zaps = totals.count_of(LeafChange::Zap, Cause::NxRecovery);
     (splits + zaps >= case.thresholds.least).then(|| {
         format!(
             "{splits} splits by guest faults outside dirty logging, {zaps} zaps by the NX recovery worker"

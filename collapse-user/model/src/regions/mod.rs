@@ -18,10 +18,11 @@ use collapse_common::{Cause, Transition, spte::frames};
 pub use counts::{Mapping, Recovery, RegionCounts, Step};
 pub use lost::{Lost, Region};
 pub use nx::NxRecovery;
-pub use refaults::Refaults;
 pub use returned::{RETURNED_KEPT, Returned, ReturnedRegions};
 
-use super::histogram::Histogram;
+use refaults::Refaults;
+
+use super::{histogram::Histogram, metric::Breakdown};
 use collapse_feed::{Change, Slot};
 
 /// Most outstanding regions followed per VM: 16 TiB of guest memory.
@@ -126,8 +127,8 @@ impl Regions {
     }
 
     /// Leaves installed in regions that had lost their huge leaf.
-    pub fn refaults(&self) -> &Refaults {
-        &self.refaults
+    pub fn refaults(&self) -> &Breakdown {
+        self.refaults.counts()
     }
 
     /// Regions that got their huge leaf back.

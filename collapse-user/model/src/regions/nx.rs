@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use collapse_common::{Cause, Transition};
 
 use super::{Region, Touch};
+use crate::metric::LeafChange;
 
 /// Regions remembered at most; further ones are not counted.
 const REMEMBERED: usize = 16_384;
@@ -28,9 +29,10 @@ impl NxRecovery {
                 self.zapped += 1;
             }
             // For execution the fault splits the huge leaf, or maps small at once.
-            (Cause::GuestFault, Transition::Split | Transition::SplitRelink, 2)
-            | (Cause::GuestFault, Transition::Install, 1)
-                if self.given_back.remove(&touch.region) =>
+            (Cause::GuestFault, transition, level)
+                if (LeafChange::Split.is(transition) && level == 2
+                    || transition == Transition::Install && level == 1)
+                    && self.given_back.remove(&touch.region) =>
             {
                 self.undone += 1;
             }

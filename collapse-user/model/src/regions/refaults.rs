@@ -1,16 +1,15 @@
 //! Leaves installed where a huge one was lost.
 
-use std::collections::BTreeMap;
-
-use collapse_common::{Cause, spte::frames};
+use collapse_common::spte::frames;
 
 use super::{Touch, Transition};
+use crate::metric::Breakdown;
 
-/// Leaves installed in regions that had lost their huge leaf, by size and cause. Of a leaf that is
-/// larger than a region, only the first region counts it.
+/// Leaves installed in regions that had lost their huge leaf. Of a leaf that is larger than a region,
+/// only the first region counts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refaults {
-    counts: BTreeMap<(Cause, u32), u64>,
+    counts: Breakdown,
     /// The large leaf that was counted last, by its number.
     counted: Option<u64>,
 }
@@ -28,7 +27,7 @@ impl Refaults {
             2 => 1,
             _ => u64::from(self.counted.replace(leaf) != Some(leaf)),
         };
-        *self.counts.entry((change.cause, change.level)).or_default() += new;
+        self.counts.add(change.cause, change.level, new);
     }
 
     /// A change has been followed to its end.
@@ -36,17 +35,8 @@ impl Refaults {
         self.counted = None;
     }
 
-    /// Counts of one level.
-    pub fn of_level(&self, level: u32) -> u64 {
-        self.counts.iter().filter(|((_, at), _)| *at == level).map(|(_, n)| n).sum()
-    }
-
-    /// Counts by cause.
-    pub fn by_cause(&self) -> BTreeMap<Cause, u64> {
-        let mut by_cause = BTreeMap::new();
-        for ((cause, _), n) in &self.counts {
-            *by_cause.entry(*cause).or_default() += n;
-        }
-        by_cause
+    /// The leaves.
+    pub fn counts(&self) -> &Breakdown {
+        &self.counts
     }
 }

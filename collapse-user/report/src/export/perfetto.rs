@@ -14,7 +14,7 @@ use super::proto::{
 };
 use crate::events::kind;
 use collapse_feed::{Coverage, Event, EventKind, Slot, SlotChange, Update, recording::Clocks};
-use collapse_model::{Episode, Flows, Model, Observer, Sample, Vm};
+use collapse_model::{Episode, Metric, Model, Observer, Sample, Vm, metric::Unit};
 
 /// All packets are of one sequence.
 const SEQUENCE: u32 = 1;
@@ -151,42 +151,41 @@ impl<W: Write> Perfetto<W> {
     }
 
     /// Gauges and rates of a VM as of its latest sample.
-    fn counters(&mut self, vm: &Vm, model: &Model) -> io::Result<()> {
+    fn counters(&mut self, vm: &Vm, model: &Model, coverage: &Coverage) -> io::Result<()> {
         let Some(sample) = vm.history.last() else { return Ok(()) };
         self.pages(sample.at, vm.key, sample.pages, model)?;
-        let track = Track::Counter(vm.key, "regions outstanding", "regions");
-        self.value(sample.at, track, count(sample.outstanding), model)?;
+        for metric in Metric::gauges() {
+            let track = Track::Counter(vm.key, metric.label, metric.unit.name());
+            self.value(sample.at, track, count(sample.values[metric.id]), model)?;
+        }
         let Some(before) = self.samples.insert(vm.key, *sample) else { return Ok(()) };
         let seconds = sample.at.saturating_sub(before.at) as f64 / 1e9;
         if seconds <= 0.0 {
             return Ok(());
         }
         // A rate holds from the reading before on.
-        self.rates(before.at, vm.key, sample.flows.since(before.flows), seconds, model)
+        let growth = sample.values.since(before.values);
+        for metric in Metric::counters().filter(|metric| metric.is_known(coverage)) {
+            self.rate(before.at, vm.key, metric, growth[metric.id] as f64 / seconds, model)?;
+        }
+        Ok(())
     }
 
-    fn rates(
+    fn rate(
         &mut self,
         at: u64,
         vm: VmKey,
-        flows: Flows,
-        seconds: f64,
+        metric: &'static Metric,
+        per_second: f64,
         model: &Model,
     ) -> io::Result<()> {
-        for (name, n) in [
-            ("splits", flows.splits),
-            ("zaps", flows.zaps),
-            ("installs", flows.installs),
-            ("recoveries", flows.recovered),
-            ("faults", flows.faults),
-        ] {
-            let event = TrackEvent {
-                double_counter_value: Some(n as f64 / seconds),
-                ..event_of(EventType::Counter)
-            };
-            self.write(at, Track::Counter(vm, name, "1/s"), event, model)?;
-        }
-        Ok(())
+        let value = match metric.unit {
+            Unit::Nanoseconds => per_second / 1e9,
+            _ => per_second,
+        };
+        let event =
+            TrackEvent { double_counter_value: Some(value), ..event_of(EventType::Counter) };
+        self.write(at, rate_track(vm, metric), event, model)
     }
 
     fn pages(&mut self, at: u64, vm: VmKey, pages: Option<Pages>, model: &Model) -> io::Result<()> {
@@ -287,7 +286,7 @@ impl<W: Write> Perfetto<W> {
 
 impl<W: Write> Observer for Perfetto<W> {
     /// Events are written here too: tracks are named after what the model knows by now.
-    fn reading(&mut self, update: &Update, model: &Model, _: &Coverage) -> io::Result<()> {
+    fn reading(&mut self, update: &Update, model: &Model, coverage: &Coverage) -> io::Result<()> {
         match update {
             Update::Batch(batch) => {
                 for event in &batch.events {
@@ -295,7 +294,7 @@ impl<W: Write> Observer for Perfetto<W> {
                 }
                 for reading in &batch.vms {
                     if let Some(vm) = model.vms.get(&reading.vm) {
-                        self.counters(vm, model)?;
+                        self.counters(vm, model, coverage)?;
                     }
                 }
                 for (way, n) in &batch.losses {
@@ -324,7 +323,11 @@ impl<W: Write> Observer for Perfetto<W> {
             self.end(model.now, Track::Logging(vm, as_id, id), model)?;
         }
         for (vm, last) in std::mem::take(&mut self.samples) {
-            self.rates(last.at, vm, Flows::default(), 1.0, model)?;
+            let ended = |metric: &'static Metric| self.tracks.contains_key(&rate_track(vm, metric));
+            let rates = Metric::counters().filter(|metric| ended(metric));
+            for metric in rates.collect::<Vec<_>>() {
+                self.rate(last.at, vm, metric, 0.0, model)?;
+            }
         }
         for vm in model.vms.values() {
             for episode in vm.episodes.kept() {
@@ -336,6 +339,15 @@ impl<W: Write> Observer for Perfetto<W> {
         }
         self.out.flush()
     }
+}
+
+/// The track of a counter's rate.
+fn rate_track(vm: VmKey, metric: &'static Metric) -> Track {
+    let unit = match metric.unit {
+        Unit::Nanoseconds => "vCPUs",
+        _ => "1/s",
+    };
+    Track::Counter(vm, metric.label, unit)
 }
 
 fn track_name(track: Track, model: &Model) -> String {

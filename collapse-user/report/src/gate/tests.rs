@@ -14,7 +14,7 @@ fn base() -> Report {
     let vm = VmKey { kvm: 1, born: 5 };
     let events = vec![Event { ts: 5, vm, tid: 7, kind: EventKind::VmSeen }];
     model.apply(&Batch { at: 10, events, ..Batch::default() });
-    Report::of(&model, &full_coverage(Mmu::Tdp), Machine::default(), None, |_| true)
+    Report::of(&model, &full_coverage(Mmu::Tdp), Machine::default(), None)
 }
 
 /// Puts what `patch` has over what `json` has.

@@ -9,8 +9,8 @@ use crate::{Counts, HistogramReport, LatencyReport, VmReport, shown_duration, wo
 pub fn causes(vm: &VmReport) -> Markup {
     html! {
         div {
-            @for (name, counts) in vm.changes() {
-                @if counts.total > 0 { (of_counts(name, counts)) }
+            @for (metric, counts) in vm.changes.iter() {
+                @if counts.total > 0 { (of_counts(metric.label, counts)) }
             }
         }
     }

@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use crate::{EpisodeReport, Moment, PagesBySize, Report, VmReport, shown_duration};
+use crate::{EpisodeReport, Moment, PagesBySize, PerMetric, Report, VmReport, shown_duration};
+use collapse_model::{
+    Metric,
+    metric::{Tone, Unit},
+};
 
 /// Picks from, or adds up, mappings by size.
 type BySize = fn(&PagesBySize) -> u64;
@@ -35,7 +39,7 @@ struct Band {
 impl<'a> Plots<'a> {
     pub fn new(report: &Report, vm: &'a VmReport) -> Self {
         let mut moments = vm.timeline.clone();
-        if let Some(first) = moments.first().copied().filter(|_| vm.created) {
+        if let Some(first) = moments.first().filter(|_| vm.created) {
             moments.insert(0, at_birth(vm, first));
         }
         let (from, to) =
@@ -51,12 +55,8 @@ impl<'a> Plots<'a> {
         html! {
             div.plots {
                 @if self.moments.iter().any(|moment| moment.pages.is_some()) { (self.mappings()) }
-                (self.line("Regions without their huge page", "outstanding", |m| Some(m.outstanding)))
-                (self.rate("Guest faults per second", "faults", |m| m.faults))
-                (self.rate("Zaps per second", "zaps", |m| Some(m.zaps)))
-                (self.rate("Splits per second", "splits", |m| Some(m.splits)))
-                (self.rate("Recoveries per second", "recovered", |m| Some(m.recovered)))
-                (self.rate_of_time("vCPU time lost to faults", "stall", |m| m.stall_ns))
+                @for metric in Metric::gauges() { (self.line(metric)) }
+                @for metric in Metric::charted() { (self.rate(metric)) }
             }
             @if !self.bands().is_empty() {
                 p.legend {
@@ -98,42 +98,33 @@ impl<'a> Plots<'a> {
         }
     }
 
-    fn line(&self, title: &str, class: &str, of: impl Fn(&Moment) -> Option<u64>) -> Markup {
-        let points: Vec<_> = self.moments.iter().filter_map(|m| Some((m.at_ns, of(m)?))).collect();
+    /// A gauge over time.
+    fn line(&self, metric: &Metric) -> Markup {
+        let value = |moment: &Moment| Some((moment.at_ns, moment.value(metric.id)?));
+        let points: Vec<_> = self.moments.iter().filter_map(value).collect();
         let most = points.iter().map(|(_, n)| *n).max().unwrap_or(0);
-        self.figure(
-            title,
-            class,
-            &count(most as f64),
-            &self.area(points.into_iter(), most),
-            most > 0,
-        )
+        let area = self.area(points.into_iter(), most);
+        self.figure(metric, metric.label, &count(most as f64), &area, most > 0)
     }
 
-    fn rate(&self, title: &str, class: &str, of: impl Fn(&Moment) -> Option<u64>) -> Markup {
-        let (steps, most) = self.steps(of);
-        self.figure(title, class, &format!("{}/s", count(most)), &steps, most > 0.0)
-    }
-
-    /// How many vCPUs' time it is.
-    fn rate_of_time(
-        &self,
-        title: &str,
-        class: &str,
-        of: impl Fn(&Moment) -> Option<u64>,
-    ) -> Markup {
-        let (steps, most) = self.steps(of);
-        let label = format!("{}/s", shown_duration(most as u64));
-        self.figure(title, class, &label, &steps, most > 0.0)
+    /// The rate of a counter over time.
+    fn rate(&self, metric: &Metric) -> Markup {
+        let (steps, most) = self.steps(|moment| moment.value(metric.id));
+        let (title, label) = match metric.unit {
+            // How many vCPUs' time it is.
+            Unit::Nanoseconds => (metric.label.to_owned(), shown_duration(most as u64)),
+            _ => (format!("{} per second", metric.label), count(most)),
+        };
+        self.figure(metric, &title, &format!("{label}/s"), &steps, most > 0.0)
     }
 
     /// Nothing if there is nothing to see.
-    fn figure(&self, title: &str, class: &str, most: &str, path: &str, any: bool) -> Markup {
+    fn figure(&self, metric: &Metric, title: &str, most: &str, path: &str, any: bool) -> Markup {
         html! {
             @if any {
                 figure {
-                    figcaption { (title) }
-                    (self.frame(most, title, &html! { path class=(class) d=(path) {} }))
+                    figcaption { (title) ": " span.dim { (metric.help) } }
+                    (self.frame(most, title, &html! { path class=(class(metric.tone)) d=(path) {} }))
                 }
             }
         }
@@ -237,20 +228,24 @@ impl<'a> Plots<'a> {
 }
 
 /// A VM that was created in the window had nothing then.
-fn at_birth(vm: &VmReport, first: Moment) -> Moment {
+fn at_birth(vm: &VmReport, first: &Moment) -> Moment {
     Moment {
         at_ns: vm.born_ns.min(first.at_ns),
         pages: vm.pages.start.filter(|_| first.pages.is_some()),
-        splits: 0,
-        zaps: 0,
-        installs: 0,
-        lost: 0,
-        recovered: 0,
-        outstanding: 0,
-        faults: first.faults.map(|_| 0),
-        fast_faults: first.fast_faults.map(|_| 0),
-        stall_ns: first.stall_ns.map(|_| 0),
+        values: PerMetric::new(|metric| first.value(metric.id).map(|_| 0)),
         logging: first.logging.map(|_| false),
+    }
+}
+
+/// The class of what is of a tone.
+fn class(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Plain => "plain",
+        Tone::Small => "small",
+        Tone::Huge => "huge",
+        Tone::Split => "split",
+        Tone::Zap => "zap",
+        Tone::Fault => "fault",
     }
 }
 

@@ -75,8 +75,8 @@ fn tables(vm: &VmReport) -> Markup {
                 caption { "Changes" }
                 thead { tr { th { "kind" } th.n { "number" } th { "by size" } } }
                 tbody {
-                    @for (name, counts) in vm.changes() {
-                        tr { td { (name) } td.n { (counts.total) } td { (words::levels(counts)) } }
+                    @for (metric, counts) in vm.changes.iter() {
+                        tr { td { (metric.label) } td.n { (counts.total) } td { (words::levels(counts)) } }
                     }
                     tr {
                         td { "recoveries" }

@@ -25,8 +25,8 @@ pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
     }
     write_pages(out, vm, style)?;
     write_checks(out, &vm.reconciliation)?;
-    for (name, counts) in vm.changes() {
-        write_counts(out, name, counts)?;
+    for (metric, counts) in vm.changes.iter() {
+        write_counts(out, metric.label, counts)?;
     }
     row(out, "recoveries", vm.recoveries.total, &ways(&vm.recoveries))?;
     match &vm.faults {

@@ -16,8 +16,9 @@ use super::{
     Stage, fixture, lines,
     recorded::{FAILED, FOUR},
 };
-use crate::tui::{Background, Depth, Theme, theme::Role};
+use crate::tui::{Background, Depth, Theme, format, theme::Role};
 use collapse_model::Model;
+use collapse_report::Report;
 
 const VIEWS: [&str; 7] = ["overview", "vm", "episodes", "map", "events", "findings", "probes"];
 
@@ -181,4 +182,25 @@ fn the_first_line_names_the_host() {
     assert!(first(&stage).contains("  lab  ") && first(&stage).contains(" UTC on web␛7 · "));
     stage.heading.title = None;
     assert!(first(&stage).contains(" collapse  web␛7  "), "{}", first(&stage));
+}
+
+/// The kernel side scales stalls up where not every fault is timed; dashboard and report scale them
+/// back alike.
+#[test]
+fn the_mean_of_faults_is_as_in_the_report() {
+    let mut stage = Stage::busy();
+    stage.coverage.timed_faults = 128;
+    stage.choose("web");
+    stage.type_in("2");
+    for _ in 0..4 {
+        stage.press(KeyCode::Tab);
+    }
+    let report = Report::new(&stage.model, &stage.coverage, stage.heading.machine.clone(), None);
+    let vm =
+        report.vms.iter().find(|vm| vm.name.as_deref().is_some_and(|name| name.contains("web")));
+    let latency = vm.and_then(|vm| vm.latency.as_ref()).expect("timed faults");
+    let mean = latency.total.mean_ns.expect("a mean");
+    assert!(mean > 0);
+    let text = stage.text(120, 40);
+    assert!(text.contains(&format!("mean {}", format::duration(mean))), "{mean} ns: {text}");
 }

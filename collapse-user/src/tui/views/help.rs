@@ -8,7 +8,8 @@ use ratatui::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::tui::{format, keys, metric::METRICS, scene::Scene, theme::Role};
+use crate::tui::{format, keys, metric, scene::Scene, theme::Role};
+use collapse_model::Metric;
 
 /// Mouse actions and what they do.
 const MOUSE: [(&str, &str); 2] =
@@ -16,7 +17,7 @@ const MOUSE: [(&str, &str); 2] =
 
 /// Number of lines of the help.
 pub fn count(playing: bool) -> usize {
-    keys::bindings(playing).count() + MOUSE.len() + METRICS.len()
+    keys::bindings(playing).count() + MOUSE.len() + Metric::listed().count()
 }
 
 /// Draws the help from line `first` on, or from an earlier one where the rest fits.
@@ -60,10 +61,11 @@ fn lines(scene: &Scene) -> Vec<Line<'static>> {
             Span::raw(format!("  {does}")),
         ])
     });
-    let metrics = METRICS.into_iter().map(|metric| {
+    let metrics = Metric::listed().map(|metric| {
+        let title = format::right(&metric::title(metric), width);
         Line::from(vec![
-            Span::styled(format::right(metric.title, width), theme.style(metric.role)),
-            Span::raw(format!("  {}", metric.help)),
+            Span::styled(title, theme.style(metric.tone.into())),
+            Span::raw(format!("  {}", metric::help(metric))),
         ])
     });
     keys.chain(metrics).collect()

@@ -9,8 +9,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::tui::{
     column::Column,
-    format,
-    metric::{METRICS, RECOVERIES},
+    format, metric,
     nav::Nav,
     scene::{Scene, name},
     spots::Hit,
@@ -19,7 +18,7 @@ use crate::tui::{
     vm_state::VmState,
     widgets,
 };
-use collapse_model::Vm;
+use collapse_model::{Metric, MetricId, Vm};
 
 /// Least lines for the charts of the selected VM, below the list of VMs.
 const PREVIEW: u16 = 10;
@@ -54,9 +53,10 @@ fn totals(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
     let mut mapped = vec![Span::raw(" ")];
     mapped.extend(mapped_spans(scene, 20));
     let mut flows = vec![Span::raw(" ")];
-    for metric in METRICS {
-        flows.push(Span::styled(format!("{} ", metric.name), scene.theme.style(Role::Dim)));
-        flows.push(Span::raw(metric.shown(metric.now(scene, &scene.model.history))));
+    for metric in Metric::listed() {
+        let rate = metric.rate(&scene.model.history, scene.coverage, scene.latest());
+        flows.push(Span::styled(format!("{} ", metric.label), scene.theme.style(Role::Dim)));
+        flows.push(Span::raw(metric::shown(metric, rate)));
         flows.push(Span::raw("  "));
     }
     let left = widgets::paragraph(buf, at, &[Line::from(mapped), Line::from(flows)]);
@@ -85,7 +85,7 @@ fn mapped_spans(scene: &Scene, columns: usize) -> Vec<Span<'static>> {
 
 /// Draws the sum of all VMs as a chart of mapped memory and a line per rate. Returns the area left.
 fn charts(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
-    let height = METRICS.len() as u16 + 2;
+    let height = Metric::listed().count() as u16 + 2;
     let top = Rect { height, ..at };
     let half = (top.width / 2).saturating_sub(1);
     let left = Rect { x: top.x + 1, width: half.saturating_sub(1), ..top };
@@ -97,15 +97,8 @@ fn charts(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
     let chart = Rect { y: left.y + 1, height: height - 2, ..plot };
     widgets::stacked(buf, chart, scene, &scene.model.history);
     widgets::time_axis(buf, Rect { y: top.y + height - 1, height: 1, ..plot }, scene);
-    for (row, metric) in (right.y + 1..).zip(METRICS) {
-        let room = usize::from(right.width).saturating_sub(23);
-        let values = metric.charted(scene, &scene.model.history, room);
-        let line = Line::from(vec![
-            Span::styled(format::left(metric.name, 15), scene.theme.style(Role::Dim)),
-            Span::raw(format::right(&metric.shown(metric.now(scene, &scene.model.history)), 6)),
-            Span::raw("  "),
-            Span::styled(widgets::sparkline(&values), scene.theme.style(metric.role)),
-        ]);
+    for (row, metric) in (right.y + 1..).zip(Metric::listed()) {
+        let line = widgets::spark(scene, &scene.model.history, metric, 23, right.width);
         buf.set_line(right.x, row, &line, right.width);
     }
     let fates = scene.model.vms.values().filter_map(|vm| scene.region_totals(vm));
@@ -184,10 +177,12 @@ const SPARK: usize = 7;
 fn fit(wanted: &[Column], columns: usize) -> Vec<Layout> {
     let mut room = columns.saturating_sub(1);
     let mut layout = Vec::new();
-    for column in Column::BY_WEIGHT.into_iter().filter(|column| wanted.contains(column)) {
+    let mut by_weight = wanted.to_vec();
+    by_weight.sort_by_key(|column| column.weight());
+    for column in by_weight.iter().copied() {
         // Where there is little room, a state is its glyph.
         let narrow = column == Column::State && columns < 27;
-        let width = if narrow { 1 } else { column.width() } + 1;
+        let width = if narrow { 1 } else { width(column) } + 1;
         if width <= room || layout.is_empty() {
             room = room.saturating_sub(width);
             layout.push(Layout { column, width: width - 1, spark: 0 });
@@ -206,9 +201,8 @@ fn fit(wanted: &[Column], columns: usize) -> Vec<Layout> {
     };
     give(Column::Name, 3, false);
     give(Column::Back, 4, false);
-    for column in [Column::Recoveries, Column::Splits, Column::Faults, Column::Zaps, Column::Stall]
-    {
-        give(column, SPARK + 1, true);
+    for rate in by_weight.into_iter().filter(|column| matches!(column, Column::Rate(_))) {
+        give(rate, SPARK + 1, true);
     }
     give(Column::Mapped, 20, false);
     give(Column::Name, 24, false);
@@ -227,7 +221,7 @@ fn heads(columns: &[Layout], scene: &Scene, nav: &Nav) -> Line<'static> {
         };
         let width = layout.width - layout.spark;
         let room = layout.width.saturating_sub(arrow.width());
-        let title = format::cut(layout.column.title(), room) + arrow;
+        let title = format::cut(&title(layout.column), room) + arrow;
         let title = if layout.column.is_text() {
             format::left(&title, width)
         } else {
@@ -264,7 +258,30 @@ fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
             spans
         }
         Column::Back => back(scene, vm, width),
-        _ => rate(layout, scene, vm),
+        Column::Rate(id) => rate(layout, scene, vm, id.metric()),
+    }
+}
+
+/// The title of a column.
+fn title(column: Column) -> String {
+    match column {
+        Column::Name => "VM".to_owned(),
+        Column::Pid => "PID".to_owned(),
+        Column::State => "STATE".to_owned(),
+        Column::Mapped => "MAPPED".to_owned(),
+        Column::Back => "RECOVERED".to_owned(),
+        Column::Rate(id) => metric::title(id.metric()),
+    }
+}
+
+/// The least width of a column.
+fn width(column: Column) -> usize {
+    match column {
+        Column::Name => 9,
+        Column::Pid => 7,
+        Column::State => 15,
+        Column::Mapped | Column::Back => 14,
+        Column::Rate(id) => metric::width(id.metric()),
     }
 }
 
@@ -280,7 +297,7 @@ fn back(scene: &Scene, vm: &Vm, width: usize) -> Vec<Span<'static>> {
         (format!("{share} of {}", format::count(counts.lost)), Role::Good)
     } else {
         let share = format::share(counts.recovered, counts.lost);
-        let rate = RECOVERIES.now(scene, &vm.history).filter(|rate| *rate > 0.0);
+        let rate = now(scene, vm, MetricId::Recovered).filter(|rate| *rate > 0.0);
         let left = rate.map(|rate| counts.outstanding as f64 / rate * 1e9);
         let left = left.map(|ns| format!("{share}, {} left", format::duration(ns as u64)));
         let text = left.filter(|text| text.width() <= width);
@@ -289,16 +306,22 @@ fn back(scene: &Scene, vm: &Vm, width: usize) -> Vec<Span<'static>> {
     vec![Span::styled(format::right(&text, width), scene.theme.style(role))]
 }
 
-fn rate(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
-    let Some(metric) = layout.column.metric() else { return Vec::new() };
-    let now = metric.now(scene, &vm.history);
+/// The rate of a metric of a VM at the time shown.
+fn now(scene: &Scene, vm: &Vm, metric: MetricId) -> Option<f64> {
+    metric.metric().rate(&vm.history, scene.coverage, scene.latest())
+}
+
+fn rate(layout: &Layout, scene: &Scene, vm: &Vm, metric: &Metric) -> Vec<Span<'static>> {
+    let now = now(scene, vm, metric.id);
     let role = if now.is_some_and(|rate| rate > 0.0) { Role::Text } else { Role::Dim };
-    let shown = format::right(&metric.shown(now), layout.width - layout.spark);
+    let shown = format::right(&metric::shown(metric, now), layout.width - layout.spark);
     let mut spans = Vec::new();
     if layout.spark > 0 {
-        let values = metric.charted(scene, &vm.history, layout.spark - 1);
+        let parts = layout.spark - 1;
+        let values = metric.rates(&vm.history, scene.coverage, scene.time(parts), parts);
+        let style = scene.theme.style(metric.tone.into());
         spans.push(Span::raw(" "));
-        spans.push(Span::styled(widgets::sparkline(&values), scene.theme.style(metric.role)));
+        spans.push(Span::styled(widgets::sparkline(&values), style));
     }
     spans.push(Span::styled(shown, scene.theme.style(role)));
     spans

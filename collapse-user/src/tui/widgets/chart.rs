@@ -7,12 +7,12 @@ use ratatui::{
 };
 
 use crate::tui::{
-    format,
+    format, metric,
     scene::Scene,
     theme::{Depth, Role},
     widgets::{SIZES, mapped_bytes},
 };
-use collapse_model::{History, Vm};
+use collapse_model::{History, Metric, Vm};
 
 /// Sizes of mappings, smallest first, where there are no colours.
 const TEXTURES: [&str; 3] = ["░", "▓", "█"];
@@ -29,6 +29,26 @@ pub fn sparkline(values: &[Option<f64>]) -> String {
         Some(value) => EIGHTHS[2 + (value / top * 6.0).round() as usize],
     };
     values.iter().map(block).collect()
+}
+
+/// The name of a metric, its rate now, and a sparkline of it from column `gutter` on, in `width`
+/// columns.
+pub fn spark(
+    scene: &Scene,
+    history: &History,
+    metric: &Metric,
+    gutter: usize,
+    width: u16,
+) -> Line<'static> {
+    let parts = usize::from(width).saturating_sub(gutter);
+    let values = metric.rates(history, scene.coverage, scene.time(parts), parts);
+    let now = metric.rate(history, scene.coverage, scene.latest());
+    Line::from(vec![
+        Span::styled(format::left(metric.label, 15), scene.theme.style(Role::Dim)),
+        Span::raw(format::right(&metric::shown(metric, now), 6)),
+        Span::raw(" ".repeat(gutter.saturating_sub(21))),
+        Span::styled(sparkline(&values), scene.theme.style(metric.tone.into())),
+    ])
 }
 
 /// Values as an area, with the greatest of them at the left of the first line.

@@ -6,6 +6,6 @@ mod list;
 mod spread;
 
 pub use bar::{SIZES, bar, mapped_bytes};
-pub use chart::{LABEL, area, episodes, plot, sparkline, stacked, time_axis};
+pub use chart::{LABEL, area, episodes, plot, spark, sparkline, stacked, time_axis};
 pub use list::{first_shown, paragraph, rule, title};
 pub use spread::spread;

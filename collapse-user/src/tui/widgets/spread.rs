@@ -9,7 +9,7 @@ use crate::tui::{
 };
 use collapse_model::Histogram;
 
-/// A histogram as a line of quantiles and a bar per bucket, or per octave if that takes too many
+/// A histogram as a line of quantiles and the mean, and a bar per bucket, or per octave if that takes too many
 /// lines.
 pub fn spread(
     histogram: &Histogram,
@@ -25,12 +25,13 @@ pub fn spread(
     }
     let quantile = |p| format::known(histogram.quantile(p), format::duration);
     let summary = format!(
-        "{}  p50 {}  p90 {}  p99 {}  max {}",
+        "{}  p50 {}  p90 {}  p99 {}  max {}  mean {}",
         format::count(count),
         quantile(0.5),
         quantile(0.9),
         quantile(0.99),
         format::known(histogram.max(), format::duration),
+        format::known(histogram.mean(), format::duration),
     );
     let mut lines = vec![Line::from(summary)];
     let buckets = merged(histogram, rows.saturating_sub(1));

@@ -1,6 +1,5 @@
 //! Mappings, rates and durations as charts.
 
-use collapse_common::Counter;
 use collapse_feed::Signal;
 use ratatui::{
     buffer::Buffer,
@@ -8,16 +7,8 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use crate::tui::{
-    format,
-    metric::{FAULTS, Metric, RECOVERIES, SPLITS, STALL, ZAPS},
-    scene::Scene,
-    theme::Role,
-    widgets,
-};
-use collapse_model::{Histogram, Vm};
-
-const CHARTED: [&Metric; 5] = [&SPLITS, &ZAPS, &RECOVERIES, &FAULTS, &STALL];
+use crate::tui::{format, metric, scene::Scene, theme::Role, widgets};
+use collapse_model::{Histogram, Metric, Vm};
 
 /// Columns left of charts where there is room: the name of what is charted, its value below it, and
 /// its axis.
@@ -30,7 +21,7 @@ const WIDE_GUTTER: u16 = 30;
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let below = at.height.min(2);
     let charts = Rect { height: at.height - below, ..at };
-    let lines = CHARTED.len() as u16;
+    let lines = Metric::charted().count() as u16;
     // With little room, a line of text above each chart, or sparklines.
     let wide = at.width >= 56;
     let least = if wide { 1 } else { 2 };
@@ -44,7 +35,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
         // The mappings get twice the room of a rate.
         let first = charts.height - share * lines;
         mappings(buf, Rect { height: first, ..charts }, gutter, scene, vm);
-        for (place, metric) in (0..).zip(CHARTED) {
+        for (place, metric) in (0..).zip(Metric::charted()) {
             let y = charts.y + first + share * place;
             rate(buf, Rect { y, height: share, ..charts }, gutter, scene, vm, metric);
         }
@@ -55,8 +46,9 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
             mappings(buf, Rect { height: top, ..charts }, gutter, scene, vm);
         }
         let rest = Rect { y: charts.y + top, height: charts.height - top, ..charts };
-        let spark = |metric: &&Metric| spark(scene, vm, metric, gutter, at.width);
-        widgets::paragraph(buf, rest, &CHARTED.iter().map(spark).collect::<Vec<_>>());
+        let gutter = usize::from(gutter).max(23);
+        let spark = |metric| widgets::spark(scene, &vm.history, metric, gutter, at.width);
+        widgets::paragraph(buf, rest, &Metric::charted().map(spark).collect::<Vec<_>>());
     }
     if below > 0 {
         let at = Rect { y: at.bottom() - below, height: 1, ..at };
@@ -86,9 +78,10 @@ fn mappings(buf: &mut Buffer, at: Rect, gutter: u16, scene: &Scene, vm: &Vm) {
 }
 
 fn rate(buf: &mut Buffer, at: Rect, gutter: u16, scene: &Scene, vm: &Vm, metric: &Metric) {
-    let now = metric.shown(metric.now(scene, &vm.history));
-    let name = Span::styled(metric.name, scene.theme.style(Role::Dim));
-    let value = [Span::raw(now), Span::styled(metric.unit, scene.theme.style(Role::Dim))];
+    let now = metric.rate(&vm.history, scene.coverage, scene.latest());
+    let dim = scene.theme.style(Role::Dim);
+    let name = Span::styled(metric.label, dim);
+    let value = [Span::raw(metric::shown(metric, now)), Span::styled(metric::unit(metric), dim)];
     let plot = if gutter == widgets::LABEL {
         let [now, unit] = value;
         let title = Line::from(vec![name, Span::raw(" "), now, unit]);
@@ -106,28 +99,16 @@ fn rate(buf: &mut Buffer, at: Rect, gutter: u16, scene: &Scene, vm: &Vm, metric:
         }
         widgets::plot(at, gutter)
     };
-    let values = metric.charted(scene, &vm.history, usize::from(plot.width));
-    widgets::area(buf, plot, scene, &values, metric.role, |value| metric.shown(Some(value)));
-}
-
-fn spark(scene: &Scene, vm: &Vm, metric: &Metric, gutter: u16, width: u16) -> Line<'static> {
-    let gutter = usize::from(gutter).max(23);
-    let parts = usize::from(width).saturating_sub(gutter);
-    let values = metric.charted(scene, &vm.history, parts);
-    Line::from(vec![
-        Span::styled(format::left(metric.name, 15), scene.theme.style(Role::Dim)),
-        Span::raw(format::right(&metric.shown(metric.now(scene, &vm.history)), 6)),
-        Span::raw(" ".repeat(gutter - 21)),
-        Span::styled(widgets::sparkline(&values), scene.theme.style(metric.role)),
-    ])
+    let parts = usize::from(plot.width);
+    let values = metric.rates(&vm.history, scene.coverage, scene.time(parts), parts);
+    let shown = |value| metric::shown(metric, Some(value));
+    widgets::area(buf, plot, scene, &values, metric.tone.into(), shown);
 }
 
 /// How long faults take, and until regions are touched and huge again.
 pub fn latency(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
-    let faults = scene.coverage.sees(Signal::FaultLatency).then(|| {
-        let sum = vm.totals().counter(Counter::Stall);
-        vm.latencies().histogram(|_, _| true, Some(sum))
-    });
+    let timed = vm.timed_faults(scene.coverage.timed_faults);
+    let faults = scene.coverage.known(Signal::FaultLatency, timed).map(|timed| timed.all());
     let histograms: [(&str, Option<&Histogram>, Role); 3] = [
         ("guest fault to guest re-entry", faults.as_ref(), Role::Fault),
         ("nothing mapped until the next fault", Some(vm.regions.time_to_refault()), Role::Small),

@@ -1,6 +1,6 @@
 //! Causes, slots and collapse runs as tables.
 
-use collapse_common::{Cause, Counter, Transition, abi::LOG_DIRTY_PAGES};
+use collapse_common::{Cause, Counter, abi::LOG_DIRTY_PAGES};
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -9,113 +9,100 @@ use ratatui::{
 
 use crate::tui::{format, scene::Scene, theme::Role, widgets};
 use collapse_feed::{Signal, Slot};
-use collapse_model::{CollapseSpan, Region, Totals, Vm};
+use collapse_model::{
+    CollapseSpan, Metric, Region, Totals, Vm,
+    metric::{LeafChange, METRICS, Unit},
+};
 
-/// What one cause did.
-#[derive(Clone, Copy, Default)]
-struct Deeds {
-    splits: u64,
-    zaps: u64,
-    installs: u64,
-    recoveries: u64,
-    protects: u64,
+/// What one cause changed.
+struct CauseTotals {
+    cause: Cause,
+    /// Changes of leaves.
+    changes: u64,
     faults: u64,
-    stall_ns: u64,
 }
 
-impl Deeds {
-    fn changes(&self) -> u64 {
-        self.splits + self.zaps + self.installs + self.recoveries + self.protects
-    }
-}
-
-fn deeds(totals: &Totals) -> Vec<(Cause, Deeds)> {
-    let of = |wanted: &[Transition]| totals.by_cause(|t, level| level <= 3 && wanted.contains(&t));
-    let splits = of(&[Transition::Split, Transition::SplitRelink]);
-    let relinks = of(&[Transition::SplitRelink]);
-    let zaps = of(&[Transition::Zap]);
-    let installs = of(&[Transition::Install]);
-    let recoveries = of(&[Transition::Recover, Transition::RecoverReadOnly]);
-    let protects = of(&[Transition::WriteProtect]);
-    let faults = totals.counter_by_cause(Counter::Fault);
-    let stalls = totals.counter_by_cause(Counter::Stall);
-    let all = Cause::ALL.iter().map(|cause| {
-        let get = |map: &std::collections::BTreeMap<Cause, u64>| {
-            map.get(cause).copied().unwrap_or_default()
-        };
-        let deeds = Deeds {
-            splits: get(&splits),
-            zaps: get(&zaps).saturating_sub(get(&relinks)),
-            installs: get(&installs),
-            recoveries: get(&recoveries),
-            protects: get(&protects),
-            faults: get(&faults),
-            stall_ns: get(&stalls),
-        };
-        (*cause, deeds)
+/// Causes that changed or faulted anything, the most first.
+fn causes_of(totals: &Totals) -> Vec<CauseTotals> {
+    let all = Cause::ALL.iter().map(|&cause| CauseTotals {
+        cause,
+        changes: LeafChange::ALL.iter().map(|change| totals.count_of(*change, cause)).sum(),
+        faults: totals.counter_of(cause, Counter::Fault),
     });
-    let mut deeds: Vec<_> = all.filter(|(_, deeds)| deeds.changes() + deeds.faults > 0).collect();
-    deeds.sort_by_key(|(_, deeds)| std::cmp::Reverse((deeds.changes(), deeds.faults)));
-    deeds
+    let mut causes: Vec<_> = all.filter(|cause| cause.changes + cause.faults > 0).collect();
+    causes.sort_by_key(|cause| std::cmp::Reverse((cause.changes, cause.faults)));
+    causes
 }
 
-/// How many causes there are to tell of.
+/// The number of causes listed.
 pub fn causes_count(vm: &Vm) -> usize {
-    deeds(&vm.totals()).len()
+    causes_of(vm.totals()).len()
 }
+
+/// Columns of the numbers.
+const NUMBERS: usize = 50;
 
 /// What changed why, with each cause's share of all changes.
 pub fn causes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let theme = scene.theme;
     let dim = theme.style(Role::Dim);
-    let deeds = deeds(&vm.totals());
-    let sum: u64 = deeds.iter().map(|(_, deeds)| deeds.changes()).sum();
-    // The numbers take 50 columns, causes in words 34.
-    let narrow = usize::from(at.width) < 34 + 50;
-    let label = usize::from(at.width).saturating_sub(50).clamp(19, 34);
-    let head = format!(
-        "{} SHARE SPLIT   ZAP  INST RECOV WPROT FAULT    vCPU",
-        format::left("CAUSE", label),
-    );
-    let mut lines = vec![Line::styled(head, dim)];
-    for (cause, deeds) in &deeds {
+    let totals = vm.totals();
+    let causes = causes_of(totals);
+    let sum: u64 = causes.iter().map(|cause| cause.changes).sum();
+    // Causes in words take 34 columns.
+    let narrow = usize::from(at.width) < 34 + NUMBERS;
+    let label = usize::from(at.width).saturating_sub(NUMBERS).clamp(19, 34);
+    let mut lines = vec![Line::styled(causes_head(label), dim)];
+    for &CauseTotals { cause, changes, .. } in &causes {
         let mut spans = vec![
             Span::raw(format::left(if narrow { cause.name() } else { cause.label() }, label)),
-            Span::styled(
-                format!(" {:>5}", format::share(deeds.changes(), sum)),
-                theme.style(Role::Key),
-            ),
+            Span::styled(format!(" {:>5}", format::share(changes, sum)), theme.style(Role::Key)),
         ];
-        let counts = [
-            (deeds.splits, Role::Split),
-            (deeds.zaps, Role::Zap),
-            (deeds.installs, Role::Small),
-            (deeds.recoveries, Role::Huge),
-            (deeds.protects, Role::Text),
-        ];
-        for (n, role) in counts {
-            let style = if n == 0 { dim } else { theme.style(role) };
+        for metric in changing() {
+            let n = metric.of_cause(totals, cause).unwrap_or_default();
+            let style = if n == 0 { dim } else { theme.style(metric.tone.into()) };
             let text = if n == 0 { "·".to_owned() } else { format::count(n) };
             spans.push(Span::styled(format!(" {text:>5}"), style));
         }
-        let (faults, stall) = if cause.is_guest_fault() {
-            let seen = |signal, shown: String| {
-                if scene.coverage.sees(signal) { shown } else { format::UNKNOWN.to_owned() }
-            };
-            (
-                seen(Signal::Faults, format::count(deeds.faults)),
-                seen(Signal::FaultLatency, format::duration(deeds.stall_ns)),
-            )
-        } else {
-            (String::new(), String::new())
-        };
-        spans.push(Span::raw(format!(" {faults:>5} {stall:>7}")));
+        for metric in faulting().filter(|_| cause.is_guest_fault()) {
+            let n = metric.of_cause(totals, cause).filter(|_| metric.is_known(scene.coverage));
+            let text = format::known(n, |n| amount(metric, n));
+            spans.push(Span::raw(format!(" {}", format::right(&text, amount_width(metric)))));
+        }
         lines.push(Line::from(spans));
     }
-    if deeds.is_empty() {
+    if causes.is_empty() {
         lines.push(Line::styled("nothing changed yet", dim));
     }
     widgets::paragraph(buf, at, &lines);
+}
+
+fn causes_head(label: usize) -> String {
+    let changing = changing().map(|metric| format!(" {:>5}", metric.title));
+    let faulting = faulting().map(|metric| format!(" {:>1$}", metric.title, amount_width(metric)));
+    let titles: String = changing.chain(faulting).collect();
+    format!("{} SHARE{titles}", format::left("CAUSE", label))
+}
+
+/// Metrics that changes of leaves add up to.
+fn changing() -> impl Iterator<Item = &'static Metric> {
+    METRICS.iter().filter(|metric| metric.leaf_change().is_some())
+}
+
+/// Metrics of guest faults.
+fn faulting() -> impl Iterator<Item = &'static Metric> {
+    Metric::listed().filter(|metric| metric.counter().is_some())
+}
+
+fn amount(metric: &Metric, n: u64) -> String {
+    match metric.unit {
+        Unit::Nanoseconds => format::duration(n),
+        _ => format::count(n),
+    }
+}
+
+fn amount_width(metric: &Metric) -> usize {
+    if metric.unit == Unit::Nanoseconds { 7 } else { 5 }
 }
 
 /// Slots, and regions lost in them.

@@ -1,0 +1,191 @@
+//! The table of metrics: one row each, in the order of all outputs.
+
+use collapse_common::Counter;
+use collapse_feed::Signal;
+
+use super::{
+    Better, LeafChange, Metric, MetricKind, Needs, Prominence, Source, Tone, Unit, derive::LEVELS,
+};
+
+macro_rules! metrics {
+    ($($id:ident {
+        key: $key:literal,
+        label: $label:literal,
+        title: $title:literal,
+        help: $help:literal,
+        $($field:ident: $value:expr,)*
+    })*) => {
+        /// A row of the table of metrics.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum MetricId {
+            $(#[doc = $help] $id,)*
+        }
+
+        /// Every metric, in the order of all outputs.
+        pub static METRICS: [Metric; [$(MetricId::$id),*].len()] = [$(Metric {
+            id: MetricId::$id,
+            key: $key,
+            label: $label,
+            title: $title,
+            help: $help,
+            $($field: $value,)*
+        },)*];
+    };
+}
+
+metrics! {
+    Splits {
+        key: "splits",
+        label: "splits",
+        title: "SPLIT",
+        help: "huge leaves that became page tables",
+        path: "splits",
+        kind: MetricKind::Counter,
+        unit: Unit::Leaves,
+        better: Some(Better::Lower),
+        needs: Needs::Changes,
+        tone: Tone::Split,
+        prominence: Prominence::Charted { column: "splits", weight: 5 },
+        source: Source::Leaves(LeafChange::Split),
+    }
+    Zaps {
+        key: "zaps",
+        label: "zaps",
+        title: "ZAP",
+        help: "leaves removed, other than by a split",
+        path: "zaps",
+        kind: MetricKind::Counter,
+        unit: Unit::Leaves,
+        better: Some(Better::Lower),
+        needs: Needs::Changes,
+        tone: Tone::Zap,
+        prominence: Prominence::Charted { column: "zaps", weight: 7 },
+        source: Source::Leaves(LeafChange::Zap),
+    }
+    Installs {
+        key: "installs",
+        label: "installs",
+        title: "INST",
+        help: "leaves that were installed",
+        path: "installs",
+        kind: MetricKind::Counter,
+        unit: Unit::Leaves,
+        better: None,
+        needs: Needs::Changes,
+        tone: Tone::Small,
+        prominence: Prominence::Listed,
+        source: Source::Leaves(LeafChange::Install),
+    }
+    Refaults {
+        key: "refaults",
+        label: "refaults",
+        title: "REFLT",
+        help: "leaves installed in regions that had lost their huge leaf",
+        path: "refaults",
+        kind: MetricKind::Counter,
+        unit: Unit::Leaves,
+        better: Some(Better::Lower),
+        needs: Needs::Changes,
+        tone: Tone::Small,
+        prominence: Prominence::Reported,
+        source: Source::Refaults(&LEVELS),
+    }
+    Lost {
+        key: "lost",
+        label: "regions lost",
+        title: "LOST",
+        help: "regions that lost their huge leaf",
+        path: "regions.lost",
+        kind: MetricKind::Counter,
+        unit: Unit::Regions,
+        better: None,
+        needs: Needs::Changes,
+        tone: Tone::Small,
+        prominence: Prominence::Reported,
+        source: Source::Regions(|regions| regions.lost),
+    }
+    Recovered {
+        key: "recovered",
+        label: "recoveries",
+        title: "RECOV",
+        help: "regions that got their huge leaf back",
+        path: "recoveries",
+        kind: MetricKind::Counter,
+        unit: Unit::Regions,
+        better: None,
+        needs: Needs::Changes,
+        tone: Tone::Huge,
+        prominence: Prominence::Charted { column: "recoveries", weight: 4 },
+        source: Source::Recoveries,
+    }
+    Outstanding {
+        key: "outstanding",
+        label: "regions outstanding",
+        title: "OUTST",
+        help: "regions that have not got their huge leaf back",
+        path: "regions.outstanding",
+        kind: MetricKind::Gauge,
+        unit: Unit::Regions,
+        better: None,
+        needs: Needs::Changes,
+        tone: Tone::Small,
+        prominence: Prominence::Reported,
+        source: Source::Regions(|regions| regions.outstanding),
+    }
+    WriteProtects {
+        key: "write_protects",
+        label: "write-protects",
+        title: "WPROT",
+        help: "leaves that were write-protected in place",
+        path: "write_protects",
+        kind: MetricKind::Counter,
+        unit: Unit::Leaves,
+        better: None,
+        needs: Needs::Changes,
+        tone: Tone::Plain,
+        prominence: Prominence::Reported,
+        source: Source::Leaves(LeafChange::WriteProtect),
+    }
+    Faults {
+        key: "faults",
+        label: "faults",
+        title: "FAULT",
+        help: "guest faults",
+        path: "faults",
+        kind: MetricKind::Counter,
+        unit: Unit::Faults,
+        better: Some(Better::Lower),
+        needs: Needs::Signal(Signal::Faults),
+        tone: Tone::Fault,
+        prominence: Prominence::Charted { column: "faults", weight: 6 },
+        source: Source::Counter(Counter::Fault),
+    }
+    FastFaults {
+        key: "fast_faults",
+        label: "fast faults",
+        title: "FAST",
+        help: "guest faults that the lockless fast path resolved",
+        path: "faults.fast",
+        kind: MetricKind::Counter,
+        unit: Unit::Faults,
+        better: None,
+        needs: Needs::Signal(Signal::FastFaults),
+        tone: Tone::Fault,
+        prominence: Prominence::Reported,
+        source: Source::Counter(Counter::FastFault),
+    }
+    Stall {
+        key: "stall_ns",
+        label: "vCPU time lost",
+        title: "vCPU",
+        help: "time lost to faults",
+        path: "stall",
+        kind: MetricKind::Counter,
+        unit: Unit::Nanoseconds,
+        better: Some(Better::Lower),
+        needs: Needs::Signal(Signal::FaultLatency),
+        tone: Tone::Fault,
+        prominence: Prominence::Charted { column: "vcpu", weight: 9 },
+        source: Source::Counter(Counter::Stall),
+    }
+}
