@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use collapse_common::{Cause, Transition, abi::Row, counter::index};
+use collapse_common::{
+    Cause, Transition,
+    abi::{Row, VmKey},
+    counter::index,
+};
+use collapse_feed::{Change, Event};
 
 use crate::Totals;
 
@@ -124,6 +129,40 @@ impl Breakdown {
         let counts = self.counts.iter().filter(|((_, level), _)| levels.contains(level));
         Self { counts: counts.map(|(key, n)| (*key, *n)).collect() }
     }
+}
+
+/// The latest recorded zap of each thread, with a note about it, until it proves to be the first half
+/// of a split in two steps.
+#[derive(Clone, Debug)]
+pub struct FirstHalves<T> {
+    zaps: BTreeMap<(VmKey, u32), (Leaf, T)>,
+}
+
+/// Address space, level and guest frame.
+type Leaf = (u32, u32, u64);
+
+impl<T> Default for FirstHalves<T> {
+    fn default() -> Self {
+        Self { zaps: BTreeMap::new() }
+    }
+}
+
+impl<T> FirstHalves<T> {
+    /// Takes note of a zap.
+    pub fn zapped(&mut self, event: &Event, zap: &Change, note: T) {
+        self.zaps.insert((event.vm, event.tid), (leaf(zap), note));
+    }
+
+    /// The note about the zap that is the first half of the split whose second half is `relink`, if
+    /// that zap was seen.
+    pub fn of(&mut self, event: &Event, relink: &Change) -> Option<T> {
+        let (zapped, note) = self.zaps.remove(&(event.vm, event.tid))?;
+        (zapped == leaf(relink)).then_some(note)
+    }
+}
+
+fn leaf(change: &Change) -> Leaf {
+    (change.as_id, change.level, change.gfn)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::ops::Index;
 use collapse_common::{Cause, Counter};
 use collapse_feed::{Coverage, Mmu, Signal};
 
-pub use derive::{Breakdown, LEVELS, LeafChange};
+pub use derive::{Breakdown, FirstHalves, LEVELS, LeafChange};
 pub use table::{METRICS, MetricId};
 
 use crate::{History, RegionCounts, Regions, Totals, Vm};

@@ -10,7 +10,10 @@ use std::{
 use collapse_common::{Transition, abi::VmKey};
 
 use collapse_feed::{Change, Coverage, Event, EventKind, Update};
-use collapse_model::{Model, Observer, Vm};
+use collapse_model::{
+    Model, Observer, Vm,
+    metric::{FirstHalves, LeafChange},
+};
 
 /// Adds SPTE changes up by the stack that they happened in, where that was recorded.
 pub struct Folded<W> {
@@ -20,6 +23,8 @@ pub struct Folded<W> {
     /// Names of the VMs that changes belong to.
     names: BTreeMap<VmKey, String>,
     weights: BTreeMap<Key, u64>,
+    /// Zaps that were added, as long as they may be halves of splits.
+    zaps: FirstHalves<Key>,
 }
 
 /// VM, kind, cause and functions.
@@ -32,10 +37,16 @@ impl<W: Write> Folded<W> {
     /// Writes to `out`, all of it at the end.
     pub fn new(out: W) -> Self {
         let (stacks, names, weights) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { out, stacks, names, weights }
+        Self { out, stacks, names, weights, zaps: FirstHalves::default() }
     }
 
-    fn change(&mut self, key: VmKey, vm: Option<&Vm>, change: &Change) {
+    fn change(&mut self, event: &Event, vm: Option<&Vm>, change: &Change) {
+        if change.transition == Transition::SplitRelink
+            && let Some(zap) = self.zaps.of(event, change)
+        {
+            self.take_back(&zap, change.count);
+        }
+        let key = event.vm;
         let Some(stack) = change.stack else { return };
         let stack = self.stacks.get(&stack).cloned().unwrap_or_else(|| UNKNOWN.into());
         if let Some(process) = vm.and_then(|vm| vm.process.as_ref()) {
@@ -43,13 +54,26 @@ impl<W: Write> Folded<W> {
                 .entry(key)
                 .or_insert_with(|| frame(&format!("{} (pid {})", process.name.text, process.pid)));
         }
-        let kind = match change.transition {
-            // The second half of a split in two steps.
-            Transition::SplitRelink => Transition::Split.name(),
-            transition => transition.name(),
+        let kind = if LeafChange::Split.is(change.transition) {
+            Transition::Split.name()
+        } else {
+            change.transition.name()
         };
-        let weight = self.weights.entry((key, kind, change.cause.name(), stack)).or_default();
-        *weight += u64::from(change.count);
+        let key = (key, kind, change.cause.name(), stack);
+        if change.transition == Transition::Zap {
+            self.zaps.zapped(event, change, key.clone());
+        }
+        *self.weights.entry(key).or_default() += u64::from(change.count);
+    }
+
+    /// Removes zaps that were halves of splits.
+    fn take_back(&mut self, zap: &Key, count: u32) {
+        if let Some(weight) = self.weights.get_mut(zap) {
+            *weight = weight.saturating_sub(count.into());
+            if *weight == 0 {
+                self.weights.remove(zap);
+            }
+        }
     }
 }
 
@@ -60,7 +84,7 @@ impl<W: Write> Observer for Folded<W> {
 
     fn event(&mut self, event: &Event, vm: Option<&Vm>) -> io::Result<()> {
         if let EventKind::Change(change) = &event.kind {
-            self.change(event.vm, vm, change);
+            self.change(event, vm, change);
         }
         Ok(())
     }
@@ -104,11 +128,15 @@ mod tests {
     const VM: VmKey = VmKey { kvm: 1, born: 5 };
 
     fn event(transition: Transition, stack: Option<u32>) -> Event {
+        event_at(512, Cause::Collapse, transition, stack)
+    }
+
+    fn event_at(gfn: u64, cause: Cause, transition: Transition, stack: Option<u32>) -> Event {
         let change = Change {
-            gfn: 512,
+            gfn,
             sptes: Some(Sptes { old: 1, new: 0 }),
             stack,
-            ..fixtures::change(Cause::Collapse, transition)
+            ..fixtures::change(cause, transition)
         };
         Event { ts: 150, vm: VM, tid: 9, kind: EventKind::Change(change) }
     }
@@ -140,7 +168,7 @@ mod tests {
     #[test]
     fn weights_add_up_by_stack() {
         let zap = || event(Transition::Zap, Some(0));
-        let others = [Some(1), None].map(|stack| event(Transition::SplitRelink, stack));
+        let others = [Some(1), None].map(|stack| event(Transition::Split, stack));
         let updates = vec![
             batch(100, &["zap", "ioctl"], Vec::new()),
             batch(200, &["zap", "ioctl"], [zap(), zap()].into_iter().chain(others).collect()),
@@ -155,6 +183,28 @@ mod tests {
             a_b (pid 7);zap;collapse;close;zap 2\n\
             a_b (pid 7);zap;collapse;ioctl;zap 2\n";
         assert_eq!(lines(&updates), expected);
+    }
+
+    /// As on 5.10 and 6.1: the zap of a huge leaf, and the link of a page table in its place.
+    #[test]
+    fn a_split_in_two_steps_is_one_split_and_no_zap() {
+        let at = |gfn, transition, stack| event_at(gfn, Cause::LoggedFault, transition, stack);
+        let split = |gfn, zap, link| {
+            [at(gfn, Transition::Zap, zap), at(gfn, Transition::SplitRelink, link)]
+        };
+        let in_two_steps = |zap, link| {
+            let mut events = split(0, zap, link).to_vec();
+            // Only what is linked where it was zapped is a split.
+            events.push(at(512, Transition::Zap, zap));
+            events.push(at(1024, Transition::SplitRelink, link));
+            lines(&[batch(100, &[], Vec::new()), batch(200, &["zap", "fault"], events)])
+        };
+        let zap = "a_b (pid 7);zap;guest_fault_logging;fault;zap 1\n";
+        let splits = "a_b (pid 7);split;guest_fault_logging;[unknown] 2\n";
+        assert_eq!(in_two_steps(Some(0), Some(1)), format!("{splits}{zap}"));
+        // Where only zaps have stacks, and where only splits have.
+        assert_eq!(in_two_steps(Some(0), None), zap);
+        assert_eq!(in_two_steps(None, Some(1)), splits);
     }
 
     #[test]
