@@ -21,6 +21,7 @@ mod reload;
 mod span;
 mod totals;
 mod vm;
+pub mod wording;
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -16,6 +16,7 @@ use super::{
     regions::Regions,
     span::{CollapseSpan, Race, Work},
     totals::Totals,
+    wording,
 };
 use collapse_feed::{Change, Collapse, Event, EventKind, Slot, SlotChange, VmProcess, VmReading};
 
@@ -142,6 +143,20 @@ impl Vm {
     /// Mappings by size, KVM's own figures: now, or just before teardown if it is gone.
     pub fn pages(&self) -> Option<Pages> {
         if self.gone { self.pages_at_end } else { self.pages_now }
+    }
+
+    /// The VM's name.
+    pub fn name(&self) -> &str {
+        wording::vm_name(self.process.as_ref())
+    }
+
+    /// The VM's name and process id, as far as they are known.
+    pub fn label(&self) -> String {
+        let process = self.process.as_ref();
+        wording::vm_label(
+            process.map(|process| process.name.text.as_str()),
+            process.map(|process| process.pid),
+        )
     }
 
     /// Counts since it was first seen.

@@ -5,11 +5,14 @@ use std::{borrow::Cow, collections::BTreeMap};
 use collapse_common::{Cause, latency::Outcome};
 use serde_json::{Value, json};
 
+use collapse_model::wording;
+
 /// A word of this program's, or one that was read back from a file.
 pub type Name = Cow<'static, str>;
 
 /// Names of levels 1 to 3.
-pub(crate) const SIZES: [&str; 3] = ["4k", "2m", "1g"];
+pub(crate) const SIZES: [&str; 3] =
+    [wording::SIZES[0].key, wording::SIZES[1].key, wording::SIZES[2].key];
 
 /// What the keys of a map by cause are, for the schema.
 pub(super) fn causes() -> Value {

@@ -47,4 +47,3 @@ pub use vm::{
     Counts, Faults, PagesBySize, PagesReport, Racing, ReconciliationReport, Recoveries,
     RegionsReport, ResidualBySize, SpanReport, VmReport,
 };
-pub(crate) use words::duration as shown_duration;

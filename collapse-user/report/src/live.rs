@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{keys::SIZES, report::in_order, words::known};
+use super::{keys::SIZES, report::in_order};
 use collapse_feed::Coverage;
-use collapse_model::{Model, Vm, metric::METRICS};
+use collapse_model::{Model, Vm, metric::METRICS, wording::known};
 
 /// One line per VM that has not ended, for a pipe.
 pub fn live_lines(model: &Model, coverage: &Coverage) -> String {

@@ -3,10 +3,12 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::{
-    Counts, PagesBySize, Report, VmReport,
+    Counts, Report, VmReport,
     gate::{CheckState, DemandCheck, checks},
     words,
 };
+use collapse_common::abi::Pages;
+use collapse_model::wording::{PageSize, SIZES, UNKNOWN, known};
 
 /// Episodes and collapse runs listed per VM.
 const LISTED: usize = 10;
@@ -76,14 +78,13 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
     }
     let end = if vm.gone { "before teardown" } else { "end" };
     writeln!(out, "\n| mappings | start | {end} | residual |\n|---|--:|--:|--:|")?;
-    let by_size = |pages: PagesBySize| [pages.small, pages.huge, pages.giant];
-    let (start, end) = (vm.pages.start.map(by_size), vm.pages.end.map(by_size));
-    let residual = vm.pages.residual.map(|r| [r.small, r.huge, r.giant]);
-    for (place, size) in ["4 KiB", "2 MiB", "1 GiB"].into_iter().enumerate() {
-        let start = words::known(start.map(|pages| pages[place]));
-        let end = words::known(end.map(|pages| pages[place]));
-        let residual = words::known(residual.map(|residual| residual[place]));
-        writeln!(out, "| {size} | {start} | {end} | {residual} |")?;
+    let (start, end) = (vm.pages.start.map(Pages::from), vm.pages.end.map(Pages::from));
+    let residual = vm.pages.residual.map(<[i64; 3]>::from);
+    for (place, PageSize { name, .. }) in SIZES.iter().enumerate() {
+        let start = known(start.map(|pages| pages[place]));
+        let end = known(end.map(|pages| pages[place]));
+        let residual = known(residual.map(|residual| residual[place]));
+        writeln!(out, "| {name} | {start} | {end} | {residual} |")?;
     }
     writeln!(out, "\n| changes | number | by size | by cause |\n|---|--:|---|---|")?;
     for (metric, counts) in vm.changes.iter() {
@@ -91,7 +92,7 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
     }
     row(out, "recoveries", vm.recoveries.total, &words::ways(&vm.recoveries))?;
     match &vm.faults {
-        None => row(out, "guest faults", "–", "")?,
+        None => row(out, "guest faults", UNKNOWN, "")?,
         Some(faults) => row(out, "guest faults", faults.total, &words::kinds(faults))?,
     }
     if let Some(latency) = vm.latency.as_ref().filter(|latency| latency.total.count > 0) {
@@ -123,7 +124,7 @@ fn write_list(
     count: Option<u64>,
     lines: impl Iterator<Item = String>,
 ) -> fmt::Result {
-    let count = words::known(count);
+    let count = known(count);
     let lines: Vec<_> = lines.collect();
     if lines.is_empty() {
         return writeln!(out, "\n{title}: {count}");

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData};
 
-use collapse_model::metric::{METRICS, Metric, MetricId};
+use collapse_model::{
+    metric::{METRICS, Metric, MetricId},
+    wording::capitalized,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -107,18 +110,14 @@ impl<T: MetricValue> JsonSchema for PerMetric<T> {
             .iter()
             .map(|metric| {
                 let mut schema = T::schema_of(metric, generator);
-                schema.insert("description".to_owned(), sentence(metric.help).into());
+                schema.insert(
+                    "description".to_owned(),
+                    format!("{}.", capitalized(metric.help)).into(),
+                );
                 (metric.key.to_owned(), schema.into())
             })
             .collect();
         let required: Vec<_> = metrics.iter().map(|metric| metric.key).collect();
         json_schema!({ "type": "object", "properties": properties, "required": required })
     }
-}
-
-/// A phrase as a sentence of its own.
-fn sentence(phrase: &str) -> String {
-    let mut chars = phrase.chars();
-    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str())
 }

@@ -6,9 +6,9 @@ use collapse_common::Transition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Verdicts, VmIdentity, VmReport, VmSelect, shown_duration, timeline};
+use super::{Name, Verdicts, VmIdentity, VmReport, VmSelect, timeline};
 use collapse_feed::{Coverage, Machine, Mmu, Overhead, printable, recording};
-use collapse_model::{Changes, Model, Vm};
+use collapse_model::{Changes, Model, Vm, wording::duration};
 
 /// Name and version of the JSON format. Keys are added, never renamed.
 pub const SCHEMA: &str = "collapse.report/1";
@@ -216,7 +216,7 @@ impl Report {
         let (kernel, mmu) = (&self.host.kernel, self.host.mmu.label());
         let name = self.host.name.as_deref();
         let host = name.map_or(String::new(), |name| format!("{}, ", printable(name.as_bytes())));
-        format!("{host}kernel {kernel}, {mmu}, {}, {vms}", shown_duration(self.window_ns))
+        format!("{host}kernel {kernel}, {mmu}, {}, {vms}", duration(self.window_ns))
     }
 }
 

@@ -237,10 +237,10 @@ recovered; 1 not touched since
     2 MiB                32               30          0
     1 GiB                 0                0          0
   gauge checks            1   exact: 1 exact, 0 off
-  splits                 32   32 x 2M: eager_split 32
-  zaps                16384   16384 x 4K: collapse 16384
-  installs               31   30 x 2M, 1 x 4K: guest_fault 31
-  refaults               31   30 x 2M, 1 x 4K: guest_fault 31
+  splits                 32   32 × 2M: eager_split 32
+  zaps                16384   16384 × 4K: collapse 16384
+  installs               31   30 × 2M, 1 × 4K: guest_fault 31
+  refaults               31   30 × 2M, 1 × 4K: guest_fault 31
   write-protects          0
   recoveries             30   by refault 30
   guest faults         1051   1000 by the fast path, 1000 while dirty logging, 20 while collapsing
@@ -248,9 +248,9 @@ recovered; 1 not touched since
   dirty logging               on 1 times, off 1 times (per slot)
   episodes                1
     1: logging for 100.0 ms (1 slot), 32 lost, 30 recovered, 1020 faults in 3.0 ms of vCPU time: \
-partly recovered
+partly
   collapse runs           1
-    slot 1 (64 MiB at gfn 0x40000) took 20.0 ms: zapped 16384 x 4K, recovered 0
+    slot 1 (64 MiB at gfn 0x40000) took 20.0 ms: zapped 16384 × 4K, recovered 0
 
 lost: nothing
 changes of unknown VM: 3

@@ -403,6 +403,18 @@ impl From<Pages> for PagesBySize {
     }
 }
 
+impl From<PagesBySize> for Pages {
+    fn from(PagesBySize { small, huge, giant }: PagesBySize) -> Self {
+        [small, huge, giant]
+    }
+}
+
+impl From<ResidualBySize> for [i64; 3] {
+    fn from(ResidualBySize { small, huge, giant }: ResidualBySize) -> Self {
+        [small, huge, giant]
+    }
+}
+
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }

@@ -8,31 +8,20 @@ use super::{
     EpisodeReport, Faults, HistogramReport, Recoveries, Report, SignalReport, SpanReport, VmReport,
     gate::{CheckKind, CheckState, checks},
 };
-use collapse_model::{Grade, Outcome};
-
-/// A duration in the unit that suits it.
-pub fn duration(ns: u64) -> String {
-    match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
-        _ => format!("{:.1} s", ns as f64 / 1e9),
-    }
-}
-
-/// The number, or a dash where it is unknown.
-pub fn known(number: Option<impl ToString>) -> String {
-    number.map_or("–".to_owned(), |number| number.to_string())
-}
+use collapse_model::{
+    Grade,
+    metric::LEVELS,
+    wording::{self, SIZES, UNKNOWN, UNNAMED_VM, bytes, duration, known, leaves, percent},
+};
 
 /// The name of a VM.
 pub fn name(vm: &VmReport) -> &str {
-    vm.name.as_deref().unwrap_or("VM of unknown process")
+    vm.name.as_deref().unwrap_or(UNNAMED_VM)
 }
 
 /// Which process it is of, and whether it came and went.
 pub fn identity(vm: &VmReport) -> String {
-    let pid = vm.pid.map_or("pid –".to_owned(), |pid| format!("pid {pid}"));
+    let pid = format!("pid {}", known(vm.pid));
     let fd = vm.fd.map_or(String::new(), |fd| format!(", fd {fd}"));
     let life = match (vm.created, vm.gone) {
         (true, true) => ", created and ended in this window",
@@ -127,7 +116,7 @@ pub fn kinds(faults: &Faults) -> String {
 
 /// Quantiles of durations.
 pub fn spread(histogram: &HistogramReport) -> String {
-    let shown = |ns: Option<u64>| ns.map_or("–".to_owned(), duration);
+    let shown = |ns: Option<u64>| known(ns.map(duration));
     let (p50, p99) = (shown(histogram.p50_ns), shown(histogram.p99_ns));
     format!("p50 {p50}, p99 {p99}, at most {}", shown(histogram.max_ns))
 }
@@ -150,13 +139,13 @@ pub fn story(episode: &EpisodeReport) -> String {
         let _ = write!(story, " within {} of log-off", duration(ns));
     }
     let _ = write!(story, ", {}", expense(episode));
-    let _ = write!(story, ": {}", outcome(episode.outcome));
+    let _ = write!(story, ": {}", wording::outcome(episode.outcome));
     story
 }
 
 /// What an episode cost the guest.
 fn expense(episode: &EpisodeReport) -> String {
-    let Some(cost) = &episode.cost else { return "– faults".to_owned() };
+    let Some(cost) = &episode.cost else { return format!("{UNKNOWN} faults") };
     let faults = cost.logging.faults + cost.collapsing.faults;
     match cost.logging.stall_ns.zip(cost.collapsing.stall_ns) {
         None => format!("{faults} faults"),
@@ -166,29 +155,10 @@ fn expense(episode: &EpisodeReport) -> String {
     }
 }
 
-/// What an episode came to.
-pub fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Running => "still running",
-        Outcome::NothingLost => "nothing lost",
-        Outcome::Unknown => "unknown, as it began before",
-        Outcome::Recovered => "recovered",
-        Outcome::Partly => "partly recovered",
-        Outcome::NotRecovered => "NOT recovered",
-        Outcome::Untouched => "rest not touched since",
-        Outcome::Gone => "gone",
-    }
-}
-
-/// A ratio in percent.
-pub fn percent(ratio: f64) -> String {
-    // Never rounds up to a whole that is not.
-    format!("{:.1} %", (ratio * 1000.0).floor() / 10.0)
-}
-
 /// How many of each size.
 pub fn levels(counts: &super::Counts) -> String {
-    let levels = counts.by_level.iter().map(|(size, n)| format!("{n} x {}", size.to_uppercase()));
+    let count = |level: &u32| counts.by_level.get(SIZES[*level as usize - 1].key);
+    let levels = LEVELS.iter().rev().filter_map(|level| Some(leaves(count(level)?, *level)));
     levels.collect::<Vec<_>>().join(", ")
 }
 
@@ -204,21 +174,23 @@ pub fn causes(counts: &super::Counts) -> String {
 pub fn span(span: &SpanReport) -> String {
     let SpanReport { slot, duration_ns, work, race, .. } = span;
     format!(
-        "slot {} ({} MiB at gfn {:#x}) took {}: zapped {} x 4K, recovered {}{}{}",
+        "slot {} ({} at gfn {:#x}) took {}: zapped {}, recovered {}{}{}",
         slot.id,
-        slot.npages / 256,
+        bytes(slot.npages.saturating_mul(4096)),
         slot.base_gfn,
         duration(*duration_ns),
-        work.zapped_4k,
+        leaves(work.zapped_4k, 1),
         work.recovered,
         match work.recovered_read_only {
             0 => String::new(),
             n => format!(" ({n} read-only)"),
         },
         match race.map(|race| (race.installs_2m, race.installs_4k)) {
-            None => "; faults meanwhile: –".to_owned(),
+            None => format!("; faults meanwhile: {UNKNOWN}"),
             Some((0, 0)) => String::new(),
-            Some((huge, small)) => format!("; faults meanwhile: {huge} x 2M, {small} x 4K"),
+            Some((huge, small)) => {
+                format!("; faults meanwhile: {}, {}", leaves(huge, 2), leaves(small, 1))
+            }
         }
     )
 }

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use super::{Check, Diagnosis};
-use crate::report::SignalReport;
+use collapse_model::wording::known;
+use collapse_report::SignalReport;
 
 /// Writes the diagnosis. The text ends with a line break.
 pub fn render(diagnosis: &Diagnosis) -> String {
@@ -81,11 +82,6 @@ fn write_programs(out: &mut String, check: &Check) -> fmt::Result {
         )?;
     }
     Ok(())
-}
-
-/// The number, or a dash where it is unknown.
-fn known(number: Option<impl ToString>) -> String {
-    number.map_or("–".to_owned(), |number| number.to_string())
 }
 
 #[cfg(test)]

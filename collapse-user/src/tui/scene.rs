@@ -9,7 +9,7 @@ use super::{
     theme::{Role, Theme},
 };
 use collapse_feed::{Coverage, Machine};
-use collapse_model::{MetricId, Model, Outcome, Phase, RegionCounts, Vm, player::Track};
+use collapse_model::{MetricId, Model, Outcome, Phase, RegionCounts, Vm, player::Track, wording};
 
 /// Machine and title that the first line names.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +126,7 @@ pub struct RegionTotals {
 
 /// Name of a VM, or a text that stands for an unknown one.
 pub fn name(vm: &Vm) -> &str {
-    vm.process.as_ref().map_or("VM of unknown process", |process| &process.name.text)
+    vm.name()
 }
 
 /// Name and colour of an episode's phase.
@@ -141,14 +141,12 @@ pub fn phase(phase: Phase) -> (&'static str, Role) {
 
 /// Name and colour of an episode's outcome.
 pub fn outcome(outcome: Outcome) -> (&'static str, Role) {
-    match outcome {
-        Outcome::Running => ("running", Role::Text),
-        Outcome::NothingLost => ("nothing lost", Role::Good),
-        Outcome::Unknown => ("unknown", Role::Dim),
-        Outcome::Recovered => ("recovered", Role::Good),
-        Outcome::Partly => ("partly", Role::Warn),
-        Outcome::NotRecovered => ("not recovered", Role::Bad),
-        Outcome::Untouched => ("untouched", Role::Dim),
-        Outcome::Gone => ("gone", Role::Dim),
-    }
+    let role = match outcome {
+        Outcome::Running => Role::Text,
+        Outcome::NothingLost | Outcome::Recovered => Role::Good,
+        Outcome::Partly => Role::Warn,
+        Outcome::NotRecovered => Role::Bad,
+        Outcome::Unknown | Outcome::Untouched | Outcome::Gone => Role::Dim,
+    };
+    (wording::outcome(outcome), role)
 }

@@ -7,9 +7,8 @@ use super::{
     nav::Nav,
     scene::{Scene, name},
     vm_state::VmState,
-    widgets,
 };
-use collapse_model::Vm;
+use collapse_model::{Vm, wording::mapped_sum};
 
 /// Sort key of a row. Unknown numbers come last.
 #[derive(PartialEq)]
@@ -25,11 +24,7 @@ impl Rank {
             Column::Name => Self::Text(name(vm).to_lowercase()),
             Column::Pid => number(vm.process.as_ref().map(|process| f64::from(process.pid))),
             Column::State => Self::Number(f64::from(VmState::of(vm, scene) as u8)),
-            Column::Mapped => {
-                number(scene.pages(vm).map(|pages| {
-                    widgets::mapped_bytes(pages).iter().map(|bytes| *bytes as f64).sum()
-                }))
-            }
+            Column::Mapped => number(scene.pages(vm).map(|pages| mapped_sum(pages) as f64)),
             Column::Back => number(scene.region_totals(vm).map(|fate| fate.lost as f64)),
             Column::Rate(id) => {
                 number(id.metric().rate(&vm.history, scene.coverage, scene.latest()))

@@ -33,9 +33,7 @@ impl Trigger {
             let found = findings(vm, coverage.mmu, model.now, &thresholds);
             let wanted = |name: &str| self.findings.iter().any(|wanted| wanted == name);
             let finding = found.into_iter().find(|finding| wanted(finding.name))?;
-            let process = vm.process.as_ref();
-            let name = process.map_or("a VM", |process| process.name.text.as_str());
-            Some((finding.name, name.to_owned()))
+            Some((finding.name, vm.name().to_owned()))
         })?;
         self.fired = Some(model.now);
         Some(found)

@@ -3,7 +3,11 @@
 use collapse_common::Cause;
 
 use super::{Case, Lint};
-use crate::{Episode, Phase, Vm, metric::LeafChange};
+use crate::{
+    Episode, Phase, Vm,
+    metric::LeafChange,
+    wording::{bytes, duration, leaves},
+};
 use collapse_feed::Mmu;
 
 /// Every kind, the gravest first.
@@ -62,13 +66,6 @@ pub(super) const LINTS: &[Lint] = &[
     },
 ];
 
-fn seconds(ns: u64) -> String {
-    match ns / 1_000_000_000 {
-        s @ 0..120 => format!("{s} s"),
-        s => format!("{} min", s / 60),
-    }
-}
-
 fn latest<'a>(case: &Case<'a>) -> Option<&'a Episode> {
     case.vm.episodes.kept().next_back()
 }
@@ -79,7 +76,7 @@ fn logging_for_long(case: &Case) -> Option<String> {
     (ns > case.thresholds.logging_ns).then(|| {
         let lost = episode.regions.lost;
         let more = if episode.began_before { "more than " } else { "" };
-        format!("on for {more}{}, {lost} regions split or zapped meanwhile", seconds(ns))
+        format!("on for {more}{}, {lost} regions split or zapped meanwhile", duration(ns))
     })
 }
 
@@ -93,7 +90,7 @@ fn stuck_small(case: &Case) -> Option<String> {
             "{small} of {} regions are mapped small {} after dirty logging went off: {} refaulted small, \
              {} still split{}",
             regions.lost,
-            seconds(since),
+            duration(since),
             regions.refaulted_small,
             regions.still_split,
             why_small(case.vm),
@@ -137,10 +134,10 @@ fn collapse_raced(case: &Case) -> Option<String> {
     let race = episode.collapse.race?;
     (race.installs_4k >= case.thresholds.raced).then(|| {
         format!(
-            "guest faults installed {} × 4K and {} × 2M while it ran, which took {} ms",
-            race.installs_4k,
-            race.installs_2m,
-            episode.collapse.duration / 1_000_000,
+            "guest faults installed {} and {} while it ran, which took {}",
+            leaves(race.installs_4k, 1),
+            leaves(race.installs_2m, 2),
+            duration(episode.collapse.duration),
         )
     })
 }
@@ -176,10 +173,10 @@ fn hugetlb_mapped_small(case: &Case) -> Option<String> {
         && small as f64 >= hugetlb as f64 * case.thresholds.hugetlb_share;
     (enough && case.vm.is_logging() != Some(true)).then(|| {
         format!(
-            "{} MiB of guest memory are mapped by 4 KiB SPTEs that were not huge while watched, and the \
-             VMM has {} MiB from hugetlbfs",
-            small >> 20,
-            hugetlb >> 20,
+            "{} of guest memory are mapped by 4 KiB SPTEs that were not huge while watched, and the \
+             VMM has {} from hugetlbfs",
+            bytes(small),
+            bytes(hugetlb),
         )
     })
 }

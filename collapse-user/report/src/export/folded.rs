@@ -13,6 +13,7 @@ use collapse_feed::{Change, Coverage, Event, EventKind, Update};
 use collapse_model::{
     Model, Observer, Vm,
     metric::{FirstHalves, LeafChange},
+    wording::UNKNOWN_VM,
 };
 
 /// Adds SPTE changes up by the stack that they happened in, where that was recorded.
@@ -49,10 +50,8 @@ impl<W: Write> Folded<W> {
         let key = event.vm;
         let Some(stack) = change.stack else { return };
         let stack = self.stacks.get(&stack).cloned().unwrap_or_else(|| UNKNOWN.into());
-        if let Some(process) = vm.and_then(|vm| vm.process.as_ref()) {
-            self.names
-                .entry(key)
-                .or_insert_with(|| frame(&format!("{} (pid {})", process.name.text, process.pid)));
+        if let Some(vm) = vm.filter(|vm| vm.process.is_some()) {
+            self.names.entry(key).or_insert_with(|| frame(&vm.label()));
         }
         let kind = if LeafChange::Split.is(change.transition) {
             Transition::Split.name()
@@ -99,7 +98,7 @@ impl<W: Write> Observer for Folded<W> {
             log::warn!("this recording has no stacks: record with --stacks");
         }
         for ((vm, kind, cause, stack), weight) in &self.weights {
-            let vm = self.names.get(vm).map_or("unknown VM", String::as_str);
+            let vm = self.names.get(vm).map_or(UNKNOWN_VM, String::as_str);
             writeln!(self.out, "{vm};{kind};{cause};{stack} {weight}")?;
         }
         self.out.flush()

@@ -14,13 +14,14 @@ use super::proto::{
 };
 use crate::events::kind;
 use collapse_feed::{Coverage, Event, EventKind, Slot, SlotChange, Update, recording::Clocks};
-use collapse_model::{Episode, Metric, Model, Observer, Sample, Vm, metric::Unit};
+use collapse_model::{
+    Episode, Metric, Model, Observer, Sample, Vm,
+    metric::Unit,
+    wording::{SIZES, UNKNOWN_VM},
+};
 
 /// All packets are of one sequence.
 const SEQUENCE: u32 = 1;
-
-/// Names of KVM's gauges.
-const SIZES: [&str; 3] = ["4 KiB mappings", "2 MiB mappings", "1 GiB mappings"];
 
 /// A track. Those of a VM are below its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +30,10 @@ enum Track {
     Recording,
     Vm(VmKey),
     Episodes(VmKey),
+    /// Name and unit.
     Counter(VmKey, &'static str, &'static str),
+    /// Mappings of one size.
+    Mappings(VmKey, usize),
     Slot(VmKey, u16, u16),
     /// Dirty logging of a slot.
     Logging(VmKey, u16, u16),
@@ -44,6 +48,7 @@ impl Track {
             Self::Recording | Self::Vm(_) => None,
             Self::Episodes(vm)
             | Self::Counter(vm, ..)
+            | Self::Mappings(vm, _)
             | Self::Slot(vm, ..)
             | Self::Thread(vm, _) => Some(Self::Vm(vm)),
             Self::Logging(vm, as_id, id) | Self::Runs(vm, as_id, id) => {
@@ -189,8 +194,8 @@ impl<W: Write> Perfetto<W> {
     }
 
     fn pages(&mut self, at: u64, vm: VmKey, pages: Option<Pages>, model: &Model) -> io::Result<()> {
-        for (name, n) in SIZES.into_iter().zip(pages.into_iter().flatten()) {
-            self.value(at, Track::Counter(vm, name, "pages"), count(n), model)?;
+        for (size, n) in pages.into_iter().flatten().enumerate() {
+            self.value(at, Track::Mappings(vm, size), count(n), model)?;
         }
         Ok(())
     }
@@ -259,11 +264,11 @@ impl<W: Write> Perfetto<W> {
         let uuid = self.tracks.len() as u64 + 1;
         self.tracks.insert(track, uuid);
         let counter = match track {
-            Track::Counter(_, _, unit) => {
-                Some(CounterDescriptor { unit_name: Some(unit.to_owned()) })
-            }
+            Track::Counter(_, _, unit) => Some(unit),
+            Track::Mappings(..) => Some("pages"),
             _ => None,
         };
+        let counter = counter.map(|unit| CounterDescriptor { unit_name: Some(unit.to_owned()) });
         let descriptor = TrackDescriptor {
             uuid: Some(uuid),
             name: Some(track_name(track, model)),
@@ -353,16 +358,10 @@ fn rate_track(vm: VmKey, metric: &'static Metric) -> Track {
 fn track_name(track: Track, model: &Model) -> String {
     match track {
         Track::Recording => "recording".to_owned(),
-        Track::Vm(key) if key == VmKey::default() => "unknown VM".to_owned(),
-        Track::Vm(key) => {
-            let vm = model.vms.get(&key);
-            let process = vm.and_then(|vm| vm.process.as_ref());
-            let name = process.map_or("VM", |process| process.name.text.as_str());
-            let pid = process.map(|process| format!(" (pid {})", process.pid));
-            format!("{name}{}", pid.unwrap_or_default())
-        }
+        Track::Vm(key) => model.vms.get(&key).map_or_else(|| UNKNOWN_VM.to_owned(), Vm::label),
         Track::Episodes(_) => "episodes".to_owned(),
         Track::Counter(_, name, _) => name.to_owned(),
+        Track::Mappings(_, size) => format!("{} mappings", SIZES[size].name),
         Track::Slot(_, 0, id) => format!("slot {id}"),
         Track::Slot(_, as_id, id) => format!("slot {id} of address space {as_id}"),
         Track::Logging(..) => "dirty logging".to_owned(),

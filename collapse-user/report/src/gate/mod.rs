@@ -20,7 +20,8 @@ pub use checks::{CheckKind, CheckState, DemandCheck, checks, decisive};
 pub use parse::{BudgetError, parse_budgets};
 pub use path::PathError;
 
-use crate::{Report, Required, RequiredCoverage, Verdicts, VmReport, words};
+use crate::{Report, Required, RequiredCoverage, Verdicts, VmReport};
+use collapse_model::wording;
 
 /// Demands on a run.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +52,5 @@ impl Demands {
 
 /// The name and process id of a VM, for people.
 fn label(vm: &VmReport) -> String {
-    let name = words::name(vm);
-    vm.pid.map_or_else(|| name.to_owned(), |pid| format!("{name} (pid {pid})"))
+    wording::vm_label(vm.name.as_deref(), vm.pid)
 }

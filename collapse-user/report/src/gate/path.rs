@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::read::read;
-use crate::{inlined_schema, schema::SUM, shown_duration};
+use crate::{inlined_schema, schema::SUM};
+use collapse_model::wording::duration;
 
 /// The schema of a report, with everything in its place.
 static REPORT: LazyLock<Value> = LazyLock::new(|| inlined_schema().to_value());
@@ -171,9 +172,7 @@ impl MetricPath {
     pub(super) fn shown(&self, value: &Value) -> String {
         match (self.kind, value) {
             (_, Value::Null) => "unknown".to_owned(),
-            (ValueKind::Ns, value) => {
-                value.as_u64().map_or_else(|| value.to_string(), shown_duration)
-            }
+            (ValueKind::Ns, value) => value.as_u64().map_or_else(|| value.to_string(), duration),
             (ValueKind::Ratio, value) => {
                 value.as_f64().map_or_else(|| value.to_string(), |n| format!("{n:.4}"))
             }

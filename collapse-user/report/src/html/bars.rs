@@ -3,7 +3,8 @@
 use collapse_common::latency::bucket;
 use maud::{Markup, html};
 
-use crate::{Counts, HistogramReport, LatencyReport, VmReport, shown_duration, words};
+use crate::{Counts, HistogramReport, LatencyReport, VmReport, words};
+use collapse_model::wording::{duration, narrow};
 
 /// Causes of each kind of change.
 pub fn causes(vm: &VmReport) -> Markup {
@@ -73,18 +74,18 @@ fn histogram(title: &str, histogram: &HistogramReport) -> Markup {
     html! {
         figure {
             figcaption { (title) " " span.dim { (histogram.count) ": " (words::spread(histogram)) } }
-            div.y { (super::plot::count(most as f64)) }
+            div.y { (narrow::count(most)) }
             svg role="img" aria-label=(title) viewBox="0 0 1000 100" preserveAspectRatio="none" {
                 @for (bound, n) in &histogram.buckets {
                     @let at = (bucket(*bound) - from) as f64;
                     rect.column x=(format!("{:.1}", at / columns * 1000.0 + 2.0))
                         width=(format!("{:.1}", (1000.0 / columns - 4.0).max(2.0)))
                         y=(format!("{:.1}", 100.0 - height(*n))) height=(format!("{:.1}", height(*n))) {
-                        title { "from " (shown_duration(*bound)) ": " (n) }
+                        title { "from " (duration(*bound)) ": " (n) }
                     }
                 }
             }
-            div.x { span { (shown_duration(shortest)) } span { (shown_duration(longest)) } }
+            div.x { span { (duration(shortest)) } span { (duration(longest)) } }
         }
     }
 }

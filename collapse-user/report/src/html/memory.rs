@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use crate::{MapCell, SlotMap, VmReport};
+use collapse_model::wording::bytes;
 
 /// Strips of every slot; nothing if no slot is known.
 pub fn maps(vm: &VmReport) -> Markup {
@@ -33,7 +34,8 @@ fn slot(vm: &VmReport, map: &SlotMap) -> Markup {
     ];
     html! {
         p.slot {
-            "slot " (slot.id) ", " (slot.npages / 256) " MiB at gfn " (format!("{:#x}", slot.base_gfn))
+            "slot " (slot.id) ", " (bytes(slot.npages.saturating_mul(4096))) " at gfn "
+            (format!("{:#x}", slot.base_gfn))
         }
         @for (when, cells) in moments {
             @if !cells.is_empty() { (strip(when, cells, map)) }

@@ -5,14 +5,12 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use crate::{EpisodeReport, Moment, PagesBySize, PerMetric, Report, VmReport, shown_duration};
+use crate::{EpisodeReport, Moment, PerMetric, Report, VmReport};
 use collapse_model::{
     Metric,
     metric::{Tone, Unit},
+    wording::{SIZES, bytes, capitalized, duration, mapped_bytes, narrow},
 };
-
-/// Picks from, or adds up, mappings by size.
-type BySize = fn(&PagesBySize) -> u64;
 
 /// Width and height of a plot in its own units.
 const SIZE: (f64, f64) = (1000.0, 100.0);
@@ -69,29 +67,33 @@ impl<'a> Plots<'a> {
 
     /// Memory by size of mapping, one on the other.
     fn mappings(&self) -> Markup {
-        let known: Vec<_> = self.moments.iter().filter_map(|m| Some((m.at_ns, m.pages?))).collect();
-        let layers: [(&str, BySize); 3] = [
-            ("giant", |pages| mapped(0, 0, pages.giant)),
-            ("huge", |pages| mapped(0, pages.huge, pages.giant)),
-            ("small", |pages| mapped(pages.small, pages.huge, pages.giant)),
-        ];
-        let all = layers[2].1;
-        let most = known.iter().map(|(_, pages)| all(pages)).max().unwrap_or(0);
-        let has = |size: BySize| known.iter().any(|(_, p)| size(p) > 0);
+        let known: Vec<_> = self
+            .moments
+            .iter()
+            .filter_map(|m| Some((m.at_ns, mapped_bytes(m.pages?.into()))))
+            .collect();
+        // Each layer holds a size and what is larger.
+        let layers = ["small", "huge", "giant"];
+        let upper = |bytes: &[u64; 3], size: usize| {
+            bytes[size..].iter().fold(0, |sum: u64, n| sum.saturating_add(*n))
+        };
+        let most = known.iter().map(|(_, mapped)| upper(mapped, 0)).max().unwrap_or(0);
+        let has_giant = known.iter().any(|(_, mapped)| mapped[2] > 0);
         html! {
             figure.wide {
                 figcaption {
                     "Mapped memory "
                     span.legend {
-                        span.key.small {} "4 KiB "
-                        span.key.huge {} "2 MiB "
-                        @if has(|pages| pages.giant) { span.key.giant {} "1 GiB" }
+                        span.key.small {} (SIZES[0].name) " "
+                        span.key.huge {} (SIZES[1].name) " "
+                        @if has_giant { span.key.giant {} (SIZES[2].name) }
                     }
                 }
                 (self.frame(&bytes(most), "Mapped memory by size of mapping over time", &html! {
                     // What is lower is drawn later, over what is higher.
-                    @for (class, upper) in layers.iter().rev() {
-                        path class=(class) d=(self.area(known.iter().map(|(at, pages)| (*at, upper(pages))), most)) {}
+                    @for (size, class) in layers.iter().enumerate() {
+                        @let points = known.iter().map(|(at, mapped)| (*at, upper(mapped, size)));
+                        path class=(class) d=(self.area(points, most)) {}
                     }
                 }))
             }
@@ -104,7 +106,7 @@ impl<'a> Plots<'a> {
         let points: Vec<_> = self.moments.iter().filter_map(value).collect();
         let most = points.iter().map(|(_, n)| *n).max().unwrap_or(0);
         let area = self.area(points.into_iter(), most);
-        self.figure(metric, metric.label, &count(most as f64), &area, most > 0)
+        self.figure(metric, metric.label, &narrow::count(most), &area, most > 0)
     }
 
     /// The rate of a counter over time.
@@ -112,8 +114,8 @@ impl<'a> Plots<'a> {
         let (steps, most) = self.steps(|moment| moment.value(metric.id));
         let (title, label) = match metric.unit {
             // How many vCPUs' time it is.
-            Unit::Nanoseconds => (metric.label.to_owned(), shown_duration(most as u64)),
-            _ => (format!("{} per second", metric.label), count(most)),
+            Unit::Nanoseconds => (metric.label.to_owned(), duration(most as u64)),
+            _ => (format!("{} per second", metric.label), narrow::rate(most)),
         };
         self.figure(metric, &title, &format!("{label}/s"), &steps, most > 0.0)
     }
@@ -123,7 +125,7 @@ impl<'a> Plots<'a> {
         html! {
             @if any {
                 figure {
-                    figcaption { (title) ": " span.dim { (metric.help) } }
+                    figcaption { (capitalized(title)) ": " span.dim { (metric.help) } }
                     (self.frame(most, title, &html! { path class=(class(metric.tone)) d=(path) {} }))
                 }
             }
@@ -168,7 +170,7 @@ impl<'a> Plots<'a> {
         if let Some((off, back)) =
             off.zip(episode.last_recovery_ns).filter(|(off, back)| off < back)
         {
-            let after = shown_duration(back - off);
+            let after = duration(back - off);
             bands.push(Band {
                 class: "recovering",
                 from: off,
@@ -253,28 +255,4 @@ fn class(tone: Tone) -> &'static str {
 fn short(n: f64) -> String {
     let text = format!("{n:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
-}
-
-/// A number in few digits.
-pub fn count(n: f64) -> String {
-    match n {
-        0.0..1e3 => format!("{n:.0}"),
-        1e3..1e6 => format!("{:.1}k", n / 1e3),
-        1e6..1e9 => format!("{:.1}M", n / 1e6),
-        _ => format!("{:.1}G", n / 1e9),
-    }
-}
-
-fn bytes(n: u64) -> String {
-    match n {
-        0..0x10_0000 => format!("{} KiB", n >> 10),
-        0x10_0000..0x4000_0000 => format!("{} MiB", n >> 20),
-        _ => format!("{:.1} GiB", n as f64 / f64::from(1 << 30)),
-    }
-}
-
-/// Memory in so many mappings. KVM's gauges are shown as they are, and have been wrong before.
-fn mapped(small: u64, huge: u64, giant: u64) -> u64 {
-    let sizes = [(small, 1 << 12), (huge, 1 << 21), (giant, 1u64 << 30)];
-    sizes.into_iter().fold(0, |sum: u64, (n, size)| sum.saturating_add(n.saturating_mul(size)))
 }

@@ -1,9 +1,11 @@
 //! One VM's section.
 
+use collapse_common::abi::Pages;
 use maud::{Markup, html};
 
 use super::{bars, memory, plot::Plots};
-use crate::{EpisodeReport, PagesBySize, Report, VmReport, shown_duration, words};
+use crate::{EpisodeReport, Report, VmReport, words};
+use collapse_model::wording::{self, SIZES, known};
 
 /// Episodes and collapse runs listed.
 const LISTED: usize = 20;
@@ -38,8 +40,7 @@ pub fn section(report: &Report, vm: &VmReport) -> Markup {
 
 /// The figures that matter most.
 fn tiles(vm: &VmReport) -> Markup {
-    let percent = |rate: Option<f64>| rate.map_or("–".to_owned(), words::percent);
-    let shown = |ns: Option<u64>| ns.map_or("–".to_owned(), shown_duration);
+    let percent = |rate: Option<f64>| known(rate.map(wording::percent));
     let regions = &vm.regions.counts;
     html! {
         div.tiles {
@@ -56,7 +57,7 @@ fn tiles(vm: &VmReport) -> Markup {
             div {
                 span { "vCPU time lost to faults" }
                 strong { (shown(vm.stall.as_ref().map(|stall| stall.total_ns))) }
-                span { (words::known(vm.faults.as_ref().map(|faults| faults.total))) " faults" }
+                span { (known(vm.faults.as_ref().map(|faults| faults.total))) " faults" }
             }
             div {
                 span { "not recovered" }
@@ -96,7 +97,7 @@ fn tables(vm: &VmReport) -> Markup {
         (episodes(vm.episodes.as_deref().unwrap_or_default()))
         @if let Some(spans) = vm.collapse_spans.as_deref().filter(|spans| !spans.is_empty()) {
             details {
-                summary { "Runs of the collapse routine: " (words::known(vm.collapse_runs)) }
+                summary { "Runs of the collapse routine: " (known(vm.collapse_runs)) }
                 ul { @for span in latest(spans) { li { (words::span(span)) } } }
             }
         }
@@ -104,9 +105,8 @@ fn tables(vm: &VmReport) -> Markup {
 }
 
 fn mappings(vm: &VmReport) -> Markup {
-    let by_size = |pages: PagesBySize| [pages.small, pages.huge, pages.giant];
-    let (start, end) = (vm.pages.start.map(by_size), vm.pages.end.map(by_size));
-    let residual = vm.pages.residual.map(|r| [r.small, r.huge, r.giant]);
+    let (start, end) = (vm.pages.start.map(Pages::from), vm.pages.end.map(Pages::from));
+    let residual = vm.pages.residual.map(<[i64; 3]>::from);
     html! {
         div.scroll { table {
             caption { "Mappings" }
@@ -117,12 +117,12 @@ fn mappings(vm: &VmReport) -> Markup {
                 th.n { "residual" }
             } }
             tbody {
-                @for (place, size) in ["4 KiB", "2 MiB", "1 GiB"].into_iter().enumerate() {
+                @for (place, size) in SIZES.iter().enumerate() {
                     tr {
-                        td { (size) }
-                        td.n { (words::known(start.map(|pages| pages[place]))) }
-                        td.n { (words::known(end.map(|pages| pages[place]))) }
-                        td.n { (words::known(residual.map(|residual| residual[place]))) }
+                        td { (size.name) }
+                        td.n { (known(start.map(|pages| pages[place]))) }
+                        td.n { (known(end.map(|pages| pages[place]))) }
+                        td.n { (known(residual.map(|residual| residual[place]))) }
                     }
                 }
             }
@@ -147,10 +147,10 @@ fn episodes(episodes: &[EpisodeReport]) -> Markup {
                             td.n { (episode.regions.lost) }
                             td.n { (episode.regions.recovered) }
                             td.n { (shown(episode.recovery_duration_ns)) }
-                            td.n { (words::known(episode.cost.map(|cost| {
+                            td.n { (known(episode.cost.map(|cost| {
                                 cost.logging.faults + cost.collapsing.faults
                             }))) }
-                            td { (words::outcome(episode.outcome)) }
+                            td { (wording::outcome(episode.outcome)) }
                         }
                     }
                 }
@@ -160,7 +160,7 @@ fn episodes(episodes: &[EpisodeReport]) -> Markup {
 }
 
 fn shown(ns: Option<u64>) -> String {
-    ns.map_or("–".to_owned(), shown_duration)
+    known(ns.map(wording::duration))
 }
 
 fn latest<T>(all: &[T]) -> &[T] {

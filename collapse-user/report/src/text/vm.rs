@@ -4,10 +4,14 @@ use std::fmt::{self, Display, Write as _};
 
 use super::Style;
 use crate::{
-    Counts, PagesBySize, ReconciliationReport, VmReport,
-    words::{self, kinds, known, price, spread, verdict, ways},
+    Counts, ReconciliationReport, VmReport,
+    words::{self, kinds, price, spread, verdict, ways},
 };
-use collapse_model::Grade;
+use collapse_common::abi::Pages;
+use collapse_model::{
+    Grade,
+    wording::{self, PageSize, SIZES, UNKNOWN, known},
+};
 
 /// Episodes listed per VM.
 const EPISODES_SHOWN: usize = 3;
@@ -30,17 +34,17 @@ pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
     }
     row(out, "recoveries", vm.recoveries.total, &ways(&vm.recoveries))?;
     match &vm.faults {
-        None => row(out, "guest faults", "–", "")?,
+        None => row(out, "guest faults", UNKNOWN, "")?,
         Some(faults) => row(out, "guest faults", faults.total, &kinds(faults))?,
     }
     match &vm.latency {
-        None => row(out, "fault latency", "–", "")?,
+        None => row(out, "fault latency", UNKNOWN, "")?,
         Some(latency) if latency.total.count == 0 => {}
         Some(latency) => row(out, "fault latency", latency.total.count, &spread(&latency.total))?,
     }
     let logging = match (vm.log_on, vm.log_off) {
         (Some(on), Some(off)) => format!("on {on} times, off {off} times (per slot)"),
-        _ => "–".to_owned(),
+        _ => UNKNOWN.to_owned(),
     };
     row(out, "dirty logging", "", &logging)?;
     write_episodes(out, vm)?;
@@ -58,13 +62,12 @@ fn write_pages(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
     let end = if vm.gone { "before teardown" } else { "end" };
     let title = format!("  {:<15}{:>10}{:>17}{:>11}", "mappings", "start", end, "residual");
     writeln!(out, "{}", style.dim(&title))?;
-    let by_size = |pages: &PagesBySize| [pages.small, pages.huge, pages.giant];
-    let (start, end) = (pages.start.as_ref().map(by_size), pages.end.as_ref().map(by_size));
-    let residual = pages.residual.map(|r| [r.small, r.huge, r.giant]);
-    for (place, size) in ["4 KiB", "2 MiB", "1 GiB"].into_iter().enumerate() {
+    let (start, end) = (pages.start.map(Pages::from), pages.end.map(Pages::from));
+    let residual = pages.residual.map(<[i64; 3]>::from);
+    for (place, PageSize { name, .. }) in SIZES.iter().enumerate() {
         writeln!(
             out,
-            "    {size:<13}{:>10}{:>17}{:>11}",
+            "    {name:<13}{:>10}{:>17}{:>11}",
             known(start.map(|pages| pages[place])),
             known(end.map(|pages| pages[place])),
             known(residual.map(|residual| residual[place])),
@@ -74,14 +77,12 @@ fn write_pages(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
 }
 
 fn write_checks(out: &mut String, checks: &ReconciliationReport) -> fmt::Result {
-    let grade = match checks.grade {
-        Grade::Unknown => return row(out, "gauge checks", "–", ""),
-        Grade::Exact => "exact",
-        Grade::Moving => "moving, not judged",
-        Grade::Off => "OFF",
-    };
-    let &ReconciliationReport { intervals, exact, off, .. } = checks;
-    row(out, "gauge checks", intervals, &format!("{grade}: {exact} exact, {off} off"))
+    let &ReconciliationReport { grade, intervals, exact, off } = checks;
+    let words = wording::grade(grade);
+    match grade {
+        Grade::Unknown => row(out, "gauge checks", UNKNOWN, words),
+        _ => row(out, "gauge checks", intervals, &format!("{words}: {exact} exact, {off} off")),
+    }
 }
 
 fn write_counts(out: &mut String, name: &str, counts: &Counts) -> fmt::Result {
@@ -94,7 +95,7 @@ fn write_counts(out: &mut String, name: &str, counts: &Counts) -> fmt::Result {
 
 fn write_episodes(out: &mut String, vm: &VmReport) -> fmt::Result {
     let (Some(count), Some(episodes)) = (vm.episode_count, &vm.episodes) else {
-        return row(out, "episodes", "–", "");
+        return row(out, "episodes", UNKNOWN, "");
     };
     row(out, "episodes", count, "")?;
     let skipped = episodes.len().saturating_sub(EPISODES_SHOWN);

@@ -18,7 +18,7 @@ use crate::tui::{
     vm_state::VmState,
     widgets,
 };
-use collapse_model::{Metric, MetricId, Vm};
+use collapse_model::{Metric, MetricId, Vm, wording::mapped_sum};
 
 /// Least lines for the charts of the selected VM, below the list of VMs.
 const PREVIEW: u16 = 10;
@@ -68,18 +68,14 @@ fn mapped_spans(scene: &Scene, columns: usize) -> Vec<Span<'static>> {
     let dim = scene.theme.style(Role::Dim);
     let sample = scene.model.history.until(scene.at);
     let pages = sample.and_then(|sample| sample.pages);
-    let sum = pages.map(|pages| widgets::mapped_bytes(pages).iter().sum());
+    let sum = pages.map(mapped_sum);
     let mut spans = vec![
         Span::styled("mapped ", dim),
         Span::styled(format::known(sum, format::bytes), scene.theme.style(Role::Title)),
         Span::raw(" "),
     ];
     spans.extend(widgets::bar(pages, columns, scene.theme));
-    for (size, (name, _, glyph, role)) in widgets::SIZES.into_iter().enumerate().rev() {
-        spans.push(Span::styled(format!("  {glyph} "), scene.theme.style(role)));
-        spans.push(Span::styled(format!("{name} "), dim));
-        spans.push(Span::raw(format::known(pages.map(|pages| pages[size]), format::count)));
-    }
+    spans.extend(widgets::sizes(pages, scene.theme));
     spans
 }
 
@@ -251,7 +247,7 @@ fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
         }
         Column::Mapped => {
             let pages = scene.pages(vm);
-            let sum = pages.map(|pages| widgets::mapped_bytes(pages).iter().sum());
+            let sum = pages.map(mapped_sum);
             let sum = format::right(&format::known(sum, format::bytes), 5) + " ";
             let mut spans = vec![Span::raw(sum)];
             spans.extend(widgets::bar(pages, width.saturating_sub(6), theme));

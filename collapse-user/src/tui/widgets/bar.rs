@@ -3,18 +3,26 @@
 use collapse_common::abi::Pages;
 use ratatui::text::Span;
 
-use crate::tui::theme::{Role, Theme};
+use crate::tui::{
+    format,
+    theme::{Role, Theme},
+};
+use collapse_model::wording::{self, PageSize, mapped_bytes};
 
-/// Sizes of mappings, smallest first: name, bytes, glyph and colour.
-pub const SIZES: [(&str, u64, &str, Role); 3] = [
-    ("4K", 4 << 10, "▁", Role::Small),
-    ("2M", 2 << 20, "▅", Role::Huge),
-    ("1G", 1 << 30, "█", Role::Giant),
-];
+/// Glyphs and colours of the sizes of mappings, smallest first.
+pub const SIZES: [(&str, Role); 3] = [("▁", Role::Small), ("▅", Role::Huge), ("█", Role::Giant)];
 
-/// Memory that is mapped by each size of mapping.
-pub fn mapped_bytes(pages: Pages) -> [u64; 3] {
-    std::array::from_fn(|size| pages[size].saturating_mul(SIZES[size].1))
+/// How many mappings of each size there are, the largest first, each after its glyph.
+pub fn sizes(pages: Option<Pages>, theme: Theme) -> Vec<Span<'static>> {
+    let sizes = wording::SIZES.iter().zip(SIZES).enumerate().rev();
+    let spans = sizes.flat_map(|(size, (PageSize { short, .. }, (glyph, role)))| {
+        [
+            Span::styled(format!("  {glyph} "), theme.style(role)),
+            Span::styled(format!("{short} "), theme.style(Role::Dim)),
+            Span::raw(format::known(pages.map(|pages| pages[size]), format::count)),
+        ]
+    });
+    spans.collect()
 }
 
 /// So many columns, shared among the sizes by the memory they map; what maps anything has one at
@@ -24,7 +32,7 @@ pub fn bar(pages: Option<Pages>, columns: usize, theme: Theme) -> Vec<Span<'stat
     let mut spans = Vec::new();
     let mut used = 0;
     for (size, cells) in shares(bytes, columns).into_iter().enumerate().rev() {
-        let (_, _, glyph, role) = SIZES[size];
+        let (glyph, role) = SIZES[size];
         if cells > 0 {
             spans.push(Span::styled(glyph.repeat(cells), theme.style(role)));
             used += cells;

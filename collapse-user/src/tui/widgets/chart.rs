@@ -10,9 +10,9 @@ use crate::tui::{
     format, metric,
     scene::Scene,
     theme::{Depth, Role},
-    widgets::{SIZES, mapped_bytes},
+    widgets::SIZES,
 };
-use collapse_model::{History, Metric, Vm};
+use collapse_model::{History, Metric, Vm, wording::mapped_bytes};
 
 /// Sizes of mappings, smallest first, where there are no colours.
 const TEXTURES: [&str; 3] = ["░", "▓", "█"];
@@ -114,7 +114,7 @@ pub fn stacked(buf: &mut Buffer, plot: Rect, scene: &Scene, history: &History) {
         for (row, from_bottom) in (plot.top()..plot.bottom()).rev().zip(0u32..) {
             let (from, to) = (from_bottom * steps, (from_bottom + 1) * steps);
             let Some(lower) = (0..3).rev().find(|size| ends[*size] > from) else { continue };
-            let style = scene.theme.style(SIZES[lower].3);
+            let style = scene.theme.style(SIZES[lower].1);
             let cell = &mut buf[(column, row)];
             if !fine {
                 cell.set_symbol(TEXTURES[lower]).set_style(style);
@@ -124,7 +124,7 @@ pub fn stacked(buf: &mut Buffer, plot: Rect, scene: &Scene, history: &History) {
             cell.set_symbol(EIGHTHS[filled]).set_style(style);
             if let Some(upper) = (0..lower).rev().find(|size| ends[*size] > ends[lower])
                 && filled < 8
-                && let Some(color) = scene.theme.style(SIZES[upper].3).fg
+                && let Some(color) = scene.theme.style(SIZES[upper].1).fg
             {
                 cell.set_bg(color);
             }

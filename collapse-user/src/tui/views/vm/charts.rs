@@ -8,7 +8,7 @@ use ratatui::{
 };
 
 use crate::tui::{format, metric, scene::Scene, theme::Role, widgets};
-use collapse_model::{Histogram, Metric, Vm};
+use collapse_model::{Histogram, Metric, Vm, wording::mapped_sum};
 
 /// Columns left of charts where there is room: the name of what is charted, its value below it, and
 /// its axis.
@@ -65,14 +65,10 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
 fn mappings(buf: &mut Buffer, at: Rect, gutter: u16, scene: &Scene, vm: &Vm) {
     let dim = scene.theme.style(Role::Dim);
     let pages = scene.pages(vm);
-    let sum = pages.map(|pages| widgets::mapped_bytes(pages).iter().sum());
+    let sum = pages.map(mapped_sum);
     let mut spans =
         vec![Span::styled("mapped ", dim), Span::raw(format::known(sum, format::bytes))];
-    for (size, (name, _, glyph, role)) in widgets::SIZES.into_iter().enumerate().rev() {
-        spans.push(Span::styled(format!("  {glyph} "), scene.theme.style(role)));
-        spans.push(Span::styled(format!("{name} "), dim));
-        spans.push(Span::raw(format::known(pages.map(|pages| pages[size]), format::count)));
-    }
+    spans.extend(widgets::sizes(pages, scene.theme));
     let at = widgets::paragraph(buf, at, &[Line::from(spans)]);
     widgets::stacked(buf, widgets::plot(at, gutter), scene, &vm.history);
 }

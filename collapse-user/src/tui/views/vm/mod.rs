@@ -18,7 +18,10 @@ use crate::tui::{
     theme::Role,
     widgets,
 };
-use collapse_model::{Grade, Vm};
+use collapse_model::{
+    Grade, Vm,
+    wording::{self, leaves},
+};
 
 /// Least columns at which charts and another tab are side by side.
 const WIDE: u16 = 100;
@@ -124,18 +127,18 @@ fn regions(scene: &Scene, vm: &Vm) -> Line<'static> {
 fn balance(scene: &Scene, vm: &Vm) -> Line<'static> {
     let theme = scene.theme;
     let checks = &vm.reconciliation;
-    let (grade, role) = match checks.grade() {
-        Grade::Unknown => ("unknown: no gauges to compare with", Role::Dim),
-        Grade::Exact => ("exact", Role::Good),
-        Grade::Moving => ("moving, not judged", Role::Warn),
-        Grade::Off => ("OFF", Role::Bad),
+    let role = match checks.grade() {
+        Grade::Unknown => Role::Dim,
+        Grade::Exact => Role::Good,
+        Grade::Moving => Role::Warn,
+        Grade::Off => Role::Bad,
     };
     let residual = format::known(vm.residual(), |[small, huge, giant]| {
-        format!("{small} × 4K, {huge} × 2M, {giant} × 1G")
+        [leaves(small, 1), leaves(huge, 2), leaves(giant, 3)].join(", ")
     });
     Line::from(vec![
         Span::styled(" counts against KVM's gauges: ", theme.style(Role::Dim)),
-        Span::styled(grade, theme.style(role)),
+        Span::styled(wording::grade(checks.grade()), theme.style(role)),
         Span::styled(
             format!(
                 "  {} of {} intervals exact, residual {residual}",
