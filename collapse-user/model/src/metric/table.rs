@@ -90,6 +90,20 @@ metrics! {
         prominence: Prominence::Reported,
         source: Source::Refaults(&LEVELS),
     }
+    RefaultsSmall {
+        key: "refaults_small",
+        label: "refaults small",
+        title: "SMALL",
+        help: "leaves of 4 KiB installed where a huge page had been",
+        path: "refaults_small",
+        kind: MetricKind::Counter,
+        unit: Unit::Leaves,
+        better: Some(Better::Lower),
+        needs: Needs::Changes,
+        tone: Tone::Small,
+        prominence: Prominence::Listed,
+        source: Source::Refaults(&[1]),
+    }
     Lost {
         key: "lost",
         label: "regions lost",
