@@ -20,14 +20,14 @@ use collapse_feed::{Event, EventKind};
 pub struct Changes {
     /// Of every kind, by exact totals: what `perf stat` counts at the same hooks.
     pub counted: u64,
-    /// Of those: in the life of a mapping, and so with records.
+    /// The part of `counted` that belongs to the life of a mapping, and so has records.
     pub of_life: u64,
     /// By those records: `of_life` but for what is known to be lost.
     pub recorded: u64,
 }
 
 impl Changes {
-    /// Adds what events tell.
+    /// Adds the changes of events.
     pub(super) fn record(&mut self, events: &[Event]) {
         let counts = events.iter().map(|event| match &event.kind {
             EventKind::Change(change) => u64::from(change.count),

@@ -20,7 +20,7 @@ impl Default for Histogram {
 
 impl Histogram {
     /// A histogram of which only the buckets are known, and perhaps the sum of its durations, ns.
-    /// Its shortest and longest duration are then the bounds of their buckets.
+    /// The shortest and the longest duration are then bounds of buckets.
     pub fn from_buckets(buckets: &[u64; BUCKETS], sum: Option<u64>) -> Self {
         let first = buckets.iter().position(|n| *n > 0);
         let last = buckets.iter().rposition(|n| *n > 0);

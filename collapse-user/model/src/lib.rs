@@ -81,7 +81,7 @@ pub struct Model {
     pub keep: Option<Duration>,
     /// The latest events.
     pub recent: Recent,
-    /// What the programs cost, if that was measured.
+    /// Cost of the programs, if it was measured.
     pub overhead: Option<Overhead>,
     /// Times that KVM was loaded again and watched from then on.
     pub reloads: u64,
@@ -93,7 +93,7 @@ pub struct Model {
     gone: VecDeque<VmKey>,
     /// When the first batch of the programs now attached was read, `CLOCK_MONOTONIC` ns.
     attached: Option<u64>,
-    /// What programs counted that are attached no more.
+    /// Counts of programs that are no longer attached.
     earlier: Earlier,
 }
 
@@ -210,7 +210,7 @@ impl Model {
         }
     }
 
-    /// Forgets the oldest of the VMs that went away, among so many, down to what is kept.
+    /// Forgets the oldest VMs that went away, of the first `among`, down to the number that is kept.
     fn forget(&mut self, among: usize) {
         for _ in 0..among.min(self.gone.len().saturating_sub(GONE_KEPT)) {
             if let Some(oldest) = self.gone.pop_front() {

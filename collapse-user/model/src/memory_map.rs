@@ -27,10 +27,10 @@ pub struct SlotMap {
     pub regions_per_cell: u64,
     /// Cells at the end, from the slot's first region on.
     pub cells: Vec<MapCell>,
-    /// The same cells as dirty logging first went on for the slot; none if that was not seen.
+    /// Cells when dirty logging first went on for the slot; none if that was not seen.
     #[serde(default)]
     pub cells_at_log_on: Vec<MapCell>,
-    /// The same as it last went off; none if that was not seen.
+    /// Cells when it last went off; none if that was not seen.
     #[serde(default)]
     pub cells_at_log_off: Vec<MapCell>,
 }

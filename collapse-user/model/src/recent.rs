@@ -15,7 +15,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Takes what a batch told; of a long one, only the end is looked at.
+    /// Takes the events of a batch; only the end of a long one is kept.
     pub(super) fn extend(&mut self, events: &[Event]) {
         self.seen += events.len() as u64;
         let latest = &events[events.len().saturating_sub(EVENTS_KEPT)..];

@@ -36,8 +36,8 @@ pub struct Reconciliation {
     start: Option<(Offset, bool)>,
     /// The last reading during which nothing changed.
     settled: Option<Offset>,
-    /// A reading after it that told otherwise. KVM moves its gauges some time before it reports the
-    /// change: only what the next reading tells as well is wrong.
+    /// A later reading that disagreed with it. KVM moves its gauges some time before it reports the
+    /// change: only what the next reading confirms is wrong.
     suspect: Option<Offset>,
     /// Whether the last reading agreed with the first, and whether nothing changed during it.
     last: Option<(bool, bool)>,
@@ -50,7 +50,7 @@ pub struct Reconciliation {
 }
 
 impl Reconciliation {
-    /// Takes a reading. `settled` tells that nothing changed while it was taken, `last` that nothing
+    /// Takes a reading. `settled` says that nothing changed while it was taken, `last` that nothing
     /// can have been on its way either.
     pub fn read(&mut self, offset: Offset, settled: bool, last: bool) {
         let (start, _) = *self.start.get_or_insert((offset, settled));

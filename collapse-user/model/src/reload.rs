@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Model, Totals};
 
-/// What programs counted that are attached no more. Counts of a VM need no such base: none outlives
+/// Counts of programs that are no longer attached. Counts of a VM need no such base: none outlives
 /// the KVM that it was created with.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Earlier {
@@ -37,7 +37,7 @@ impl Model {
         }
     }
 
-    /// Other programs count from now on, on a KVM that was loaded anew.
+    /// Other programs count from now on, after KVM was loaded again.
     pub fn reattached(&mut self) {
         self.reloads += 1;
         self.blind = None;

@@ -15,9 +15,9 @@ pub struct CollapseSpan {
     pub start: u64,
     /// Duration, ns; it includes waiting for `mmu_lock`.
     pub duration: u64,
-    /// What it did.
+    /// Changes that it made.
     pub work: Work,
-    /// What guest faults installed in the slot meanwhile; `None` if it was not seen to be published.
+    /// Leaves that guest faults installed in the slot meanwhile; `None` if it was not seen to be published.
     pub race: Option<Race>,
     /// KVM's gauges when it began.
     pub pages_before: Option<Pages>,
@@ -46,7 +46,7 @@ pub struct Work {
     pub zapped_2m: u64,
     /// Regions made huge again in place.
     pub recovered: u64,
-    /// Of those: came back write-protected.
+    /// The part of them that came back write-protected.
     pub recovered_read_only: u64,
 }
 
@@ -70,7 +70,7 @@ impl Work {
     }
 }
 
-/// What guest faults installed in a slot from the moment that it was published without dirty logging
+/// Leaves that guest faults installed in a slot from the moment that it was published without dirty logging
 /// until the collapse routine was through with it: did small SPTEs come back behind its back?
 #[derive(
     Clone,

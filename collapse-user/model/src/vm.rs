@@ -76,7 +76,7 @@ pub struct Vm {
     /// had been on. `None` as long as none was.
     known: Option<bool>,
     stage: Stage,
-    /// Whether the batch being taken told what KVM knows of it, and whether that was for the first
+    /// Whether the batch being taken has a reading of it from KVM, and whether that is the first
     /// time.
     read: Option<First>,
     work: Work,
@@ -95,7 +95,7 @@ enum Stage {
     Closed,
 }
 
-/// Whether KVM told of a VM for the first time.
+/// Whether a reading is the first of its VM.
 type First = bool;
 
 /// Exact counts of one VM.
@@ -164,7 +164,7 @@ impl Vm {
         &self.since.totals
     }
 
-    /// Its guest faults since it was first seen that were timed: one in `one_in`.
+    /// Returns the guest faults that were timed since it was first seen: one in `one_in`.
     pub fn timed_faults(&self, one_in: u32) -> TimedFaults<'_> {
         TimedFaults::new(&self.since.latencies, &self.since.totals, one_in)
     }
@@ -321,7 +321,7 @@ impl Vm {
         self.spans.push(span);
     }
 
-    /// It is gone, and its end was not seen.
+    /// Marks it as gone without its end having been seen.
     pub(super) fn vanish(&mut self, at: u64) {
         self.gone = true;
         self.end(at);
@@ -334,7 +334,7 @@ impl Vm {
         episodes.end(at);
     }
 
-    /// Takes what KVM tells of a live VM; `first` if it never did before.
+    /// Takes a reading of a live VM; `first` if it is the first of it.
     pub(super) fn reading(&mut self, reading: &VmReading, first: bool) {
         self.pages_now = reading.pages;
         if let Some(process) = &reading.process {
@@ -348,8 +348,8 @@ impl Vm {
         }
     }
 
-    /// Judges, credits and samples what a batch read at `at` ns told, once all of it is in. `settled`
-    /// tells that nothing changed while totals and gauges were read. Returns the sample and what was
+    /// Judges, credits and samples a batch that was read at `at` ns, once all of it is in. `settled`
+    /// says that nothing changed while totals and gauges were read. Returns the sample and what was
     /// counted since the one before; `None` once nothing can change any more.
     pub(super) fn close(&mut self, at: u64, settled: bool) -> Option<(Sample, Values)> {
         if self.stage == Stage::Closed {

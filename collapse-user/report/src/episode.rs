@@ -10,12 +10,12 @@ use collapse_model::{CollapseSums, Episode, NoCost, Outcome, Phase, Race, Region
 /// `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EpisodeReport {
-    /// Its number among the VM's episodes, from 1 on.
+    /// Number among the VM's episodes, from 1 on.
     #[schemars(extend("x-sum" = false))]
     pub number: u32,
     /// How far it is.
     pub phase: Phase,
-    /// What it came to, or stands at.
+    /// Outcome, or how it stands.
     pub outcome: Outcome,
     /// When dirty logging went on, or from which on we watched.
     #[schemars(extend("x-sum" = false))]
@@ -39,7 +39,7 @@ pub struct EpisodeReport {
     pub log_off_ns: Option<u64>,
     /// How long it was on; `None` if that is not known (yet).
     pub logging_duration_ns: Option<u64>,
-    /// Its runs of the collapse routine; `None` if not seen.
+    /// Runs of the collapse routine; `None` if not seen.
     pub collapse: Option<EpisodeCollapse>,
     /// Regions lost until the end of the last collapse run, and what became of them.
     pub regions: RegionCounts,
@@ -52,7 +52,7 @@ pub struct EpisodeReport {
     /// When the episode ended; `None` if it has not.
     #[schemars(extend("x-sum" = false))]
     pub end_ns: Option<u64>,
-    /// What it cost the guest; `None` if not known.
+    /// Cost to the guest; `None` if not known.
     pub cost: Option<EpisodeCostReport>,
     /// Why `cost` is not known, if faults are seen at all.
     pub cost_unknown: Option<NoCost>,
@@ -65,16 +65,16 @@ pub struct EpisodeCollapse {
     pub runs: u64,
     /// Their duration, ns.
     pub duration_ns: u64,
-    /// What they did.
+    /// Changes that they made.
     #[serde(flatten)]
     pub work: Work,
-    /// What guest faults installed meanwhile; `None` if not seen for every run.
+    /// Leaves that guest faults installed meanwhile; `None` if not seen for every run.
     pub race: Option<Race>,
     /// Times they gave up `mmu_lock`; `None` if not seen for every run.
     pub yields: Option<u64>,
 }
 
-/// What an episode cost the guest.
+/// Cost of an episode to the guest.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EpisodeCostReport {
     /// While dirty logging was on.

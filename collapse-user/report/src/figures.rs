@@ -24,10 +24,10 @@ pub struct HistogramReport {
     /// The median. Quantiles are exact to within their bucket.
     #[schemars(extend("x-sum" = false))]
     pub p50_ns: Option<u64>,
-    /// What nine of ten do not exceed.
+    /// The duration that 9 of 10 do not exceed.
     #[schemars(extend("x-sum" = false))]
     pub p90_ns: Option<u64>,
-    /// What 99 of 100 do not exceed.
+    /// The duration that 99 of 100 do not exceed.
     #[schemars(extend("x-sum" = false))]
     pub p99_ns: Option<u64>,
     /// The longest.
@@ -55,7 +55,7 @@ impl From<&Histogram> for HistogramReport {
 /// How long guest faults took, from the fault to guest re-entry.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LatencyReport {
-    /// One in so many faults was timed: the counts here are of those.
+    /// One in this many faults was timed: the counts here are of timed faults.
     #[schemars(extend("x-sum" = false))]
     pub timed_one_in: u32,
     /// All of them.

@@ -14,17 +14,17 @@ pub type Name = Cow<'static, str>;
 pub(crate) const SIZES: [&str; 3] =
     [wording::SIZES[0].key, wording::SIZES[1].key, wording::SIZES[2].key];
 
-/// What the keys of a map by cause are, for the schema.
+/// Schema of the keys of a map by cause.
 pub(super) fn causes() -> Value {
     json!({ "enum": Cause::ALL.iter().map(|cause| cause.name()).collect::<Vec<_>>() })
 }
 
-/// What the keys of a map by level are.
+/// Schema of the keys of a map by level.
 pub(super) fn levels() -> Value {
     json!({ "enum": SIZES })
 }
 
-/// What the keys of a map by outcome are.
+/// Schema of the keys of a map by outcome.
 pub(super) fn outcomes() -> Value {
     json!({ "enum": Outcome::ALL.iter().map(|outcome| outcome.name()).collect::<Vec<_>>() })
 }

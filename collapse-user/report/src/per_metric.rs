@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PerMetric<T>(BTreeMap<MetricId, T>);
 
-/// What metrics have a value of.
+/// A kind of value that metrics have.
 pub trait MetricValue: JsonSchema {
     /// Whether a metric has such a value.
     fn is_of(metric: &Metric) -> bool;

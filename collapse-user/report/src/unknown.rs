@@ -34,7 +34,7 @@ pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
         paths_of(status.signal).map(move |path| (path, format!("{name} is not seen: {reason}")))
     });
     unknown.extend(unseen.map(|(path, reason)| (path.into(), reason)));
-    let mut tell = |path: &'static str, is_unknown: bool, reason: &str| {
+    let mut note = |path: &'static str, is_unknown: bool, reason: &str| {
         if is_unknown {
             unknown.entry(path.into()).or_insert_with(|| reason.to_owned());
         }
@@ -43,22 +43,22 @@ pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
     for (path, is_unknown) in
         [("pid", vm.pid.is_none()), ("tid", vm.tid.is_none()), ("name", vm.name.is_none())]
     {
-        tell(path, is_unknown, process);
+        note(path, is_unknown, process);
     }
-    tell("pages", vm.pages.residual.is_none(), "KVM's gauges were not read at both ends");
-    tell("recovery_rate", vm.recovery_rate.is_none(), "no region lost its huge leaf");
+    note("pages", vm.pages.residual.is_none(), "KVM's gauges were not read at both ends");
+    note("recovery_rate", vm.recovery_rate.is_none(), "no region lost its huge leaf");
     let touched = "no region that lost its huge leaf was touched since";
-    tell("recovery_rate_touched", vm.recovery_rate_touched.is_none(), touched);
+    note("recovery_rate_touched", vm.recovery_rate_touched.is_none(), touched);
     let refaulted = "nothing was mapped again where it had been zapped";
-    tell("time_to_refault", vm.time_to_refault.count == 0, refaulted);
-    tell("time_to_recover", vm.time_to_recover.count == 0, "no region got its huge leaf back");
+    note("time_to_refault", vm.time_to_refault.count == 0, refaulted);
+    note("time_to_recover", vm.time_to_recover.count == 0, "no region got its huge leaf back");
     let no_level = vm.faults.as_ref().is_some_and(|faults| faults.fast_huge.is_none());
-    tell(
+    note(
         "faults.fast_huge",
         no_level,
-        "KVM counts fast faults itself, and does not tell their level",
+        "KVM counts fast faults itself, and does not report their level",
     );
     let faults = vm.latency.as_ref().is_some_and(|latency| latency.total.count == 0);
-    tell("latency.total", faults, "no guest fault was timed");
+    note("latency.total", faults, "no guest fault was timed");
     unknown
 }

@@ -150,16 +150,16 @@ pub struct ReconciliationReport {
     pub grade: Grade,
     /// Intervals judged.
     pub intervals: u64,
-    /// Of those: agreed to the last SPTE.
+    /// Checks that agreed to the last SPTE.
     pub exact: u64,
-    /// Of those: did not.
+    /// Checks that did not.
     pub off: u64,
 }
 
 /// Regions that lost their huge leaf.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RegionsReport {
-    /// What became of them.
+    /// Regions by what became of them.
     #[serde(flatten)]
     pub counts: RegionCounts,
     /// Why they lost it.
@@ -235,10 +235,10 @@ pub struct SpanReport {
     pub start_ns: u64,
     /// Duration, ns.
     pub duration_ns: u64,
-    /// What it did.
+    /// Changes that it made.
     #[serde(flatten)]
     pub work: Work,
-    /// What guest faults installed in the slot meanwhile; `None` if its log-off was not seen.
+    /// Leaves that guest faults installed in the slot meanwhile; `None` if its log-off was not seen.
     pub race: Option<Race>,
     /// Times it gave up `mmu_lock` to others; `None` if not seen.
     pub yields: Option<u32>,

@@ -1,4 +1,4 @@
-//! What is said in every view for people.
+//! Sentences that every view for people has.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -66,7 +66,7 @@ pub fn verdict(vm: &VmReport) -> String {
 }
 
 /// The second line: how fast did they come back, and what did it cost? Nothing if there is nothing
-/// to tell.
+/// to say.
 pub fn price(vm: &VmReport) -> Option<String> {
     let times = &vm.time_to_recover;
     let back = times.p50_ns.zip(times.max_ns).map(|(median, max)| {
@@ -86,7 +86,7 @@ pub fn price(vm: &VmReport) -> Option<String> {
     }
 }
 
-/// What there is any of, said one after the other.
+/// Lists the counts that are not zero.
 fn list<const N: usize>(parts: [(u64, &str); N], say: impl Fn(&u64, &str) -> String) -> String {
     let parts = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| say(n, what));
     parts.collect::<Vec<_>>().join(", ")
@@ -121,7 +121,7 @@ pub fn spread(histogram: &HistogramReport) -> String {
     format!("p50 {p50}, p99 {p99}, at most {}", shown(histogram.max_ns))
 }
 
-/// What happened in an episode, in the order in which it did.
+/// Describes an episode in the order of events.
 pub fn story(episode: &EpisodeReport) -> String {
     let slots = match episode.slots {
         1 => "1 slot".to_owned(),
@@ -143,7 +143,7 @@ pub fn story(episode: &EpisodeReport) -> String {
     story
 }
 
-/// What an episode cost the guest.
+/// Describes the cost of an episode to the guest.
 fn expense(episode: &EpisodeReport) -> String {
     let Some(cost) = &episode.cost else { return format!("{UNKNOWN} faults") };
     let faults = cost.logging.faults + cost.collapsing.faults;
@@ -170,7 +170,7 @@ pub fn causes(counts: &super::Counts) -> String {
     causes.collect::<Vec<_>>().join(", ")
 }
 
-/// What a run of the collapse routine did.
+/// Describes a run of the collapse routine.
 pub fn span(span: &SpanReport) -> String {
     let SpanReport { slot, duration_ns, work, race, .. } = span;
     format!(
@@ -202,13 +202,13 @@ pub fn checked(report: &Report) -> Option<String> {
     let count = |state| checks.iter().filter(|check| check.state == state).count() as u64;
     let parts = [
         (count(CheckState::Passed), "ok"),
-        (count(CheckState::Skipped), "not to be told"),
+        (count(CheckState::Skipped), "could not be compared"),
         (count(CheckState::Failed), "FAILED"),
     ];
     (!checks.is_empty()).then(|| list(parts, |n, what| format!("{n} {what}")))
 }
 
-/// What may be wrong with a report: loss, disagreement, what is not seen. A line each; the first is
+/// Caveats about a report: loss, disagreement, what is not seen. A line each; the first is
 /// about loss, and one line follows for each signal that is not seen.
 pub fn trust(report: &Report) -> Vec<String> {
     let lost: Vec<_> = report.losses.iter().filter(|(_, n)| **n > 0).collect();
@@ -235,7 +235,9 @@ pub fn trust(report: &Report) -> Vec<String> {
     let graded = |grade| report.vms.iter().filter(|vm| vm.reconciliation.grade == grade).count();
     lines.push(match (graded(Grade::Off), graded(Grade::Moving), graded(Grade::Exact)) {
         (0, 0, 0) if report.vms.is_empty() => "there were no counts to check".to_owned(),
-        (0, 0, 0) => "counts could not be checked: KVM's gauges are not to be had here".to_owned(),
+        (0, 0, 0) => {
+            "counts were not checked: KVM's gauges are unavailable on this host".to_owned()
+        }
         (0, 0, _) => "counts add up with KVM's own gauges".to_owned(),
         (0, n, _) => format!("counts were moving while they were checked: {n} VM(s) not judged"),
         (n, _, _) => format!("counts do NOT add up with KVM's gauges for {n} VM(s)"),

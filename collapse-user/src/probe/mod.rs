@@ -116,10 +116,10 @@ impl HookStatus {
     }
 }
 
-/// What the kernel reports of a program that it accepted.
+/// Facts that the kernel reports about a program that it accepted.
 #[derive(Clone, Debug)]
 pub struct ProgramStatus {
-    /// Its name.
+    /// Name of the program.
     pub name: String,
     /// Instructions that the verifier went through; `None` before 5.16.
     pub verified: Option<u32>,

@@ -11,7 +11,7 @@ use super::{
     nav::{Tab, View},
 };
 
-/// What a click does.
+/// Effect of a click.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hit {
     /// Runs the command of a key.

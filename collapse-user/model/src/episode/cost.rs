@@ -1,4 +1,4 @@
-//! What an episode cost the guest's vCPUs.
+//! Cost of an episode to the guest's vCPUs.
 
 use std::ops::Sub;
 
@@ -11,7 +11,7 @@ use crate::totals::Totals;
 pub struct FaultCost {
     /// All of them.
     pub faults: u64,
-    /// Of those: resolved by the lockless fast path.
+    /// The part of them that was resolved by the lockless fast path.
     pub fast: u64,
     /// Time from fault to guest re-entry, ns, summed over vCPUs; 0 where that is not measured.
     pub stall_ns: u64,
@@ -32,10 +32,10 @@ pub struct EpisodeCost {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum NoCost {
-    /// It began before faults were counted.
+    /// The episode began before faults were counted.
     BeganBefore,
     /// Totals are read from time to time only, and another episode was in progress between the same
-    /// two readings: how much of their change is whose cannot be told.
+    /// two readings: their change cannot be divided between them.
     Shared,
 }
 
@@ -58,7 +58,7 @@ impl FaultCost {
 }
 
 impl EpisodeCost {
-    /// What a VM's totals tell.
+    /// Returns the cost that a VM's totals amount to.
     pub fn of(totals: &Totals) -> Self {
         Self {
             logging: FaultCost::of(totals, Cause::LoggedFault),

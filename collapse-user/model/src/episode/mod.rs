@@ -38,7 +38,7 @@ pub struct Episodes {
     due: BTreeSet<(u16, u16)>,
     /// The first episode that lost regions since the last reading of totals.
     in_reading: Option<NonZeroU32>,
-    /// What the VM's totals told when they were last credited, and at the last reading.
+    /// Cost by the VM's totals when they were last credited, and at the last reading.
     credited: EpisodeCost,
     read: EpisodeCost,
 }
@@ -73,7 +73,7 @@ impl Episodes {
         self.kept.back().filter(|episode| episode.is_losing()).map(|episode| episode.number)
     }
 
-    /// Starts with these slots known at `at` ns, when we begin to watch. `logging` tells whether their
+    /// Starts with these slots known at `at` ns, when we begin to watch. `logging` says whether their
     /// dirty logging concerns the VM as a whole.
     pub(super) fn start(&mut self, at: u64, known: &Slots, logging: bool) {
         *self = Self::default();
@@ -83,7 +83,7 @@ impl Episodes {
     }
 
     /// A slot changed at `at` ns. `known` are the slots before that, `watched` is when we began to
-    /// watch, ns, and `logging` tells whether dirty logging concerns the VM as a whole now.
+    /// watch, ns, and `logging` says whether dirty logging concerns the VM as a whole now.
     pub(super) fn slot(
         &mut self,
         at: u64,
@@ -167,7 +167,7 @@ impl Episodes {
     }
 
     /// The VM's totals were read: their change since the reading before is the cost of the episode
-    /// that was in progress meanwhile. `since_start` is what the totals tell of the VM since we
+    /// that was in progress meanwhile. `since_start` is the cost by the VM's totals since we
     /// watch; `None` if they were read for the first time, so that their change is unknown.
     ///
     /// Totals are read after the events, so they may already hold faults of an episode whose begin

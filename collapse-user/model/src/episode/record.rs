@@ -13,7 +13,7 @@ use collapse_feed::Change;
 /// From dirty logging going on for a VM to the regions that it lost being huge again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Episode {
-    /// Its number among the VM's episodes, from 1 on.
+    /// Number among the VM's episodes, from 1 on.
     pub number: NonZeroU32,
     /// How far it is.
     pub phase: Phase,
@@ -29,7 +29,7 @@ pub struct Episode {
     pub split: Option<(u64, u64)>,
     /// `CLOCK_MONOTONIC` ns from which on dirty logging concerned the VM as a whole no more.
     pub log_off: Option<u64>,
-    /// Its runs of the collapse routine.
+    /// Runs of the collapse routine in it.
     pub collapse: CollapseSums,
     /// `CLOCK_MONOTONIC` ns at which a region was huge again, last.
     pub last_recovery: Option<u64>,
@@ -38,7 +38,7 @@ pub struct Episode {
     /// Regions lost until the end of the last collapse run, for whatever cause, and what became of
     /// them, also after the episode's end.
     pub regions: RegionCounts,
-    /// What it cost the guest, if that is known. Exact to within the time that it takes to read a
+    /// Cost to the guest, if it is known. Exact to within the time that it takes to read a
     /// VM's counts.
     pub cost: Result<EpisodeCost, NoCost>,
 }
@@ -60,7 +60,7 @@ pub struct Episode {
 pub enum Phase {
     /// Dirty logging is on.
     Logging,
-    /// It is off, and the collapse routine is yet to run, or running. Stays so where the
+    /// Dirty logging is off, and the collapse routine is yet to run, or running. Stays so where the
     /// routine is not seen.
     Collapsing,
     /// The collapse routine is through, and regions are not huge yet.
@@ -69,13 +69,13 @@ pub enum Phase {
     Ended,
 }
 
-/// What an episode came to, or stands at.
+/// Outcome of an episode, or how it stands.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Logging or collapsing: too early to tell.
+    /// Logging or collapsing: too early to say.
     Running,
     /// No region lost its huge leaf.
     NothingLost,
@@ -100,9 +100,9 @@ pub struct CollapseSums {
     pub runs: u64,
     /// Their duration, ns; it includes waiting for `mmu_lock`.
     pub duration: u64,
-    /// What they did.
+    /// Changes that they made.
     pub work: Work,
-    /// What guest faults installed in the slots meanwhile; `None` if that was not seen for every run.
+    /// Leaves that guest faults installed in the slots meanwhile; `None` if that was not seen for every run.
     pub race: Option<Race>,
     /// Times they gave up `mmu_lock` to others; `None` if that was not seen for every run.
     pub yields: Option<u64>,
@@ -132,7 +132,7 @@ impl Episode {
         self.phase <= Phase::Collapsing
     }
 
-    /// What it came to, or stands at.
+    /// Returns its outcome, or how it stands.
     pub fn outcome(&self) -> Outcome {
         let regions = &self.regions;
         let small = regions.refaulted_small + regions.still_split + regions.gone_refaulted_small;

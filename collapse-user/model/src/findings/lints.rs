@@ -98,7 +98,7 @@ fn stuck_small(case: &Case) -> Option<String> {
     })
 }
 
-/// What else was seen to keep regions small.
+/// Names other causes that keep regions small, if any were seen.
 fn why_small(vm: &Vm) -> String {
     let zaps = |cause| vm.totals().count_of(LeafChange::Zap, cause);
     let causes = [Cause::NotifierReclaim, Cause::NotifierMigrate, Cause::NotifierKsm];

@@ -12,11 +12,11 @@ use collapse_feed::Mmu;
 pub struct Finding {
     /// Key in every output.
     pub name: &'static str,
-    /// What is the matter.
+    /// Headline, for people.
     pub title: &'static str,
-    /// What tells so.
+    /// Evidence, with its numbers.
     pub evidence: String,
-    /// What can be done about it.
+    /// Remedy.
     pub knob: &'static str,
 }
 
@@ -72,7 +72,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     lints::LINTS.iter().map(|lint| lint.name)
 }
 
-/// What is worth a look about a VM that uses `mmu`, at `now` (`CLOCK_MONOTONIC` ns).
+/// Returns the findings about a VM that uses `mmu`, at `now` (`CLOCK_MONOTONIC` ns).
 pub fn findings(vm: &Vm, mmu: Mmu, now: u64, thresholds: &Thresholds) -> Vec<Finding> {
     let case = Case { vm, mmu, now, thresholds };
     let found = lints::LINTS.iter().filter_map(|lint| {

@@ -31,13 +31,13 @@ pub struct Metric {
     pub path: &'static str,
     /// Whether it only grows.
     pub kind: MetricKind,
-    /// What it counts.
+    /// Unit of its number.
     pub unit: Unit,
     /// Which way it should go from one run to the next; `None` if neither is better by itself.
     pub better: Option<Better>,
-    /// What must be seen for it to be known.
+    /// Signal without which it is unknown.
     pub needs: Needs,
-    /// What it is about, for its colour.
+    /// Subject, for its colour.
     pub tone: Tone,
     /// How much it matters where there is little room.
     pub prominence: Prominence,
@@ -47,13 +47,13 @@ pub struct Metric {
 /// Whether a metric only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// It only grows; its rate is what is looked at.
+    /// A number that only grows, and is looked at as a rate.
     Counter,
-    /// It goes up and down.
+    /// A number that goes up and down.
     Gauge,
 }
 
-/// What a metric counts.
+/// Unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// SPTEs that map guest memory.
@@ -90,7 +90,7 @@ pub enum Better {
     Lower,
 }
 
-/// What must be seen for a metric to be known.
+/// Requirement for a metric to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// SPTE changes of the MMU that VMs use.
@@ -117,7 +117,7 @@ impl Needs {
     }
 }
 
-/// What a metric is about: what views choose its colour by.
+/// Subject of a metric, by which views choose its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     /// Nothing in particular.
@@ -209,7 +209,7 @@ impl Metric {
         matches!(self.source, Source::Leaves(_) | Source::Refaults(_))
     }
 
-    /// Its leaves by cause and level; `None` if it does not count leaves.
+    /// Returns its leaves by cause and level; `None` if it does not count leaves.
     pub fn breakdown(&self, vm: &Vm) -> Option<Breakdown> {
         match self.source {
             Source::Leaves(change) => Some(vm.totals().breakdown(change)),
@@ -235,18 +235,18 @@ impl Metric {
         }
     }
 
-    /// Its number by one cause, where it has causes.
+    /// Returns its number for one cause, where it has causes.
     pub fn of_cause(&self, totals: &Totals, cause: Cause) -> Option<u64> {
         let changes = self.leaf_change().map(|change| totals.count_of(change, cause));
         changes.or_else(|| Some(totals.counter_of(cause, self.counter()?)))
     }
 
-    /// Its rate between `from` and `to` ns, per second; `None` where that is not known.
+    /// Returns its rate between `from` and `to` ns, per second; `None` where that is not known.
     pub fn rate(&self, history: &History, coverage: &Coverage, time: (u64, u64)) -> Option<f64> {
         self.rates(history, coverage, time, 1).pop().flatten()
     }
 
-    /// Its rates per second in each of `parts` equal parts of the time between `from` and `to` ns;
+    /// Returns its rates per second in each of `parts` equal parts of the time between `from` and `to` ns;
     /// `None` where that is not known.
     pub fn rates(
         &self,

@@ -1,4 +1,4 @@
-//! What is in a recording, found by reading it once.
+//! Contents of a recording, found by reading it once.
 
 use std::{collections::BTreeSet, io::Read};
 
@@ -9,7 +9,7 @@ use collapse_feed::{
     recording::{RecordingError, Replay},
 };
 
-/// What is in a recording. All times are `CLOCK_MONOTONIC` ns.
+/// Contents of a recording. All times are `CLOCK_MONOTONIC` ns.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// When each reading was taken, in order.
@@ -53,7 +53,7 @@ impl Contents {
         self.readings.last().copied().unwrap_or_default()
     }
 
-    /// Times of the first readings that tell of dirty logging going on or off, in order.
+    /// Times of the first readings in which dirty logging went on or off, in order.
     pub fn switches(&self) -> impl DoubleEndedIterator<Item = u64> {
         let reading = |at: u64| {
             let place = self.readings.partition_point(|reading| *reading < at);

@@ -1,4 +1,4 @@
-//! A recording played in time: paused, sought, faster or slower. Pure: it is told how time passes.
+//! A recording played in time: paused, sought, faster or slower. Pure: its caller says how time passes.
 
 mod contents;
 mod track;
@@ -84,7 +84,7 @@ impl<R: Read + Seek> Player<R> {
         &self.machine
     }
 
-    /// What is in the recording.
+    /// Contents of the recording.
     pub fn contents(&self) -> &Contents {
         &self.contents
     }
@@ -94,12 +94,12 @@ impl<R: Read + Seek> Player<R> {
         self.position
     }
 
-    /// What the readings up to the position add up to, once it has caught up.
+    /// Returns the model of the readings up to the position, once it has caught up.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// What was seen and what was not, then.
+    /// Returns the coverage at the position.
     pub fn coverage(&self) -> &Coverage {
         &self.coverage
     }
@@ -185,7 +185,7 @@ impl<R: Read + Seek> Player<R> {
         self.playing && !self.is_at_end()
     }
 
-    /// Reads on towards the position, but no more than about so many events at a time.
+    /// Reads on towards the position, but no more than about `events` events at a time.
     pub fn catch_up(&mut self, events: usize) -> Result<(), RecordingError> {
         let mut left = events;
         while left > 0 && self.is_behind() {
@@ -205,7 +205,7 @@ impl<R: Read + Seek> Player<R> {
         self.position >= self.contents.end()
     }
 
-    /// What a second on the clock is in the recording, ns.
+    /// Time in the recording that passes in a second, ns.
     fn second(&self) -> u64 {
         (1e9 * self.speed.factor()) as u64
     }
@@ -230,7 +230,7 @@ impl<R: Read + Seek> Player<R> {
         let coverage = replay.coverage().clone();
         match replay.next_update() {
             Ok(next) => self.next = next,
-            // The contents tell of it.
+            // The contents have it.
             Err(RecordingError::Cut(_) | RecordingError::Damaged { .. }) => {
                 self.model.losses.insert("recording_ends_early", 1);
                 self.next = None;

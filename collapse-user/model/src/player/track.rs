@@ -28,23 +28,23 @@ impl Speed {
     }
 }
 
-/// What a player does.
+/// Motion of a player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Motion {
     /// Time goes on.
     Playing,
-    /// It does not.
+    /// It stands still.
     Paused,
     /// The last reading is shown.
     Ended,
-    /// It reads, to get to where it was sent.
+    /// It reads its way to the position that it was sent to.
     Seeking,
 }
 
 /// Where it stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Track<'a> {
-    /// What it does.
+    /// Motion of the player.
     pub motion: Motion,
     /// How fast.
     pub speed: Speed,
@@ -62,14 +62,14 @@ pub struct Track<'a> {
     pub early: Option<&'static str>,
 }
 
-/// What is asked of it.
+/// Order to a player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// To play, or to pause; at the end, to play from the beginning.
     Toggle,
-    /// To go forward by so many ns, or back.
+    /// To go forward by this many ns, or back.
     By(i64),
-    /// To go to so many ns after the first reading.
+    /// To go to this many ns after the first reading.
     To(u64),
     /// To go to the next reading and pause.
     NextReading,

@@ -1,6 +1,6 @@
-//! What became of regions, in numbers.
+//! Regions by what became of them, in numbers.
 
-/// What became of regions that lost their huge leaf.
+/// Regions that lost their huge leaf, by what became of them.
 #[derive(
     Clone,
     Copy,
@@ -64,11 +64,11 @@ pub enum Recovery {
 /// One step in the life of one region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It lost its huge leaf.
+    /// The region lost its huge leaf.
     Lost(Mapping),
-    /// It is mapped otherwise than before.
+    /// The region is mapped differently than before.
     Remapped(Mapping, Mapping),
-    /// It got its huge leaf back, having been mapped as told.
+    /// The region got its huge leaf back, having been mapped like this.
     Recovered {
         /// How it was mapped.
         from: Mapping,
@@ -77,7 +77,7 @@ pub enum Step {
         /// Whether it came back write-protected.
         read_only: bool,
     },
-    /// Its VM or slot went away while it was mapped as told.
+    /// The VM or slot went away while the region was mapped like this.
     Gone(Mapping),
 }
 

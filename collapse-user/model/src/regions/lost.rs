@@ -21,12 +21,12 @@ impl Region {
         Self(u64::from(as_id) << GFN_BITS | first)
     }
 
-    /// Its address space.
+    /// Returns its address space.
     pub fn as_id(self) -> u32 {
         (self.0 >> GFN_BITS) as u32
     }
 
-    /// Its first guest frame.
+    /// Returns its first guest frame.
     pub fn gfn(self) -> u64 {
         self.0 & ((1 << GFN_BITS) - 1)
     }

@@ -43,7 +43,7 @@ pub struct Regions {
     time_to_recover: Histogram,
 }
 
-/// What a run of changes does to one region.
+/// Effect of a run of changes on one region.
 #[derive(Clone, Copy)]
 struct Touch<'a> {
     /// When, `CLOCK_MONOTONIC` ns.
@@ -56,24 +56,24 @@ struct Touch<'a> {
 
 impl Regions {
     /// Follows recorded changes, all taken to be made at `at` ns. Regions that they lose belong to
-    /// `episode`. `tell` gets each step of each region, with the episode that the region belongs to.
+    /// `episode`. `report` gets each step of each region, with the episode that the region belongs to.
     pub fn apply(
         &mut self,
         at: u64,
         change: &Change,
         episode: Option<NonZeroU32>,
-        tell: &mut impl FnMut(Option<NonZeroU32>, Step),
+        report: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
         match (change.transition, change.level) {
             // A 1 GiB leaf that is split leaves huge leaves behind.
             (Transition::Split | Transition::SplitRelink, 2) | (Transition::Zap, 2 | 3) => {
-                each(at, change, |touch| self.lose(touch, episode, tell));
+                each(at, change, |touch| self.lose(touch, episode, report));
             }
             (Transition::Install | Transition::Recover | Transition::RecoverReadOnly, 2 | 3) => {
-                each(at, change, |touch| self.recover(touch, tell));
+                each(at, change, |touch| self.recover(touch, report));
             }
             (Transition::Install | Transition::Zap, 1) => {
-                each(at, change, |touch| self.remap(touch, tell));
+                each(at, change, |touch| self.remap(touch, report));
             }
             _ => {}
         }
@@ -83,10 +83,10 @@ impl Regions {
         }
     }
 
-    /// A slot was deleted, or moved away from where it is told to be: its regions are gone.
-    pub fn slot_gone(&mut self, slot: &Slot, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
+    /// A slot was deleted, or moved away from this place: its regions are gone.
+    pub fn slot_gone(&mut self, slot: &Slot, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
         let end = slot.base_gfn.saturating_add(slot.npages);
-        self.gone(tell, |region| {
+        self.gone(report, |region| {
             // A huge leaf never reaches beyond its slot.
             region.as_id() == u32::from(slot.as_id)
                 && region.gfn() >= slot.base_gfn
@@ -95,8 +95,8 @@ impl Regions {
     }
 
     /// The VM is gone.
-    pub fn end(&mut self, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
-        self.gone(tell, |_| true);
+    pub fn end(&mut self, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
+        self.gone(report, |_| true);
         self.outstanding.shrink_to_fit();
     }
 
@@ -136,7 +136,7 @@ impl Regions {
         &self.returned
     }
 
-    /// What became of regions that the NX recovery worker gave back.
+    /// Regions that the NX recovery worker gave back, by what became of them.
     pub fn nx_recovery(&self) -> &NxRecovery {
         &self.nx
     }
@@ -156,7 +156,7 @@ impl Regions {
         &mut self,
         touch: Touch,
         episode: Option<NonZeroU32>,
-        tell: &mut impl FnMut(Option<NonZeroU32>, Step),
+        report: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
         let Change { cause, transition, .. } = *touch.change;
         let full = self.outstanding.len() >= FOLLOWED;
@@ -184,12 +184,12 @@ impl Regions {
                 let step = Step::Lost(lost.mapping());
                 *self.lost_by_cause.entry(cause).or_default() += 1;
                 self.counts.step(step);
-                tell(episode, step);
+                report(episode, step);
             }
         }
     }
 
-    fn recover(&mut self, touch: Touch, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
+    fn recover(&mut self, touch: Touch, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
         let Some(lost) = self.outstanding.remove(&touch.region) else { return };
         self.refaults.add(&touch);
         let Change { cause, transition, .. } = *touch.change;
@@ -214,10 +214,10 @@ impl Regions {
         self.returned.insert(touch.region, returned);
         let step = Step::Recovered { from: lost.mapping(), how, read_only };
         self.counts.step(step);
-        tell(lost.episode, step);
+        report(lost.episode, step);
     }
 
-    fn remap(&mut self, touch: Touch, tell: &mut impl FnMut(Option<NonZeroU32>, Step)) {
+    fn remap(&mut self, touch: Touch, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
         let Some(lost) = self.outstanding.get_mut(&touch.region) else { return };
         self.refaults.add(&touch);
         let before = lost.mapping();
@@ -230,20 +230,20 @@ impl Regions {
         if before != after {
             let step = Step::Remapped(before, after);
             self.counts.step(step);
-            tell(lost.episode, step);
+            report(lost.episode, step);
         }
     }
 
     fn gone(
         &mut self,
-        tell: &mut impl FnMut(Option<NonZeroU32>, Step),
+        report: &mut impl FnMut(Option<NonZeroU32>, Step),
         which: impl Fn(Region) -> bool,
     ) {
         self.returned.retain(|region| !which(region));
         for (_, lost) in self.outstanding.extract_if(|region, _| which(*region)) {
             let step = Step::Gone(lost.mapping());
             self.counts.step(step);
-            tell(lost.episode, step);
+            report(lost.episode, step);
         }
     }
 }

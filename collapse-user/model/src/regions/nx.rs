@@ -10,7 +10,7 @@ use crate::metric::LeafChange;
 /// Regions remembered at most; further ones are not counted.
 const REMEMBERED: usize = 16_384;
 
-/// What became of regions whose small leaves the NX recovery worker zapped.
+/// Fate of the regions whose small leaves the NX recovery worker zapped.
 #[derive(Clone, Debug, Default)]
 pub struct NxRecovery {
     given_back: HashSet<Region>,

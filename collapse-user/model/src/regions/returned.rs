@@ -12,7 +12,7 @@ pub const RETURNED_KEPT: usize = 16_384;
 /// A region that got its huge leaf back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Returned {
-    /// What it was like without.
+    /// State of the region while it had no huge leaf.
     pub lost: Lost,
     /// `CLOCK_MONOTONIC` ns at which it came back.
     pub at: u64,

@@ -17,7 +17,7 @@ pub struct DemandCheck {
     pub vm: Option<String>,
     /// Whether the demand was met.
     pub state: CheckState,
-    /// What was found, in words; empty if there is nothing to add.
+    /// Finding in words; empty if there is nothing to add.
     pub found: String,
 }
 

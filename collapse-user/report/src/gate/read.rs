@@ -290,7 +290,7 @@ mod tests {
 
     use super::{super::tests::report, *};
 
-    /// What is at `path` in JSON, list elements one by one.
+    /// Values at `path` in JSON, list elements one by one.
     fn leaves(json: &Value, path: &[&str]) -> Vec<Value> {
         match (json, path) {
             (Value::Array(list), _) => list.iter().flat_map(|one| leaves(one, path)).collect(),

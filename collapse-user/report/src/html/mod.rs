@@ -86,7 +86,7 @@ fn verdict(report: &Report) -> Markup {
     }
 }
 
-/// What was not met comes first; the rest is out of the way.
+/// Demands that were not met come first; the rest is out of the way.
 fn list_of_checks(checks: &[DemandCheck]) -> Markup {
     let (passed, rest): (Vec<_>, Vec<_>) =
         checks.iter().partition(|check| check.state == CheckState::Passed);
@@ -94,7 +94,7 @@ fn list_of_checks(checks: &[DemandCheck]) -> Markup {
         rest.into_iter().partition(|check| check.state == CheckState::Failed);
     html! {
         ul.checks { @for check in failed { (item(check)) } }
-        @for (checks, what) in [(unknown, "not to be told"), (passed, "ok")] {
+        @for (checks, what) in [(unknown, "could not be compared"), (passed, "ok")] {
             @if !checks.is_empty() {
                 details {
                     summary { (checks.len()) " " (what) }
@@ -124,7 +124,7 @@ fn badge(state: CheckState) -> Markup {
     html! { span class=(class) { (state.name()) } }
 }
 
-/// What may be wrong with all of the above.
+/// Caveats about all of the above.
 fn trust(report: &Report) -> Markup {
     html! {
         section {

@@ -21,7 +21,7 @@ pub struct Plots<'a> {
     moments: Vec<Moment>,
     /// When the window began, ns.
     origin: u64,
-    /// What is shown, ns.
+    /// Time shown, ns.
     from: u64,
     to: u64,
 }

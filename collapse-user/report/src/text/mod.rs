@@ -73,7 +73,7 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
     write_trust(out, report, style)
 }
 
-/// What was demanded of the run, apart from the command's success, which is its own line.
+/// Demands on the run, apart from the command's success, which is its own line.
 fn write_checks(out: &mut String, report: &Report, style: Style) -> fmt::Result {
     let Some(checked) = words::checked(report) else { return Ok(()) };
     writeln!(out, "{}", style.bold(&format!("checks: {checked}")))?;
@@ -84,7 +84,7 @@ fn write_checks(out: &mut String, report: &Report, style: Style) -> fmt::Result 
     Ok(())
 }
 
-/// What may be wrong with all of the above.
+/// Caveats about all of the above.
 fn write_trust(out: &mut String, report: &Report, style: Style) -> fmt::Result {
     let is_lossy = report.losses.values().any(|n| *n > 0);
     for (at, line) in words::trust(report).iter().enumerate() {

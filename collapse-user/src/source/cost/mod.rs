@@ -1,4 +1,4 @@
-//! What the programs cost, as the kernel measures it, and keeping to a budget.
+//! Cost of the programs, as the kernel measures it, and keeping to a budget.
 //!
 //! The kernel keeps run-time statistics of every program while anybody asks for them, which cost 83
 //! instructions a run themselves. So they are on for a tenth of a second now and then, and give the time

@@ -176,7 +176,7 @@ pub fn time_axis(buf: &mut Buffer, plot: Rect, scene: &Scene) {
 /// Columns left of a plot that its axis needs.
 pub const LABEL: u16 = 8;
 
-/// What is right of so many columns.
+/// The part right of this many columns.
 pub fn plot(at: Rect, label: u16) -> Rect {
     let label = label.min(at.width);
     Rect { x: at.x + label, width: at.width - label, ..at }

@@ -49,7 +49,7 @@ pub fn spread(
     lines
 }
 
-/// The buckets from the first to the last that holds any, merged until they fit so many rows.
+/// The buckets from the first to the last that holds any, merged until they fit `rows` rows.
 fn merged(histogram: &Histogram, rows: usize) -> Vec<(u64, u64)> {
     let places: Vec<_> = histogram.buckets().map(|(from, n)| (bucket(from), n)).collect();
     let (Some((first, _)), Some((last, _))) = (places.first(), places.last()) else {

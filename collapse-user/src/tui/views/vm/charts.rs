@@ -14,7 +14,7 @@ use collapse_model::{Histogram, Metric, Vm, wording::mapped_sum};
 /// its axis.
 const GUTTER: u16 = 24;
 
-/// The same with the value beside the name.
+/// Columns left of charts with the value beside the name.
 const WIDE_GUTTER: u16 = 30;
 
 /// Mappings and rates over time, with the phases of episodes below.

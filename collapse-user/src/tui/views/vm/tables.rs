@@ -14,7 +14,7 @@ use collapse_model::{
     metric::{LeafChange, METRICS, Unit},
 };
 
-/// What one cause changed.
+/// Changes by one cause.
 struct CauseTotals {
     cause: Cause,
     /// Changes of leaves.
@@ -42,7 +42,7 @@ pub fn causes_count(vm: &Vm) -> usize {
 /// Columns of the numbers.
 const NUMBERS: usize = 50;
 
-/// What changed why, with each cause's share of all changes.
+/// Draws changes by cause, with each cause's share of all.
 pub fn causes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let theme = scene.theme;
     let dim = theme.style(Role::Dim);
