@@ -40,10 +40,7 @@ impl Column {
             Self::Mapped => 2,
             Self::Back => 3,
             Self::Pid => 8,
-            Self::Rate(id) => match id.metric().prominence {
-                Prominence::Charted { weight, .. } => weight,
-                _ => u8::MAX,
-            },
+            Self::Rate(id) => id.metric().weight(),
         }
     }
 

@@ -193,6 +193,14 @@ impl Metric {
         METRICS.iter().filter(|metric| metric.kind == MetricKind::Gauge)
     }
 
+    /// The weight of its column: the greater, the earlier it goes where there is no room.
+    pub fn weight(&self) -> u8 {
+        match self.prominence {
+            Prominence::Charted { weight, .. } => weight,
+            _ => u8::MAX,
+        }
+    }
+
     /// Whether its number is known where `coverage` is what is seen.
     pub fn is_known(&self, coverage: &Coverage) -> bool {
         coverage.sees(self.needs.signal(coverage.mmu))

@@ -52,15 +52,31 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
 fn totals(buf: &mut Buffer, at: Rect, scene: &Scene) -> Rect {
     let mut mapped = vec![Span::raw(" ")];
     mapped.extend(mapped_spans(scene, 20));
-    let mut flows = vec![Span::raw(" ")];
-    for metric in Metric::listed() {
-        let rate = metric.rate(&scene.model.history, scene.coverage, scene.latest());
-        flows.push(Span::styled(format!("{} ", metric.label), scene.theme.style(Role::Dim)));
-        flows.push(Span::raw(metric::shown(metric, rate)));
-        flows.push(Span::raw("  "));
-    }
-    let left = widgets::paragraph(buf, at, &[Line::from(mapped), Line::from(flows)]);
+    let rates = rates(scene, usize::from(at.width));
+    let left = widgets::paragraph(buf, at, &[Line::from(mapped), rates]);
     Rect { y: left.y + 1, height: left.height - 1, ..left }
+}
+
+/// Rates of all VMs in a line of `columns` columns. Metrics of the greatest weight go first where there
+/// is no room.
+fn rates(scene: &Scene, columns: usize) -> Line<'static> {
+    let dim = scene.theme.style(Role::Dim);
+    let mut rates: Vec<_> = Metric::listed()
+        .map(|metric| {
+            let rate = metric.rate(&scene.model.history, scene.coverage, scene.latest());
+            let label = Span::styled(format!("{} ", metric.label), dim);
+            let space = Span::raw(" ");
+            let rate = Span::raw(metric::shown(metric, rate));
+            (metric.weight(), [space.clone(), label, rate, space])
+        })
+        .collect();
+    let width = |(_, spans): &(u8, [Span; 4])| spans.iter().map(Span::width).sum::<usize>();
+    while rates.iter().map(width).sum::<usize>() > columns + 1
+        && let Some(place) = (0..rates.len()).max_by_key(|place| rates[*place].0)
+    {
+        rates.remove(place);
+    }
+    rates.into_iter().flat_map(|(_, spans)| spans).collect()
 }
 
 /// Mapped memory of all VMs as text and bar.
