@@ -178,8 +178,7 @@ pub const SETTINGS: &[Setting] = &[
         "columns",
         "NAME,...",
         Kind::List,
-        "Columns of the overview, in this order: vm, pid, state, mapped, splits, zaps, recoveries, \
-         recovered, faults, vcpu. Columns that do not fit are left out.",
+        "Columns of the overview, in this order. Columns that do not fit are left out.",
         (
             |settings| {
                 settings
