@@ -365,6 +365,7 @@ mod tests {
         assert!(unique(|metric| metric.key) && unique(|metric| metric.label));
         assert!(unique(|metric| metric.title) && unique(|metric| metric.path));
         assert!(METRICS.iter().all(|metric| metric.title.len() <= 5), "columns are narrow");
+        assert!(Metric::listed().all(|metric| metric.help.len() <= 38), "help has two columns");
         let columns = Metric::charted().map(|metric| match metric.prominence {
             Prominence::Charted { column, .. } => column,
             _ => "",

@@ -94,14 +94,14 @@ metrics! {
         key: "refaults_small",
         label: "refaults small",
         title: "SMALL",
-        help: "leaves of 4 KiB installed where a huge page had been",
+        help: "4 KiB leaves where a huge one was lost",
         path: "refaults_small",
         kind: MetricKind::Counter,
         unit: Unit::Leaves,
         better: Some(Better::Lower),
         needs: Needs::Changes,
         tone: Tone::Small,
-        prominence: Prominence::Listed,
+        prominence: Prominence::Charted { column: "refaults_small", weight: 10 },
         source: Source::Refaults(&[1]),
     }
     Lost {
