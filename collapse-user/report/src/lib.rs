@@ -26,7 +26,7 @@ mod verdicts;
 mod vm;
 mod words;
 
-pub use collapse_model::{MapCell, SlotMap};
+pub use collapse_model::{MapCell, SlotMap, metric::Better};
 pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
 pub use figures::{HistogramReport, LatencyReport, StallReport};
 pub use format::Format;
@@ -40,7 +40,7 @@ pub use select::{VmIdentity, VmSelect};
 pub use text::{Style, render};
 pub use timeline::Moment;
 pub use verdicts::{
-    BaselineReport, BaselineVerdict, Better, BudgetCheck, BudgetReport, Required, RequiredCoverage,
+    BaselineReport, BaselineVerdict, BudgetCheck, BudgetReport, Required, RequiredCoverage,
     Verdicts,
 };
 pub use vm::{

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use collapse_model::metric::Better;
+
 /// Verdicts by every demand that was made; empty where none was.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Verdicts {
@@ -66,16 +68,6 @@ pub struct BaselineReport {
     pub verdict: BaselineVerdict,
     /// Why the value is not known.
     pub reason: Option<String>,
-}
-
-/// The direction in which a metric improves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Better {
-    /// More is better.
-    Higher,
-    /// Less is better.
-    Lower,
 }
 
 /// The verdict of a comparison with earlier reports.

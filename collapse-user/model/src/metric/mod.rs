@@ -78,15 +78,15 @@ impl Unit {
     }
 }
 
-/// Which way a metric should go.
+/// The direction in which a metric improves.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
-    /// The more the better.
+    /// More is better.
     Higher,
-    /// The less the better.
+    /// Less is better.
     Lower,
 }
 

@@ -13,10 +13,11 @@ use super::{
     path::{MetricPath, PathRoot},
 };
 use crate::{BaselineReport, BaselineVerdict, Better, Report, SCHEMA, VmReport};
+use collapse_model::metric::{METRICS, Unit};
 
-/// Paths of the metrics that are compared, and the direction in which each improves. Of lists, the worst
-/// value is compared.
-const COMPARED: [(&str, Better); 15] = [
+/// Paths to what is compared beside the table of metrics, and the direction in which each improves. Of
+/// lists, the worst value is compared.
+const FIGURES: [(&str, Better); 8] = [
     ("recovery_rate", Better::Higher),
     ("recovery_rate_touched", Better::Higher),
     ("regions.refaulted_small", Better::Lower),
@@ -25,22 +26,26 @@ const COMPARED: [(&str, Better); 15] = [
     ("time_to_refault.p99", Better::Lower),
     ("latency.p50", Better::Lower),
     ("latency.p99", Better::Lower),
-    ("stall", Better::Lower),
-    ("faults", Better::Lower),
-    ("splits", Better::Lower),
-    ("zaps", Better::Lower),
-    ("refaults", Better::Lower),
-    ("episodes.recovery_duration", Better::Lower),
-    ("collapse_spans.duration", Better::Lower),
 ];
 
-static METRICS: LazyLock<Vec<(MetricPath, Better)>> = LazyLock::new(|| {
+/// Paths to the durations that are compared last.
+const DURATIONS: [(&str, Better); 2] =
+    [("episodes.recovery_duration", Better::Lower), ("collapse_spans.duration", Better::Lower)];
+
+static COMPARED: LazyLock<Vec<(MetricPath, Better)>> = LazyLock::new(|| {
     let metric = |(path, better)| match MetricPath::find(PathRoot::Vm, path) {
         Ok(metric) => (metric, better),
         Err(error) => panic!("{error}"),
     };
-    COMPARED.map(metric).into()
+    FIGURES.into_iter().chain(metrics()).chain(DURATIONS).map(metric).collect()
 });
+
+/// Metrics that are better one way: time lost, then faults, then changes of leaves.
+fn metrics() -> Vec<(&'static str, Better)> {
+    let mut metrics: Vec<_> = METRICS.iter().collect();
+    metrics.sort_by_key(|metric| (metric.unit != Unit::Nanoseconds, metric.unit != Unit::Faults));
+    metrics.iter().filter_map(|metric| Some((metric.path, metric.better?))).collect()
+}
 
 /// Earlier reports, and how much worse than they a run may be.
 #[derive(Clone, Debug)]
@@ -91,7 +96,7 @@ impl Baseline {
             let reason = "no earlier report has such a VM";
             return vec![self.no_counterpart(Some(label(vm)), reason)];
         }
-        let metrics = METRICS.iter();
+        let metrics = COMPARED.iter();
         metrics
             .filter_map(|(metric, better)| self.compare_metric(vm, metric, *better, &earlier))
             .collect()
@@ -181,7 +186,7 @@ impl BaselineReport {
     pub(super) fn shown(&self, value: f64) -> String {
         let whole = value.fract() == 0.0 && value >= 0.0;
         let json = if whole { Value::from(value as u64) } else { value.into() };
-        let metric = METRICS.iter().find(|(metric, _)| Some(metric.full()) == self.metric);
+        let metric = COMPARED.iter().find(|(metric, _)| Some(metric.full()) == self.metric);
         metric.map_or_else(|| json.to_string(), |(metric, _)| metric.shown(&json))
     }
 }

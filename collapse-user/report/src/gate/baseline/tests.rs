@@ -26,8 +26,13 @@ fn verdict(rows: &[BaselineReport], metric: &str) -> BaselineVerdict {
 }
 
 #[test]
-fn every_compared_metric_exists() {
-    assert_eq!(METRICS.len(), COMPARED.len());
+fn every_metric_exists_and_those_with_a_direction_are_compared() {
+    let compared: Vec<_> = COMPARED.iter().map(|(path, _)| path.clone()).collect();
+    for metric in &METRICS {
+        let path = MetricPath::find(PathRoot::Vm, metric.path).unwrap();
+        assert_eq!(compared.contains(&path), metric.better.is_some(), "{}", metric.path);
+    }
+    assert!(compared.len() > FIGURES.len() + DURATIONS.len());
 }
 
 #[test]
