@@ -2,7 +2,7 @@
 
 use collapse_common::{
     Cause, Transition,
-    abi::{Pages, VmKey},
+    abi::{LOG_DIRTY_PAGES, Pages, VmKey},
 };
 
 use crate::VmProcess;
@@ -109,6 +109,13 @@ pub struct Slot {
     /// `KVM_MEM_*` flags.
     #[serde(skip)]
     pub flags: u32,
+}
+
+impl Slot {
+    /// Whether its dirty logging is on.
+    pub fn is_logging(&self) -> bool {
+        self.flags & LOG_DIRTY_PAGES != 0
+    }
 }
 
 /// A kind of change of a memslot.

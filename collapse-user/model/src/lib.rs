@@ -45,7 +45,7 @@ pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{
     Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Region, RegionCounts, Regions, Returned,
-    ReturnedRegions, Step, regions_of,
+    ReturnedRegions, Standing, Step, regions_of,
 };
 pub use span::{CollapseSpan, Race, Work};
 pub use totals::Totals;

@@ -138,7 +138,7 @@ fn a_deleted_slot_does_not_leave_its_regions_outstanding() {
     let events = vec![event(2, key(1), EventKind::Change(zap)), event(3, key(1), deleted)];
     model.apply(&Batch { events, ..batch(10, true) });
     let counts = model.vms[&key(1)].regions.counts();
-    assert_eq!((counts.lost, counts.gone, counts.outstanding), (8, 5, 3));
+    assert_eq!((counts.lost, counts.taken_away, counts.outstanding), (3, 5, 3));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
     history::{History, Sample},
     latency::{FaultLatencies, TimedFaults},
     memory_map::MemoryMaps,
-    metric::Values,
+    metric::{LeafChange, Values},
     reconcile::{Offset, Reconciliation},
     regions::Regions,
     span::{CollapseSpan, Race, Work},
@@ -50,6 +50,8 @@ pub struct Vm {
     since: Counted,
     /// Whether counts and gauges agree.
     pub reconciliation: Reconciliation,
+    /// The latest comparison of counts and gauges: when, `CLOCK_MONOTONIC` ns, and by how much they differ.
+    compared: Option<(u64, Offset)>,
     /// Memory that its process has from hugetlbfs, bytes; `None` if not known.
     pub hugetlb: Option<u64>,
     /// Regions.
@@ -89,6 +91,8 @@ pub struct Vm {
 enum Stage {
     /// They can.
     Moving,
+    /// It went away unseen.
+    Vanished,
     /// They cannot, as its last SPTE is gone, but were not read since.
     Flushed,
     /// They cannot, and were read.
@@ -121,6 +125,7 @@ impl Vm {
             before: Counted::default(),
             since: Counted::default(),
             reconciliation: Reconciliation::default(),
+            compared: None,
             hugetlb: None,
             regions: Regions::default(),
             episodes: Episodes::default(),
@@ -190,16 +195,34 @@ impl Vm {
         (self.created || self.known.is_some()).then_some(self.logging)
     }
 
+    /// Whether dirty logging concerns it as a whole now, so that KVM has to map small.
+    pub fn has_to_map_small(&self) -> bool {
+        self.logging && !self.gone
+    }
+
     /// Whether the same was known of all the time that we watched, and so of each of its faults.
     pub fn logging_was_known(&self) -> bool {
         self.created || self.known == Some(true)
     }
 
-    /// KVM's gauges minus what our totals say they should be, by size; `None` where either is
-    /// unknown. Anything but zero means that changes were missed or misread.
+    /// KVM's gauges minus what our totals say they should be, by size, when both were last read together;
+    /// `None` where either is unknown. Anything but zero means that changes were missed or misread, or were
+    /// on their way while they were read: [`Vm::reconciliation`] judges.
     pub fn residual(&self) -> Option<Offset> {
-        let (start, now) = (self.pages_at_start?, self.offset()?);
-        Some(std::array::from_fn(|size| now[size].wrapping_sub(start[size] as i64)))
+        let (start, (_, offset)) = (self.pages_at_start?, self.compared?);
+        Some(std::array::from_fn(|size| offset[size].wrapping_sub(start[size] as i64)))
+    }
+
+    /// When counts and gauges were last read together, `CLOCK_MONOTONIC` ns.
+    pub fn compared_at(&self) -> Option<u64> {
+        self.compared.map(|(at, _)| at)
+    }
+
+    /// Whether its teardown has begun and was not seen to end: what is counted by now is ahead of the gauges
+    /// that were read.
+    pub fn in_teardown(&self) -> bool {
+        let begun = || self.gone || self.totals().count_of(LeafChange::Zap, Cause::Teardown) > 0;
+        self.stage == Stage::Moving && begun()
     }
 
     /// KVM's gauges minus what our totals add up to, by size.
@@ -259,12 +282,14 @@ impl Vm {
     fn change(&mut self, at: u64, change: &Change) {
         if change.cause == Cause::Teardown {
             // The mappings go because the VM does: nothing is lost that it would want back.
+            self.regions.teardown(at, change);
             return;
         }
-        let Self { regions, episodes, .. } = self;
+        let Self { regions, episodes, slots, .. } = self;
         episodes.change(at, change);
         let losing = episodes.losing();
-        regions.apply(at, change, losing, &mut |episode, step| episodes.step(at, episode, step));
+        let report = &mut |episode, step| episodes.step(at, episode, step);
+        regions.apply(at, change, slots, losing, report);
         self.work.apply(change);
         if let Some((slot, race)) = &mut self.race {
             race.apply(slot, change);
@@ -272,15 +297,16 @@ impl Vm {
     }
 
     fn slot(&mut self, at: u64, slot: Slot, change: SlotChange) {
-        // What the slot deletion zapped elsewhere too is lost there; here it is gone for good.
+        let known = self.slots.get(&(slot.as_id, slot.id)).copied();
         let left = match change {
             SlotChange::Deleted => Some(slot),
-            SlotChange::Moved => self.slots.get(&(slot.as_id, slot.id)).copied(),
+            SlotChange::Moved => known,
             _ => None,
         };
         let Self { regions, episodes, .. } = self;
         if let Some(left) = left {
-            regions.slot_gone(&left, &mut |episode, step| episodes.step(at, episode, step));
+            let logged = left.is_logging() || known.is_some_and(|known| known.is_logging());
+            regions.slot_gone(&left, logged, &mut |episode, step| episodes.step(at, episode, step));
         }
         episodes.slot(at, self.watched, &self.slots, slot, change, self.logging);
         match change {
@@ -290,6 +316,7 @@ impl Vm {
             }
             SlotChange::LogOff => {
                 self.log_off += 1;
+                self.regions.log_off(&slot, at);
                 self.known.get_or_insert(false);
                 self.race = Some((slot, Race::default()));
             }
@@ -324,13 +351,14 @@ impl Vm {
     /// Marks it as gone without its end having been seen.
     pub(super) fn vanish(&mut self, at: u64) {
         self.gone = true;
+        self.stage = Stage::Vanished;
         self.end(at);
     }
 
     fn end(&mut self, at: u64) {
         let Self { regions, episodes, slots, memory, .. } = self;
         memory.end(slots, regions);
-        regions.end(&mut |episode, step| episodes.step(at, episode, step));
+        regions.end(slots, &mut |episode, step| episodes.step(at, episode, step));
         episodes.end(at);
     }
 
@@ -359,6 +387,7 @@ impl Vm {
         let read = self.read.take();
         if let Some(offset) = self.offset().filter(|_| flushed || read.is_some()) {
             self.reconciliation.read(offset, settled || flushed, flushed);
+            self.compared = Some((at, offset));
         }
         let cost = EpisodeCost::of(self.totals());
         self.episodes.credit((read != Some(true)).then_some(cost));

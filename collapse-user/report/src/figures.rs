@@ -11,7 +11,7 @@ use collapse_model::{Histogram, TimedFaults, Totals};
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
 /// octave: its shortest and longest duration are then bounds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistogramReport {
     /// How many.
     pub count: u64,

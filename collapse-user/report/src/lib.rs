@@ -33,7 +33,9 @@ pub use format::Format;
 pub use keys::Name;
 pub use live::live_lines;
 pub use per_metric::{MetricValue, PerMetric};
-pub use report::{CommandReport, Host, Report, SCHEMA, SelectionReport, SignalReport};
+pub use report::{
+    CommandReport, Host, Report, SCHEMA, SCHEMA_MINOR, SelectionReport, SignalReport,
+};
 pub(crate) use schema::inlined as inlined_schema;
 pub use schema::schema;
 pub use select::{VmIdentity, VmSelect};
@@ -44,6 +46,6 @@ pub use verdicts::{
     Verdicts,
 };
 pub use vm::{
-    Counts, Faults, PagesBySize, PagesReport, Racing, ReconciliationReport, Recoveries,
-    RegionsReport, ResidualBySize, SpanReport, VmReport,
+    Counts, Faults, GainsReport, PagesBySize, PagesReport, Racing, ReconciliationReport,
+    Recoveries, RegionsReport, ResidualBySize, SpanReport, VmReport,
 };

@@ -76,7 +76,7 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
     if let Some(price) = words::price(vm) {
         writeln!(out, "<br>{}", escape(&price))?;
     }
-    let end = if vm.gone { "before teardown" } else { "end" };
+    let end = words::pages_at(vm);
     writeln!(out, "\n| mappings | start | {end} | residual |\n|---|--:|--:|--:|")?;
     let (start, end) = (vm.pages.start.map(Pages::from), vm.pages.end.map(Pages::from));
     let residual = vm.pages.residual.map(<[i64; 3]>::from);
@@ -91,6 +91,9 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
         write_counts(out, metric.label, counts)?;
     }
     row(out, "recoveries", vm.recoveries.total, &words::ways(&vm.recoveries))?;
+    if vm.became_huge.total > 0 {
+        row(out, "became huge", vm.became_huge.total, &words::gains(&vm.became_huge))?;
+    }
     match &vm.faults {
         None => row(out, "guest faults", UNKNOWN, "")?,
         Some(faults) => row(out, "guest faults", faults.total, &words::kinds(faults))?,
@@ -104,7 +107,8 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
         .map(|episode| format!("{}. {}", episode.number, words::story(episode)));
     write_list(out, "Episodes of dirty logging", vm.episode_count, stories)?;
     let spans = vm.collapse_spans.as_deref().unwrap_or_default();
-    let spans = latest(spans).iter().map(|span| format!("- {}", words::span(span)));
+    let spans = words::spans(spans, LISTED);
+    let spans = spans.iter().map(|line| format!("- {line}"));
     write_list(out, "Runs of the collapse routine", vm.collapse_runs, spans)
 }
 

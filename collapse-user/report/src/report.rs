@@ -13,11 +13,19 @@ use collapse_model::{Changes, Model, Vm, wording::duration};
 /// Name and version of the JSON format. Keys are added, never renamed.
 pub const SCHEMA: &str = "collapse.report/1";
 
+/// Minor version of the JSON format: grows as keys are added, or mean more precisely what they say. 1: what
+/// is taken away is no loss, and time to recover counts from when a region could come back.
+pub const SCHEMA_MINOR: u32 = 1;
+
 /// A finished window of observation.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Name and version of this format: `collapse.report/1`.
     pub schema: Name,
+    /// Minor version of this format; 0 if an earlier version wrote the report.
+    #[serde(default)]
+    #[schemars(extend("x-sum" = false))]
+    pub schema_minor: u32,
     /// Version of this program.
     pub version: Name,
     /// The machine.
@@ -173,6 +181,7 @@ impl Report {
         let now = blind.as_ref().unwrap_or(coverage);
         Self {
             schema: SCHEMA.into(),
+            schema_minor: SCHEMA_MINOR,
             version: env!("CARGO_PKG_VERSION").into(),
             host: Host::new(machine, now.mmu),
             started_ns: model.started,

@@ -46,12 +46,21 @@ pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
         note(path, is_unknown, process);
     }
     note("pages", vm.pages.residual.is_none(), "KVM's gauges were not read at both ends");
-    note("recovery_rate", vm.recovery_rate.is_none(), "no region lost its huge leaf");
+    let lost = vm.regions.counts.lost;
+    let reason = match lost {
+        0 => "no region lost its huge leaf",
+        _ => "every region that lost its huge leaf was taken away before it could come back",
+    };
+    note("recovery_rate", vm.recovery_rate.is_none(), reason);
+    let nothing = vm.recovery_rate_of_all_lost.is_none();
+    note("recovery_rate_of_all_lost", nothing, "no huge leaf went while the VM lived");
     let touched = "no region that lost its huge leaf was touched since";
     note("recovery_rate_touched", vm.recovery_rate_touched.is_none(), touched);
     let refaulted = "nothing was mapped again where it had been zapped";
     note("time_to_refault", vm.time_to_refault.count == 0, refaulted);
-    note("time_to_recover", vm.time_to_recover.count == 0, "no region got its huge leaf back");
+    for path in ["time_to_recover", "time_to_recover_from_loss"] {
+        note(path, vm.time_to_recover.count == 0, "no region got its huge leaf back");
+    }
     let no_level = vm.faults.as_ref().is_some_and(|faults| faults.fast_huge.is_none());
     note(
         "faults.fast_huge",

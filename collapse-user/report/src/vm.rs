@@ -45,6 +45,9 @@ pub struct VmReport {
     pub created: bool,
     /// Whether it ended inside the window.
     pub gone: bool,
+    /// Whether it was being torn down as the window ended: counts of changes are then ahead of the gauges.
+    #[serde(default)]
+    pub in_teardown: bool,
     /// KVM's own gauges.
     pub pages: PagesReport,
     /// Whether counts and gauges agree.
@@ -59,17 +62,35 @@ pub struct VmReport {
     /// How long regions that had lost their huge leaf had nothing mapped, until the next leaf of any
     /// size.
     pub time_to_refault: HistogramReport,
-    /// How long regions went without a huge leaf before they got one again.
+    /// How long regions that could have a huge leaf went without one before they got it: from when dirty
+    /// logging went off for their slot, or from the loss if that was later.
     pub time_to_recover: HistogramReport,
-    /// `recovered / lost`; `None` if none was lost.
-    #[schemars(extend("x-sum" = ratio_of_sums("regions.recovered", &["regions.lost"])))]
-    pub recovery_rate: Option<f64>,
-    /// `recovered / (recovered + refaulted_small)`: over the regions touched again.
+    /// How long regions went without a huge leaf before they got one again, from the loss on.
+    #[serde(default)]
+    pub time_to_recover_from_loss: HistogramReport,
+    /// Regions that were small from the start and became huge: no recoveries.
+    #[serde(default)]
+    pub became_huge: GainsReport,
+    /// `recovered / (lost - gone)`: over the regions that could come back; `None` if there were none.
     #[schemars(extend("x-sum" = ratio_of_sums(
         "regions.recovered",
-        &["regions.recovered", "regions.refaulted_small"],
+        &["regions.recovered", "regions.outstanding", "regions.gone_refaulted_small"],
+    )))]
+    pub recovery_rate: Option<f64>,
+    /// `recovered / (recovered + refaulted_small + gone_refaulted_small)`: over the regions touched again.
+    #[schemars(extend("x-sum" = ratio_of_sums(
+        "regions.recovered",
+        &["regions.recovered", "regions.refaulted_small", "regions.gone_refaulted_small"],
     )))]
     pub recovery_rate_touched: Option<f64>,
+    /// `recovered / (lost + taken_away)`: over all regions whose huge leaf went while the VM lived. `None` if
+    /// there were none.
+    #[serde(default)]
+    #[schemars(extend("x-sum" = ratio_of_sums(
+        "regions.recovered",
+        &["regions.lost", "regions.taken_away"],
+    )))]
+    pub recovery_rate_of_all_lost: Option<f64>,
     /// Guest faults; `None` if not seen.
     pub faults: Option<Faults>,
     /// Guest faults during collapse; `None` if not seen.
@@ -111,8 +132,13 @@ pub struct PagesReport {
     pub start: Option<PagesBySize>,
     /// At its end, or just before teardown.
     pub end: Option<PagesBySize>,
-    /// Change of the gauges minus what the counted changes add up to. Zero if it adds up.
+    /// Change of the gauges minus what the counted changes add up to, when both were last read together. Zero if
+    /// it adds up.
     pub residual: Option<ResidualBySize>,
+    /// When that was, `CLOCK_MONOTONIC` ns.
+    #[serde(default)]
+    #[schemars(extend("x-sum" = false))]
+    pub compared_ns: Option<u64>,
 }
 
 /// Mappings by size.
@@ -195,6 +221,17 @@ pub struct Recoveries {
     pub read_only: u64,
 }
 
+/// Regions that were small from the start (first touched under dirty logging, split for execution, or backed
+/// by 4 KiB pages) and became huge.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GainsReport {
+    /// All of them.
+    pub total: u64,
+    /// By what made them huge.
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub by_cause: BTreeMap<Name, u64>,
+}
+
 /// Guest faults.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Faults {
@@ -264,6 +301,7 @@ impl VmReport {
             born_ns: vm.key.born,
             created: vm.created,
             gone: vm.gone,
+            in_teardown: vm.in_teardown(),
             pages: PagesReport::new(vm),
             reconciliation: ReconciliationReport::new(&vm.reconciliation),
             changes: PerMetric::new(|metric| {
@@ -273,11 +311,11 @@ impl VmReport {
             regions: RegionsReport { counts, lost_by_cause: by_name(vm.regions.lost_by_cause()) },
             time_to_refault: vm.regions.time_to_refault().into(),
             time_to_recover: vm.regions.time_to_recover().into(),
-            recovery_rate: ratio(counts.recovered, counts.lost),
-            recovery_rate_touched: ratio(
-                counts.recovered,
-                counts.recovered + counts.refaulted_small,
-            ),
+            time_to_recover_from_loss: vm.regions.time_to_recover_from_loss().into(),
+            became_huge: GainsReport::new(vm.regions.became_huge()),
+            recovery_rate: ratio(counts.recovered, counts.could_return()),
+            recovery_rate_touched: ratio(counts.recovered, counts.touched()),
+            recovery_rate_of_all_lost: ratio(counts.recovered, counts.lost + counts.taken_away),
             faults: sees(Signal::Faults).then(|| Faults::new(vm, coverage)),
             racing: sees(Signal::Faults).then(|| Racing::new(vm, coverage, timed.as_ref())),
             latency: timed.as_ref().map(LatencyReport::new),
@@ -310,6 +348,7 @@ impl PagesReport {
             start: vm.pages_at_start.map(PagesBySize::from),
             end: vm.pages().map(PagesBySize::from),
             residual: vm.residual().map(residual),
+            compared_ns: vm.compared_at(),
         }
     }
 }
@@ -340,6 +379,12 @@ impl MetricValue for Counts {
 
     fn schema_of(_: &Metric, generator: &mut SchemaGenerator) -> Schema {
         generator.subschema_for::<Self>()
+    }
+}
+
+impl GainsReport {
+    fn new(by_cause: &BTreeMap<Cause, u64>) -> Self {
+        Self { total: by_cause.values().sum(), by_cause: by_name(by_cause) }
     }
 }
 

@@ -1,15 +1,19 @@
 //! Sentences that every view for people has.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use collapse_common::{Cause, abi::Loss};
 
 use super::{
-    EpisodeReport, Faults, HistogramReport, Recoveries, Report, SignalReport, SpanReport, VmReport,
+    EpisodeReport, Faults, GainsReport, HistogramReport, Name, Recoveries, Report, SignalReport,
+    SpanReport, VmReport,
     gate::{CheckKind, CheckState, checks},
 };
 use collapse_model::{
-    Grade,
+    Grade, Outcome, RegionCounts, Standing, Work,
     metric::LEVELS,
     wording::{self, SIZES, UNKNOWN, UNNAMED_VM, bytes, duration, known, leaves, percent},
 };
@@ -23,55 +27,85 @@ pub fn name(vm: &VmReport) -> &str {
 pub fn identity(vm: &VmReport) -> String {
     let pid = format!("pid {}", known(vm.pid));
     let fd = vm.fd.map_or(String::new(), |fd| format!(", fd {fd}"));
-    let life = match (vm.created, vm.gone) {
-        (true, true) => ", created and ended in this window",
-        (true, false) => ", created in this window",
-        (false, true) => ", ended in this window",
-        (false, false) => "",
+    let life = match (vm.created, vm.in_teardown, vm.gone) {
+        (true, true, _) => ", created in this window, being torn down at its end",
+        (false, true, _) => ", being torn down at the end of this window",
+        (true, _, true) => ", created and ended in this window",
+        (true, _, false) => ", created in this window",
+        (false, _, true) => ", ended in this window",
+        (false, _, false) => "",
     };
     format!("{pid}{fd}{life}")
+}
+
+/// How a VM's regions fared.
+pub fn standing(vm: &VmReport) -> Standing {
+    vm.regions.counts.standing(is_logging(vm))
+}
+
+/// Whether dirty logging keeps regions small.
+fn is_logging(vm: &VmReport) -> bool {
+    vm.dirty_logging == Some(true) && !vm.gone
 }
 
 /// The first line: did huge pages come back?
 pub fn verdict(vm: &VmReport) -> String {
     let regions = &vm.regions.counts;
-    let Some(rate) = vm.recovery_rate else {
-        return "no region lost its huge page".to_owned();
+    let taken = match regions.taken_away {
+        0 => String::new(),
+        n => format!("; {n} taken away by the VMM or with their slot, which is no loss"),
     };
-    // What nobody can want back is no failure.
-    let rate =
-        if regions.lost > regions.gone { format!(" ({})", percent(rate)) } else { String::new() };
-    let mut text =
-        format!("huge pages: {} lost, {} recovered{rate}", regions.lost, regions.recovered);
-    // Writing to a string cannot fail.
-    if let Some(touched) = vm.recovery_rate_touched
-        && regions.refaulted_small > 0
-    {
-        let _ = write!(
-            text,
-            "; {} mapped small again: {} of those touched recovered",
-            regions.refaulted_small,
-            percent(touched)
-        );
+    if regions.lost == 0 {
+        return format!("no region lost its huge page{taken}");
     }
+    let rate = match (vm.recovery_rate, vm.recovery_rate_touched) {
+        (_, Some(touched))
+            if standing(vm) == Standing::Good && regions.recovered < regions.lost =>
+        {
+            format!(" ({} of those touched since)", percent(touched))
+        }
+        (Some(rate), Some(touched)) if rate < touched && standing(vm) == Standing::Bad => {
+            format!(" ({}, {} of those touched since)", percent(rate), percent(touched))
+        }
+        (Some(rate), _) => format!(" ({})", percent(rate)),
+        (None, _) => String::new(),
+    };
+    let failed = not_recovered(vm);
+    let small = regions.small_now();
+    let waiting = if is_logging(vm) { small } else { 0 };
     let rest = [
-        (regions.still_split, "still split"),
-        (regions.untouched - regions.still_split, "not touched since"),
-        (regions.gone, "gone with the VM or its slot"),
+        (waiting, "mapped small while dirty logging is on"),
+        (regions.unmapped(), "not touched since"),
+        (regions.gone, "taken away before they could come back"),
     ];
-    for (n, what) in rest.iter().filter(|(n, _)| *n > 0) {
-        let _ = write!(text, "; {n} {what}");
+    let rest = rest.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("; {n} {what}"));
+    let (lost, recovered) = (regions.lost, regions.recovered);
+    let rest: String = rest.collect();
+    format!("huge pages: {lost} lost, {recovered} recovered{rate}{failed}{rest}{taken}")
+}
+
+/// Regions that KVM could have mapped huge, and did not; nothing if there are none.
+fn not_recovered(vm: &VmReport) -> String {
+    let regions = &vm.regions.counts;
+    let now = |n: u64| if is_logging(vm) { 0 } else { n };
+    let parts = [
+        (now(regions.refaulted_small), "mapped small again"),
+        (now(regions.still_split), "still split"),
+        (regions.small_to_the_end, "mapped small until taken away"),
+    ];
+    let all: u64 = parts.iter().map(|(n, _)| n).sum();
+    match all {
+        0 => String::new(),
+        _ => format!(
+            "; {all} NOT recovered: {}",
+            list(parts, |n, what| if *n == all { what.to_owned() } else { format!("{n} {what}") })
+        ),
     }
-    text
 }
 
 /// The second line: how fast did they come back, and what did it cost? Nothing if there is nothing
 /// to say.
 pub fn price(vm: &VmReport) -> Option<String> {
-    let times = &vm.time_to_recover;
-    let back = times.p50_ns.zip(times.max_ns).map(|(median, max)| {
-        format!("back after {} (median), {} at most", duration(median), duration(max))
-    });
     let stall = vm.stall.as_ref().filter(|stall| stall.total_ns > 0).map(|stall| {
         let parts =
             [(Cause::LoggedFault, "under dirty logging"), (Cause::RacingFault, "during collapse")];
@@ -80,10 +114,21 @@ pub fn price(vm: &VmReport) -> Option<String> {
         let parts = if parts.is_empty() { parts } else { format!(" ({parts})") };
         format!("vCPU time lost to faults: {}{parts}", duration(stall.total_ns))
     });
-    match (back, stall) {
+    match (back(vm), stall) {
         (Some(back), Some(stall)) => Some(format!("{back}; {stall}")),
         (back, stall) => back.or(stall),
     }
+}
+
+/// How long regions took to come back, from when they could.
+fn back(vm: &VmReport) -> Option<String> {
+    let (median, max) = vm.time_to_recover.p50_ns.zip(vm.time_to_recover.max_ns)?;
+    let from_loss = vm.time_to_recover_from_loss.p50_ns.filter(|loss| *loss > median);
+    let from_loss = from_loss.map_or(String::new(), |ns| {
+        format!(", from when they could come back ({} from the loss)", duration(ns))
+    });
+    let (median, max) = (duration(median), duration(max));
+    Some(format!("back after {median} (median), {max} at most{from_loss}"))
 }
 
 /// Lists the counts that are not zero.
@@ -101,6 +146,16 @@ pub fn ways(recoveries: &Recoveries) -> String {
         (recoveries.read_only, "of those read-only"),
     ];
     list(ways, |n, way| format!("{way} {n}"))
+}
+
+/// Which regions became huge that had been small from the start.
+pub fn gains(gains: &GainsReport) -> String {
+    format!("regions small from the start: {}", most_first(&gains.by_cause))
+}
+
+/// When the mappings at the end were read.
+pub fn pages_at(vm: &VmReport) -> &'static str {
+    if vm.gone || vm.in_teardown { "before teardown" } else { "end" }
 }
 
 /// Which faults there were.
@@ -133,14 +188,40 @@ pub fn story(episode: &EpisodeReport) -> String {
         (None, None) => format!("logging is on ({slots})"),
     };
     let regions = &episode.regions;
-    let mut story = format!("{logging}, {} lost, {} recovered", regions.lost, regions.recovered);
+    let mut story = format!("{logging}, {} lost, {}", regions.lost, returned(episode));
     // Writing to a string cannot fail.
-    if let Some(ns) = episode.recovery_duration_ns {
-        let _ = write!(story, " within {} of log-off", duration(ns));
+    if let Some((off, last)) = episode.log_off_ns.zip(episode.last_recovery_ns) {
+        let after = duration(last.saturating_sub(off));
+        let _ = if regions.recovered == regions.lost {
+            write!(story, " within {after} of log-off")
+        } else {
+            write!(story, " (the last {after} after log-off)")
+        };
+    }
+    let rest = [
+        (regions.unmapped(), "not touched since"),
+        (regions.small_to_the_end, "small to the end"),
+        (regions.gone, "taken away before"),
+    ];
+    for (n, what) in rest.iter().filter(|(n, _)| *n > 0) {
+        let _ = write!(story, ", {n} {what}");
     }
     let _ = write!(story, ", {}", expense(episode));
     let _ = write!(story, ": {}", wording::outcome(episode.outcome));
     story
+}
+
+/// How many of an episode's regions came back, of those that were touched.
+fn returned(episode: &EpisodeReport) -> String {
+    let RegionCounts { lost, recovered, .. } = episode.regions;
+    let touched = match episode.outcome {
+        Outcome::RecoveredTouched => recovered,
+        _ => episode.regions.touched(),
+    };
+    if recovered == lost || touched == 0 {
+        return format!("{recovered} recovered");
+    }
+    format!("{recovered} of {touched} touched recovered")
 }
 
 /// Describes the cost of an episode to the guest.
@@ -164,14 +245,18 @@ pub fn levels(counts: &super::Counts) -> String {
 
 /// How many of each cause, the most first.
 pub fn causes(counts: &super::Counts) -> String {
-    let mut causes: Vec<_> = counts.by_cause.iter().collect();
+    most_first(&counts.by_cause)
+}
+
+fn most_first(by_cause: &BTreeMap<Name, u64>) -> String {
+    let mut causes: Vec<_> = by_cause.iter().collect();
     causes.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let causes = causes.iter().map(|(cause, n)| format!("{cause} {n}"));
     causes.collect::<Vec<_>>().join(", ")
 }
 
 /// Describes a run of the collapse routine.
-pub fn span(span: &SpanReport) -> String {
+fn span(span: &SpanReport) -> String {
     let SpanReport { slot, duration_ns, work, race, .. } = span;
     format!(
         "slot {} ({} at gfn {:#x}) took {}: zapped {}, recovered {}{}{}",
@@ -193,6 +278,27 @@ pub fn span(span: &SpanReport) -> String {
             }
         }
     )
+}
+
+/// Runs of the collapse routine: those that did most first, `most` of them at most, and one line for those
+/// that found nothing to do.
+pub fn spans(spans: &[SpanReport], most: usize) -> Vec<String> {
+    let done = |span: &SpanReport| {
+        let Work { zapped_4k, zapped_2m, recovered, .. } = span.work;
+        // A region that is rebuilt spares the zap of 512 leaves.
+        zapped_4k + zapped_2m + recovered * 512
+    };
+    let (idle, mut busy): (Vec<_>, Vec<_>) = spans.iter().partition(|span| done(span) == 0);
+    busy.sort_by_key(|span| std::cmp::Reverse((done(span), span.duration_ns)));
+    let mut lines: Vec<_> = busy.iter().take(most).map(|span| self::span(span)).collect();
+    let sum = |spans: &[&SpanReport]| duration(spans.iter().map(|span| span.duration_ns).sum());
+    if let Some(rest) = busy.get(most..).filter(|rest| !rest.is_empty()) {
+        lines.push(format!("{} that did less, in {}", rest.len(), sum(rest)));
+    }
+    if !idle.is_empty() {
+        lines.push(format!("{} that found nothing to do, in {}", idle.len(), sum(&idle)));
+    }
+    lines
 }
 
 /// Which checks there were, apart from the command's success; `None` if there were none.
@@ -232,16 +338,7 @@ pub fn trust(report: &Report) -> Vec<String> {
     if report.unattributed_changes > 0 {
         lines.push(format!("changes of unknown VM: {}", report.unattributed_changes));
     }
-    let graded = |grade| report.vms.iter().filter(|vm| vm.reconciliation.grade == grade).count();
-    lines.push(match (graded(Grade::Off), graded(Grade::Moving), graded(Grade::Exact)) {
-        (0, 0, 0) if report.vms.is_empty() => "there were no counts to check".to_owned(),
-        (0, 0, 0) => {
-            "counts were not checked: KVM's gauges are unavailable on this host".to_owned()
-        }
-        (0, 0, _) => "counts add up with KVM's own gauges".to_owned(),
-        (0, n, _) => format!("counts were moving while they were checked: {n} VM(s) not judged"),
-        (n, _, _) => format!("counts do NOT add up with KVM's gauges for {n} VM(s)"),
-    });
+    lines.push(agreement(report));
     if let Some(why) = report.blind() {
         lines.push(format!("coverage: nothing was seen at the end: {why}"));
         return lines;
@@ -260,4 +357,35 @@ pub fn trust(report: &Report) -> Vec<String> {
         format!("  {}: {loses} ({reason})", signal.signal)
     }));
     lines
+}
+
+/// Whether counts and KVM's gauges agree, and over what time.
+fn agreement(report: &Report) -> String {
+    let graded = |grade| report.vms.iter().filter(move |vm| vm.reconciliation.grade == grade);
+    let (off, moving) = (graded(Grade::Off).count(), graded(Grade::Moving).count());
+    let known = off + moving + graded(Grade::Exact).count();
+    let torn = report.vms.iter().filter(|vm| vm.in_teardown && vm.pages.compared_ns.is_some());
+    let torn = match torn.count() {
+        0 => String::new(),
+        1 => " (1 VM was in teardown at the end, and was compared before)".to_owned(),
+        n => format!(" ({n} VMs were in teardown at the end, and were compared before)"),
+    };
+    match (off, moving) {
+        (0, 0) if report.vms.is_empty() => "there were no counts to check".to_owned(),
+        (0, 0) if known == 0 => {
+            "counts were not checked: KVM's gauges are unavailable on this host".to_owned()
+        }
+        (0, 0) => format!("counts add up with KVM's own gauges{torn}"),
+        (0, n) => format!("counts were moving while they were checked: {n} VM(s) not judged{torn}"),
+        (n, _) => {
+            let sum = |of: fn(&VmReport) -> u64| graded(Grade::Off).map(of).sum::<u64>();
+            let wrong = sum(|vm| vm.reconciliation.off);
+            let all = sum(|vm| vm.reconciliation.intervals);
+            let when = match wrong {
+                0 => "at the end".to_owned(),
+                _ => format!("in {wrong} of {all} checks"),
+            };
+            format!("counts do NOT add up with KVM's gauges for {n} VM(s), {when}{torn}")
+        }
+    }
 }

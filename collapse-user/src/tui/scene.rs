@@ -9,7 +9,10 @@ use super::{
     theme::{Role, Theme},
 };
 use collapse_feed::{Coverage, Machine};
-use collapse_model::{MetricId, Model, Outcome, Phase, RegionCounts, Vm, player::Track, wording};
+use collapse_model::{
+    MetricId, Model, Outcome, Phase, RegionCounts, Standing, Vm, metric::Values, player::Track,
+    wording::narrow,
+};
 
 /// Machine and title that the first line names.
 #[derive(Clone, Debug, Default)]
@@ -101,20 +104,15 @@ impl Scene<'_> {
     /// Region counts of a VM at the time shown; `None` before its first reading.
     pub fn region_totals(&self, vm: &Vm) -> Option<RegionTotals> {
         if self.is_past() {
-            let sample = vm.history.until(self.at)?;
-            return Some(RegionTotals {
-                lost: sample.values[MetricId::Lost],
-                recovered: sample.values[MetricId::Recovered],
-                outstanding: sample.values[MetricId::Outstanding],
-            });
+            let values = vm.history.until(self.at)?.values;
+            return Some(RegionTotals::then(&values));
         }
-        let RegionCounts { lost, recovered, outstanding, .. } = vm.regions.counts();
-        Some(RegionTotals { lost, recovered, outstanding })
+        Some(RegionTotals::now(&vm.regions.counts(), vm.logging && !vm.gone))
     }
 }
 
-/// Regions that lost their huge leaf, and how many are huge again.
-#[derive(Clone, Copy, Debug, Default)]
+/// Regions that lost their huge leaf, and what became of them.
+#[derive(Clone, Copy, Debug)]
 pub struct RegionTotals {
     /// Regions that lost their huge leaf.
     pub lost: u64,
@@ -122,6 +120,55 @@ pub struct RegionTotals {
     pub recovered: u64,
     /// Lost regions that are not huge again.
     pub outstanding: u64,
+    /// Lost regions that could come back: they were not taken away before.
+    pub could_return: u64,
+    /// Of those, how many were touched since, if all of the others are neither touched nor mapped.
+    pub touched: Option<u64>,
+    /// How they fared.
+    pub standing: Standing,
+}
+
+impl RegionTotals {
+    fn now(counts: &RegionCounts, logging: bool) -> Self {
+        Self {
+            lost: counts.lost,
+            recovered: counts.recovered,
+            outstanding: counts.outstanding,
+            could_return: counts.could_return(),
+            touched: (counts.small_now() == 0).then(|| counts.touched()),
+            standing: counts.standing(logging),
+        }
+    }
+
+    /// As they were at an earlier time, of which it is not known how they were mapped.
+    fn then(values: &Values) -> Self {
+        let [lost, recovered, outstanding, gone, small] = [
+            MetricId::Lost,
+            MetricId::Recovered,
+            MetricId::Outstanding,
+            MetricId::Gone,
+            MetricId::SmallToTheEnd,
+        ]
+        .map(|metric| values[metric]);
+        let standing = match (small, outstanding, recovered) {
+            (1.., _, _) => Standing::Bad,
+            (0, 1.., _) => Standing::Waiting,
+            (0, 0, 1..) => Standing::Good,
+            (0, 0, 0) => Standing::Unaffected,
+        };
+        let could_return = lost.saturating_sub(gone);
+        Self { lost, recovered, outstanding, could_return, touched: None, standing }
+    }
+}
+
+/// Colour of how regions fared.
+pub fn fared(standing: Standing) -> Role {
+    match standing {
+        Standing::Unaffected => Role::Dim,
+        Standing::Good => Role::Good,
+        Standing::Waiting => Role::Warn,
+        Standing::Bad => Role::Bad,
+    }
 }
 
 /// Name of a VM, or a text that stands for an unknown one.
@@ -143,10 +190,10 @@ pub fn phase(phase: Phase) -> (&'static str, Role) {
 pub fn outcome(outcome: Outcome) -> (&'static str, Role) {
     let role = match outcome {
         Outcome::Running => Role::Text,
-        Outcome::NothingLost | Outcome::Recovered => Role::Good,
+        Outcome::NothingLost | Outcome::Recovered | Outcome::RecoveredTouched => Role::Good,
         Outcome::Partly => Role::Warn,
         Outcome::NotRecovered => Role::Bad,
         Outcome::Unknown | Outcome::Untouched | Outcome::Gone => Role::Dim,
     };
-    (wording::outcome(outcome), role)
+    (narrow::outcome(outcome), role)
 }

@@ -73,7 +73,7 @@ fn views(stage: &Stage) -> Result<()> {
         ("\t", "CAUSE"),
         ("\t", "OUTSTANDING"),
         ("\t", "RACED 2M/4K"),
-        ("\t", "lost until huge again"),
+        ("\t", "could be huge until it was"),
         ("\t", "mapped "),
         ("3", "phase by phase"),
         ("4", "cell = "),

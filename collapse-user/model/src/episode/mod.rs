@@ -10,8 +10,6 @@ use std::{
     num::NonZeroU32,
 };
 
-use collapse_common::abi::LOG_DIRTY_PAGES;
-
 pub use cost::{EpisodeCost, FaultCost, NoCost};
 pub use record::{CollapseSums, Episode, Outcome, Phase};
 
@@ -43,16 +41,11 @@ pub struct Episodes {
     read: EpisodeCost,
 }
 
-/// Whether dirty logging is on for a slot.
-fn is_logging(slot: &Slot) -> bool {
-    slot.flags & LOG_DIRTY_PAGES != 0
-}
-
 /// Guest frames of the slots with dirty logging.
 fn logging_slots(known: &Slots) -> BTreeMap<(u16, u16), u64> {
     known
         .iter()
-        .filter(|(_, slot)| is_logging(slot))
+        .filter(|(_, slot)| slot.is_logging())
         .map(|(key, slot)| (*key, slot.npages))
         .collect()
 }
@@ -94,8 +87,8 @@ impl Episodes {
         logging: bool,
     ) {
         let key = (slot.as_id, slot.id);
-        let was_on = known.get(&key).is_some_and(is_logging);
-        let is_on = change != SlotChange::Deleted && is_logging(&slot);
+        let was_on = known.get(&key).is_some_and(Slot::is_logging);
+        let is_on = change != SlotChange::Deleted && slot.is_logging();
         // It must have been on before we watched, or its mark was lost.
         let unseen = !was_on
             && (change == SlotChange::LogOff
@@ -119,6 +112,8 @@ impl Episodes {
             self.due.insert(key);
         }
         if !logging {
+            self.kept.iter_mut().for_each(|episode| episode.logging_again = false);
+            let Some(episode) = self.kept.back_mut() else { return };
             if unseen || episode.log_off.is_none() {
                 episode.log_off = Some(at);
             }
@@ -201,6 +196,7 @@ impl Episodes {
 
     fn begin(&mut self, at: u64, before: bool) -> &mut Episode {
         self.end(at);
+        self.kept.iter_mut().for_each(|episode| episode.logging_again = true);
         self.due.clear();
         let number = NonZeroU32::MIN.saturating_add(self.count);
         self.count = number.get();

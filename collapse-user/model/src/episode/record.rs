@@ -29,6 +29,8 @@ pub struct Episode {
     pub split: Option<(u64, u64)>,
     /// `CLOCK_MONOTONIC` ns from which on dirty logging concerned the VM as a whole no more.
     pub log_off: Option<u64>,
+    /// Whether dirty logging is on again, in a later episode, so that KVM has to map small what is touched.
+    pub logging_again: bool,
     /// Runs of the collapse routine in it.
     pub collapse: CollapseSums,
     /// `CLOCK_MONOTONIC` ns at which a region was huge again, last.
@@ -83,14 +85,17 @@ pub enum Outcome {
     Unknown,
     /// Every region is huge again.
     Recovered,
-    /// Some regions are huge again; others are mapped small, or went away before.
+    /// Some regions are huge again; others are mapped small, or were until they were taken away.
     Partly,
     /// None is huge again, and some are mapped small.
     NotRecovered,
-    /// None is mapped small, and some were not touched since: no failure of kernels up to 6.12.
+    /// None was touched since: no failure of kernels up to 6.12.
     Untouched,
-    /// The regions went away before they were touched, as after a migration that succeeded.
+    /// The regions were taken away before they could come back, as after a migration that succeeded.
     Gone,
+    /// Every region that was touched is huge again. Others were not touched since, or were taken away
+    /// before, which is no failure of kernels up to 6.12.
+    RecoveredTouched,
 }
 
 /// Sums over an episode's runs of the collapse routine.
@@ -119,6 +124,7 @@ impl Episode {
             splits: 0,
             split: None,
             log_off: None,
+            logging_again: false,
             collapse: CollapseSums::default(),
             last_recovery: None,
             end: None,
@@ -135,7 +141,8 @@ impl Episode {
     /// Returns its outcome, or how it stands.
     pub fn outcome(&self) -> Outcome {
         let regions = &self.regions;
-        let small = regions.refaulted_small + regions.still_split + regions.gone_refaulted_small;
+        let small_now = if self.logging_again { 0 } else { regions.small_now() };
+        let small = small_now + regions.small_to_the_end;
         match self.phase {
             Phase::Logging | Phase::Collapsing => Outcome::Running,
             _ if regions.lost == 0 && self.began_before => Outcome::Unknown,
@@ -145,8 +152,8 @@ impl Episode {
             _ if self.log_off.is_none() => Outcome::Gone,
             _ if small > 0 && regions.recovered == 0 => Outcome::NotRecovered,
             _ if small > 0 => Outcome::Partly,
+            _ if regions.recovered > 0 => Outcome::RecoveredTouched,
             _ if regions.outstanding > 0 => Outcome::Untouched,
-            _ if regions.recovered > 0 => Outcome::Partly,
             _ => Outcome::Gone,
         }
     }

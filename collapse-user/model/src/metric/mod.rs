@@ -161,6 +161,8 @@ enum Source {
     Refaults(&'static [u32]),
     /// Regions that got their huge leaf back, however it was.
     Recoveries,
+    /// Regions that were small from the start and became huge.
+    Gains,
     /// Regions, followed one by one.
     Regions(fn(&RegionCounts) -> u64),
 }
@@ -278,6 +280,7 @@ impl Metric {
                 levels.iter().map(|level| regions.refaults().of_level(*level)).sum()
             }
             Source::Recoveries => regions.counts().recovered,
+            Source::Gains => regions.became_huge().values().sum(),
             Source::Regions(of) => of(&regions.counts()),
         }
     }

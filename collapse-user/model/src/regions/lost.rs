@@ -4,6 +4,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use collapse_common::{Cause, spte::frames};
 
+use collapse_feed::Slot;
+
 use super::counts::Mapping;
 
 /// A 2 MiB-aligned range of guest frames in one address space. In one word, as there can be as many
@@ -29,6 +31,14 @@ impl Region {
     /// Returns its first guest frame.
     pub fn gfn(self) -> u64 {
         self.0 & ((1 << GFN_BITS) - 1)
+    }
+
+    /// Whether all of it is in a slot. A huge leaf never reaches beyond its slot.
+    pub fn is_in(self, slot: &Slot) -> bool {
+        let end = slot.base_gfn.saturating_add(slot.npages);
+        self.as_id() == u32::from(slot.as_id)
+            && self.gfn() >= slot.base_gfn
+            && self.gfn() + frames(2) <= end
     }
 }
 

@@ -1,28 +1,34 @@
-//! The life of regions: lost, zapped, refaulted small, recovered.
+//! The life of regions: lost, zapped, refaulted small, recovered, taken away.
 
 mod counts;
+mod gains;
 mod lost;
 mod nx;
 mod refaults;
 mod returned;
+mod taken;
 #[cfg(test)]
 mod tests;
+mod unlogged;
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap},
     num::NonZeroU32,
 };
 
 use collapse_common::{Cause, Transition, spte::frames};
 
-pub use counts::{Mapping, Recovery, RegionCounts, Step};
+pub use counts::{Mapping, Recovery, RegionCounts, Standing, Step};
 pub use lost::{Lost, Region};
 pub use nx::NxRecovery;
 pub use returned::{RETURNED_KEPT, Returned, ReturnedRegions};
 
+use gains::Gains;
 use refaults::Refaults;
+use taken::{Leaving, Taking};
+use unlogged::Unlogged;
 
-use super::{histogram::Histogram, metric::Breakdown};
+use super::{episode::Slots, histogram::Histogram, metric::Breakdown};
 use collapse_feed::{Change, Slot};
 
 /// Most outstanding regions followed per VM: 16 TiB of guest memory.
@@ -33,6 +39,9 @@ const FOLLOWED: usize = 1 << 23;
 #[derive(Clone, Debug, Default)]
 pub struct Regions {
     outstanding: HashMap<Region, Lost>,
+    leaving: Leaving,
+    gains: Gains,
+    unlogged: Unlogged,
     counts: RegionCounts,
     not_followed: u64,
     lost_by_cause: BTreeMap<Cause, u64>,
@@ -41,6 +50,7 @@ pub struct Regions {
     returned: ReturnedRegions,
     time_to_refault: Histogram,
     time_to_recover: Histogram,
+    time_to_recover_from_loss: Histogram,
 }
 
 /// Effect of a run of changes on one region.
@@ -55,12 +65,14 @@ struct Touch<'a> {
 }
 
 impl Regions {
-    /// Follows recorded changes, all taken to be made at `at` ns. Regions that they lose belong to
-    /// `episode`. `report` gets each step of each region, with the episode that the region belongs to.
+    /// Follows recorded changes, all taken to be made at `at` ns, in a VM with `slots`. Regions that they
+    /// lose belong to `episode`. `report` gets each step of each region, with the episode that the region
+    /// belongs to.
     pub fn apply(
         &mut self,
         at: u64,
         change: &Change,
+        slots: &Slots,
         episode: Option<NonZeroU32>,
         report: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
@@ -73,7 +85,7 @@ impl Regions {
                 each(at, change, |touch| self.recover(touch, report));
             }
             (Transition::Install | Transition::Zap, 1) => {
-                each(at, change, |touch| self.remap(touch, report));
+                each(at, change, |touch| self.remap(touch, slots, report));
             }
             _ => {}
         }
@@ -83,21 +95,9 @@ impl Regions {
         }
     }
 
-    /// A slot was deleted, or moved away from this place: its regions are gone.
-    pub fn slot_gone(&mut self, slot: &Slot, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
-        let end = slot.base_gfn.saturating_add(slot.npages);
-        self.gone(report, |region| {
-            // A huge leaf never reaches beyond its slot.
-            region.as_id() == u32::from(slot.as_id)
-                && region.gfn() >= slot.base_gfn
-                && region.gfn() + frames(2) <= end
-        });
-    }
-
-    /// The VM is gone.
-    pub fn end(&mut self, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
-        self.gone(report, |_| true);
-        self.outstanding.shrink_to_fit();
+    /// Dirty logging went off for a slot at `at` ns: from then on its regions can be huge again.
+    pub fn log_off(&mut self, slot: &Slot, at: u64) {
+        self.unlogged.log_off(slot, at);
     }
 
     /// The counts now.
@@ -123,7 +123,13 @@ impl Regions {
     /// How a region that has not got its huge leaf back is mapped; `None` if it never lost it, or has
     /// it again.
     pub fn mapping(&self, region: Region) -> Option<Mapping> {
-        self.outstanding.get(&region).map(Lost::mapping)
+        let zapped = || self.leaving.is_huge(region).then_some(Mapping::None);
+        self.outstanding.get(&region).map(Lost::mapping).or_else(zapped)
+    }
+
+    /// Times that a region which was small from the start became huge, by cause. They are no recoveries.
+    pub fn became_huge(&self) -> &BTreeMap<Cause, u64> {
+        self.gains.by_cause()
     }
 
     /// Leaves installed in regions that had lost their huge leaf.
@@ -147,9 +153,15 @@ impl Regions {
         &self.time_to_refault
     }
 
-    /// How long regions went without a huge leaf, ns.
+    /// How long regions that could have a huge leaf went without, ns: from when their dirty logging went off,
+    /// or from the loss if that was later.
     pub fn time_to_recover(&self) -> &Histogram {
         &self.time_to_recover
+    }
+
+    /// How long regions went without a huge leaf, from the loss on, ns.
+    pub fn time_to_recover_from_loss(&self) -> &Histogram {
+        &self.time_to_recover_from_loss
     }
 
     fn lose(
@@ -159,38 +171,66 @@ impl Regions {
         report: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
         let Change { cause, transition, .. } = *touch.change;
-        let full = self.outstanding.len() >= FOLLOWED;
-        match self.outstanding.entry(touch.region) {
+        let taking = Taking::of(touch.change);
+        match taking {
+            None => self.stays(touch.region, report),
+            Some(Taking::Unmap) => self.leaving.forget(touch.region),
+            Some(Taking::Slot) => {}
+        }
+        if let Some(lost) = self.outstanding.get_mut(&touch.region) {
             // A zap and the link after it are one loss (two-step split).
-            Entry::Occupied(mut lost) if transition == Transition::SplitRelink => {
-                lost.get_mut().relink();
+            if transition == Transition::SplitRelink {
+                lost.relink();
             }
-            Entry::Occupied(_) => {}
-            Entry::Vacant(_) if full => self.not_followed += 1,
-            Entry::Vacant(place) => {
-                self.returned.remove(touch.region);
-                let lost = place.insert(Lost {
-                    at: touch.at,
-                    zapped: (transition == Transition::Zap)
-                        .then(|| lost::stamp(touch.at))
-                        .flatten(),
-                    refaulted: None,
-                    episode,
-                    // The children of a split are written without changes of their own.
-                    small: if transition == Transition::Split { frames(2) as u16 } else { 0 },
-                    cause,
-                    split: transition != Transition::Zap,
-                });
-                let step = Step::Lost(lost.mapping());
-                *self.lost_by_cause.entry(cause).or_default() += 1;
-                self.counts.step(step);
-                report(episode, step);
+            return;
+        }
+        self.returned.remove(touch.region);
+        self.gains.forget_one(touch.region);
+        let lost = Lost {
+            at: touch.at,
+            zapped: (transition == Transition::Zap).then(|| lost::stamp(touch.at)).flatten(),
+            refaulted: None,
+            episode,
+            // The children of a split are written without changes of their own.
+            small: if transition == Transition::Split { frames(2) as u16 } else { 0 },
+            cause,
+            split: transition != Transition::Zap,
+        };
+        match taking {
+            None => self.lost(touch.region, lost, report),
+            Some(Taking::Slot) if self.leaving.huge(touch.region, lost) => {}
+            Some(Taking::Slot) => self.not_followed += 1,
+            Some(Taking::Unmap) => {
+                self.counts.step(Step::TakenAway);
+                report(episode, Step::TakenAway);
             }
         }
     }
 
+    /// A region was lost, for sure.
+    fn lost(
+        &mut self,
+        region: Region,
+        lost: Lost,
+        report: &mut impl FnMut(Option<NonZeroU32>, Step),
+    ) {
+        if self.outstanding.len() >= FOLLOWED {
+            self.not_followed += 1;
+            return;
+        }
+        self.outstanding.insert(region, lost);
+        *self.lost_by_cause.entry(lost.cause).or_default() += 1;
+        let step = Step::Lost(lost.mapping());
+        self.counts.step(step);
+        report(lost.episode, step);
+    }
+
     fn recover(&mut self, touch: Touch, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
-        let Some(lost) = self.outstanding.remove(&touch.region) else { return };
+        self.stays(touch.region, report);
+        let Some(lost) = self.outstanding.remove(&touch.region) else {
+            self.gains.mapped_huge(&touch);
+            return;
+        };
         self.refaults.add(&touch);
         let Change { cause, transition, .. } = *touch.change;
         let how = match transition {
@@ -208,42 +248,56 @@ impl Regions {
         if let Some(ns) = to_refault {
             self.time_to_refault.add(ns);
         }
-        self.time_to_recover.add(touch.at.saturating_sub(lost.at));
+        let since = self.unlogged.since(touch.region, lost.at);
+        self.time_to_recover.add(touch.at.saturating_sub(since));
+        self.time_to_recover_from_loss.add(touch.at.saturating_sub(lost.at));
         let read_only = transition == Transition::RecoverReadOnly;
-        let returned = Returned { lost, at: touch.at, cause, how, read_only };
+        let returned = Returned { lost, since, at: touch.at, cause, how, read_only };
         self.returned.insert(touch.region, returned);
         let step = Step::Recovered { from: lost.mapping(), how, read_only };
         self.counts.step(step);
         report(lost.episode, step);
     }
 
-    fn remap(&mut self, touch: Touch, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
-        let Some(lost) = self.outstanding.get_mut(&touch.region) else { return };
+    fn remap(
+        &mut self,
+        touch: Touch,
+        slots: &Slots,
+        report: &mut impl FnMut(Option<NonZeroU32>, Step),
+    ) {
+        let is_install = touch.change.transition == Transition::Install;
+        if is_install {
+            self.stays(touch.region, report);
+        }
+        let taking = Taking::of(touch.change);
+        let Some(lost) = self.outstanding.get_mut(&touch.region) else {
+            if is_install {
+                self.gains.mapped_small(touch.region);
+            } else if taking == Some(Taking::Unmap) {
+                self.gains.forget_one(touch.region);
+            }
+            return;
+        };
         self.refaults.add(&touch);
         let before = lost.mapping();
-        if touch.change.transition == Transition::Zap {
+        if is_install {
+            if let Some(ns) = lost.install(touch.at, touch.leaves) {
+                self.time_to_refault.add(ns);
+            }
+        } else {
             lost.zap(touch.at, touch.leaves);
-        } else if let Some(ns) = lost.install(touch.at, touch.leaves) {
-            self.time_to_refault.add(ns);
         }
         let after = lost.mapping();
         if before != after {
             let step = Step::Remapped(before, after);
+            let episode = lost.episode;
             self.counts.step(step);
-            report(lost.episode, step);
+            report(episode, step);
         }
-    }
-
-    fn gone(
-        &mut self,
-        report: &mut impl FnMut(Option<NonZeroU32>, Step),
-        which: impl Fn(Region) -> bool,
-    ) {
-        self.returned.retain(|region| !which(region));
-        for (_, lost) in self.outstanding.extract_if(|region, _| which(*region)) {
-            let step = Step::Gone(lost.mapping());
-            self.counts.step(step);
-            report(lost.episode, step);
+        match taking {
+            Some(Taking::Slot) => self.leaving.small(touch.region, before),
+            Some(Taking::Unmap) => self.unmapped(touch, slots, before, report),
+            None => {}
         }
     }
 }

@@ -14,6 +14,8 @@ pub const RETURNED_KEPT: usize = 16_384;
 pub struct Returned {
     /// State of the region while it had no huge leaf.
     pub lost: Lost,
+    /// `CLOCK_MONOTONIC` ns from which on it could have one.
+    pub since: u64,
     /// `CLOCK_MONOTONIC` ns at which it came back.
     pub at: u64,
     /// In what operation.

@@ -10,27 +10,30 @@ use Transition::{Install, Recover, RecoverReadOnly, Split, SplitRelink, Zap};
 #[derive(Default)]
 struct Followed {
     regions: Regions,
+    slots: Slots,
     told: BTreeMap<Option<NonZeroU32>, RegionCounts>,
 }
 
 impl Followed {
     fn apply(&mut self, at: u64, episode: u32, change: &Change) {
         let told = &mut self.told;
-        self.regions.apply(at, change, NonZeroU32::new(episode), &mut |episode, step| {
+        let episode = NonZeroU32::new(episode);
+        self.regions.apply(at, change, &self.slots, episode, &mut |episode, step| {
             told.entry(episode).or_default().step(step);
         });
     }
 
     fn slot_gone(&mut self, slot: &Slot) {
         let told = &mut self.told;
-        self.regions.slot_gone(slot, &mut |episode, step| {
+        self.regions.slot_gone(slot, slot.is_logging(), &mut |episode, step| {
             told.entry(episode).or_default().step(step);
         });
     }
 
     fn end(&mut self) {
         let told = &mut self.told;
-        self.regions.end(&mut |episode, step| told.entry(episode).or_default().step(step));
+        self.regions
+            .end(&self.slots, &mut |episode, step| told.entry(episode).or_default().step(step));
     }
 
     fn counts(&self) -> RegionCounts {
@@ -162,7 +165,7 @@ fn refaults_are_what_is_installed_in_lost_regions() {
 #[test]
 fn a_giant_leaf_refaults_once() {
     let regions = follow(&[
-        (Cause::NotifierUnmap, Zap, 3, 0, 2),
+        (Cause::NotifierClear, Zap, 3, 0, 2),
         (Cause::GuestFault, Install, 3, 0, 1),
         (Cause::GuestFault, Install, 3, 1 << 18, 1),
     ]);
@@ -192,7 +195,7 @@ fn an_ended_vm_leaves_nothing_outstanding() {
     followed.apply(2, 0, &change(Cause::GuestFault, Install, 1, 0, 1));
     followed.end();
     let counts = followed.counts();
-    assert_eq!((counts.gone, counts.outstanding, counts.gone_refaulted_small), (4, 0, 1));
+    assert_eq!((counts.gone, counts.outstanding, counts.small_to_the_end), (3, 0, 1));
 }
 
 #[test]
@@ -200,14 +203,121 @@ fn a_deleted_slot_takes_its_own_regions_only() {
     // All mappings of the VM are zapped when one of its slots is deleted.
     let mut followed = Followed::default();
     followed.apply(1, 0, &change(Cause::SlotGone, Zap, 2, 0, 6));
+    assert_eq!(followed.counts().lost, 0);
     followed.slot_gone(&slot(512, 3 * 512 + 1));
     let counts = followed.counts();
-    assert_eq!((counts.lost, counts.gone, counts.outstanding), (6, 3, 3));
+    assert_eq!((counts.lost, counts.taken_away, counts.outstanding), (3, 3, 3));
+    assert_eq!(counts.gone, 0);
     let mut left: Vec<_> = followed.regions.outstanding().map(|(region, _)| region.gfn()).collect();
     left.sort_unstable();
     assert_eq!(left, [0, 4 * 512, 5 * 512]);
     followed.slot_gone(&Slot { as_id: 1, ..slot(0, 1 << 20) });
     assert_eq!(followed.counts().outstanding, 3);
+}
+
+#[test]
+fn what_the_guest_touches_was_not_taken_away() {
+    let mut followed = Followed::default();
+    followed.apply(1, 0, &change(Cause::SlotGone, Zap, 2, 0, 3));
+    followed.apply(2, 0, &change(Cause::GuestFault, Install, 2, 0, 1));
+    followed.apply(3, 0, &change(Cause::GuestFault, Install, 1, 512, 1));
+    followed.slot_gone(&slot(1024, 512));
+    let counts = followed.counts();
+    assert_eq!((counts.lost, counts.recovered, counts.refaulted_small), (2, 1, 1));
+    assert_eq!(counts.taken_away, 1);
+}
+
+#[test]
+fn mapped_small_when_taken_away_is_not_recovered() {
+    let lose = [
+        (Cause::NotifierProtect, Zap, 2, 0, 4),
+        (Cause::GuestFault, Install, 1, 0, 512),
+        // Of region 2 nothing is touched, region 3 is huge again.
+        (Cause::GuestFault, Install, 1, 512, 1),
+        (Cause::GuestFault, Install, 2, 3 * 512, 1),
+    ];
+    let mut followed = Followed { regions: follow(&lose), ..Followed::default() };
+    let ended = |mut followed: Followed| {
+        followed.end();
+        followed.counts()
+    };
+    let takes = |cause| {
+        let mut followed = Followed { regions: followed.regions.clone(), ..Followed::default() };
+        for (level, gfn, count) in [(1, 0, 513), (2, 3 * 512, 1)] {
+            followed.apply(9, 0, &change(cause, Zap, level, gfn, count));
+        }
+        followed
+    };
+    let mut deleted = takes(Cause::SlotGone);
+    deleted.slot_gone(&slot(0, 4 * 512));
+    let deleted = deleted.counts();
+    let unmapped = ended(takes(Cause::NotifierUnmap));
+    for counts in [deleted, unmapped] {
+        assert_eq!((counts.lost, counts.recovered, counts.outstanding), (4, 1, 0));
+        assert_eq!((counts.small_to_the_end, counts.gone, counts.taken_away), (2, 1, 1));
+        assert_eq!(counts.standing(false), Standing::Bad);
+    }
+    followed.end();
+    let counts = followed.counts();
+    assert_eq!((counts.small_to_the_end, counts.gone, counts.taken_away), (2, 1, 0));
+}
+
+#[test]
+fn under_dirty_logging_nothing_could_come_back() {
+    let mut followed = Followed::default();
+    let logged = Slot { flags: 1, ..slot(0, 8 * 512) };
+    followed.slots.insert((0, 1), logged);
+    followed.apply(1, 0, &change(Cause::EagerSplit, Split, 2, 0, 8));
+    assert_eq!(followed.counts().standing(true), Standing::Waiting);
+    followed.end();
+    let counts = followed.counts();
+    assert_eq!((counts.lost, counts.gone, counts.small_to_the_end), (8, 8, 0));
+    assert_eq!(counts.standing(false), Standing::Unaffected);
+}
+
+#[test]
+fn the_teardown_takes_what_is_huge() {
+    let mut regions = follow(&[(Cause::GuestFault, Install, 2, 0, 8)]);
+    regions.teardown(9_000, &change(Cause::Teardown, Zap, 2, 0, 8));
+    regions.teardown(9_000, &change(Cause::Teardown, Zap, 1, 9 * 512, 8));
+    let counts = regions.counts();
+    assert_eq!((counts.taken_away_with_vm, counts.taken_away, counts.lost), (8, 0, 0));
+}
+
+#[test]
+fn time_to_recover_counts_from_log_off() {
+    let mut followed = Followed::default();
+    followed.apply(1_000, 0, &change(Cause::EagerSplit, Split, 2, 0, 4));
+    followed.regions.log_off(&slot(0, 4 * 512), 24_000);
+    followed.apply(25_000, 0, &change(Cause::Collapse, Zap, 1, 0, 4 * 512));
+    followed.apply(26_000, 0, &change(Cause::GuestFault, Install, 2, 0, 4));
+    // Lost later, and so could come back at once.
+    followed.apply(30_000, 0, &change(Cause::NotifierClear, Zap, 2, 0, 1));
+    followed.apply(37_000, 0, &change(Cause::GuestFault, Install, 2, 0, 1));
+    let regions = &followed.regions;
+    assert_eq!(regions.time_to_recover().sum(), Some(4 * 2_000 + 7_000));
+    assert_eq!(regions.time_to_recover_from_loss().sum(), Some(4 * 25_000 + 7_000));
+    assert_eq!(regions.returned().get(Region::of(0, 512)).map(|back| back.since), Some(24_000));
+}
+
+#[test]
+fn small_from_the_start_and_huge_later_is_a_gain() {
+    let gained = |changes: &[_]| {
+        let regions = follow(changes);
+        assert_eq!(regions.counts().recovered, 0);
+        regions.became_huge().clone()
+    };
+    let small = (Cause::LoggedFault, Install, 1, 0, 1024);
+    let zap = (Cause::Collapse, Zap, 1, 0, 1024);
+    let huge = (Cause::GuestFault, Install, 2, 0, 4);
+    assert_eq!(gained(&[small, zap, huge]), BTreeMap::from([(Cause::GuestFault, 2)]));
+    assert_eq!(gained(&[huge]), BTreeMap::new());
+    // Small before we watched.
+    let rebuilt = (Cause::Collapse, Recover, 2, 0, 3);
+    assert_eq!(gained(&[rebuilt]), BTreeMap::from([(Cause::Collapse, 3)]));
+    // Other memory than before.
+    let unmapped = (Cause::NotifierUnmap, Zap, 1, 0, 1024);
+    assert_eq!(gained(&[small, unmapped, huge]), BTreeMap::new());
 }
 
 #[derive(Clone, Debug)]
@@ -251,14 +361,16 @@ proptest! {
             }
             let counts = followed.counts();
             let regions = &followed.regions;
-            prop_assert_eq!(counts.lost, counts.recovered + counts.outstanding + counts.gone);
+            let kept = counts.outstanding + counts.gone + counts.small_to_the_end;
+            prop_assert_eq!(counts.lost, counts.recovered + kept);
             prop_assert_eq!(counts.recovered, counts.recovered_by_refault + counts.recovered_in_place);
             prop_assert!(counts.recovered_by_promotion <= counts.recovered_in_place);
             prop_assert!(counts.recovered_read_only <= counts.recovered_in_place);
-            prop_assert!(counts.gone_refaulted_small <= counts.gone);
             prop_assert_eq!(counts.outstanding, counts.untouched + counts.refaulted_small);
             prop_assert_eq!(counts.lost, regions.lost_by_cause().values().sum::<u64>());
             prop_assert_eq!(counts.recovered, regions.time_to_recover().count());
+            prop_assert_eq!(counts.recovered, regions.time_to_recover_from_loss().count());
+            prop_assert!(regions.time_to_recover().sum() <= regions.time_to_recover_from_loss().sum());
             let mapped = |mapping| {
                 regions.outstanding().filter(|(_, lost)| lost.mapping() == mapping).count() as u64
             };

@@ -106,10 +106,11 @@ pub fn outcome(outcome: Outcome) -> &'static str {
         Outcome::NothingLost => "nothing lost",
         Outcome::Unknown => "unknown",
         Outcome::Recovered => "recovered",
-        Outcome::Partly => "partly",
+        Outcome::Partly => "recovered in part, the rest stayed small",
         Outcome::NotRecovered => "NOT recovered",
-        Outcome::Untouched => "untouched",
-        Outcome::Gone => "gone",
+        Outcome::Untouched => "not touched since",
+        Outcome::Gone => "taken away before they could come back",
+        Outcome::RecoveredTouched => "recovered where touched",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Numbers in narrow columns.
 
 use super::UNKNOWN;
+use crate::Outcome;
 
 /// A number of things, in at most five columns.
 pub fn count(n: u64) -> String {
@@ -66,6 +67,21 @@ pub fn busy(ns_per_second: f64) -> String {
 /// A value as `shown` puts it, or a dash if it is not known.
 pub fn known<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), shown)
+}
+
+/// The outcome of an episode, in at most 13 columns.
+pub fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Running => "running",
+        Outcome::NothingLost => "nothing lost",
+        Outcome::Unknown => "unknown",
+        Outcome::Recovered => "recovered",
+        Outcome::Partly => "partly small",
+        Outcome::NotRecovered => "NOT recovered",
+        Outcome::Untouched => "not touched",
+        Outcome::Gone => "taken away",
+        Outcome::RecoveredTouched => "all touched",
+    }
 }
 
 fn scaled(n: f64, base: f64, units: [&str; 7], plain: f64) -> String {

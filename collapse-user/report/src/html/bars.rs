@@ -47,6 +47,7 @@ pub fn histograms(vm: &VmReport) -> Markup {
         div {
             @if let Some(latency) = &vm.latency { (histogram(&fault_latency(latency), &latency.total)) }
             (histogram("Time to recover", &vm.time_to_recover))
+            (histogram("Time to recover, from the loss", &vm.time_to_recover_from_loss))
             (histogram("Time to refault", &vm.time_to_refault))
         }
     }

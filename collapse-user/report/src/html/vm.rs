@@ -5,19 +5,21 @@ use maud::{Markup, html};
 
 use super::{bars, memory, plot::Plots};
 use crate::{EpisodeReport, Report, VmReport, words};
-use collapse_model::wording::{self, SIZES, known};
+use collapse_model::{
+    Standing,
+    wording::{self, SIZES, known},
+};
 
 /// Episodes and collapse runs listed.
 const LISTED: usize = 20;
 
 /// How a VM fared, as a class.
 pub fn mood(vm: &VmReport) -> &'static str {
-    let regions = &vm.regions.counts;
-    match (regions.lost, regions.refaulted_small + regions.gone_refaulted_small) {
-        (0, _) => "none",
-        (_, 0) if regions.untouched == 0 => "good",
-        (_, 0) => "fair",
-        _ => "bad",
+    match words::standing(vm) {
+        Standing::Unaffected => "none",
+        Standing::Good => "good",
+        Standing::Waiting => "fair",
+        Standing::Bad => "bad",
     }
 }
 
@@ -42,27 +44,44 @@ pub fn section(report: &Report, vm: &VmReport) -> Markup {
 fn tiles(vm: &VmReport) -> Markup {
     let percent = |rate: Option<f64>| known(rate.map(wording::percent));
     let regions = &vm.regions.counts;
+    let untouched = regions.unmapped() > 0 && words::standing(vm) == Standing::Good;
+    let (rate, of) = if untouched {
+        (vm.recovery_rate_touched, format!("of {} touched since", regions.touched()))
+    } else {
+        (vm.recovery_rate, format!("of {} that could come back", regions.could_return()))
+    };
     html! {
         div.tiles {
             div class=(mood(vm)) {
                 span { "recovered" }
-                strong { (percent(vm.recovery_rate)) }
-                span { (regions.recovered) " of " (regions.lost) " lost" }
+                strong { (percent(rate)) }
+                span { (regions.recovered) " " (of) }
             }
             div {
                 span { "back after" }
                 strong { (shown(vm.time_to_recover.p50_ns)) }
-                span { "median; " (shown(vm.time_to_recover.max_ns)) " at most" }
+                span {
+                    "median; " (shown(vm.time_to_recover.max_ns)) " at most; "
+                    (shown(vm.time_to_recover_from_loss.p50_ns)) " from the loss"
+                }
             }
             div {
                 span { "vCPU time lost to faults" }
                 strong { (shown(vm.stall.as_ref().map(|stall| stall.total_ns))) }
                 span { (known(vm.faults.as_ref().map(|faults| faults.total))) " faults" }
             }
-            div {
+            div class=(mood(vm)) {
                 span { "not recovered" }
-                strong { (regions.outstanding) }
-                span { (regions.refaulted_small) " small, " (regions.untouched) " untouched" }
+                strong { (regions.small_now() + regions.small_to_the_end) }
+                span {
+                    (regions.small_now()) " small now, " (regions.small_to_the_end) " to the end; "
+                    (regions.unmapped()) " not touched since"
+                }
+            }
+            div {
+                span { "taken away" }
+                strong { (regions.taken_away + regions.gone) }
+                span { (regions.taken_away) " huge, " (regions.gone) " before they could come back" }
             }
         }
     }
@@ -84,6 +103,13 @@ fn tables(vm: &VmReport) -> Markup {
                         td.n { (vm.recoveries.total) }
                         td { (words::ways(&vm.recoveries)) }
                     }
+                    @if vm.became_huge.total > 0 {
+                        tr {
+                            td { "became huge" }
+                            td.n { (vm.became_huge.total) }
+                            td { (words::gains(&vm.became_huge)) }
+                        }
+                    }
                     tr {
                         td { "guest faults" }
                         @match &vm.faults {
@@ -98,7 +124,7 @@ fn tables(vm: &VmReport) -> Markup {
         @if let Some(spans) = vm.collapse_spans.as_deref().filter(|spans| !spans.is_empty()) {
             details {
                 summary { "Runs of the collapse routine: " (known(vm.collapse_runs)) }
-                ul { @for span in latest(spans) { li { (words::span(span)) } } }
+                ul { @for line in words::spans(spans, LISTED) { li { (line) } } }
             }
         }
     }
@@ -113,7 +139,7 @@ fn mappings(vm: &VmReport) -> Markup {
             thead { tr {
                 th { "size" }
                 th.n { "start" }
-                th.n { @if vm.gone { "before teardown" } @else { "end" } }
+                th.n { (words::pages_at(vm)) }
                 th.n { "residual" }
             } }
             tbody {

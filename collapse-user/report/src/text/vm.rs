@@ -33,6 +33,9 @@ pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
         write_counts(out, metric.label, counts)?;
     }
     row(out, "recoveries", vm.recoveries.total, &ways(&vm.recoveries))?;
+    if vm.became_huge.total > 0 {
+        row(out, "became huge", vm.became_huge.total, &words::gains(&vm.became_huge))?;
+    }
     match &vm.faults {
         None => row(out, "guest faults", UNKNOWN, "")?,
         Some(faults) => row(out, "guest faults", faults.total, &kinds(faults))?,
@@ -59,7 +62,7 @@ fn row(out: &mut String, name: &str, value: impl Display, more: &str) -> fmt::Re
 
 fn write_pages(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
     let pages = &vm.pages;
-    let end = if vm.gone { "before teardown" } else { "end" };
+    let end = words::pages_at(vm);
     let title = format!("  {:<15}{:>10}{:>17}{:>11}", "mappings", "start", end, "residual");
     writeln!(out, "{}", style.dim(&title))?;
     let (start, end) = (pages.start.map(Pages::from), pages.end.map(Pages::from));
@@ -108,9 +111,8 @@ fn write_episodes(out: &mut String, vm: &VmReport) -> fmt::Result {
 fn write_spans(out: &mut String, vm: &VmReport) -> fmt::Result {
     row(out, "collapse runs", known(vm.collapse_runs), "")?;
     let spans = vm.collapse_spans.as_deref().unwrap_or_default();
-    let skipped = spans.len().saturating_sub(SPANS_SHOWN);
-    for span in &spans[skipped..] {
-        writeln!(out, "    {}", words::span(span))?;
+    for line in words::spans(spans, SPANS_SHOWN) {
+        writeln!(out, "    {line}")?;
     }
     Ok(())
 }

@@ -124,7 +124,7 @@ fn row(scene: &Scene, episode: &Episode) -> Line<'static> {
             logged(scene, episode),
             format::count(regions.lost),
             format::count(regions.recovered),
-            format::count(regions.refaulted_small + regions.still_split),
+            format::count(regions.small_now() + regions.small_to_the_end),
             format::known(episode.recovery_duration(), format::duration),
         )),
     ])
@@ -249,10 +249,9 @@ const ENTRIES: &[Entry] = &[
     figure("recovered", |_, episode| number(episode.regions.recovered, Role::Good)),
     figure("small again", |_, episode| number(episode.regions.refaulted_small, Role::Bad)),
     figure("still split", |_, episode| number(episode.regions.still_split, Role::Warn)),
-    figure("untouched", |_, episode| {
-        number(episode.regions.untouched - episode.regions.still_split, Role::Text)
-    }),
-    figure("gone", |_, episode| number(episode.regions.gone, Role::Text)),
+    figure("untouched", |_, episode| number(episode.regions.unmapped(), Role::Text)),
+    figure("small to the end", |_, episode| number(episode.regions.small_to_the_end, Role::Bad)),
+    figure("taken away before", |_, episode| number(episode.regions.gone, Role::Text)),
     figure("time after log-off", |_, episode| {
         plain(format::known(episode.recovery_duration(), format::duration))
     }),

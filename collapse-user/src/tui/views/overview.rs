@@ -11,14 +11,14 @@ use crate::tui::{
     column::Column,
     format, metric,
     nav::Nav,
-    scene::{Scene, name},
+    scene::{Scene, fared, name},
     spots::Hit,
     table::{rows, selected},
     theme::Role,
     vm_state::VmState,
     widgets,
 };
-use collapse_model::{Metric, MetricId, Vm, wording::mapped_sum};
+use collapse_model::{Metric, MetricId, Standing, Vm, wording::mapped_sum};
 
 /// Least lines for the charts of the selected VM, below the list of VMs.
 const PREVIEW: u16 = 10;
@@ -302,18 +302,25 @@ fn back(scene: &Scene, vm: &Vm, width: usize) -> Vec<Span<'static>> {
     let Some(counts) = scene.region_totals(vm) else {
         return vec![Span::raw(format::right(format::UNKNOWN, width))];
     };
-    let (text, role) = if counts.lost == 0 {
-        ("none lost".to_owned(), Role::Dim)
-    } else if counts.outstanding == 0 {
-        let share = format::share(counts.recovered, counts.lost);
-        (format!("{share} of {}", format::count(counts.lost)), Role::Good)
+    let role = fared(counts.standing);
+    let text = if counts.lost == 0 {
+        "none lost".to_owned()
+    } else if counts.could_return == 0 {
+        "none could".to_owned()
     } else {
-        let share = format::share(counts.recovered, counts.lost);
+        let share = format::share(counts.recovered, counts.could_return);
         let rate = now(scene, vm, MetricId::Recovered).filter(|rate| *rate > 0.0);
-        let left = rate.map(|rate| counts.outstanding as f64 / rate * 1e9);
+        let left = rate.filter(|_| counts.outstanding > 0);
+        let left = left.map(|rate| counts.outstanding as f64 / rate * 1e9);
         let left = left.map(|ns| format!("{share}, {} left", format::duration(ns as u64)));
+        let whole = format!("{share} of {}", format::count(counts.could_return));
+        let all_touched = counts.standing == Standing::Good && counts.outstanding > 0;
+        let touched = counts.touched.filter(|_| all_touched);
+        let touched = touched.map(|n| format!("all {} touched", format::count(n)));
+        let or_short =
+            |text: String| if text.width() <= width { text } else { "all touched".to_owned() };
         let text = left.filter(|text| text.width() <= width);
-        (text.unwrap_or_else(|| format!("{share} of {}", format::count(counts.lost))), Role::Warn)
+        text.or(touched.map(or_short)).unwrap_or(whole)
     };
     vec![Span::styled(format::right(&text, width), scene.theme.style(role))]
 }

@@ -13,7 +13,7 @@ use lab::{
 
 use super::{
     cpus_for, matrix,
-    observed::{self, ObservedRun, same},
+    observed::{self, ObservedRun, count, same},
     on,
 };
 use crate::case::LabCase;
@@ -141,8 +141,28 @@ fn check(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
     let eager = run.report["host"]["mmu"] == "tdp" && kernel.has(Feature::EagerSplit);
     for vm in run.vms() {
         causes(vm, eager, kernel).with_context(|| format!("VM {}", vm["name"]))?;
+        fates(vm).with_context(|| format!("VM {}", vm["name"]))?;
     }
     run.trust(kernel)
+}
+
+/// Fails unless what was taken away, kept small, or given back counts as that.
+fn fates(vm: &Value) -> Result<()> {
+    /// Regions of 16 MiB.
+    const REGIONS: u64 = 8;
+    let (lost, taken, small) = match vm["name"].as_str().unwrap_or_default() {
+        // Deleted once and moved twice.
+        "memslot" => (0, 3 * REGIONS, 0),
+        // Copy-on-write copies 4 KiB at a time, and nobody puts them together again.
+        "fork-cow" => (REGIONS, 0, REGIONS),
+        "dirty-rate" | "two-vms" => (REGIONS, 0, 0),
+        _ => return Ok(()),
+    };
+    same("regions lost", count(vm, "/regions/lost"), Some(lost))?;
+    same("regions taken away", count(vm, "/regions/taken_away"), Some(taken))?;
+    same("small to the end", count(vm, "/regions/gone_refaulted_small"), Some(small))?;
+    let rate = (lost > 0).then(|| (lost - small) as f64 / lost as f64);
+    same("recovery rate", vm["recovery_rate"].as_f64(), rate)
 }
 
 /// Fails unless splits and zaps have exactly the causes that the scenario gave them. `eager` means that

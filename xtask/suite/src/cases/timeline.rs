@@ -36,7 +36,9 @@ pub fn timeline(run: &ObservedRun, vm: &Value, regions: u64) -> Result<()> {
     let recovered = &vm["time_to_recover"];
     same("times to recover", count(recovered, "/count"), Some(regions))?;
     let longest = count(recovered, "/max_ns").context("no time to recover")?;
-    within("time to recover", longest, (0, destroy.0 - on.0))?;
+    within("time to recover", longest, (0, destroy.0 - off.0))?;
+    let from_loss = count_of(vm, "/time_to_recover_from_loss/max_ns")?;
+    within("time to recover from the loss", from_loss, (longest, destroy.0 - on.0))?;
 
     let faults = count(vm, "/faults/while_logging").context("no faults")?;
     same("faults in the episode", at("/cost/logging/faults")?, faults)?;

@@ -27,7 +27,7 @@ fn report() -> Report {
         "pid": 10, "tid": 11, "fd": 4, "name": "db",
         "recovery_rate": 0.5,
         "splits": {"total": 8, "by_level": {"2m": 8}, "by_cause": {"eager_split": 8}},
-        "regions": {"lost": 8, "recovered": 4, "refaulted_small": 4},
+        "regions": {"lost": 8, "recovered": 4, "outstanding": 4, "refaulted_small": 4},
         "time_to_recover": {"count": 4, "p99_ns": 1_500_000_000_u64},
         "latency": null,
         "reconciliation": {"grade": "exact"},

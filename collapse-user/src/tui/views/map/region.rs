@@ -98,8 +98,14 @@ impl Log<'_> {
             Recovery::Promotion => "a fault replaced its page table",
         };
         let read_only = if returned.read_only { ", write-protected" } else { "" };
-        let without = format::duration(returned.at.saturating_sub(returned.lost.at));
-        let text = format!("huge again after {without}: {how}{read_only}");
+        let [could, lost] = [returned.since, returned.lost.at]
+            .map(|since| format::duration(returned.at.saturating_sub(since)));
+        let from_loss = if returned.since > returned.lost.at {
+            format!(" ({lost} from the loss)")
+        } else {
+            String::new()
+        };
+        let text = format!("huge again after {could}{from_loss}: {how}{read_only}");
         self.add(returned.at, &text, Role::Good);
     }
 

@@ -108,7 +108,7 @@ pub fn latency(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let histograms: [(&str, Option<&Histogram>, Role); 3] = [
         ("guest fault to guest re-entry", faults.as_ref(), Role::Fault),
         ("nothing mapped until the next fault", Some(vm.regions.time_to_refault()), Role::Small),
-        ("lost until huge again", Some(vm.regions.time_to_recover()), Role::Huge),
+        ("could be huge until it was", Some(vm.regions.time_to_recover()), Role::Huge),
     ];
     let share = (at.height / 3).min(14);
     for (place, (what, histogram, role)) in (0..).zip(histograms) {

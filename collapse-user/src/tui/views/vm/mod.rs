@@ -118,8 +118,15 @@ fn regions(scene: &Scene, vm: &Vm) -> Line<'static> {
     spans.extend([
         part(counts.refaulted_small, "small again", Role::Bad),
         part(counts.still_split, "still split", Role::Warn),
-        part(counts.untouched - counts.still_split, "untouched", Role::Text),
+        part(counts.unmapped(), "untouched", Role::Text),
     ]);
+    let ends = [
+        (counts.small_to_the_end, "small to the end", Role::Bad),
+        (counts.gone, "gone", Role::Text),
+        (counts.taken_away, "taken away", Role::Text),
+    ];
+    let ends = ends.into_iter().filter(|(n, ..)| *n > 0);
+    spans.extend(ends.map(|(n, what, role)| part(n, what, role)));
     Line::from(spans)
 }
 
@@ -136,12 +143,13 @@ fn balance(scene: &Scene, vm: &Vm) -> Line<'static> {
     let residual = format::known(vm.residual(), |[small, huge, giant]| {
         [leaves(small, 1), leaves(huge, 2), leaves(giant, 3)].join(", ")
     });
+    let teardown = if vm.in_teardown() { ", before its teardown" } else { "" };
     Line::from(vec![
         Span::styled(" counts against KVM's gauges: ", theme.style(Role::Dim)),
         Span::styled(wording::grade(checks.grade()), theme.style(role)),
         Span::styled(
             format!(
-                "  {} of {} intervals exact, residual {residual}",
+                "  {} of {} intervals exact, residual {residual}{teardown}",
                 checks.exact, checks.intervals
             ),
             theme.style(Role::Dim),
