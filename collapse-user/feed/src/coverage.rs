@@ -99,15 +99,24 @@ impl Coverage {
         }
     }
 
+    /// Marks a signal that was seen as not seen any more, because of `why`.
+    pub fn lose(&mut self, signal: Signal, why: &str) {
+        let seen = |status: &&mut SignalStatus| status.signal == signal && status.is_seen();
+        for status in self.signals.iter_mut().filter(seen) {
+            status.hooks = None;
+            status.reason = Some(why.to_owned());
+        }
+    }
+
     /// Returns this coverage with no signal seen, because of `why`.
     #[must_use]
-    pub fn blind(&self, why: &str) -> Self {
-        let blind = |status: &SignalStatus| SignalStatus {
+    pub fn with_none_seen(&self, why: &str) -> Self {
+        let unseen = |status: &SignalStatus| SignalStatus {
             hooks: None,
             reason: Some(why.to_owned()),
             signal: status.signal,
         };
-        let signals = self.signals.iter().map(blind).collect();
+        let signals = self.signals.iter().map(unseen).collect();
         Self { mmu: Mmu::Unknown, signals, timed_faults: 0, ..self.clone() }
     }
 

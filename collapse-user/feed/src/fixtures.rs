@@ -294,7 +294,7 @@ pub fn reloaded(seconds: Vec<Batch>) -> Vec<Update> {
         if at % 3 == 2 {
             let why = "no KVM".to_owned();
             updates.push(Update::Detached { at: now + second / 4, why });
-            updates.push(Update::Blind { at: now + second / 3 });
+            updates.push(Update::Unwatched { at: now + second / 3 });
             updates.push(Update::Attached { at: now + second / 2 });
         }
     }

@@ -22,7 +22,7 @@ pub enum Update {
         why: String,
     },
     /// Nothing is seen at this time.
-    Blind {
+    Unwatched {
         /// `CLOCK_MONOTONIC` ns.
         at: u64,
     },
@@ -38,7 +38,7 @@ impl Update {
     pub fn at(&self) -> u64 {
         match self {
             Self::Batch(batch) => batch.at,
-            Self::Detached { at, .. } | Self::Blind { at } | Self::Attached { at } => *at,
+            Self::Detached { at, .. } | Self::Unwatched { at } | Self::Attached { at } => *at,
         }
     }
 }

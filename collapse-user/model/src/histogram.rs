@@ -8,13 +8,15 @@ use collapse_common::latency::{BUCKETS, bucket, lower_bound};
 pub struct Histogram {
     buckets: [u64; BUCKETS],
     sum: Option<u64>,
-    /// Bounds of what is in it; exact if every duration was added one by one.
+    /// Bounds of what is in it.
     bounds: Option<(u64, u64)>,
+    /// Whether the bounds are durations in it: every one was added by itself.
+    exact: bool,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: [0; BUCKETS], sum: Some(0), bounds: None }
+        Self { buckets: [0; BUCKETS], sum: Some(0), bounds: None, exact: true }
     }
 }
 
@@ -25,7 +27,8 @@ impl Histogram {
         let first = buckets.iter().position(|n| *n > 0);
         let last = buckets.iter().rposition(|n| *n > 0);
         let bounds = first.zip(last).map(|(first, last)| (lower_bound(first), end(last)));
-        Self { buckets: *buckets, sum: if bounds.is_none() { Some(0) } else { sum }, bounds }
+        let sum = if bounds.is_none() { Some(0) } else { sum };
+        Self { buckets: *buckets, sum, bounds, exact: bounds.is_none() }
     }
 
     /// Adds a duration, ns.
@@ -41,6 +44,7 @@ impl Histogram {
             *n += more;
         }
         self.sum = self.sum.zip(other.sum).map(|(sum, more)| sum.saturating_add(more));
+        self.exact &= other.exact;
         self.bounds = match (self.bounds, other.bounds) {
             (Some(ours), Some(theirs)) => Some((ours.0.min(theirs.0), ours.1.max(theirs.1))),
             (ours, theirs) => ours.or(theirs),
@@ -71,6 +75,11 @@ impl Histogram {
     /// last bucket may be longer.
     pub fn max(&self) -> Option<u64> {
         self.bounds.map(|(_, max)| max)
+    }
+
+    /// Whether the shortest and the longest are durations in it, rather than bounds of their buckets.
+    pub fn is_exact(&self) -> bool {
+        self.exact
     }
 
     /// The duration, ns, that a share `p` (0 to 1) of them does not exceed; `None` if there is none.
@@ -151,6 +160,11 @@ mod tests {
         assert_eq!((histogram.count(), histogram.mean()), (4, Some(3_000)));
         assert_eq!((histogram.min(), histogram.max()), (Some(768), Some(12_287)));
         assert_eq!(histogram.buckets().collect::<Vec<_>>(), [(768, 3), (8_192, 1)]);
+        // Bounds are no durations, and no more are those of a sum with them in it.
+        let mut all = of(&[5_000]);
+        assert!(all.is_exact() && !histogram.is_exact());
+        all.merge(&histogram);
+        assert!(!all.is_exact());
     }
 
     fn durations() -> impl Strategy<Value = Vec<u64>> {

@@ -86,7 +86,7 @@ pub struct Model {
     /// Times that KVM was loaded again and watched from then on.
     pub reloads: u64,
     /// Why nothing is counted at present.
-    pub blind: Option<String>,
+    pub unwatched: Option<String>,
     /// Changes recorded, and counted for VMs that are forgotten.
     earlier_changes: Changes,
     /// VMs that went away and are in `vms`, oldest first.
@@ -103,7 +103,7 @@ impl Model {
         match update {
             Update::Batch(batch) => self.apply(batch),
             Update::Detached { at, why } => self.detached(*at, why.clone()),
-            Update::Blind { at } => self.now = self.now.max(*at),
+            Update::Unwatched { at } => self.now = self.now.max(*at),
             Update::Attached { .. } => self.reattached(),
         }
     }

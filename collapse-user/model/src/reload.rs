@@ -27,7 +27,7 @@ impl Model {
     /// was not seen are gone all the same.
     pub fn detached(&mut self, at: u64, why: String) {
         self.now = self.now.max(at);
-        self.blind = Some(why);
+        self.unwatched = Some(why);
         self.attached = None;
         self.earlier =
             Earlier { unattributed: self.unattributed.clone(), losses: self.losses.clone() };
@@ -40,6 +40,6 @@ impl Model {
     /// Other programs count from now on, after KVM was loaded again.
     pub fn reattached(&mut self) {
         self.reloads += 1;
-        self.blind = None;
+        self.unwatched = None;
     }
 }

@@ -168,7 +168,7 @@ fn counts_go_on_from_where_they_were_when_kvm_comes_back() {
     model.apply(&Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });
     model.apply(&Batch { rows, losses: losses(2), ..batch(20, true) });
     model.detached(30, "gone".to_owned());
-    assert!(model.vms[&key(1)].gone && model.blind.is_some());
+    assert!(model.vms[&key(1)].gone && model.unwatched.is_some());
     assert_eq!((model.window(), model.ended(), model.reloads), (20, 1, 0));
 
     model.reattached();
@@ -179,7 +179,7 @@ fn counts_go_on_from_where_they_were_when_kvm_comes_back() {
     let events = vec![event(45, key(45), created)];
     let rows = vec![installs(VmKey::default(), 1), installs(key(45), 4)];
     model.apply(&Batch { events, rows, losses: losses(1), ..batch(50, true) });
-    assert_eq!((model.reloads, model.blind.as_deref(), model.window()), (1, None, 40));
+    assert_eq!((model.reloads, model.unwatched.as_deref(), model.window()), (1, None, 40));
     assert_eq!(model.losses["ring_full_changes"], 3);
     assert_eq!(model.unattributed.transitions(Transition::Install, 2), 8);
     assert_eq!(model.vms[&key(1)].totals().transitions(Transition::Install, 2), 3);

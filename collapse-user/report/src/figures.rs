@@ -18,7 +18,11 @@ pub struct HistogramReport {
     /// Their mean; `None` if there are none, or only their buckets are known.
     #[schemars(extend("x-sum" = false))]
     pub mean_ns: Option<u64>,
-    /// The shortest.
+    /// Whether `min_ns` and `max_ns` are durations that occurred; else they are bounds: none was shorter or
+    /// longer.
+    #[serde(default)]
+    pub exact: bool,
+    /// The shortest, or a bound.
     #[schemars(extend("x-sum" = false))]
     pub min_ns: Option<u64>,
     /// The median. Quantiles are exact to within their bucket.
@@ -30,7 +34,7 @@ pub struct HistogramReport {
     /// The duration that 99 of 100 do not exceed.
     #[schemars(extend("x-sum" = false))]
     pub p99_ns: Option<u64>,
-    /// The longest.
+    /// The longest, or a bound.
     #[schemars(extend("x-sum" = false))]
     pub max_ns: Option<u64>,
     /// Buckets that hold any: lower bound and count. A bucket ends where the next begins.
@@ -42,6 +46,7 @@ impl From<&Histogram> for HistogramReport {
         Self {
             count: histogram.count(),
             mean_ns: histogram.mean(),
+            exact: histogram.is_exact(),
             min_ns: histogram.min(),
             p50_ns: histogram.quantile(0.5),
             p90_ns: histogram.quantile(0.9),

@@ -11,7 +11,7 @@ pub fn live_lines(model: &Model, coverage: &Coverage) -> String {
     let seconds = model.window() as f64 / 1e9;
     let mut text = String::new();
     // Writing to a string cannot fail.
-    if let Some(why) = &model.blind {
+    if let Some(why) = &model.unwatched {
         let _ = writeln!(text, "t={seconds:.1} {why}, waiting");
     }
     for vm in in_order(model).filter(|vm| !vm.gone) {

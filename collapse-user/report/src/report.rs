@@ -165,7 +165,7 @@ impl Report {
     }
 
     /// Why nothing is seen at all; `None` if any signal is seen.
-    pub fn blind(&self) -> Option<&str> {
+    pub fn nothing_seen(&self) -> Option<&str> {
         let nothing = self.coverage.iter().all(|signal| !signal.seen);
         self.coverage.first().filter(|_| nothing)?.reason.as_deref()
     }
@@ -177,8 +177,8 @@ impl Report {
         command: Option<CommandReport>,
     ) -> Self {
         // VMs are shown by the coverage of their time, even if nothing is seen at the end.
-        let blind = model.blind.as_deref().map(|why| coverage.blind(why));
-        let now = blind.as_ref().unwrap_or(coverage);
+        let unseen = model.unwatched.as_deref().map(|why| coverage.with_none_seen(why));
+        let now = unseen.as_ref().unwrap_or(coverage);
         Self {
             schema: SCHEMA.into(),
             schema_minor: SCHEMA_MINOR,

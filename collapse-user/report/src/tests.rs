@@ -245,7 +245,7 @@ loss); vCPU time lost to faults: 3.0 ms (2.0 ms under dirty logging, 1.0 ms duri
   write-protects          0
   recoveries             30   by refault 30
   guest faults         1051   1000 by the fast path, 1000 while dirty logging, 20 while collapsing
-  fault latency        1018   p50 1.8 µs, p99 56.4 µs, at most 65.5 µs
+  fault latency        1018   p50 1.8 µs, p99 56.4 µs, none above 65.5 µs
   dirty logging               on 1 times, off 1 times (per slot)
   episodes                1
     1: logging for 100.0 ms (1 slot), 32 lost, 30 of 31 touched recovered (the last 40.0 ms after \

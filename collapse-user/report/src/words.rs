@@ -173,7 +173,8 @@ pub fn kinds(faults: &Faults) -> String {
 pub fn spread(histogram: &HistogramReport) -> String {
     let shown = |ns: Option<u64>| known(ns.map(duration));
     let (p50, p99) = (shown(histogram.p50_ns), shown(histogram.p99_ns));
-    format!("p50 {p50}, p99 {p99}, at most {}", shown(histogram.max_ns))
+    let most = if histogram.exact { "the longest" } else { "none above" };
+    format!("p50 {p50}, p99 {p99}, {most} {}", shown(histogram.max_ns))
 }
 
 /// Describes an episode in the order of events.
@@ -339,7 +340,7 @@ pub fn trust(report: &Report) -> Vec<String> {
         lines.push(format!("changes of unknown VM: {}", report.unattributed_changes));
     }
     lines.push(agreement(report));
-    if let Some(why) = report.blind() {
+    if let Some(why) = report.nothing_seen() {
         lines.push(format!("coverage: nothing was seen at the end: {why}"));
         return lines;
     }

@@ -58,7 +58,7 @@ fn write_signal(out: &mut String, signal: &SignalReport, check: Option<&Check>) 
     }
     writeln!(
         out,
-        "blind to: {} ({})",
+        "not seen: {} ({})",
         signal.loses.as_deref().unwrap_or_default(),
         signal.reason.as_deref().unwrap_or("unknown")
     )
@@ -134,7 +134,7 @@ mod tests {
         let tried = render(&diagnosis);
         let line = |start: &str| tried.lines().find(|line| line.trim().starts_with(start));
         assert!(line("ok  collapse ").unwrap().contains("       3  kprobe"), "{tried}");
-        assert!(line("--  gauges ").unwrap().contains("       –  blind to"), "{tried}");
+        assert!(line("--  gauges ").unwrap().contains("       –  not seen"), "{tried}");
         let log = "\nverifier log of collapse, collapse_end at c:\n0: R1=ctx()\n1: invalid\n";
         assert!(tried.ends_with(log), "{tried}");
         assert!(line("collapse ").unwrap().ends_with("3             –       800 B         512 B"));

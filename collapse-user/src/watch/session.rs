@@ -93,7 +93,7 @@ impl Session {
     fn read(&mut self, last: bool) {
         let update = match &mut self.attached {
             Some(attached) => Update::Batch(attached.read(last)),
-            None => Update::Blind { at: monotonic_ns() },
+            None => Update::Unwatched { at: monotonic_ns() },
         };
         self.take(&update);
     }

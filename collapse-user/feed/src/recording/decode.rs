@@ -195,7 +195,7 @@ impl Decoder {
             VisibilityRecord::Detached(since, why) => {
                 Update::Detached { at: self.later(since)?, why }
             }
-            VisibilityRecord::Blind(since) => Update::Blind { at: self.later(since)? },
+            VisibilityRecord::Unwatched(since) => Update::Unwatched { at: self.later(since)? },
             VisibilityRecord::Attached(since) => {
                 self.state.start_over();
                 for (_, n) in &mut self.losses {

@@ -92,9 +92,9 @@ impl Encoder {
         )
     }
 
-    /// Appends the block of an [`Update::Blind`](crate::Update::Blind).
-    pub fn blind(&mut self, at: u64, to: &mut Vec<u8>) -> io::Result<()> {
-        append(BlockKind::Visibility, &VisibilityRecord::Blind(self.since_batch(at)), to)
+    /// Appends the block of an [`Update::Unwatched`](crate::Update::Unwatched).
+    pub fn unwatched(&mut self, at: u64, to: &mut Vec<u8>) -> io::Result<()> {
+        append(BlockKind::Visibility, &VisibilityRecord::Unwatched(self.since_batch(at)), to)
     }
 
     /// Appends the block of an [`Update::Attached`](crate::Update::Attached).

@@ -96,7 +96,7 @@ fn kinds_of_events() {
     assert_eq!(changes.each_ref().map(number), [0, 1, 2, 3, 4, 5]);
     let visibility = [
         wire::VisibilityRecord::Detached(0, String::new()),
-        wire::VisibilityRecord::Blind(0),
+        wire::VisibilityRecord::Unwatched(0),
         wire::VisibilityRecord::Attached(0),
     ];
     assert_eq!(visibility.each_ref().map(number), [0, 1, 2]);

@@ -152,7 +152,7 @@ impl Recorder {
             Update::Detached { .. } => {
                 (self.snapshot, self.last) = (Snapshot::default(), Batch::default());
             }
-            Update::Blind { .. } | Update::Attached { .. } => {}
+            Update::Unwatched { .. } | Update::Attached { .. } => {}
         }
     }
 
@@ -243,7 +243,7 @@ impl Segment {
         match update {
             Update::Batch(batch) => self.encoder.batch(BlockKind::Batch, batch, to),
             Update::Detached { at, why } => self.encoder.detached(*at, why, to),
-            Update::Blind { at } => self.encoder.blind(*at, to),
+            Update::Unwatched { at } => self.encoder.unwatched(*at, to),
             Update::Attached { at } => self.encoder.attached(*at, to),
         }
     }

@@ -136,7 +136,7 @@ pub enum VisibilityRecord {
     /// Programs were detached, with the reason.
     Detached(i64, String),
     /// Nothing is seen at this time.
-    Blind(i64),
+    Unwatched(i64),
     /// New programs were attached.
     Attached(i64),
 }

@@ -1,4 +1,4 @@
-//! Short diagnoses of one VM: what is worth a look, on what evidence, and what to do about it.
+//! Short diagnoses of one VM: what costs it huge pages or time, the evidence, and what to do about it.
 
 mod lints;
 #[cfg(test)]
@@ -7,7 +7,7 @@ mod tests;
 use crate::Vm;
 use collapse_feed::Mmu;
 
-/// Something worth a look.
+/// A diagnosis of one VM.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// Key in every output.
@@ -20,14 +20,14 @@ pub struct Finding {
     pub knob: &'static str,
 }
 
-/// When something is worth a look.
+/// From where on something is reported.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
     /// Dirty logging on for longer, ns.
     pub logging_ns: u64,
     /// Regions still mapped small so long after dirty logging went off, ns.
     pub small_ns: u64,
-    /// Fewer regions, splits or zaps are not worth a look.
+    /// Fewer regions, splits or zaps are not reported.
     pub least: u64,
     /// Part of recovered regions that came back write-protected.
     pub read_only_share: f64,

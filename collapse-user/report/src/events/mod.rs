@@ -142,7 +142,7 @@ impl<W: Write> Observer for EventWriter<W> {
     fn reading(&mut self, update: &Update, _: &Model, _: &Coverage) -> io::Result<()> {
         match update {
             Update::Batch(batch) => self.losses(batch.at, &batch.losses),
-            Update::Blind { .. } => Ok(()),
+            Update::Unwatched { .. } => Ok(()),
             Update::Detached { at, why } => self.sight(*at, Some(why)),
             Update::Attached { at } => {
                 // The programs attached now count from zero.

@@ -318,7 +318,7 @@ impl<W: Write> Observer for Perfetto<W> {
                 self.losses.clear();
                 self.instant(*at, Track::Recording, "attached", Vec::new(), model)
             }
-            Update::Blind { .. } => Ok(()),
+            Update::Unwatched { .. } => Ok(()),
         }
     }
 

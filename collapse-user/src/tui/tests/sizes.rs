@@ -93,12 +93,12 @@ proptest! {
         depth in prop::sample::select(vec![Depth::None, Depth::Ansi16, Depth::Ansi256, Depth::True]),
         light: bool,
         ascii: bool,
-        blind: bool,
+        unseen: bool,
         clicks in prop::collection::vec((0u16..300, 0u16..100), 12),
         notices in prop::collection::vec("[a-z漢字\u{1b}\n ]{0,90}", 0..4),
     ) {
         let missing: &[Signal] =
-            if blind { &[Signal::Faults, Signal::FaultLatency, Signal::Collapse, Signal::TdpChanges] } else { &[] };
+            if unseen { &[Signal::Faults, Signal::FaultLatency, Signal::Collapse, Signal::TdpChanges] } else { &[] };
         let mut stage = Stage::new(model, coverage(missing));
         for notice in &notices {
             stage.app.notices().push(Level::Warn, notice);

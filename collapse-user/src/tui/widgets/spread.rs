@@ -24,8 +24,9 @@ pub fn spread(
         return vec![Line::styled("none yet", dim)];
     }
     let quantile = |p| format::known(histogram.quantile(p), format::duration);
+    let most = if histogram.is_exact() { "" } else { "≤" };
     let summary = format!(
-        "{}  p50 {}  p90 {}  p99 {}  max {}  mean {}",
+        "{}  p50 {}  p90 {}  p99 {}  max {most}{}  mean {}",
         format::count(count),
         quantile(0.5),
         quantile(0.9),
