@@ -104,6 +104,16 @@ impl Histogram {
         Some(max)
     }
 
+    /// A bound of the sum of their squares, ns²: none is longer than its bucket, or than the longest.
+    pub(crate) fn squares_at_most(&self) -> f64 {
+        let longest = self.max().unwrap_or_default();
+        let square = |(at, n): (usize, &u64)| {
+            let most = if at == BUCKETS - 1 { longest } else { end(at).min(longest) };
+            *n as f64 * (most as f64).powi(2)
+        };
+        self.buckets.iter().enumerate().map(square).sum()
+    }
+
     /// Buckets that hold any: lower bound, ns, and count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         let buckets = self.buckets.iter().enumerate().filter(|(_, n)| **n > 0);

@@ -19,6 +19,7 @@ mod reconcile;
 mod regions;
 mod reload;
 mod span;
+mod stall;
 mod totals;
 mod vm;
 pub mod wording;
@@ -48,6 +49,7 @@ pub use regions::{
     ReturnedRegions, Standing, Step, regions_of,
 };
 pub use span::{CollapseSpan, Race, Work};
+pub use stall::StallEstimate;
 pub use totals::Totals;
 pub use vm::{SPANS_KEPT, Vm};
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keys::{self, Name};
-use collapse_model::{Histogram, TimedFaults, Totals};
+use collapse_model::{Histogram, StallEstimate, TimedFaults, Totals};
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
 /// octave: its shortest and longest duration are then bounds.
@@ -103,12 +103,41 @@ pub struct StallReport {
     /// By cause, ns.
     #[schemars(extend("propertyNames" = keys::causes()))]
     pub by_cause: BTreeMap<Name, u64>,
+    /// Standard error of `total_ns`: 0 if every fault is timed; `None` if an earlier version wrote the report.
+    #[serde(default)]
+    #[schemars(extend("x-sum" = false))]
+    pub error_ns: Option<u64>,
+    /// `total_ns` and two errors: exceeded in one of some 40 runs only. Budgets with `<` and `<=` on
+    /// `total_ns` are held against it. `None` if an earlier version wrote the report.
+    #[serde(default)]
+    pub upper_ns: Option<u64>,
+    /// Standard error by cause, ns.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = keys::causes(), "x-sum" = false))]
+    pub error_by_cause: BTreeMap<Name, u64>,
+    /// By cause, with two errors, ns: for budgets with `<` and `<=` on `by_cause`.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub upper_by_cause: BTreeMap<Name, u64>,
 }
 
 impl StallReport {
-    pub(super) fn new(totals: &Totals) -> Self {
-        let by_cause = totals.counter_by_cause(Counter::Stall);
-        Self { total_ns: by_cause.values().sum(), by_cause: keys::by_name(&by_cause) }
+    pub(super) fn new(totals: &Totals, timed: &TimedFaults) -> Self {
+        let causes = totals.counter_by_cause(Counter::Stall).into_keys();
+        let by_cause: BTreeMap<Cause, _> =
+            causes.map(|cause| (cause, timed.stall_of(cause))).collect();
+        let named = |of: fn(&StallEstimate) -> u64| {
+            by_cause.iter().map(|(cause, stall)| (cause.name().into(), of(stall))).collect()
+        };
+        let stall = timed.stall();
+        Self {
+            total_ns: stall.total,
+            by_cause: named(|stall| stall.total),
+            error_ns: Some(stall.error),
+            upper_ns: Some(stall.upper()),
+            error_by_cause: named(|stall| stall.error),
+            upper_by_cause: named(StallEstimate::upper),
+        }
     }
 
     /// Of one cause, ns.

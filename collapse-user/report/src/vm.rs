@@ -319,7 +319,7 @@ impl VmReport {
             faults: sees(Signal::Faults).then(|| Faults::new(vm, coverage)),
             racing: sees(Signal::Faults).then(|| Racing::new(vm, coverage, timed.as_ref())),
             latency: timed.as_ref().map(LatencyReport::new),
-            stall: timed.map(|_| StallReport::new(vm.totals())),
+            stall: timed.as_ref().map(|timed| StallReport::new(vm.totals(), timed)),
             drop_spte_calls: coverage
                 .known(Signal::DropSpte, vm.totals().counter(Counter::DropSpte)),
             dirty_logging: vm.is_logging().filter(|_| sees(Signal::DirtyLogging)),

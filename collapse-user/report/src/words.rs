@@ -9,7 +9,7 @@ use collapse_common::{Cause, abi::Loss};
 
 use super::{
     EpisodeReport, Faults, GainsReport, HistogramReport, Name, Recoveries, Report, SignalReport,
-    SpanReport, VmReport,
+    SpanReport, StallReport, VmReport,
     gate::{CheckKind, CheckState, checks},
 };
 use collapse_model::{
@@ -112,12 +112,17 @@ pub fn price(vm: &VmReport) -> Option<String> {
         let parts = parts.map(|(cause, when)| (stall.of(cause), when));
         let parts = list(parts, |ns, when| format!("{} {when}", duration(*ns)));
         let parts = if parts.is_empty() { parts } else { format!(" ({parts})") };
-        format!("vCPU time lost to faults: {}{parts}", duration(stall.total_ns))
+        format!("vCPU time lost to faults: {}{parts}", lost(stall))
     });
     match (back(vm), stall) {
         (Some(back), Some(stall)) => Some(format!("{back}; {stall}")),
         (back, stall) => back.or(stall),
     }
+}
+
+/// vCPU time that was lost, with its error.
+pub fn lost(stall: &StallReport) -> String {
+    wording::estimate(stall.total_ns, stall.error_ns)
 }
 
 /// How long regions took to come back, from when they could.

@@ -74,6 +74,14 @@ pub fn duration(ns: u64) -> String {
     }
 }
 
+/// An estimated duration in ns, with its standard error where there is one.
+pub fn estimate(ns: u64, error: Option<u64>) -> String {
+    match error {
+        Some(error) if error > 0 => format!("{} ± {}", duration(ns), duration(error)),
+        _ => duration(ns),
+    }
+}
+
 /// An amount of memory in bytes, in the unit that suits it.
 pub fn bytes(n: u64) -> String {
     match n {
@@ -146,6 +154,9 @@ mod tests {
         let words = ["950 ns", "1.5 µs", "23.8 ms", "59.9 s", "2 min 13 s", "2 h 01 min"];
         assert_eq!(durations.map(duration), words);
         assert_eq!([4096, 64 << 20, 1536 << 20].map(bytes), ["4 KiB", "64 MiB", "1.5 GiB"]);
+        let estimates = [(170_000_000, Some(12_000_000)), (7_000, Some(0)), (7_000, None)];
+        let estimates = estimates.map(|(ns, error)| estimate(ns, error));
+        assert_eq!(estimates, ["170.0 ms ± 12.0 ms", "7.0 µs", "7.0 µs"]);
         assert_eq!([1.0, 0.9999].map(percent), ["100.0 %", "99.9 %"]);
         assert_eq!((leaves(30, 2), known(None::<u64>)), ("30 × 2M".to_owned(), "–".to_owned()));
     }

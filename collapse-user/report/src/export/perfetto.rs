@@ -383,6 +383,8 @@ fn episode_args(episode: &Episode) -> Vec<DebugAnnotation> {
         uint("recovered", regions.recovered),
         uint("refaulted_small", regions.refaulted_small),
         uint("untouched", regions.untouched),
+        uint("small_to_the_end", regions.small_to_the_end),
+        uint("gone", regions.gone),
     ]
 }
 

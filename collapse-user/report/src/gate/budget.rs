@@ -104,7 +104,10 @@ impl Budget {
         let value = failing.or(values.last()).filter(|value| !value.is_null());
         let reason = match (failing, value) {
             (None, Some(_)) => None,
-            (_, Some(value)) => Some(format!("it is {}", self.metric.shown(value))),
+            (_, Some(value)) => {
+                let up_to = if self.metric.is_upper() { "up to " } else { "" };
+                Some(format!("it is {up_to}{}", self.metric.shown(value)))
+            }
             (_, None) => {
                 let why = why().unwrap_or_else(|| "there is none".to_owned());
                 Some(format!("it is not known: {why}"))

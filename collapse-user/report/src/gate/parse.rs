@@ -89,6 +89,10 @@ impl FromStr for Budget {
         } else {
             number(&metric, path, limit)?
         };
+        let metric = match comparison {
+            Comparison::Below | Comparison::AtMost => metric.upper(),
+            _ => metric,
+        };
         Ok(Self { text: text.to_owned(), target, metric, comparison, limit })
     }
 }

@@ -119,6 +119,23 @@ impl MetricPath {
         Ok(Self { steps, kind, over_vms })
     }
 
+    /// Returns the upper bound of the metric, where it is an estimate: a limit from above is held against that.
+    pub(super) fn upper(self) -> Self {
+        let path = self.full();
+        let by_cause = path.strip_prefix("stall.by_cause.");
+        let upper = match by_cause {
+            Some(cause) => format!("stall.upper_by_cause.{cause}"),
+            None if path == "stall.total_ns" => "stall.upper_ns".to_owned(),
+            None => return self,
+        };
+        Self::find(PathRoot::Vm, &upper).unwrap_or(self)
+    }
+
+    /// Whether it is the upper bound of an estimate.
+    pub(super) fn is_upper(&self) -> bool {
+        self.full().starts_with("stall.upper_")
+    }
+
     /// Whether a path can begin with `segment`.
     pub(super) fn begins(root: PathRoot, segment: &str) -> bool {
         step(root.schema(), segment, &mut Vec::new()).is_some()

@@ -67,7 +67,7 @@ fn tiles(vm: &VmReport) -> Markup {
             }
             div {
                 span { "vCPU time lost to faults" }
-                strong { (shown(vm.stall.as_ref().map(|stall| stall.total_ns))) }
+                strong { (known(vm.stall.as_ref().map(words::lost))) }
                 span { (known(vm.faults.as_ref().map(|faults| faults.total))) " faults" }
             }
             div class=(mood(vm)) {

@@ -30,6 +30,10 @@ fn report() -> Report {
         "regions": {"lost": 8, "recovered": 4, "outstanding": 4, "refaulted_small": 4},
         "time_to_recover": {"count": 4, "p99_ns": 1_500_000_000_u64},
         "latency": null,
+        "stall": {
+            "total_ns": 3_000_000_000_u64, "error_ns": 300_000_000, "upper_ns": 3_600_000_000_u64,
+            "by_cause": {"guest_fault": 100}, "upper_by_cause": {"guest_fault": 200},
+        },
         "reconciliation": {"grade": "exact"},
         "collapse_spans": [span(10), span(2_000_000)],
                 }),
@@ -85,6 +89,10 @@ fn what_is_kept() {
         "losses.ring_full_changes < 3",
         "reconciliation.grade == exact",
         "settled == true",
+        "vm[db].stall >= 3s",
+        "vm[db].stall < 3601ms",
+        "vm[db].stall.by_cause.guest_fault <= 200",
+        "total.stall < 3601ms",
         "vm[db].collapse_spans.duration <= 2ms",
     ] {
         let report = check(budget);
@@ -203,4 +211,21 @@ proptest! {
             prop_assert!(budget.check(&report).ok);
         }
     }
+}
+
+/// A limit from above is held against what an estimate may be at most.
+#[test]
+fn an_estimate_is_judged_by_its_upper_bound() {
+    let missed = |budget| {
+        let check = check(budget);
+        assert!(!check.ok, "{check:?}");
+        (check.metric, check.checks[0].reason.clone().unwrap())
+    };
+    let (metric, reason) = missed("vm[db].stall < 3500ms");
+    assert_eq!((metric.as_str(), reason.as_str()), ("stall.upper_ns", "it is up to 3.6 s"));
+    let (metric, reason) = missed("vm[db].stall.by_cause.guest_fault < 150");
+    assert_eq!(metric, "stall.upper_by_cause.guest_fault");
+    assert_eq!(reason, "it is up to 200");
+    let (metric, reason) = missed("vm[db].stall > 3200ms");
+    assert_eq!((metric.as_str(), reason.as_str()), ("stall.total_ns", "it is 3.0 s"));
 }
