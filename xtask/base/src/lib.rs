@@ -1,6 +1,7 @@
-//! The base of every task: cargo, the cache, other programs.
+//! The base of every task: cargo, the cache, packages, other programs.
 
 pub mod cache;
+pub mod packages;
 pub mod process;
 pub mod workspace;
 

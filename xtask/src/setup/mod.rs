@@ -1,15 +1,15 @@
 //! `cargo xtask setup`: finds or installs what the other tasks need.
 
-mod packages;
 mod toolchain;
 
 use std::{fs::File, io::Read, path::Path};
 
 use anyhow::{Context, Result};
-use base::cache;
+use base::{
+    cache,
+    packages::{self, SystemPackage},
+};
 use lab::image::BUSYBOX;
-
-use packages::SystemPackage;
 
 /// Packages with the programs and files that the lab uses.
 const LAB: [SystemPackage; 7] = [

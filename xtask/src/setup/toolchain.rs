@@ -7,9 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use base::{CommandExt, cache, process::on_path};
-
-use super::packages;
+use base::{CommandExt, cache, packages, process::on_path};
 
 /// The compiler that rustup is asked for: Debian's version, so that both build the same object.
 const RUSTUP_TOOLCHAIN: &str = "1.96.0";

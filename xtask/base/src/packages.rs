@@ -2,11 +2,8 @@
 
 use std::{path::Path, process::Command, sync::Once};
 
+use crate::process::{CommandExt, describe, on_path};
 use anyhow::{Context, Result, bail};
-use base::{
-    CommandExt,
-    process::{describe, on_path},
-};
 
 const UPDATE: [&str; 2] = ["apt-get", "update"];
 const INSTALL: [&str; 4] = ["apt-get", "install", "-y", "--no-install-recommends"];
