@@ -22,7 +22,7 @@ enum Task {
     /// Measure the cost of observing, beside other tools, in executed instructions
     Bench(bench::BenchOptions),
     /// Find or install everything that the other tasks need
-    Setup,
+    Setup(setup::SetupOptions),
     /// Show huge pages being split, zapped and recovered: on this machine, or else in the lab
     Demo(demo::DemoOptions),
     /// Draw the dashboard as a picture for the README, from a recording of guests in the lab
@@ -50,7 +50,7 @@ fn run(task: Task) -> Result<i32> {
     setup::ensure_ready()?;
     match task {
         Task::Bench(options) => bench::run(&options),
-        Task::Setup => setup::report(),
+        Task::Setup(options) => setup::report(&options),
         Task::Demo(options) => demo::run(options),
         Task::Capture(options) => capture::run(&options),
         Task::Test(options) => suite::run(options),

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, bail};
 use base::workspace;
 use clap::Args;
 use lab::{
-    DEFAULT_TIMEOUT, KernelChoice, KvmParameter, Lab, MachineSize, kernels, programs, terminal,
+    DEFAULT_TIMEOUT, KernelChoice, KvmParameter, Lab, MachineSize,
+    kernels::{self, CpuVendor},
+    programs, terminal,
 };
 
 /// Options of `cargo xtask vm`.
@@ -22,15 +24,19 @@ pub struct VmOptions {
     /// The folder with the modules of a kernel of your own
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// A parameter for KVM's modules, such as `tdp_mmu=N` or `npt=0`; may be repeated
+    /// The vendor of the emulated CPU: `amd` (QEMU) or `intel` (Bochs, with EPT and PML, which is built at
+    /// its first use)
+    #[arg(long, value_name = "VENDOR", default_value = CpuVendor::Amd.name())]
+    cpu: CpuVendor,
+    /// A parameter for KVM's modules, such as `tdp_mmu=N`, `npt=0` or `pml=0`; may be repeated
     #[arg(long, value_name = "PARAMETER=VALUE")]
     kvm: Vec<KvmParameter>,
-    /// Number of CPUs
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
-    cpus: u32,
-    /// Size of the memory
-    #[arg(long, default_value = "2G")]
-    memory: String,
+    /// Number of CPUs; by default 2, on Intel 1 (of at most 2)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=255))]
+    cpus: Option<u32>,
+    /// Size of the memory; by default 2G, on Intel 1G
+    #[arg(long)]
+    memory: Option<String>,
     /// Make guest time a function of executed instructions, on one CPU
     #[arg(long)]
     icount: bool,
@@ -71,18 +77,19 @@ pub fn run(options: VmOptions) -> Result<i32> {
         }
         out
     };
+    let lab = Lab::with_cpu_of(options.cpu, kernel, binaries);
     let mut lab = Lab {
         kvm_params: options.kvm,
         size: MachineSize {
-            cpus: options.cpus,
-            memory: options.memory,
+            cpus: options.cpus.unwrap_or(lab.size.cpus),
+            memory: options.memory.unwrap_or(lab.size.memory),
             icount: options.icount,
             parallel: options.parallel,
         },
         timeout: Some(Duration::from_secs(options.timeout)),
         out: Some(out),
         verbose: options.verbose,
-        ..Lab::new(kernel, binaries)
+        ..lab
     };
     let outcome = if options.terminal && !options.command.is_empty() {
         lab.timeout = None;

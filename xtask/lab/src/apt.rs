@@ -87,6 +87,27 @@ impl Apt {
             .run()
     }
 
+    /// Downloads the archives of a suite's source package into a folder. Fetches the list of sources, which
+    /// nothing else needs, each time.
+    pub fn download_source(&self, package: &str, suite: &str, into: &Path) -> Result<()> {
+        let mirrors = mirrors(&self.root.join("no-lists"))?;
+        let line = format!("deb-src [signed-by={KEYRING}] {} {suite} main\n", mirrors.main);
+        self.write("sources-source.list", &line)?;
+        let lists = self.root.join("lists-source");
+        fs::create_dir_all(lists.join("partial"))
+            .with_context(|| format!("creating {}", lists.display()))?;
+        let apt = || {
+            let mut apt = self.command("apt-get");
+            let sources = self.root.join("sources-source.list");
+            apt.args(["-o", &format!("Dir::Etc::sourcelist={}", sources.display())])
+                .args(["-o", &format!("Dir::State::lists={}", lists.display())]);
+            apt
+        };
+        apt().arg("update").run()?;
+        // A mirror may lack the description, which is not needed: the list has the checksums.
+        apt().args(["source", "--download-only", "--tar-only", package]).current_dir(into).run()
+    }
+
     fn update(&self) -> Result<()> {
         eprintln!("lab: fetching the package lists");
         if self.command("apt-get").arg("update").run().is_err() {

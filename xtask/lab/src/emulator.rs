@@ -13,7 +13,15 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::kernels::CpuVendor;
+use crate::{bochs::Bochs, kernels::CpuVendor, qemu::Qemu};
+
+/// The emulator whose machines have CPUs of a vendor.
+pub fn with_cpu_of(vendor: CpuVendor) -> &'static dyn Emulator {
+    match vendor {
+        CpuVendor::Amd => &Qemu,
+        CpuVendor::Intel => &Bochs,
+    }
+}
 
 /// A program that boots machines.
 ///
@@ -23,6 +31,18 @@ use crate::kernels::CpuVendor;
 pub trait Emulator: Debug + Sync {
     /// The vendor of the CPU, which decides on KVM's module and parameters.
     fn vendor(&self) -> CpuVendor;
+
+    /// Finds or installs what it needs beyond what every part of the lab does, and announces each step.
+    fn prepare(&self) -> Result<()>;
+
+    /// The size of a machine unless the caller has another.
+    fn default_size(&self) -> MachineSize;
+
+    /// Fails, with the reason, if it has no machines of this size or with this input.
+    fn check(&self, size: &MachineSize, input: Input) -> Result<()>;
+
+    /// Whether KVM's modules keep their signatures, whose check takes its time.
+    fn signed_modules(&self) -> bool;
 
     /// Modules that the guest loads before `connect`, where the kernel has them.
     fn transport(&self) -> &'static [&'static str];
@@ -35,6 +55,17 @@ pub trait Emulator: Debug + Sync {
 
     /// Starts the machine, which ends with the calling thread at the latest.
     fn start(&self, machine: &Machine) -> Result<Running>;
+}
+
+/// Input of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// There is none.
+    None,
+    /// Bytes on its stdin.
+    Stdin,
+    /// The user's terminal.
+    Terminal,
 }
 
 /// The size and the clock of a machine.
@@ -51,6 +82,20 @@ pub struct MachineSize {
     /// patched away: a kernel that changes its own code (kprobes, static keys) dies of that or stands
     /// still in some 6 % of runs. One thread for all CPUs is safe, and no slower on a busy machine.
     pub parallel: bool,
+}
+
+impl MachineSize {
+    /// Size of the memory, bytes.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        let (number, unit) = match self.memory.strip_suffix(['G', 'g']) {
+            Some(number) => (number, 30),
+            None => (self.memory.strip_suffix(['M', 'm']).unwrap_or(&self.memory), 20),
+        };
+        let number = number.parse::<u64>().ok().filter(|number| *number < 1 << 20);
+        number
+            .map(|number| number << unit)
+            .with_context(|| format!("{:?} is no size of memory, such as 1G or 1536M", self.memory))
+    }
 }
 
 /// A machine to be booted.

@@ -120,7 +120,9 @@ impl Image<'_> {
             .closure(&kvm_modules(vendor).collect::<Vec<_>>(), &[])
             .with_context(|| format!("the lab needs {} with KVM as modules", self.kernel.name))?;
         for module in transport.iter().chain(&kvm) {
-            archive.file(&format!("lab/modules/{}.ko", module.name), 0o644, &module.bytes)?;
+            let bytes =
+                if self.emulator.signed_modules() { &module.bytes } else { module.unsigned() };
+            archive.file(&format!("lab/modules/{}.ko", module.name), 0o644, bytes)?;
         }
         let names: String =
             transport.iter().flat_map(|module| [module.name.as_str(), "\n"]).collect();

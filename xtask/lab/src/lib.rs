@@ -1,6 +1,7 @@
 //! The VM lab: runs a command on a real kernel with real KVM inside a software emulation.
 
 pub mod apt;
+mod bochs;
 mod console;
 mod cpio;
 pub mod emulator;
@@ -9,6 +10,7 @@ pub mod image;
 pub mod kernel;
 pub mod kernels;
 mod machine;
+mod memory_file;
 mod modules;
 pub mod programs;
 mod qemu;
@@ -23,4 +25,3 @@ pub use image::{ImageFile, KvmParameter};
 pub use kernel::KernelChoice;
 pub use kernels::Series;
 pub use machine::{DEFAULT_TIMEOUT, Ending, Lab, LabOutcome};
-pub use qemu::Qemu;

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 
-use crate::{Console, Emulator, ImageFile, KernelChoice, KvmParameter, MachineSize, Qemu};
+use crate::{
+    Console, Emulator, ImageFile, KernelChoice, KvmParameter, MachineSize, emulator,
+    kernels::CpuVendor,
+};
 
 /// The time limit of a command unless the caller has another.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(5);
@@ -35,13 +38,19 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A machine with two CPUs and 2 GiB.
+    /// A machine with AMD's CPUs, of its emulator's default size.
     pub fn new(kernel: KernelChoice, binaries: Vec<PathBuf>) -> Self {
+        Self::with_cpu_of(CpuVendor::Amd, kernel, binaries)
+    }
+
+    /// A machine with CPUs of a vendor, of its emulator's default size.
+    pub fn with_cpu_of(vendor: CpuVendor, kernel: KernelChoice, binaries: Vec<PathBuf>) -> Self {
+        let emulator = emulator::with_cpu_of(vendor);
         Self {
-            emulator: &Qemu,
+            emulator,
             kernel,
             kvm_params: Vec::new(),
-            size: MachineSize { cpus: 2, memory: "2G".to_owned(), icount: false, parallel: false },
+            size: emulator.default_size(),
             timeout: Some(DEFAULT_TIMEOUT),
             binaries,
             files: Vec::new(),

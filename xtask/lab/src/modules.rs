@@ -48,6 +48,24 @@ impl Module {
     }
 }
 
+/// The end of a signed module. Before it is the signature's description, whose last four bytes are the
+/// signature's length, and before that the signature: `struct module_signature` of the kernel.
+const SIGNED: &[u8] = b"~Module signature appended~\n";
+const SIGNATURE_DESCRIPTION: usize = 12;
+
+impl Module {
+    /// The ELF object without its signature.
+    pub fn unsigned(&self) -> &[u8] {
+        let unsigned = || {
+            let (rest, description) =
+                self.bytes.strip_suffix(SIGNED)?.split_last_chunk::<SIGNATURE_DESCRIPTION>()?;
+            let (_, length) = description.split_last_chunk::<4>()?;
+            rest.len().checked_sub(u32::from_be_bytes(*length) as usize).map(|end| &rest[..end])
+        };
+        unsigned().unwrap_or(&self.bytes)
+    }
+}
+
 /// The module files below one folder.
 pub struct ModuleTree(BTreeMap<String, PathBuf>);
 
@@ -195,6 +213,24 @@ mod tests {
         assert_eq!(modules[1].parameters, ["tdp_mmu", "x"]);
         assert_eq!(modules[4].parameters, ["npt"]);
         fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn signatures_come_off() {
+        let module = |bytes: Vec<u8>| Module {
+            name: String::new(),
+            bytes,
+            parameters: Vec::new(),
+            depends: Vec::new(),
+        };
+        let signature = |length: u8| {
+            [b"object", &b"signature"[..], &[0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, length], SIGNED]
+                .concat()
+        };
+        assert_eq!(module(signature(9)).unsigned(), b"object");
+        for odd in [b"object".to_vec(), SIGNED.to_vec(), signature(99)] {
+            assert_eq!(module(odd.clone()).unsigned(), odd);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use base::{CommandExt, workspace};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const PROGRAMS: [&str; 3] = ["collapse", "workload", "drive"];
+const PROGRAMS: [&str; 4] = ["collapse", "workload", "drive", "debugport"];
 
 /// Makes a cargo command build static programs, in a target folder of its own: with other flags than a
 /// plain build's, each would make the other build all dependencies again.
@@ -20,10 +20,10 @@ pub fn make_static(command: &mut Command) -> &mut Command {
         .env_remove("RUSTFLAGS")
 }
 
-/// Builds `collapse`, `workload` and `drive` and returns their paths.
+/// Builds `collapse`, `workload`, `drive` and `debugport` and returns their paths.
 pub fn build() -> Result<Vec<PathBuf>> {
     eprintln!("lab: building collapse and workload (minutes the first time)");
-    build_packages(&["collapse-user", "workload", "pty"])?;
+    build_packages(&["collapse-user", "workload", "pty", "debugport"])?;
     built()
 }
 

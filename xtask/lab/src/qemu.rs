@@ -1,11 +1,8 @@
 //! QEMU: an emulated AMD machine with SVM and nested paging.
 
 use std::{
-    ffi::CStr,
-    fs::File,
-    io::{self, Write},
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::net::UnixStream,
     },
     process::{Command, Stdio},
@@ -14,8 +11,9 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    emulator::{Emulator, Guest, InputPorts, Machine, MachineSize, Ports, Running},
+    emulator::{Emulator, Guest, Input, InputPorts, Machine, MachineSize, Ports, Running},
     kernels::CpuVendor,
+    memory_file::memory_file,
 };
 
 /// Modules of the virtio ports, built in on some kernels.
@@ -28,6 +26,22 @@ pub struct Qemu;
 impl Emulator for Qemu {
     fn vendor(&self) -> CpuVendor {
         CpuVendor::Amd
+    }
+
+    fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn default_size(&self) -> MachineSize {
+        MachineSize { cpus: 2, memory: "2G".to_owned(), icount: false, parallel: false }
+    }
+
+    fn check(&self, _: &MachineSize, _: Input) -> Result<()> {
+        Ok(())
+    }
+
+    fn signed_modules(&self) -> bool {
+        true
     }
 
     fn transport(&self) -> &'static [&'static str] {
@@ -53,6 +67,7 @@ impl Emulator for Qemu {
 
     fn start(&self, machine: &Machine) -> Result<Running> {
         let image = memory_file(c"initramfs", machine.image).context("holding the initramfs")?;
+        let image = OwnedFd::from(image);
         let mut qemu = command(machine, &image);
         let mut inherited = vec![image];
         let mut connect = |name: &str| -> Result<UnixStream> {
@@ -108,19 +123,4 @@ fn command(machine: &Machine, image: &OwnedFd) -> Command {
         qemu.args(["-icount", "shift=0,align=off,sleep=off", "-rtc", "clock=vm", "-seed", "1"]);
     }
     qemu
-}
-
-/// A file without a name: nothing to clean up, however the run ends.
-fn memory_file(name: &CStr, content: &[u8]) -> io::Result<OwnedFd> {
-    // SAFETY: `name` is a valid C string, and the result is checked before it is owned.
-    let fd = unsafe {
-        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd)
-    };
-    let mut file = File::from(fd);
-    file.write_all(content)?;
-    Ok(file.into())
 }

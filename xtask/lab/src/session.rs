@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsString,
+    fs::{self, File},
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
+    os::{fd::AsFd, unix::fs::MetadataExt},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -12,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     Console, Ending, Lab, LabOutcome,
-    emulator::{InputPorts, Machine, Ports, Running},
+    emulator::{Input, InputPorts, Machine, Ports, Running},
     event::Event,
     image::Image,
     screen,
@@ -74,8 +76,15 @@ fn run(lab: &Lab, command: &[OsString], target: StreamTarget) -> Result<LabOutco
     ensure!(!command.is_empty(), "no command to run");
     let interactive = target == StreamTarget::Terminal;
     ensure!(!interactive || terminal::present(), "this needs a terminal on stdin and stdout");
+    let input = match target {
+        StreamTarget::Terminal => Input::Terminal,
+        StreamTarget::Ours if has_input()? => Input::Stdin,
+        StreamTarget::Ours | StreamTarget::Captured => Input::None,
+    };
+    lab.emulator.check(&lab.size, input)?;
+    lab.emulator.prepare()?;
     let kernel = lab.kernel.resolve()?;
-    let stdin = target == StreamTarget::Ours && !io::stdin().is_terminal();
+    let stdin = input == Input::Stdin;
     let mark = end_mark();
     let image = Image {
         emulator: lab.emulator,
@@ -95,6 +104,15 @@ fn run(lab: &Lab, command: &[OsString], target: StreamTarget) -> Result<LabOutco
         eprintln!("lab: booting {}", kernel.name);
     }
     boot(lab, &machine, &mark, target, stdin)
+}
+
+/// Whether our stdin is something to be read, and no terminal.
+fn has_input() -> Result<bool> {
+    let stdin = io::stdin();
+    let file = File::from(stdin.as_fd().try_clone_to_owned().context("duplicating stdin")?);
+    let null = fs::metadata("/dev/null").context("looking at /dev/null")?;
+    let device = file.metadata().context("looking at stdin")?.rdev();
+    Ok(!stdin.is_terminal() && device != null.rdev())
 }
 
 fn cmdline(lab: &Lab) -> String {
@@ -285,11 +303,32 @@ fn listen(control: Box<dyn Read + Send>, events: &Sender<Event>) {
     }
 }
 
-/// Shows the emulator's own messages, except those on features of a real CPU that nobody asked for.
+/// Shows the emulator's own messages, except those that are of no use.
 fn warn(messages: Box<dyn Read + Send>) {
     for line in BufReader::new(messages).lines().map_while(Result::ok) {
-        if !line.contains("TCG doesn't support requested feature") {
+        if !is_chatter(&line) {
             eprintln!("lab: {line}");
         }
+    }
+}
+
+/// Whether a message is QEMU's on a feature of a real CPU that nobody asked for, or one of Bochs' below
+/// a panic: `TIMEi[DEVICE] TEXT`, where `i` is information, `e` an error and `d` for debugging.
+fn is_chatter(line: &str) -> bool {
+    let level = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    line.contains("TCG doesn't support requested feature")
+        || level.len() < line.len() && ["i[", "e[", "d["].iter().any(|low| level.starts_with(low))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_chatter;
+
+    #[test]
+    fn panics_are_no_chatter() {
+        assert!(is_chatter("00000000000i[      ] reading configuration from /proc/self/fd/7"));
+        assert!(is_chatter("qemu: warning: TCG doesn't support requested feature: X"));
+        assert!(!is_chatter("00000000000p[HD    ] >>PANIC<< could not open the image"));
+        assert!(!is_chatter("could not set up guest memory"));
     }
 }

@@ -9,7 +9,8 @@ use base::{
     cache,
     packages::{self, SystemPackage},
 };
-use lab::image::BUSYBOX;
+use clap::Args;
+use lab::{emulator, image::BUSYBOX, kernels::CpuVendor};
 
 /// Packages with the programs and files that the lab uses.
 const LAB: [SystemPackage; 7] = [
@@ -47,8 +48,17 @@ pub fn ensure_ready() -> Result<()> {
     Ok(())
 }
 
-/// Reports that everything is there, as `cargo xtask setup` does.
-pub fn report() -> Result<i32> {
+/// Options of `cargo xtask setup`.
+#[derive(Args)]
+pub struct SetupOptions {
+    /// Also what machines with CPUs of this vendor need: `intel` builds Bochs, in some minutes
+    #[arg(long, value_name = "VENDOR", default_value = CpuVendor::Amd.name())]
+    cpu: CpuVendor,
+}
+
+/// Finishes what a vendor's CPUs need, and reports that everything is there, as `cargo xtask setup` does.
+pub fn report(options: &SetupOptions) -> Result<i32> {
+    emulator::with_cpu_of(options.cpu).prepare()?;
     eprintln!("setup: everything is in place");
     for line in toolchain::summary()?.lines() {
         eprintln!("setup:   {line}");

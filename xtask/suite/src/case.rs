@@ -5,17 +5,9 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context, Result};
 use base::workspace;
 use lab::{
-    DEFAULT_TIMEOUT, Emulator, ImageFile, KernelChoice, KvmParameter, Lab, LabOutcome, MachineSize,
-    Qemu, Series, kernel::Kernel, kernels::CpuVendor,
+    DEFAULT_TIMEOUT, ImageFile, KernelChoice, KvmParameter, Lab, LabOutcome, MachineSize, Series,
+    kernel::Kernel, kernels::CpuVendor,
 };
-
-/// The emulator that cases run in.
-const EMULATOR: &dyn Emulator = &Qemu;
-
-/// The vendor of the CPUs that cases run on.
-pub fn vendor() -> CpuVendor {
-    EMULATOR.vendor()
-}
 
 /// One test: a boot, a command, and a check of its result.
 pub struct LabCase {
@@ -23,6 +15,8 @@ pub struct LabCase {
     pub name: String,
     /// The kernel series.
     pub kernel: &'static Series,
+    /// The vendor of the CPUs.
+    pub cpu: CpuVendor,
     /// Parameters for KVM, as `name=value name=value`.
     pub kvm: String,
     /// Number of CPUs.
@@ -43,7 +37,7 @@ pub struct LabCase {
 pub type LabCheck = fn(&LabOutcome, &Series) -> Result<()>;
 
 impl LabCase {
-    /// A case with the lab's defaults.
+    /// A case with the lab's defaults, on AMD's CPUs.
     pub fn new(
         name: impl Into<String>,
         kernel: &'static Series,
@@ -53,6 +47,7 @@ impl LabCase {
         Self {
             name: name.into(),
             kernel,
+            cpu: CpuVendor::Amd,
             kvm: String::new(),
             cpus: 2,
             icount: false,
@@ -63,10 +58,12 @@ impl LabCase {
         }
     }
 
-    /// Kernel, parameters and name.
+    /// Kernel, vendor unless it is AMD, parameters and name.
     pub fn title(&self) -> String {
-        let kernel = [self.kernel.name, &self.kvm].join(" ");
-        format!("{}: {}", kernel.trim_end(), self.name)
+        let vendor = if self.cpu == CpuVendor::Amd { "" } else { self.cpu.name() };
+        let words = [self.kernel.name, vendor, &self.kvm];
+        let machine: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        format!("{}: {}", machine.join(" "), self.name)
     }
 
     /// The machine for it.
@@ -78,14 +75,13 @@ impl LabCase {
         if out.exists() {
             fs::remove_dir_all(&out).with_context(|| format!("clearing {}", out.display()))?;
         }
-        let lab = Lab::new(KernelChoice::Found(kernel), binaries.to_vec());
+        let lab = Lab::with_cpu_of(self.cpu, KernelChoice::Found(kernel), binaries.to_vec());
         Ok(Lab {
-            emulator: EMULATOR,
             kvm_params: kvm.collect::<Result<Vec<KvmParameter>>>()?,
             size: MachineSize {
                 cpus: self.cpus,
                 icount: self.icount,
-                parallel: self.cpus > 1,
+                parallel: self.cpus > 1 && self.cpu == CpuVendor::Amd,
                 ..lab.size
             },
             timeout: Some(self.timeout),

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Error, Result, anyhow};
-use lab::{Ending, KernelChoice, kernel::Kernel, programs};
+use lab::{Emulator, Ending, KernelChoice, emulator, kernel::Kernel, kernels::CpuVendor, programs};
 
 use crate::{case::LabCase, cases, report::TestReport, selection::Selection};
 
@@ -36,6 +36,9 @@ pub fn run(selection: &Selection, report: &mut TestReport) {
         Ok(binaries) => binaries,
         Err(error) => return report.add("lab: build", Err(error), Duration::ZERO, ""),
     };
+    if let Err(error) = prepare(&cases) {
+        return report.add("lab: emulators", Err(error), Duration::ZERO, "");
+    }
     let mut kernels = BTreeMap::new();
     for case in &cases {
         let name = case.kernel.name;
@@ -61,6 +64,13 @@ pub fn run(selection: &Selection, report: &mut TestReport) {
             });
         }
     });
+}
+
+/// Installs or builds the emulators before cases are timed.
+fn prepare(cases: &[LabCase]) -> Result<()> {
+    let used = |vendor: &CpuVendor| cases.iter().any(|case| case.cpu == *vendor);
+    let used = CpuVendor::ALL.into_iter().filter(used);
+    used.map(emulator::with_cpu_of).try_for_each(Emulator::prepare)
 }
 
 fn perform(case: &LabCase, kernel: &Kernel, binaries: &[PathBuf], note: &mut String) -> Result<()> {

@@ -17,12 +17,18 @@ use super::{
 pub const DEFAULT: &str = "6.12";
 
 /// KVM on AMD's CPUs.
-pub const AMD: VendorKvm = VendorKvm {
-    module: "kvm_amd",
-    shadow_paging: "npt=0",
-    // PFERR_RSVD.
-    device_faults: 1 << 3,
-};
+pub const AMD: VendorKvm = VendorKvm { module: "kvm_amd", shadow_paging: "npt=0" };
+
+/// KVM on Intel's CPUs.
+pub const INTEL: VendorKvm = VendorKvm { module: "kvm_intel", shadow_paging: "ept=0" };
+
+/// Intel's way to log without PML, the MMUs besides the default one, and pages that are executable only if
+/// they are small.
+const INTEL_OTHERS: &[&str] = &["pml=0", "eptad=0", "tdp_mmu=N", "ept=0", "nx_huge_pages=force"];
+
+/// The defaults in every run.
+pub const INTEL_OTHERS_RARELY: KvmParameterSets =
+    KvmParameterSets { vendor: CpuVendor::Intel, always: &[""], rarely: INTEL_OTHERS };
 
 /// All series, oldest first.
 pub const KERNELS: &[Series] = &[
@@ -30,11 +36,18 @@ pub const KERNELS: &[Series] = &[
         name: "5.10",
         suites: &["bullseye", "bullseye-security"],
         cases: &[EachChange, Stacks],
-        parameters: &[KvmParameterSets {
-            vendor: CpuVendor::Amd,
-            always: &["tdp_mmu=Y"],
-            rarely: &["npt=0"],
-        }],
+        parameters: &[
+            KvmParameterSets {
+                vendor: CpuVendor::Amd,
+                always: &["", "tdp_mmu=Y"],
+                rarely: &["npt=0"],
+            },
+            KvmParameterSets {
+                vendor: CpuVendor::Intel,
+                always: &[],
+                rarely: &["", "tdp_mmu=Y", "pml=0", "eptad=0", "ept=0", "nx_huge_pages=force"],
+            },
+        ],
         mmu: DefaultMmu::Rmap,
         collapse: Zaps,
         lacks: &[
@@ -59,11 +72,14 @@ pub const KERNELS: &[Series] = &[
         cases: &[Recordings, Stacks],
         other_mmu_cases: &[EachChange],
         bench: Some(MeasuredTools::Collapse),
-        parameters: &[KvmParameterSets {
-            vendor: CpuVendor::Amd,
-            always: &["tdp_mmu=N", "npt=0"],
-            rarely: &[],
-        }],
+        parameters: &[
+            KvmParameterSets {
+                vendor: CpuVendor::Amd,
+                always: &["", "tdp_mmu=N", "npt=0"],
+                rarely: &[],
+            },
+            INTEL_OTHERS_RARELY,
+        ],
         collapse: Zaps,
         lacks: &[PreemptibleTracepoints],
         ..LIKE_THE_NEWEST
@@ -73,11 +89,18 @@ pub const KERNELS: &[Series] = &[
         suites: &["trixie", "trixie-security", "bookworm-backports"],
         cases: &[Budget, EachChange, Recordings, Stacks],
         bench: Some(MeasuredTools::EveryTool),
-        parameters: &[KvmParameterSets {
-            vendor: CpuVendor::Amd,
-            always: &["tdp_mmu=N", "npt=0"],
-            rarely: &[],
-        }],
+        parameters: &[
+            KvmParameterSets {
+                vendor: CpuVendor::Amd,
+                always: &["", "tdp_mmu=N", "npt=0"],
+                rarely: &[],
+            },
+            KvmParameterSets {
+                vendor: CpuVendor::Intel,
+                always: &["", "pml=0", "eptad=0", "tdp_mmu=N", "ept=0"],
+                rarely: &["nx_huge_pages=force"],
+            },
+        ],
         collapse: Zaps,
         lacks: &[PreemptibleTracepoints],
         ..LIKE_THE_NEWEST

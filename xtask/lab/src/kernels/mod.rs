@@ -2,7 +2,7 @@
 
 mod list;
 
-use list::{AMD, DEFAULT, KERNELS};
+use list::{AMD, DEFAULT, INTEL, INTEL_OTHERS_RARELY, KERNELS};
 
 /// A kernel series and its differences from others.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Series {
     pub other_mmu_cases: &'static [SelectCase],
     /// The tools that `cargo xtask bench` measures on it, if any.
     pub bench: Option<MeasuredTools>,
-    /// Sets of KVM parameters to test besides the defaults, by vendor.
+    /// Sets of KVM parameters to test, by vendor.
     pub parameters: &'static [KvmParameterSets],
     /// The MMU with KVM's default parameters.
     pub mmu: DefaultMmu,
@@ -38,11 +38,10 @@ const LIKE_THE_NEWEST: Series = Series {
     cases: &[],
     other_mmu_cases: &[],
     bench: None,
-    parameters: &[KvmParameterSets {
-        vendor: CpuVendor::Amd,
-        always: &["tdp_mmu=N"],
-        rarely: &["npt=0"],
-    }],
+    parameters: &[
+        KvmParameterSets { vendor: CpuVendor::Amd, always: &["", "tdp_mmu=N"], rarely: &["npt=0"] },
+        INTEL_OTHERS_RARELY,
+    ],
     mmu: DefaultMmu::Tdp,
     collapse: CollapseRoutine::Rebuilds,
     lacks: &[],
@@ -61,7 +60,7 @@ impl Series {
         !self.unseen_signals.contains(&"gauges")
     }
 
-    /// Sets of KVM parameters to test besides the defaults; with `rarely`, those of `--all`, too.
+    /// Sets of KVM parameters to test; with `rarely`, those of `--all`, too.
     pub fn parameters(
         &self,
         vendor: CpuVendor,
@@ -74,7 +73,7 @@ impl Series {
     }
 }
 
-/// Sets of KVM parameters, each as `name=value name=value`.
+/// Sets of KVM parameters, each as `name=value name=value`; the empty one means KVM's defaults.
 #[derive(Debug)]
 pub struct KvmParameterSets {
     /// The vendor of the CPUs.
@@ -90,6 +89,8 @@ pub struct KvmParameterSets {
 pub enum CpuVendor {
     /// SVM with nested paging.
     Amd,
+    /// VMX with EPT, its accessed and dirty bits, and PML.
+    Intel,
 }
 
 /// KVM on the CPUs of one vendor.
@@ -99,20 +100,35 @@ pub struct VendorKvm {
     pub module: &'static str,
     /// The parameter that switches two-dimensional paging off, as `name=value`.
     pub shadow_paging: &'static str,
-    /// Bits of the error code in the tracepoint `kvm_page_fault` that mark an access to an emulated device,
-    /// which KVM does not count as a fault.
-    pub device_faults: u64,
 }
 
 impl CpuVendor {
     /// All vendors.
-    pub const ALL: [Self; 1] = [Self::Amd];
+    pub const ALL: [Self; 2] = [Self::Amd, Self::Intel];
 
     /// KVM on CPUs of this vendor.
     pub fn kvm(self) -> &'static VendorKvm {
         match self {
             Self::Amd => &AMD,
+            Self::Intel => &INTEL,
         }
+    }
+
+    /// The name on command lines and in names of tests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd => "amd",
+            Self::Intel => "intel",
+        }
+    }
+}
+
+impl std::str::FromStr for CpuVendor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = Self::ALL.into_iter().find(|vendor| vendor.name() == text);
+        named.ok_or_else(|| format!("expected {}", Self::ALL.map(Self::name).join(" or ")))
     }
 }
 
@@ -227,14 +243,20 @@ mod tests {
             assert!(!series.suites.is_empty(), "{} is in no suite", series.name);
             let vendors: Vec<_> = series.parameters.iter().map(|sets| sets.vendor).collect();
             assert_eq!(vendors, CpuVendor::ALL, "{}", series.name);
+            for vendor in CpuVendor::ALL {
+                let mut sets: Vec<_> = series.parameters(vendor, true).collect();
+                assert!(sets.contains(&""), "{} is not tested by default", series.name);
+                sets.sort_unstable();
+                assert!(sets.windows(2).all(|pair| pair[0] != pair[1]), "{sets:?}");
+            }
         }
     }
 
     #[test]
     fn parameters_are_plain() {
         for series in all() {
-            for set in series.parameters(CpuVendor::Amd, true) {
-                let mut parsed = set.split(' ').map(str::parse::<crate::KvmParameter>);
+            for set in CpuVendor::ALL.iter().flat_map(|vendor| series.parameters(*vendor, true)) {
+                let mut parsed = set.split_whitespace().map(str::parse::<crate::KvmParameter>);
                 assert!(parsed.all(|one| one.is_ok()), "{set}");
             }
         }

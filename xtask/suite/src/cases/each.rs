@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, fs};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use lab::{LabOutcome, Series, kernels, kernels::SelectCase};
+use lab::{
+    LabOutcome, Series,
+    kernels::{self, CpuVendor, SelectCase},
+};
 
-use super::{matrix, observed::same, on};
-use crate::case::{LabCase, vendor};
+use super::{cpus_for, matrix, observed::same, on};
+use crate::case::LabCase;
 
 const COMMAND: &str = "
 set -e
@@ -23,18 +26,23 @@ collapse events --from /out/recording -o /out/replayed
 /// One case per way to see changes, or with every MMU of every kernel.
 pub fn cases(all: bool) -> Vec<LabCase> {
     const CASE: SelectCase = SelectCase::EachChange;
-    let case = |(kernel, kvm): (_, &str)| LabCase {
+    let case = |cpu, (kernel, kvm): (_, &str)| LabCase {
+        cpu,
+        cpus: cpus_for(cpu, kvm),
         kvm: kvm.to_owned(),
         ..LabCase::new("each change on its own, and filters", kernel, &["sh", "-c", COMMAND], check)
     };
     if all {
-        return matrix(true).map(case).collect();
+        let of = |cpu| matrix(cpu, true).map(move |set| case(cpu, set));
+        return CpuVendor::ALL.into_iter().flat_map(of).collect();
     }
     let other_mmu = kernels::all().iter().filter(|series| series.other_mmu_cases.contains(&CASE));
     let other_mmu = other_mmu.flat_map(|series| {
-        series.parameters(vendor(), false).take(1).map(move |parameters| (series, parameters))
+        let others = series.parameters(CpuVendor::Amd, false).filter(|set| !set.is_empty());
+        others.take(1).map(move |parameters| (series, parameters))
     });
-    on(CASE, false).map(|series| (series, "")).chain(other_mmu).map(case).collect()
+    let sets = on(CASE, false).map(|series| (series, "")).chain(other_mmu);
+    sets.map(|set| case(CpuVendor::Amd, set)).collect()
 }
 
 /// SPTEs by kind and cause.

@@ -5,9 +5,12 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use lab::{ImageFile, LabOutcome, Series, kernels};
+use lab::{
+    ImageFile, LabOutcome, Series,
+    kernels::{self, CpuVendor},
+};
 
-use crate::case::{LabCase, vendor};
+use crate::case::LabCase;
 
 /// Run, exit code, and a part of its one line on stderr.
 const EXPECTED: [(&str, i32, &str); 20] = [
@@ -71,7 +74,7 @@ fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
         ensure!(usage || stderr.lines().count() <= 1, "{name} says more than a line: {stderr}");
         ensure!(!stderr.contains("panicked"), "{name} panicked: {stderr}");
     }
-    let module = &vendor().kvm().module;
+    let module = CpuVendor::Amd.kvm().module;
     ensure!(read("no_kvm")?.contains(module), "no word of {module}");
     let command = "from the command\n";
     ensure!(!read("status.stdout")?.contains(command), "the command's stdout is in the report");

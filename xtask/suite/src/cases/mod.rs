@@ -21,10 +21,10 @@ mod unprobed;
 
 use lab::{
     Series,
-    kernels::{self, SelectCase},
+    kernels::{self, CpuVendor, SelectCase},
 };
 
-use crate::case::{LabCase, vendor};
+use crate::case::LabCase;
 
 /// All cases, in the order in which they start; with `rarely`, those of `--all`, too.
 pub fn all(rarely: bool) -> Vec<LabCase> {
@@ -39,10 +39,10 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(each::cases(rarely));
     cases.extend(stacks::cases(rarely));
     cases.extend(selftest::cases());
-    cases.extend(reload::cases());
+    cases.extend(reload::cases(rarely));
     cases.extend(readme::cases());
     cases.extend(reports::cases());
-    cases.extend(dashboard::cases());
+    cases.extend(dashboard::cases(rarely));
     cases
 }
 
@@ -52,15 +52,16 @@ fn on(case: SelectCase, all: bool) -> impl Iterator<Item = &'static Series> {
 }
 
 /// Every kernel with KVM's defaults, then every kernel with its other sets of parameters.
-fn matrix(rarely: bool) -> impl Iterator<Item = (&'static Series, &'static str)> {
-    let defaults = kernels::all().iter().map(|series| (series, ""));
-    let others = kernels::all().iter().flat_map(move |series| {
-        series.parameters(vendor(), rarely).map(move |parameters| (series, parameters))
-    });
-    defaults.chain(others)
+fn matrix(cpu: CpuVendor, rarely: bool) -> impl Iterator<Item = (&'static Series, &'static str)> {
+    let mut sets: Vec<(_, &str)> = Vec::new();
+    for series in kernels::all() {
+        sets.extend(series.parameters(cpu, rarely).map(|parameters| (series, parameters)));
+    }
+    sets.sort_by_key(|(_, parameters)| !parameters.is_empty());
+    sets.into_iter()
 }
 
-/// Two CPUs where the emulator is at its steadiest, with KVM's defaults; else one.
-fn cpus_for(parameters: &str) -> u32 {
-    if parameters.is_empty() { 2 } else { 1 }
+/// Two CPUs where the emulator is at its steadiest, with AMD's and KVM's defaults; else one.
+fn cpus_for(cpu: CpuVendor, parameters: &str) -> u32 {
+    if cpu == CpuVendor::Amd && parameters.is_empty() { 2 } else { 1 }
 }

@@ -10,6 +10,9 @@ mkdir "$oracle"
 echo 65536 >"$oracle/buffer_size_kb"
 echo mono >"$oracle/trace_clock"
 
+# Whether error codes of faults are those of EPT violations.
+cat /sys/module/kvm_intel/parameters/ept >"$folder/ept" 2>/dev/null || echo N >"$folder/ept"
+
 # Functions without a tracepoint; those that differ by kernel are in /lab/oracle.
 cat /lab/oracle - >"$tracing/kprobe_events" <<EOF
 p:oracle/update mmu_spte_update old=+0(%di):x64 new=%si:x64

@@ -8,7 +8,6 @@ use serde_json::Value;
 use lab::{ImageFile, Series, kernels::Feature};
 
 use super::oracle::Oracle;
-use crate::case::vendor;
 
 /// The script that does both, and the kernel's kprobes for it, for the image.
 pub fn files(kernel: &Series) -> Vec<ImageFile> {
@@ -57,7 +56,7 @@ impl ObservedRun {
             report: serde_json::from_str(&report).context("the report is no JSON")?,
             header: of_kind("header").into_iter().next().context("the workload has no header")?,
             phases: of_kind("phase"),
-            oracle: Oracle::read(folder, vendor().kvm().device_faults)?,
+            oracle: Oracle::read(folder)?,
         })
     }
 

@@ -34,8 +34,11 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Reads `trace` and `stats` in a folder. Fails if events were lost: then nothing can be compared.
-    pub fn read(folder: &Path, device_faults: u64) -> Result<Self> {
+    /// Reads `trace`, `stats` and `ept` in a folder. Fails if events were lost: then nothing can be compared.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let ept = fs::read_to_string(folder.join("ept")).context("reading whether EPT is on")?;
+        // An access to a device is no EPT violation, and the bit means there that the page was readable.
+        let device_faults = if ept.trim() == "Y" { 0 } else { PFERR_RSVD };
         let stats = fs::read_to_string(folder.join("stats")).context("reading the ring's stats")?;
         for line in stats.lines() {
             let lost = ["overrun:", "dropped events:"].iter().any(|key| line.starts_with(key));
@@ -131,6 +134,8 @@ impl Oracle {
     }
 }
 
+/// A reserved bit was set in the page's entry, as KVM does for devices.
+const PFERR_RSVD: u64 = 1 << 3;
 const W: u64 = 1 << 1;
 const PS: u64 = 1 << 7;
 const MMU_PRESENT: u64 = 1 << 11;
@@ -173,7 +178,7 @@ mod tests {
 
     #[test]
     fn lines_of_real_traces() -> Result<()> {
-        let mut oracle = Oracle { device_faults: 8, ..Oracle::default() };
+        let mut oracle = Oracle { device_faults: PFERR_RSVD, ..Oracle::default() };
         for line in [
             " vcpu0-181 [001] ...1. 11.2: kvm_tdp_mmu_spte_changed: as id 0 gfn 40000 level 2 \
              old_spte 8000000000000000 new_spte 60000009e000ee7",
@@ -202,7 +207,7 @@ mod tests {
             splits: 1,
             faults: 1,
             fast_faults: 2,
-            device_faults: 8,
+            device_faults: PFERR_RSVD,
             ..Oracle::default()
         };
         assert_eq!(oracle, expected);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use lab::{
     ImageFile, LabOutcome, Series,
-    kernels::{self, Feature},
+    kernels::{self, CpuVendor, Feature},
 };
 
 use super::observed::{count, same};
@@ -21,16 +21,17 @@ const REGIONS: u64 = 8;
 /// Events that a kernel with preemptible tracepoint programs may skip in a run.
 const FEW_SKIPPED: u64 = 50;
 
-/// All of it in one boot per kernel.
-pub fn cases() -> Vec<LabCase> {
+/// All of it in one boot per kernel; on Intel's CPUs for `--all`.
+pub fn cases(rarely: bool) -> Vec<LabCase> {
     let script = ImageFile {
         path: "/bin/reload.sh".to_owned(),
         permissions: 0o755,
         content: include_bytes!("reload.sh").to_vec(),
     };
-    let case = |kernel| LabCase {
+    let case = |cpu, kernel| LabCase {
+        cpu,
         cpus: 1,
-        timeout: Duration::from_mins(4),
+        timeout: Duration::from_mins(if cpu == CpuVendor::Intel { 12 } else { 4 }),
         files: vec![script.clone()],
         ..LabCase::new(
             "programs accepted, started in mid-episode, KVM reloaded",
@@ -39,7 +40,9 @@ pub fn cases() -> Vec<LabCase> {
             check,
         )
     };
-    kernels::all().iter().map(case).collect()
+    let of = |cpu| kernels::all().iter().map(move |kernel| case(cpu, kernel));
+    let amd = of(CpuVendor::Amd);
+    if rarely { amd.chain(of(CpuVendor::Intel)).collect() } else { amd.collect() }
 }
 
 fn check(outcome: &LabOutcome, kernel: &Series) -> Result<()> {

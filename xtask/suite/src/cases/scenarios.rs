@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use lab::{
     LabOutcome, Series,
-    kernels::{Feature, SelectCase},
+    kernels::{self, CpuVendor, Feature, SelectCase},
 };
 
 use super::{
@@ -56,11 +56,40 @@ workload run 'touch; madvise split; touch; hold 2000; touch' --size 16M --name k
 echo 4294967295 >$thp/scan_sleep_millisecs
 echo 1 >$thp/pages_to_scan";
 
-/// All scenarios one after the other in one report, per kernel and MMU.
+/// All scenarios one after the other in one report, per kernel and MMU; on Intel's CPUs only the race, but
+/// for `--all`.
 pub fn cases(rarely: bool) -> Vec<LabCase> {
-    let scenarios = matrix(rarely).map(|(kernel, kvm)| case(kernel, kvm));
+    let on_cpu_of = |cpu| matrix(cpu, rarely).map(move |(kernel, kvm)| case(kernel, cpu, kvm));
+    let mut cases: Vec<_> = on_cpu_of(CpuVendor::Amd).collect();
+    if rarely {
+        cases.extend(on_cpu_of(CpuVendor::Intel));
+    }
+    // With dirty pages logged by the CPU, and by write faults.
+    cases.extend(["", "pml=0"].map(race));
     let preempted = || on(SelectCase::CrowdedVcpus, rarely);
-    scenarios.chain(preempted().map(crowded)).chain(preempted().map(hardly_seen)).collect()
+    cases.extend(preempted().map(crowded).chain(preempted().map(hardly_seen)));
+    cases
+}
+
+/// Two vCPUs on two of Intel's CPUs, which take turns of a few instructions.
+fn race(kvm: &str) -> LabCase {
+    let kernel = kernels::default();
+    let command = ["sh", "/bin/observe.sh", "/out", "workload", "race", "--size", "16M"];
+    LabCase {
+        cpu: CpuVendor::Intel,
+        cpus: 2,
+        kvm: kvm.to_owned(),
+        files: observed::files(kernel),
+        ..LabCase::new("race on two CPUs, against tracefs", kernel, &command, check_race)
+    }
+}
+
+fn check_race(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
+    outcome.success()?;
+    let run = ObservedRun::read(outcome.files.as_deref().context("no files came back")?)?;
+    run.against_tracefs()?;
+    run.races()?;
+    run.trust(kernel)
 }
 
 /// Four vCPUs on one CPU where the kernel preempts programs in the middle of an event: events that a
@@ -107,7 +136,7 @@ fn check_crowded(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
     run.trust(kernel)
 }
 
-fn case(kernel: &'static Series, kvm: &str) -> LabCase {
+fn case(kernel: &'static Series, cpu: CpuVendor, kvm: &str) -> LabCase {
     let mut script = "set -e\n".to_owned();
     for (scenario, options) in SCENARIOS {
         let run = format!("workload {scenario} {options} --name {scenario}");
@@ -119,8 +148,9 @@ fn case(kernel: &'static Series, kvm: &str) -> LabCase {
     let _ = writeln!(script, "{KHUGEPAGED}");
     let command = ["sh", "/bin/observe.sh", "/out", "sh", "-c", &script];
     LabCase {
-        cpus: cpus_for(kvm),
-        timeout: Duration::from_secs(150),
+        cpu,
+        cpus: cpus_for(cpu, kvm),
+        timeout: Duration::from_secs(if cpu == CpuVendor::Intel { 900 } else { 150 }),
         kvm: kvm.to_owned(),
         files: observed::files(kernel),
         ..LabCase::new("every scenario, against tracefs", kernel, &command, check)
