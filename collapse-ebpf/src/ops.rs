@@ -33,7 +33,8 @@ pub fn eager_split(ctx: ProbeContext) -> u32 {
 }
 
 /// `kvm_mmu_slot_remove_write_access(kvm, slot, start_level)`,
-/// `kvm_mmu_slot_leaf_clear_dirty(kvm, slot)`
+/// `kvm_mmu_slot_leaf_clear_dirty(kvm, slot)`, and `kvm_mmu_slot_largepage_remove_write_access(kvm, slot)` of
+/// 5.10
 #[kprobe]
 pub fn log_protect(ctx: ProbeContext) -> u32 {
     enter(&ctx, Cause::LogProtect)

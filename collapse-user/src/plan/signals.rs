@@ -229,7 +229,15 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::ClearDirtyBits,
-        hook_sets: &[&[operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty")]],
+        hook_sets: &[
+            // With PML, 5.10 write-protects huge pages when dirty logging goes on by a function of
+            // their own.
+            &[
+                operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty"),
+                operation("log_protect", "kvm_mmu_slot_largepage_remove_write_access"),
+            ],
+            &[operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty")],
+        ],
         fields: &[],
         only: None,
     },

@@ -78,6 +78,8 @@ eager_split
         log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_remove_write_access
 clear_dirty_bits
   5.10  log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_leaf_clear_dirty
+        log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_largepage_remove_write_access
+  6.1   log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_leaf_clear_dirty
 dirty_log_harvest
   5.10  get_dirty_log, leave at kprobe+kretprobe:kvm_get_dirty_log_protect
         clear_dirty_log, leave at kprobe+kretprobe:kvm_clear_dirty_log_protect
