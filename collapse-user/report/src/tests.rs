@@ -243,6 +243,7 @@ loss); vCPU time lost to faults: 3.0 ms (2.0 ms under dirty logging, 1.0 ms duri
   refaults               31   30 × 2M, 1 × 4K: guest_fault 31
   refaults small          1   1 × 4K: guest_fault 1
   write-protects          0
+  dirty clears            0
   recoveries             30   by refault 30
   guest faults         1051   1000 by the fast path, 1000 while dirty logging, 20 while collapsing
   fault latency        1018   p50 1.8 µs, p99 56.4 µs, none above 65.5 µs
@@ -366,7 +367,7 @@ fn a_live_view_is_spared_the_dead() {
     let coverage = coverage(|signal| signal == Signal::FastFaults);
     let expected = "t=0.2 pid=– name=– 4k=1 2m=30 1g=0 splits=32 zaps=16384 installs=31 refaults=31 \
         refaults_small=1 lost=32 recovered=30 outstanding=2 taken_away=0 gone=0 \
-        small_to_the_end=0 became_huge=0 write_protects=0 faults=1051 fast_faults=– stall_ns=3000000\n";
+        small_to_the_end=0 became_huge=0 write_protects=0 dirty_clears=0 faults=1051 fast_faults=– stall_ns=3000000\n";
     assert_eq!(live_lines(&model, &coverage), expected);
     let ended = event(210 * MS, EventKind::VmDestroyed { pages: None });
     model.apply(&Batch { at: 300 * MS, events: vec![ended], ..Batch::default() });

@@ -28,12 +28,20 @@ pub enum LeafChange {
     Rebuild,
     /// A leaf lost its write permission.
     WriteProtect,
+    /// A leaf kept its permissions and lost its dirty bit, as dirty logging does it with PML.
+    ClearDirty,
 }
 
 impl LeafChange {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::Split, Self::Zap, Self::Install, Self::Rebuild, Self::WriteProtect];
+    pub const ALL: [Self; 6] = [
+        Self::Split,
+        Self::Zap,
+        Self::Install,
+        Self::Rebuild,
+        Self::WriteProtect,
+        Self::ClearDirty,
+    ];
 
     /// Transitions that count as such a change. A zap may be taken back by the relink after it, which
     /// makes both one split.
@@ -44,6 +52,7 @@ impl LeafChange {
             Self::Install => &[Transition::Install],
             Self::Rebuild => &[Transition::Recover, Transition::RecoverReadOnly],
             Self::WriteProtect => &[Transition::WriteProtect],
+            Self::ClearDirty => &[Transition::ClearDirty],
         }
     }
 

@@ -216,6 +216,20 @@ metrics! {
         prominence: Prominence::Reported,
         source: Source::Leaves(LeafChange::WriteProtect),
     }
+    DirtyClears {
+        key: "dirty_clears",
+        label: "dirty clears",
+        title: "DCLR",
+        help: "leaves whose dirty bit was cleared in place, for the CPU to log the next write",
+        path: "dirty_clears",
+        kind: MetricKind::Counter,
+        unit: Unit::Leaves,
+        better: None,
+        needs: Needs::Changes,
+        tone: Tone::Plain,
+        prominence: Prominence::Reported,
+        source: Source::Leaves(LeafChange::ClearDirty),
+    }
     Faults {
         key: "faults",
         label: "faults",

@@ -91,6 +91,7 @@ impl ObservedRun {
         };
         same("installs by level", by_level("installs"), oracle.installs)?;
         same("write-protects by level", by_level("write_protects"), oracle.write_protects)?;
+        same("dirty bits cleared by level", by_level("dirty_clears"), oracle.dirty_clears)?;
         // A zap and a link in tracefs are one split in two steps in the report.
         let splits = self.sum("/splits/total").context("no splits")?;
         let steps = splits.checked_sub(oracle.splits).context("fewer splits than in tracefs")?;

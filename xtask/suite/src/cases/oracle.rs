@@ -17,6 +17,8 @@ pub struct Oracle {
     pub recovers: u64,
     /// Leaves write-protected in place.
     pub write_protects: [u64; 2],
+    /// Leaves whose dirty bit was cleared in place, and nothing else that matters.
+    pub dirty_clears: [u64; 2],
     /// Guest faults.
     pub faults: u64,
     /// Of those: resolved by the fast path, or found resolved.
@@ -29,23 +31,21 @@ pub struct Oracle {
     pub raced_installs: [u64; 2],
     /// The task that is in the collapse routine, if one is.
     collapsing: Option<String>,
-    /// Bits of a fault's error code that mark an access to an emulated device, which KVM does not count.
-    device_faults: u64,
+    /// Whether SPTEs and error codes are those of EPT.
+    ept: bool,
 }
 
 impl Oracle {
     /// Reads `trace`, `stats` and `ept` in a folder. Fails if events were lost: then nothing can be compared.
     pub fn read(folder: &Path) -> Result<Self> {
         let ept = fs::read_to_string(folder.join("ept")).context("reading whether EPT is on")?;
-        // An access to a device is no EPT violation, and the bit means there that the page was readable.
-        let device_faults = if ept.trim() == "Y" { 0 } else { PFERR_RSVD };
         let stats = fs::read_to_string(folder.join("stats")).context("reading the ring's stats")?;
         for line in stats.lines() {
             let lost = ["overrun:", "dropped events:"].iter().any(|key| line.starts_with(key));
             ensure!(!lost || line.ends_with(" 0"), "the independent recording lost events: {line}");
         }
         let trace = fs::read_to_string(folder.join("trace")).context("reading the trace")?;
-        let mut oracle = Self { device_faults, ..Self::default() };
+        let mut oracle = Self { ept: ept.trim() == "Y", ..Self::default() };
         for line in trace.lines().filter(|line| !line.starts_with('#')) {
             oracle.event(line).with_context(|| format!("trace line {line:?}"))?;
         }
@@ -106,7 +106,10 @@ impl Oracle {
             "collapse_end" => self.collapsing = None,
             "kvm_page_fault" => {
                 let error_code = hex(word_after(fields, "error_code")?)?;
-                self.faults += u64::from(error_code & self.device_faults == 0);
+                // An access to a device, which KVM does not count. Under EPT it is no violation, and the
+                // bit means that the page was readable.
+                let device = !self.ept && error_code & PFERR_RSVD != 0;
+                self.faults += u64::from(!device);
             }
             "fast_page_fault" => {
                 let tried = fields.ends_with("spurious 0 fixed 0");
@@ -129,6 +132,10 @@ impl Oracle {
             _ if leaf(old) && leaf(new) && old & W != 0 && new & W == 0 => {
                 self.write_protects[at] += 1;
             }
+            _ if leaf(old) && leaf(new) && (old ^ new) & W == 0 => {
+                let dirty = if self.ept { EPT_DIRTY } else { DIRTY };
+                self.dirty_clears[at] += u64::from(old & dirty != 0 && new & dirty == 0);
+            }
             _ => {}
         }
     }
@@ -137,6 +144,8 @@ impl Oracle {
 /// A reserved bit was set in the page's entry, as KVM does for devices.
 const PFERR_RSVD: u64 = 1 << 3;
 const W: u64 = 1 << 1;
+const DIRTY: u64 = 1 << 6;
+const EPT_DIRTY: u64 = 1 << 9;
 const PS: u64 = 1 << 7;
 const MMU_PRESENT: u64 = 1 << 11;
 
@@ -178,7 +187,7 @@ mod tests {
 
     #[test]
     fn lines_of_real_traces() -> Result<()> {
-        let mut oracle = Oracle { device_faults: PFERR_RSVD, ..Oracle::default() };
+        let mut oracle = Oracle::default();
         for line in [
             " vcpu0-181 [001] ...1. 11.2: kvm_tdp_mmu_spte_changed: as id 0 gfn 40000 level 2 \
              old_spte 8000000000000000 new_spte 60000009e000ee7",
@@ -207,9 +216,24 @@ mod tests {
             splits: 1,
             faults: 1,
             fast_faults: 2,
-            device_faults: PFERR_RSVD,
             ..Oracle::default()
         };
+        assert_eq!(oracle, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn lines_of_real_traces_under_ept() -> Result<()> {
+        let mut oracle = Oracle { ept: true, ..Oracle::default() };
+        for line in [
+            " workload-176 [000] ...1. 12.2: kvm_tdp_mmu_spte_changed: as id 0 gfn 40001 level 1 \
+             old_spte 60000009e002b77 new_spte 60000009e002977",
+            " vcpu0-181 [000] ...1. 14.1: kvm_page_fault: vcpu 0 rip 0x10 address 0x40000000 \
+             error_code 0x5aa",
+        ] {
+            oracle.event(line)?;
+        }
+        let expected = Oracle { dirty_clears: [1, 0], faults: 1, ept: true, ..Oracle::default() };
         assert_eq!(oracle, expected);
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::tui::{format, scene::Scene, theme::Role, widgets};
 use collapse_feed::{Signal, Slot};
 use collapse_model::{
     CollapseSpan, Metric, Region, Totals, Vm,
-    metric::{LeafChange, METRICS, Unit},
+    metric::{LeafChange, METRICS, Prominence, Unit},
 };
 
 /// Changes by one cause.
@@ -52,13 +52,13 @@ pub fn causes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     // Causes in words take 34 columns.
     let narrow = usize::from(at.width) < 34 + NUMBERS;
     let label = usize::from(at.width).saturating_sub(NUMBERS).clamp(19, 34);
-    let mut lines = vec![Line::styled(causes_head(label), dim)];
+    let mut lines = vec![Line::styled(causes_head(totals, label), dim)];
     for &CauseTotals { cause, changes, .. } in &causes {
         let mut spans = vec![
             Span::raw(format::left(if narrow { cause.name() } else { cause.label() }, label)),
             Span::styled(format!(" {:>5}", format::share(changes, sum)), theme.style(Role::Key)),
         ];
-        for metric in changing() {
+        for metric in changing(totals) {
             let n = metric.of_cause(totals, cause).unwrap_or_default();
             let style = if n == 0 { dim } else { theme.style(metric.tone.into()) };
             let text = if n == 0 { "·".to_owned() } else { format::count(n) };
@@ -77,16 +77,21 @@ pub fn causes(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     widgets::paragraph(buf, at, &lines);
 }
 
-fn causes_head(label: usize) -> String {
-    let changing = changing().map(|metric| format!(" {:>5}", metric.title));
+fn causes_head(totals: &Totals, label: usize) -> String {
+    let changing = changing(totals).map(|metric| format!(" {:>5}", metric.title));
     let faulting = faulting().map(|metric| format!(" {:>1$}", metric.title, amount_width(metric)));
     let titles: String = changing.chain(faulting).collect();
     format!("{} SHARE{titles}", format::left("CAUSE", label))
 }
 
-/// Metrics that changes of leaves add up to.
-fn changing() -> impl Iterator<Item = &'static Metric> {
-    METRICS.iter().filter(|metric| metric.leaf_change().is_some())
+/// Metrics that changes of leaves add up to, the lesser ones only where there are such changes: dirty logging
+/// write-protects or clears dirty bits, and there is room for one of them.
+fn changing(totals: &Totals) -> impl Iterator<Item = &'static Metric> {
+    METRICS.iter().filter(|metric| {
+        metric.leaf_change().is_some_and(|change| {
+            metric.prominence != Prominence::Reported || totals.count(change) > 0
+        })
+    })
 }
 
 /// Metrics of guest faults.
