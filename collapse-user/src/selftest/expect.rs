@@ -84,6 +84,17 @@ pub fn expect(facts: &Facts, account: &Account) -> Vec<Check> {
     table.checks
 }
 
+/// Leaves that dirty logging changes, when it goes on and when the log is read.
+struct LoggedLeaves {
+    protected_at_start: u64,
+    protected_at_harvest: u64,
+    cleared_at_start: u64,
+    cleared_at_harvest: RangeInclusive<u64>,
+}
+
+/// Pages that a CPU logs before it exits for KVM to take them over.
+const PML_BUFFER: u64 = 512;
+
 struct Table<'a> {
     facts: &'a Facts,
     checks: Vec<Check>,
@@ -106,26 +117,49 @@ impl Table<'_> {
         let changes = self.facts.mmu.essential_signal();
         self.is("log_on", "/log_on", &[Signal::DirtyLogging], 1);
         self.is("log_off", "/log_off", &[Signal::DirtyLogging], 1);
-        if self.facts.pml {
-            return self.skip("write_protects", "the CPU logs dirty pages (PML)");
+        let log = self.logged_leaves();
+        let all = ["/write_protects/by_level/4k", "/write_protects/by_level/2m"];
+        let total = log.protected_at_start + log.protected_at_harvest;
+        self.count("write_protects", &all, &[changes], total);
+        let start = &[changes, Signal::EagerSplit, Signal::ClearDirtyBits];
+        let by_start = &["/write_protects/by_cause/log_protect"];
+        self.count("write_protects_by_log_on", by_start, start, log.protected_at_start);
+        let harvest = &[changes, Signal::DirtyLogHarvest];
+        let by_harvest = &["/write_protects/by_cause/get_dirty_log"];
+        self.count("write_protects_by_get_log", by_harvest, harvest, log.protected_at_harvest);
+        let all = ["/dirty_clears/by_level/4k", "/dirty_clears/by_level/2m"];
+        let total = plus(&log.cleared_at_harvest, log.cleared_at_start);
+        self.range("dirty_clears", &all, &[changes], total);
+        let by_start = &["/dirty_clears/by_cause/log_protect"];
+        self.count("dirty_clears_by_log_on", by_start, start, log.cleared_at_start);
+        let by_harvest = &["/dirty_clears/by_cause/get_dirty_log"];
+        self.range("dirty_clears_by_get_log", by_harvest, harvest, log.cleared_at_harvest);
+    }
+
+    /// What dirty logging does to leaves, all of which were written before it and in each of its rounds.
+    fn logged_leaves(&self) -> LoggedLeaves {
+        let eager = self.splits_eagerly();
+        if !self.facts.pml {
+            return LoggedLeaves {
+                protected_at_start: if eager { FRAMES } else { REGIONS },
+                protected_at_harvest: FRAMES,
+                cleared_at_start: 0,
+                cleared_at_harvest: 0..=0,
+            };
         }
-        let [split, whole] = ["/write_protects/by_level/4k", "/write_protects/by_level/2m"];
-        let at_start = if self.splits_eagerly() { FRAMES } else { REGIONS };
-        self.count("write_protects", &[split, whole], &[changes], at_start + FRAMES);
-        let log_protect = &["/write_protects/by_cause/log_protect"];
-        self.count(
-            "write_protects_by_log_on",
-            log_protect,
-            &[changes, Signal::EagerSplit],
-            at_start,
-        );
-        let get_log = &["/write_protects/by_cause/get_dirty_log"];
-        self.count(
-            "write_protects_by_get_log",
-            get_log,
-            &[changes, Signal::DirtyLogHarvest],
-            FRAMES,
-        );
+        LoggedLeaves {
+            // Huge leaves, to be split by the next write.
+            protected_at_start: if eager { 0 } else { REGIONS },
+            cleared_at_start: match self.facts.mmu {
+                Mmu::Tdp if eager => FRAMES,
+                Mmu::Tdp => REGIONS,
+                // kvm_mmu_slot_leaf_clear_dirty leaves its huge leaves alone.
+                _ => 0,
+            },
+            protected_at_harvest: 0,
+            // On 6.18, the log was seen to lack what was in the CPU's buffer when it was read.
+            cleared_at_harvest: FRAMES - PML_BUFFER..=FRAMES,
+        }
     }
 
     /// Huge leaves are installed, split and zapped.
@@ -222,6 +256,7 @@ impl Table<'_> {
             "/zaps/by_cause/unknown",
             "/installs/by_cause/unknown",
             "/write_protects/by_cause/unknown",
+            "/dirty_clears/by_cause/unknown",
         ];
         self.count("without_cause", unknown, &[], 0);
         if self.facts.missed > 0 {
