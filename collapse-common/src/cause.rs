@@ -14,8 +14,9 @@ ids! {
         GuestFault = 1 "guest_fault" "guest fault",
         /// Dirty logging going on: `kvm_mmu_slot_try_split_huge_pages`.
         EagerSplit = 2 "eager_split" "dirty logging on: eager split",
-        /// Dirty logging going on: `kvm_mmu_slot_remove_write_access`, `kvm_mmu_slot_leaf_clear_dirty`.
-        LogProtect = 3 "log_protect" "dirty logging on: write-protect",
+        /// Dirty logging going on: `kvm_mmu_slot_remove_write_access`, `kvm_mmu_slot_leaf_clear_dirty`,
+        /// `kvm_mmu_slot_largepage_remove_write_access` (5.10 with PML).
+        LogProtect = 3 "log_protect" "dirty logging on: tracking",
         /// `kvm_get_dirty_log_protect`.
         GetDirtyLog = 4 "get_dirty_log" "KVM_GET_DIRTY_LOG",
         /// `kvm_clear_dirty_log_protect`, with the splits and write-protection it does.

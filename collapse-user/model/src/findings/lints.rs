@@ -22,8 +22,9 @@ pub(super) const LINTS: &[Lint] = &[
     Lint {
         name: "dirty_logging_on_for_long",
         title: "dirty logging has been on for long",
-        knob: "end the migration or the dirty-rate measurement (QEMU: migrate_cancel); every page \
-               costs a fault at its first write in each round",
+        knob: "end the migration or the dirty-rate measurement (QEMU: migrate_cancel); until then \
+               memory stays small, and without PML (Intel) every page costs a fault at its first write in each \
+               round",
         check: logging_for_long,
     },
     Lint {
@@ -55,7 +56,8 @@ pub(super) const LINTS: &[Lint] = &[
     Lint {
         name: "recovered_read_only",
         title: "regions came back write-protected",
-        knob: "nothing to set: from 6.13 on the first write to each such region costs one more fault",
+        knob: "nothing to set: where KVM rebuilds huge pages in place (6.13 and later), those of write-protected \
+               pages come back write-protected, and the first write to each costs one more fault",
         check: recovered_read_only,
     },
     Lint {
