@@ -23,7 +23,7 @@ pub struct LabCase {
     pub cpus: u32,
     /// Whether guest time is a function of executed instructions.
     pub icount: bool,
-    /// The time limit of the command.
+    /// The time limit of the command in QEMU.
     pub timeout: Duration,
     /// Files that it needs besides the programs.
     pub files: Vec<ImageFile>,
@@ -66,6 +66,14 @@ impl LabCase {
         format!("{}: {}", machine.join(" "), self.name)
     }
 
+    /// How many times as long as in QEMU a command may take.
+    fn slowness(&self) -> u32 {
+        match self.cpu {
+            CpuVendor::Amd => 1,
+            CpuVendor::Intel => 6,
+        }
+    }
+
     /// The machine for it.
     pub fn lab(&self, kernel: Kernel, binaries: &[PathBuf]) -> Result<Lab> {
         let kvm = self.kvm.split_whitespace().map(str::parse);
@@ -84,7 +92,7 @@ impl LabCase {
                 parallel: self.cpus > 1 && self.cpu == CpuVendor::Amd,
                 ..lab.size
             },
-            timeout: Some(self.timeout),
+            timeout: Some(self.timeout * self.slowness()),
             files: self.files.clone(),
             out: Some(out),
             ..lab

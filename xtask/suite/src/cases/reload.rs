@@ -31,7 +31,7 @@ pub fn cases(rarely: bool) -> Vec<LabCase> {
     let case = |cpu, kernel| LabCase {
         cpu,
         cpus: 1,
-        timeout: Duration::from_mins(if cpu == CpuVendor::Intel { 12 } else { 4 }),
+        timeout: Duration::from_mins(4),
         files: vec![script.clone()],
         ..LabCase::new(
             "programs accepted, started in mid-episode, KVM reloaded",

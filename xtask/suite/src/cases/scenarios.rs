@@ -150,7 +150,7 @@ fn case(kernel: &'static Series, cpu: CpuVendor, kvm: &str) -> LabCase {
     LabCase {
         cpu,
         cpus: cpus_for(cpu, kvm),
-        timeout: Duration::from_secs(if cpu == CpuVendor::Intel { 900 } else { 150 }),
+        timeout: Duration::from_secs(150),
         kvm: kvm.to_owned(),
         files: observed::files(kernel),
         ..LabCase::new("every scenario, against tracefs", kernel, &command, check)

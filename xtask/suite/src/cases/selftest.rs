@@ -90,10 +90,6 @@ pub fn judge(files: &Path, kernel: &Series) -> Result<()> {
             Some("residual") => !kernel.has_gauges() || kernel.has(Feature::PreemptibleTracepoints),
             // Of programs that are skipped there.
             Some("missed") => kernel.has(Feature::PreemptibleTracepoints),
-            // Where dirty logging takes no permission to write away.
-            Some("write_protects") => {
-                skipped["reason"].as_str().is_some_and(|reason| reason.contains("PML"))
-            }
             _ => false,
         };
         ensure!(permitted, "selftest skipped {skipped}");
