@@ -292,12 +292,14 @@ pub fn spans(spans: &[SpanReport], most: usize) -> Vec<String> {
     let done = |span: &SpanReport| {
         let Work { zapped_4k, zapped_2m, recovered, .. } = span.work;
         // A region that is rebuilt spares the zap of 512 leaves.
-        zapped_4k + zapped_2m + recovered * 512
+        zapped_4k.saturating_add(zapped_2m).saturating_add(recovered.saturating_mul(512))
     };
     let (idle, mut busy): (Vec<_>, Vec<_>) = spans.iter().partition(|span| done(span) == 0);
     busy.sort_by_key(|span| std::cmp::Reverse((done(span), span.duration_ns)));
     let mut lines: Vec<_> = busy.iter().take(most).map(|span| self::span(span)).collect();
-    let sum = |spans: &[&SpanReport]| duration(spans.iter().map(|span| span.duration_ns).sum());
+    let sum = |spans: &[&SpanReport]| {
+        duration(spans.iter().fold(0, |sum, span| span.duration_ns.saturating_add(sum)))
+    };
     if let Some(rest) = busy.get(most..).filter(|rest| !rest.is_empty()) {
         lines.push(format!("{} that did less, in {}", rest.len(), sum(rest)));
     }
