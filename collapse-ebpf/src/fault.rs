@@ -5,13 +5,13 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::bpf_ktime_get_ns,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns},
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
 };
 use collapse_common::{
     Counter, Transition,
-    abi::{Cpu, Thread},
+    abi::{Cpu, Kernel, Thread},
     latency::{BUCKETS, OUTCOMES, Outcome, bucket},
 };
 
@@ -28,87 +28,69 @@ const RESERVED: u64 = 1 << 3;
 /// `PT_PAGE_SIZE_MASK`, not used by KVM at level 1.
 const LARGE: u64 = 1 << 7;
 
-/// `kvm_page_fault(vcpu, addr, error_code)`, 6.1 and later.
+/// `kvm_page_fault(vcpu, addr, error_code)`, 6.1 and later: times one fault in
+/// [`fact!`]`(time_faults)`, and learns nothing. From 7.x on it may be preempted, and is then skipped for
+/// other threads on its CPU, which costs a sample.
 #[raw_tracepoint(tracepoint = "kvm_page_fault")]
 pub fn page_fault(ctx: RawTracePointContext) -> u32 {
-    let vcpu = ctx.arg(0);
     let hint = hints::own();
-    let settled = vcpus::is_settled(hint, vcpu);
-    if !settled || count_down(hint) {
-        begin(&ctx, hint, settled, vcpu, ctx.arg(2));
-    }
-    0
-}
-
-/// The second look at `kvm_page_fault`: the first may have been skipped for a thread that is not known
-/// yet, or of which something has changed.
-#[raw_tracepoint(tracepoint = "kvm_page_fault")]
-pub fn page_fault_again(ctx: RawTracePointContext) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    let vcpu = ctx.arg(0);
-    if !vcpus::is_known(cpu, vcpu) {
-        vcpus::enter_fault(&ctx, cpu, vcpu);
+    if count_down(hint) {
+        time(hint, ctx.arg(0), ctx.arg(2));
     }
     0
 }
 
 /// `kvm_mmu_page_fault(vcpu, addr, error_code, …)`: 5.10, whose `kvm_page_fault` tracepoint names no
-/// vCPU, and whose KVM does not count all faults.
+/// vCPU, and whose KVM does not count all faults. Counts those that KVM does not, and times one in
+/// [`fact!`]`(time_faults)`.
 #[kprobe]
 pub fn mmu_page_fault(ctx: ProbeContext) -> u32 {
     let (vcpu, error_code) = (kernel::arg(&ctx, 0), kernel::arg(&ctx, 2));
     let hint = hints::own();
-    let settled = vcpus::is_settled(hint, vcpu);
-    if !settled || count_down(hint) {
-        begin(&ctx, hint, settled, vcpu, error_code);
+    if !vcpus::is_settled(hint, vcpu) {
+        enter(&ctx, vcpu);
     }
-    if error_code & RESERVED == 0 {
+    if count_down(hint) {
+        time(hint, vcpu, error_code);
+    }
+    if fact!(vcpu_taken) == Kernel::UNKNOWN && error_code & RESERVED == 0 {
         runs::count_unshared(hint.counters, Counter::Fault as usize);
     }
     0
 }
 
-/// Whether a settled vCPU's fault is one to be timed.
+/// Whether a fault is one to be timed, or the first on this CPU.
 #[inline(always)]
 fn count_down(hint: &mut Hint) -> bool {
-    hint.until_timed = hint.until_timed.wrapping_sub(1);
-    hint.until_timed == 0
+    hint.until_timed -= 1;
+    hint.until_timed <= 0
 }
 
-/// Learns whose fault begins, and times one fault in [`fact!`]`(time_faults)`: two time stamps and what
-/// goes with them cost more than everything else here.
+/// Begins to time a fault: two time stamps and what goes with them cost more than everything else here.
 #[inline(always)]
-fn begin<C: EbpfContext>(ctx: &C, hint: &mut Hint, settled: bool, vcpu: u64, error_code: u64) {
-    let one_in = u64::from(fact!(time_faults));
-    if !settled {
-        // Nobody counts down to the first on a CPU.
-        if hint.until_timed == 0 || hint.until_timed > one_in {
-            hint.until_timed = one_in;
-        }
-        hint.until_timed = hint.until_timed.wrapping_sub(1);
-    }
-    let timed = one_in != 0 && hint.until_timed == 0 && maps::UNTIMED.get() == 0;
-    let Some(cpu) = maps::cpu() else { return };
-    // Where programs can be preempted, there are no hints.
-    if fact!(preemptible) != 0 && !timed && vcpus::is_idle(cpu, vcpu) {
+fn time(hint: &mut Hint, vcpu: u64, error_code: u64) {
+    let one_in = i64::from(fact!(time_faults));
+    if one_in == 0 || maps::UNTIMED.get() != 0 {
+        hint.until_timed = i64::MAX;
         return;
     }
-    let Some(thread) = vcpus::enter_fault(ctx, cpu, vcpu) else { return };
-    if timed {
-        hint.until_timed = one_in;
-        time(cpu, thread, error_code);
+    // The first on a CPU is chosen by chance, so that each fault is as likely to be timed as another.
+    let is_turn = hint.until_timed == 0;
+    // SAFETY: no arguments.
+    let later =
+        if is_turn { 0 } else { i64::from(unsafe { bpf_get_prandom_u32() }) & (one_in - 1) };
+    hint.until_timed = if later == 0 { one_in } else { later };
+    if later != 0 {
+        return;
     }
-}
-
-#[inline(always)]
-fn time(cpu: &mut Cpu, thread: &mut Thread, error_code: u64) {
+    let Some(thread) = threads::of(bpf_get_current_pid_tgid()) else { return };
     let mmio = error_code & RESERVED != 0;
     thread.outcome = if mmio { Outcome::Mmio } else { Outcome::Nothing } as u32;
-    thread.fast_before = kernel::vcpu_fast_faults(thread.vcpu);
+    thread.fast_before = kernel::vcpu_fast_faults(vcpu);
     // SAFETY: no arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    vcpus::set_fault_at(thread, now);
-    threads::update_hint(cpu, thread);
+    thread.fault_at = unsafe { bpf_ktime_get_ns() };
+    // The vCPU's next entry looks at the thread.
+    hints::of(thread.cpu).vcpu = 0;
 }
 
 /// Whether a change can decide what a guest fault came to, or be half of a split.
@@ -138,22 +120,33 @@ fn resolves(transition: Transition) -> bool {
     )
 }
 
-/// `kvm_entry(vcpu, …)`: the vCPU goes back to its guest, after a fault or anything else.
+/// `kvm_entry(vcpu, …)`: the vCPU goes to its guest, after a fault or anything else. Interrupts are off,
+/// so this is where a vCPU's thread is recognised: every fault of a guest comes after an entry.
 #[raw_tracepoint(tracepoint = "kvm_entry")]
-pub fn entry(_: RawTracePointContext) -> u32 {
-    // Nearly always; 5 instructions, where finding the thread takes 40.
-    if maps::TIMED.get() == 0 {
-        return 0;
+pub fn entry(ctx: RawTracePointContext) -> u32 {
+    let vcpu = ctx.arg(0);
+    if !vcpus::is_settled(hints::own(), vcpu) {
+        enter(&ctx, vcpu);
     }
-    let Some(cpu) = maps::cpu() else { return 0 };
-    let Some(thread) = threads::current(cpu) else { return 0 };
-    if thread.fault_at == 0 {
-        return 0;
+    0
+}
+
+/// Ends the timed fault of the current thread, if it has one, and learns which vCPU it runs.
+#[inline(always)]
+fn enter<C: EbpfContext>(ctx: &C, vcpu: u64) {
+    let Some(cpu) = maps::cpu() else { return };
+    let Some(thread) = threads::current_or_new(cpu) else { return };
+    if thread.fault_at != 0 {
+        end(cpu, thread);
     }
+    vcpus::enter(ctx, cpu, thread, vcpu);
+}
+
+/// Ends a timed fault.
+#[inline(always)]
+fn end(cpu: &Cpu, thread: &mut Thread) {
     // SAFETY: no arguments.
     let took = unsafe { bpf_ktime_get_ns() } - thread.fault_at;
-    vcpus::set_fault_at(thread, 0);
-    threads::update_hint(cpu, thread);
     count_stall(cpu, thread.row, took);
     if kernel::vcpu_fast_faults(thread.vcpu) != thread.fast_before {
         thread.outcome = Outcome::Fast as u32;
@@ -168,7 +161,6 @@ pub fn entry(_: RawTracePointContext) -> u32 {
             1,
         );
     }
-    0
 }
 
 /// Counts the stall of a timed fault, ns, for all the faults that it stands for. This is the only place
@@ -182,30 +174,29 @@ fn count_stall(cpu: &Cpu, row: u32, took: u64) {
 /// `fast_page_fault(vcpu, gpa, error_code, sptep, old, ret)`: 5.10, whose KVM does not count them.
 #[raw_tracepoint(tracepoint = "fast_page_fault")]
 pub fn fast_page_fault_of_6(ctx: RawTracePointContext) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    fast_fault(cpu, ctx.arg(4), ctx.arg(5));
+    fast_fault(ctx.arg(4), ctx.arg(5));
     0
 }
 
 /// `fast_page_fault(vcpu, fault, sptep, old, ret)`
 #[raw_tracepoint(tracepoint = "fast_page_fault")]
 pub fn fast_page_fault(ctx: RawTracePointContext) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    fast_fault(cpu, ctx.arg(3), ctx.arg(4));
+    fast_fault(ctx.arg(3), ctx.arg(4));
     0
 }
 
-/// Counts what KVM counts as `pf_fast` from 5.19 on: fixed, or found fixed.
+/// Counts what KVM counts as `pf_fast` from 5.19 on: fixed, or found fixed. May be preempted from 7.x on.
 #[inline(always)]
-fn fast_fault(cpu: &mut Cpu, old: u64, ret: u32) {
+fn fast_fault(old: u64, ret: u32) {
     if ret == fact!(ret_pf_invalid) {
         return;
     }
-    let Some(thread) = threads::current(cpu) else { return };
+    let Some(cpu) = maps::cpu() else { return };
+    let Some(thread) = threads::of(bpf_get_current_pid_tgid()) else { return };
     thread.outcome = Outcome::Fast as u32;
-    runs::count(cpu, thread.row, Counter::FastFault as usize);
+    runs::count_shared(cpu, thread.row, Counter::FastFault as usize);
     if old & LARGE != 0 {
-        runs::count(cpu, thread.row, Counter::FastFaultHuge as usize);
+        runs::count_shared(cpu, thread.row, Counter::FastFaultHuge as usize);
     }
 }
 

@@ -1,8 +1,12 @@
 //! One hint per CPU: all that a hot program needs of the thread that runs there, without looking up
 //! either the CPU's working state or the thread's.
 //!
-//! Not used where programs can be preempted: one that is preempted while it writes a hint would
-//! leave halves of two threads in it.
+//! A program is preemptible or it is not, and that is known per hook. KVM changes SPTEs under `mmu_lock` or
+//! the page-table lock, and enters guests with interrupts off; kprobes run with preemption off. From
+//! 7.x on the tracepoints `kvm_page_fault` and `fast_page_fault` alone can be preempted (all can on
+//! `PREEMPT_RT`, where what is skipped is counted). Their programs write nothing of a hint that another
+//! program writes, but for clearing [`Hint::vcpu`]: one that is preempted while it wrote a hint would leave
+//! halves of two threads in it.
 
 use core::cell::UnsafeCell;
 
@@ -10,7 +14,10 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use collapse_common::abi::CPUS;
 
 /// The part of a thread's state that hot programs need, on the CPU that ran the thread last.
-#[repr(C, align(64))]
+///
+/// Twice as large as a cache line, since the array need not begin with one: what a CPU writes all the
+/// time shares no line with what another does.
+#[repr(C, align(128))]
 pub struct Hint {
     /// `bpf_get_current_pid_tgid` of the thread; 0 if there is no hint. At most one CPU has a hint of
     /// a thread: the next one that sees the thread takes it away.
@@ -30,8 +37,8 @@ pub struct Hint {
     pub base: u32,
     /// Padding.
     pub pad: u32,
-    /// Guest faults on this CPU until the next that is timed.
-    pub until_timed: u64,
+    /// Guest faults on this CPU until the next that is timed; below 0 if none was chosen yet.
+    pub until_timed: i64,
 }
 
 /// By CPU. A static instead of a map: a map lookup costs 11 instructions, this 4.

@@ -97,6 +97,17 @@ pub fn vcpu_kvm(vcpu: u64) -> u64 {
     read(vcpu, fact!(vcpu_kvm)).unwrap_or(0)
 }
 
+/// Returns the vCPU that is loaded on a CPU, and so belongs to the thread that runs there; 0 if none is.
+/// Mirrors `kvm_get_running_vcpu`, 5.6 and later.
+#[inline(always)]
+pub fn loaded_vcpu(cpu: u32) -> u64 {
+    let running = fact!(running_vcpu);
+    match read::<u64>(fact!(per_cpu_offset), cpu * 8) {
+        Some(offset) if running != 0 => read(offset.wrapping_add(running), 0).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// Returns the faults that KVM has counted of a vCPU; 0 where it does not count them.
 #[inline(always)]
 pub fn vcpu_faults(vcpu: u64) -> VcpuFaults {

@@ -4,7 +4,6 @@
 //! - [`fault`]: guest faults, on the hot path
 //! - [`ops`], [`slots`], [`notifier`], [`vm`]: operations that enclose changes, once per operation
 //! - [`requests`]: programs that user space runs itself
-//! - [`watch`]: keeps events from being missed where programs can be preempted
 //! - [`nesting`]: the operations that a thread is in
 //! - [`vcpus`]: the faults that KVM counts of a vCPU
 //! - [`threads`], [`hints`]: the thread table, and the way to it that takes no lookup
@@ -36,7 +35,6 @@ mod spte;
 mod threads;
 mod vcpus;
 mod vm;
-mod watch;
 mod word;
 
 /// GPL-only helpers (`bpf_probe_read_kernel` and others) need a GPL-compatible licence.

@@ -127,10 +127,8 @@ pub fn pending_faults() -> &'static Array<PendingFaults> {
 pub fn cpu() -> Option<&'static mut Cpu> {
     // SAFETY: no arguments.
     let id = unsafe { bpf_get_smp_processor_id() };
-    // SAFETY: the map value lives as long as the program. Only programs on its CPU write it; where one
-    // can be preempted by another, they write it with single atomic instructions, or words whose
-    // reader checks what it finds. A run list has one writer: a program, which does not run twice at a
-    // time on one CPU, or kprobes, which are never preempted.
+    // SAFETY: the map value lives as long as the program. Only programs on its CPU write it, and none that
+    // can be preempted.
     CPUS.get_ptr_mut(id).map(|cpu| unsafe { &mut *cpu })
 }
 
@@ -152,9 +150,6 @@ pub static EPOCH: Word = Word::new(0);
 /// The generation of what is cached of vCPU threads: the end of a VM and dirty logging going on or off
 /// tick it, so that the next fault of each thread looks its vCPU up again.
 pub static GENERATION: Word = Word::new(0);
-
-/// Number of timed guest faults whose vCPU has not re-entered its guest yet.
-pub static TIMED: Word = Word::new(0);
 
 /// Not 0 while guest faults are not timed, see [`SetDetail::untimed`].
 pub static UNTIMED: Word = Word::new(0);

@@ -2,12 +2,14 @@
 //! tracepoint. With the TDP MMU these functions run for nested guests only.
 
 use aya_ebpf::{
+    EbpfContext,
+    helpers::bpf_get_current_pid_tgid,
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext, tracing::StackIdContext},
 };
 use collapse_common::{
     Cause, Counter, Transition,
-    abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Watched, Writer, zapped},
+    abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Writer, zapped},
     counter::index,
     spte::{SpteBits as _, classify, frames},
 };
@@ -15,7 +17,7 @@ use collapse_common::{
 use crate::{
     fault,
     kernel::{self, fact},
-    maps, registry, runs, threads, watch,
+    maps, registry, runs, threads, vcpus,
 };
 
 /// `mmu_spte_clear_track_bits([kvm,] sptep)`: every zap of a leaf passes through it.
@@ -49,24 +51,16 @@ pub fn drop_spte(_: ProbeContext) -> u32 {
 /// install in an indirect shadow page, which is not in the page yet. Only attached in shadow paging.
 #[raw_tracepoint(tracepoint = "kvm_mmu_set_spte")]
 pub fn set_spte(ctx: RawTracePointContext) -> u32 {
-    watch::first(Watched::SetSpte, |cpu, thread| {
-        if let Some(thread) = thread {
-            frame_known(cpu, Writer::Shadow, thread, &ctx);
-        }
-    });
+    if let Some(cpu) = maps::cpu()
+        && let Some(thread) = threads::current(cpu)
+    {
+        frame_known(cpu, thread, &ctx);
+    }
     0
 }
 
-/// The second look at `kvm_mmu_set_spte`.
-#[raw_tracepoint(tracepoint = "kvm_mmu_set_spte")]
-pub fn set_spte_again(ctx: RawTracePointContext) -> u32 {
-    watch::second(Watched::SetSpte, |cpu, thread| {
-        frame_known(cpu, Writer::ShadowAgain, thread, &ctx);
-    })
-}
-
 #[inline(always)]
-fn frame_known(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, ctx: &RawTracePointContext) {
+fn frame_known(cpu: &mut Cpu, thread: &mut Thread, ctx: &RawTracePointContext) {
     let sptep: u64 = ctx.arg(2);
     if sptep == 0 || thread.installed != sptep {
         return;
@@ -74,7 +68,7 @@ fn frame_known(cpu: &mut Cpu, writer: Writer, thread: &mut Thread, ctx: &RawTrac
     thread.installed = 0;
     let place = Place { as_id: 0, gfn: ctx.arg(1), level: ctx.arg(0), direct: false };
     let new = kernel::read::<u64>(sptep, 0).unwrap_or(0);
-    installed(ctx, cpu, writer, thread, &place, new);
+    installed(ctx, cpu, Writer::Shadow, thread, &place, new);
 }
 
 #[inline(always)]
@@ -84,12 +78,7 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
     let Some(place) = Place::of(sptep) else { return 0 };
     let transition = classify(&kernel::spte_layout(), place.level, old, new);
     let Some(thread) = threads::current(cpu) else {
-        // In no known operation, but some hooks name the VM.
-        let row = registry::row_of(ctx, cpu, kvm, Cause::Unknown as u32);
-        runs::count(cpu, row, index(transition, place.level));
-        if kvm == 0 && runs::records(transition) {
-            runs::lose(cpu, Loss::Context, 1);
-        }
+        changed_by_unknown(ctx, cpu, kvm, transition, &place, [old, new]);
         return 0;
     };
     runs::count(cpu, thread.row, index(transition, place.level));
@@ -105,12 +94,37 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
                 thread.zapped = zapped(place.level, place.gfn);
                 threads::update_hint(cpu, thread);
             }
-            record(ctx, cpu, Writer::Rmap, thread, Transition::Zap, &place, [old, new]);
+            record(ctx, cpu, Writer::Rmap, by(thread), Transition::Zap, &place, [old, new]);
         }
         // Only where such changes were asked for.
-        _ => record(ctx, cpu, Writer::Rmap, thread, transition, &place, [old, new]),
+        _ => record(ctx, cpu, Writer::Rmap, by(thread), transition, &place, [old, new]),
     }
     0
+}
+
+/// Counts a change by a thread that is in no known operation, and records it if it is one of a loaded vCPU.
+#[inline(always)]
+fn changed_by_unknown<C: StackIdContext + EbpfContext>(
+    ctx: &C,
+    cpu: &mut Cpu,
+    kvm: u64,
+    transition: Transition,
+    place: &Place,
+    sptes: [u64; 2],
+) {
+    let row = vcpus::loaded_row(ctx, cpu);
+    if row != UNKNOWN_ROW {
+        runs::count(cpu, row, index(transition, place.level));
+        let tid = bpf_get_current_pid_tgid() as u32;
+        record(ctx, cpu, Writer::Rmap, [row, tid], transition, place, sptes);
+        return;
+    }
+    // Some hooks name the VM.
+    let row = registry::row_of(ctx, cpu, kvm, Cause::Unknown as u32);
+    runs::count(cpu, row, index(transition, place.level));
+    if kvm == 0 && runs::records(transition) {
+        runs::lose(cpu, Loss::Context, 1);
+    }
 }
 
 /// Records an install. The rmap MMU splits at a fault in two steps: the huge leaf is zapped, and the
@@ -129,9 +143,15 @@ fn installed<C: StackIdContext>(
         thread.zapped = 0;
         runs::count(cpu, thread.row, index(Transition::SplitRelink, 2));
         let split = Place { gfn: region, level: 2, ..*place };
-        record(ctx, cpu, writer, thread, Transition::SplitRelink, &split, [0; 2]);
+        record(ctx, cpu, writer, by(thread), Transition::SplitRelink, &split, [0; 2]);
     }
-    record(ctx, cpu, writer, thread, Transition::Install, place, [0, new]);
+    record(ctx, cpu, writer, by(thread), Transition::Install, place, [0, new]);
+}
+
+/// Returns the row and the number of a thread.
+#[inline(always)]
+fn by(thread: &Thread) -> [u32; 2] {
+    [thread.row, thread.id as u32]
 }
 
 #[inline(always)]
@@ -139,7 +159,7 @@ fn record<C: StackIdContext>(
     ctx: &C,
     cpu: &mut Cpu,
     writer: Writer,
-    thread: &Thread,
+    [row, tid]: [u32; 2],
     transition: Transition,
     place: &Place,
     [old, new]: [u64; 2],
@@ -150,9 +170,8 @@ fn record<C: StackIdContext>(
     let read_only = transition == Transition::Install && !kernel::spte_layout().is_writable(new);
     let counter = index(transition, place.level);
     let epoch = maps::EPOCH.get() as u32;
-    let key = RunKey::new(thread.row, counter, place.as_id, read_only, epoch);
+    let key = RunKey::new(row, counter, place.as_id, read_only, epoch);
     let &Place { gfn, level, .. } = place;
-    let tid = thread.id as u32;
     let change = runs::Change { transition, key, tid, gfn, level, old, new };
     runs::record(ctx, cpu, writer, &change);
 }

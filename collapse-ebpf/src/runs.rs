@@ -15,9 +15,9 @@ use collapse_common::{
 };
 
 use crate::{
-    kernel::{chosen, fact},
+    kernel::chosen,
     maps,
-    word::{bounded, own_add},
+    word::{bounded, shared_add},
 };
 
 /// Adds one to a counter of `row`.
@@ -31,12 +31,20 @@ pub fn count(cpu: &Cpu, row: u32, counter: usize) {
 pub fn add(cpu: &Cpu, row: u32, counter: usize, n: u64) {
     if let Some(row) = maps::row(cpu, row) {
         // SAFETY: the row is this CPU's own.
-        own_add(unsafe { &mut (*row)[bounded::<{ COUNTERS - 1 }>(counter)] }, n);
+        unsafe { (*row)[bounded::<{ COUNTERS - 1 }>(counter)] += n };
     }
 }
 
-/// Adds one to a counter of the row at a position in the map of rows, where no program can preempt
-/// another on its CPU.
+/// Adds one to a counter of `row`, for programs that can be preempted.
+#[inline(always)]
+pub fn count_shared(cpu: &Cpu, row: u32, counter: usize) {
+    if let Some(row) = maps::row(cpu, row) {
+        // SAFETY: the row lives as long as the program.
+        shared_add(unsafe { &mut (*row)[bounded::<{ COUNTERS - 1 }>(counter)] }, 1);
+    }
+}
+
+/// Adds one to a counter of the row at a position in the map of rows.
 #[inline(always)]
 pub fn count_unshared(counters: u32, counter: usize) {
     if let Some(counters) = maps::counters(counters) {
@@ -80,12 +88,6 @@ pub fn record<C: StackIdContext>(ctx: &C, cpu: &mut Cpu, writer: Writer, change:
     }
     let &Change { key, tid, gfn, level, .. } = change;
     let runs = &mut cpu.runs[writer as usize];
-    if fact!(preemptible) != 0 && cpu.writer != writer as u32 {
-        // Order is kept within a list only: a run that went on across what another writer recorded
-        // would appear to have happened entirely before or after that.
-        cpu.writer = writer as u32;
-        runs.next_gfn = u64::MAX;
-    }
     // SAFETY: no arguments.
     let now = || unsafe { bpf_ktime_get_ns() };
     let list = cpu.id * WRITERS as u32 + writer as u32;
@@ -149,5 +151,5 @@ fn send(list: u32, runs: &mut RunList) -> u64 {
 /// Counts a loss.
 #[inline(always)]
 pub fn lose(cpu: &mut Cpu, loss: Loss, n: u64) {
-    own_add(&mut cpu.loss[loss as usize], n);
+    cpu.loss[loss as usize] += n;
 }

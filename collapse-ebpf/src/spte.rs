@@ -1,21 +1,23 @@
 //! SPTE changes of the TDP MMU.
 
 use aya_ebpf::{
+    EbpfContext,
     helpers::bpf_get_current_pid_tgid,
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext, tracing::StackIdContext},
 };
 use collapse_common::{
     SpteLayout, Transition,
-    abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Watched, Writer, zapped},
+    abi::{Cpu, Loss, RunKey, Thread, UNKNOWN_ROW, Writer, zapped},
     counter::index,
     spte::{SpteBits, classify},
 };
 
 use crate::{
-    fault, hints,
+    fault,
+    hints::{self, Hint},
     kernel::{self, fact},
-    maps, runs, threads, watch,
+    maps, runs, threads, vcpus,
     word::bounded,
 };
 
@@ -53,22 +55,8 @@ impl Change {
 pub fn spte_changed(ctx: RawTracePointContext) -> u32 {
     let change = Change::of(&ctx);
     let transition = change.transition(&WithPresentBit);
-    if !changed_as_hinted(&ctx, &change, transition) {
-        watch::first(Watched::SpteChanged, |cpu, thread| {
-            changed(&ctx, cpu, thread, Writer::Tdp, &change, transition);
-        });
-    }
+    changed(&ctx, &change, transition);
     0
-}
-
-/// The second look at `kvm_tdp_mmu_spte_changed`.
-#[raw_tracepoint(tracepoint = "kvm_tdp_mmu_spte_changed")]
-pub fn spte_changed_again(ctx: RawTracePointContext) -> u32 {
-    let change = Change::of(&ctx);
-    let transition = change.transition(&WithPresentBit);
-    watch::second(Watched::SpteChanged, |cpu, thread| {
-        changed(&ctx, cpu, Some(thread), Writer::TdpAgain, &change, transition);
-    })
 }
 
 /// `__handle_changed_spte(kvm, as_id, gfn, old, new, level)` of 5.10, which has no tracepoint for
@@ -84,12 +72,7 @@ pub fn handle_changed_spte(ctx: ProbeContext) -> u32 {
         new: arg(4),
     };
     let transition = change.transition(&kernel::spte_layout());
-    if !changed_as_hinted(&ctx, &change, transition)
-        && let Some(cpu) = maps::cpu()
-    {
-        let thread = threads::current(cpu);
-        changed(&ctx, cpu, thread, Writer::Tdp, &change, transition);
-    }
+    changed(&ctx, &change, transition);
     0
 }
 
@@ -119,63 +102,74 @@ impl SpteBits for WithPresentBit {
     }
 }
 
-/// Counts a change by this CPU's hint, and records it if it belongs to a mapping's life cycle. Returns
-/// `false` if the hint is not enough to go by. Most changes go this way: they are made by a known
-/// thread, in an operation or in place.
+/// Counts a change, and records it if it belongs to a mapping's life cycle.
 #[inline(always)]
-fn changed_as_hinted<C: StackIdContext>(ctx: &C, change: &Change, transition: Transition) -> bool {
+fn changed<C: StackIdContext + EbpfContext>(ctx: &C, change: &Change, mut transition: Transition) {
     let hint = hints::own();
     let id = bpf_get_current_pid_tgid();
-    if hint.thread != id || (fault::may_matter(transition, change.level) && hint.row == hint.base) {
-        return false;
-    }
-    let counter = index(transition, change.level);
-    runs::count_unshared(hint.counters, counter);
+    let row = if is_hinted(hint, id, change, transition) {
+        runs::count_unshared(hint.counters, index(transition, change.level));
+        hint.row
+    } else {
+        let Some(row) = count(ctx, change, &mut transition) else { return };
+        row
+    };
     if runs::records(transition)
         && let Some(cpu) = maps::cpu()
     {
-        record(ctx, cpu, Writer::Tdp, hint.row, id as u32, change, transition);
+        record(ctx, cpu, row, id as u32, change, transition);
     }
-    true
 }
 
-/// Counts a change in the row of its thread, and records it if it belongs to a mapping's life cycle.
+/// Whether this CPU's hint is enough to go by. Most changes are made by a known thread, in an operation or
+/// in place.
 #[inline(always)]
-fn changed<C: StackIdContext>(
-    ctx: &C,
-    cpu: &mut Cpu,
-    thread: Option<&mut Thread>,
-    writer: Writer,
-    change: &Change,
-    mut transition: Transition,
-) {
+fn is_hinted(hint: &Hint, id: u64, change: &Change, transition: Transition) -> bool {
+    let in_fault = hint.row == hint.base;
+    hint.thread == id
+        && !(fault::may_matter(transition, change.level) && in_fault)
+        && transition != Transition::Age
+}
+
+/// Counts a change in the row of its thread, and returns the row; `None` if that is nobody's. May find that
+/// the change completes another.
+#[inline(always)]
+fn count<C: EbpfContext>(ctx: &C, change: &Change, transition: &mut Transition) -> Option<u32> {
+    let cpu = maps::cpu()?;
     let &Change { gfn, level, .. } = change;
-    let Some(thread) = thread else {
-        runs::count(cpu, UNKNOWN_ROW, index(transition, level));
-        if runs::records(transition) {
+    if *transition == Transition::Age {
+        // By host memory management, in whatever thread finds the memory old: nobody's, and nothing
+        // that this CPU knows of the thread is touched.
+        runs::count_shared(cpu, UNKNOWN_ROW, index(*transition, level));
+        return None;
+    }
+    let row = if let Some(thread) = threads::current(cpu) {
+        // Most changes do not matter to a fault: those in place, and all outside faults.
+        if thread.row == thread.base && fault::may_matter(*transition, level) {
+            if level > 1 {
+                *transition = split_in_two_steps(thread, *transition, level, gfn);
+            }
+            fault::changes(thread, *transition, level);
+            threads::update_hint(cpu, thread);
+        }
+        thread.row
+    } else {
+        vcpus::loaded_row(ctx, cpu)
+    };
+    runs::count(cpu, row, index(*transition, level));
+    if row == UNKNOWN_ROW {
+        if runs::records(*transition) {
             runs::lose(cpu, Loss::Context, 1);
         }
-        return;
-    };
-    // Most changes do not matter to a fault: those in place, and all outside faults.
-    if thread.row == thread.base && fault::may_matter(transition, level) {
-        if level > 1 {
-            transition = split_in_two_steps(thread, transition, level, gfn);
-        }
-        fault::changes(thread, transition, level);
-        threads::update_hint(cpu, thread);
+        return None;
     }
-    runs::count(cpu, thread.row, index(transition, level));
-    if runs::records(transition) {
-        record(ctx, cpu, writer, thread.row, thread.id as u32, change, transition);
-    }
+    Some(row)
 }
 
 #[inline(always)]
 fn record<C: StackIdContext>(
     ctx: &C,
     cpu: &mut Cpu,
-    writer: Writer,
     row: u32,
     tid: u32,
     change: &Change,
@@ -186,7 +180,7 @@ fn record<C: StackIdContext>(
     let counter = index(transition, level);
     let key = RunKey::new(row, counter, as_id, read_only, maps::EPOCH.get() as u32);
     let change = runs::Change { transition, key, tid, gfn, level, old, new };
-    runs::record(ctx, cpu, writer, &change);
+    runs::record(ctx, cpu, Writer::Tdp, &change);
 }
 
 /// A fault that splits a huge page does so in two steps on 5.10 and 6.1: zap, then link of a page

@@ -2,17 +2,18 @@
 //! to; a hot program finds the place of its thread through this CPU's hint and never hashes.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use collapse_common::abi::{Cpu, Loss, Span, Thread, UNKNOWN_ROW, VcpuFaults, WATCHED};
+use collapse_common::abi::{Cpu, Loss, Span, Thread, UNKNOWN_ROW, VcpuFaults};
 
-use crate::{hints, kernel::fact, maps, runs};
+use crate::{hints, maps, runs};
 
-/// Returns the place of the current thread, if it has one.
+/// Returns the place of the current thread, if it has one. Not for programs that can be preempted: it
+/// writes this CPU's hint.
 #[inline(always)]
 pub fn current(cpu: &mut Cpu) -> Option<&'static mut Thread> {
     let id = bpf_get_current_pid_tgid();
     match place(cpu.place) {
         Some(thread) if thread.id == id => {
-            if fact!(preemptible) == 0 && hints::own().thread != id {
+            if hints::own().thread != id {
                 learn(cpu, thread);
             }
             Some(thread)
@@ -80,9 +81,8 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         host_cause: 0,
         slot_kvm: 0,
         yields: 0,
-        first: [0; WATCHED],
-        second: [0; WATCHED],
         span: Span::NONE,
+        rest: [0; 7],
     };
     learn(cpu, thread);
     Some(thread)
@@ -102,9 +102,6 @@ fn learn(cpu: &mut Cpu, thread: &mut Thread) {
 /// Brings the hint that this CPU has of the current thread up to date.
 #[inline(always)]
 pub fn update_hint(cpu: &Cpu, thread: &Thread) {
-    if fact!(preemptible) != 0 {
-        return;
-    }
     let hint = hints::own();
     hint.thread = thread.id;
     hint.row = thread.row;

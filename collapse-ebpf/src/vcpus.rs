@@ -2,15 +2,15 @@
 //!
 //! KVM counts faults and fast faults of each vCPU itself (`pf_taken`, `pf_fast`, 5.19 and later). A
 //! program only has to learn which VM and cause they belong to, and adds KVM's counts to a row
-//! whenever that changes ([`settle`]): 25 instructions a fault, where counting them here and in
-//! `fast_page_fault` took 200, and none is missed where programs are skipped.
+//! whenever that changes ([`settle`]): counting them here and in `fast_page_fault` took 200 instructions a
+//! fault, and would miss some where programs are skipped.
 //!
 //! A vCPU thread outside any operation is handling a guest fault of the VM that it last ran.
 
 use aya_ebpf::EbpfContext;
 use collapse_common::{
     Counter,
-    abi::{Cpu, Kernel, Loss, PendingFaults, Thread, VcpuFaults},
+    abi::{Cpu, Kernel, Loss, PendingFaults, Thread, UNKNOWN_ROW, VcpuFaults},
 };
 
 use crate::{
@@ -19,15 +19,9 @@ use crate::{
     maps, registry, runs, threads,
 };
 
-/// Notes that the current thread handles a fault of `vcpu`, makes the vCPU's VM its base, and
-/// returns its place.
+/// Notes that the current thread, at `thread`, runs `vcpu`, and makes the vCPU's VM its base.
 #[inline(always)]
-pub fn enter_fault<C: EbpfContext>(
-    ctx: &C,
-    cpu: &mut Cpu,
-    vcpu: u64,
-) -> Option<&'static mut Thread> {
-    let thread = threads::current_or_new(cpu)?;
+pub fn enter<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, thread: &mut Thread, vcpu: u64) {
     let generation = maps::GENERATION.get();
     if thread.vcpu != vcpu || thread.generation != generation {
         if thread.vcpu == vcpu || has_vcpu(thread) {
@@ -46,18 +40,17 @@ pub fn enter_fault<C: EbpfContext>(
         }
     }
     if thread.depth != 0 {
-        // A vCPU does not exit to a fault from inside an operation: its return was missed.
+        // A vCPU does not run its guest inside an operation: its return was missed.
         runs::lose(cpu, Loss::Returns, u64::from(thread.depth));
         thread.depth = 0;
         thread.row = thread.base;
     }
     thread.zapped = 0;
-    set_fault_at(thread, 0);
+    thread.fault_at = 0;
     threads::update_hint(cpu, thread);
-    Some(thread)
 }
 
-/// Whether a fault of `vcpu` on the current thread leaves everything known as it is.
+/// Whether `vcpu` on the current thread leaves everything known as it is.
 ///
 /// Does not check that the current thread is the one that ran the vCPU before, which takes 15
 /// instructions: if it is not, its first SPTE change finds out.
@@ -66,32 +59,19 @@ pub fn is_settled(hint: &Hint, vcpu: u64) -> bool {
     hint.vcpu == vcpu && hint.generation == maps::GENERATION.get()
 }
 
-/// Like [`is_settled`], where there are no hints.
+/// Returns the row for a change by the current thread, which is in no known operation: that of the faults
+/// of the vCPU that is loaded on this CPU, if there is one.
+///
+/// A thread that entered its guest before programs were attached comes here, and one whose vCPU makes KVM
+/// map memory without running (`KVM_PRE_FAULT_MEMORY`).
 #[inline(always)]
-pub fn is_idle(cpu: &mut Cpu, vcpu: u64) -> bool {
-    let Some(thread) = threads::current(cpu) else { return false };
-    runs_vcpu(thread, vcpu) && thread.row == thread.base && thread.fault_at | thread.zapped == 0
-}
-
-/// Whether the current thread is known to run `vcpu`.
-#[inline(always)]
-pub fn is_known(cpu: &mut Cpu, vcpu: u64) -> bool {
-    let Some(thread) = threads::current(cpu) else { return false };
-    runs_vcpu(thread, vcpu)
-}
-
-#[inline(always)]
-fn runs_vcpu(thread: &Thread, vcpu: u64) -> bool {
-    thread.vcpu == vcpu && thread.generation == maps::GENERATION.get()
-}
-
-/// Sets when the guest fault began that the thread handles, `CLOCK_MONOTONIC` ns; 0 if it is not timed.
-#[inline(always)]
-pub fn set_fault_at(thread: &mut Thread, now: u64) {
-    if (thread.fault_at == 0) != (now == 0) {
-        maps::TIMED.add(if now == 0 { u64::MAX } else { 1 });
+pub fn loaded_row<C: EbpfContext>(ctx: &C, cpu: &mut Cpu) -> u32 {
+    let kvm = kernel::vcpu_kvm(kernel::loaded_vcpu(cpu.id));
+    if kvm == 0 {
+        return UNKNOWN_ROW;
     }
-    thread.fault_at = now;
+    let cause = registry::fault_cause(cpu, kvm);
+    registry::row_of(ctx, cpu, kvm, cause)
 }
 
 /// Adds the faults that KVM has counted of the thread's vCPU since the last time to the thread's row.
@@ -177,7 +157,7 @@ fn leave_vcpu(cpu: &mut Cpu, vcpu: u64) -> bool {
     if thread.vcpu == vcpu {
         settle(cpu, thread);
         thread.vcpu = 0;
-        set_fault_at(thread, 0);
+        thread.fault_at = 0;
         threads::remove_hint(thread);
     }
     true
@@ -190,7 +170,7 @@ pub fn thread_gone(cpu: &mut Cpu, id: u64) {
     if has_vcpu(thread) {
         settle(cpu, thread);
     }
-    set_fault_at(thread, 0);
+    thread.fault_at = 0;
     thread.vcpu = 0;
     threads::release(thread);
 }

@@ -2,10 +2,12 @@
 
 use core::{arch::asm, cell::UnsafeCell, ptr};
 
-use crate::kernel::fact;
-
 /// A word shared by all CPUs, read and written without locks. The BPF target selects no atomic
 /// loads, and fetching atomics need 5.12; volatile access to an aligned word is enough here.
+///
+/// Each is on a cache line of its own: one that operations write would otherwise slow down the readers of
+/// another one.
+#[repr(align(64))]
 pub struct Word(UnsafeCell<u64>);
 
 // SAFETY: access is volatile and of one aligned word; who races sees the old or the new value.
@@ -28,13 +30,6 @@ impl Word {
         unsafe { ptr::write_volatile(self.0.get(), value) }
     }
 
-    /// Adds to the word atomically, a negative number as its complement.
-    #[inline(always)]
-    pub fn add(&self, n: u64) {
-        // SAFETY: as above.
-        shared_add(unsafe { &mut *self.0.get() }, n);
-    }
-
     /// Changes the word. Two CPUs at once may lose an increment, which still leaves it changed: the
     /// readers of [`crate::maps::EPOCH`] and [`crate::maps::GENERATION`] need no more.
     #[inline(always)]
@@ -53,18 +48,6 @@ pub fn bounded<const MASK: usize>(mut at: usize) -> usize {
         core::hint::assert_unchecked(at <= MASK);
     }
     at
-}
-
-/// Adds to a word that only this CPU writes: with one atomic instruction where another program may
-/// run between the load and the store, else with three instructions that together take a fraction of
-/// its time.
-#[inline(always)]
-pub fn own_add(word: &mut u64, n: u64) {
-    if fact!(preemptible) == 0 {
-        *word += n;
-    } else {
-        shared_add(word, n);
-    }
 }
 
 /// Adds to a word that any CPU may write.

@@ -7,26 +7,22 @@ use crate::ids;
 pub const CPUS: usize = 4096;
 
 ids! {
-    /// Who records runs. Each has a list of its own on every CPU: from 7.x on a tracepoint's program can
-    /// be preempted, and others then run in the middle of it.
+    /// Who records runs. Each has a list of its own on every CPU, so that none is torn on `PREEMPT_RT`, where
+    /// from 7.x on a tracepoint's program can be preempted, and others then run in the middle of it.
     pub enum Writer: u8 {
         /// Changes of the TDP MMU.
         Tdp = 0,
-        /// The second look at them, see [`Watched`].
-        TdpAgain = 1,
         /// Changes of the rmap and shadow MMU, by kprobes, which are never preempted.
-        Rmap = 2,
+        Rmap = 1,
         /// Installs in indirect shadow pages.
-        Shadow = 3,
-        /// The second look at them.
-        ShadowAgain = 4,
+        Shadow = 2,
     }
 }
 
 /// Number of [`Writer`]s.
 pub const WRITERS: usize = Writer::ALL.len();
 
-/// One CPU's working state. Only programs on that CPU write it.
+/// One CPU's working state, in whole cache lines. Only programs on that CPU write it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Cpu {
@@ -36,29 +32,15 @@ pub struct Cpu {
     pub id: u32,
     /// Where this CPU's counters begin, set by user space.
     pub first_row: u32,
-    /// The [`Writer`] that recorded last.
-    pub writer: u32,
-    /// By [`Watched`] tracepoint: events that the second program took because the first was skipped.
-    pub again: [u64; WATCHED],
+    /// Padding.
+    pub pad: u32,
     /// Events lost on this CPU, by [`Loss`].
     pub loss: [u64; LOSSES],
     /// Run lists by [`Writer`].
     pub runs: [RunList; WRITERS],
+    /// Padding.
+    pub rest: [u64; 7],
 }
-
-ids! {
-    /// Tracepoints that a second program watches where programs can be preempted, positions in
-    /// [`Cpu::again`].
-    pub enum Watched: u8 {
-        /// `kvm_tdp_mmu_spte_changed`
-        SpteChanged = 0,
-        /// `kvm_mmu_set_spte`
-        SetSpte = 1,
-    }
-}
-
-/// Number of [`Watched`] tracepoints.
-pub const WATCHED: usize = Watched::ALL.len();
 
 ids! {
     /// Ways to lose something in the kernel, positions in [`Cpu::loss`].

@@ -64,8 +64,8 @@ pub struct Kernel {
     pub ret_pf_invalid: u32,
     /// Whether `mmu_spte_clear_track_bits` takes the VM as its first argument (6.1 and later).
     pub clear_takes_kvm: u32,
-    /// Whether tracepoint programs can be preempted (7.x, where tracepoints are protected by SRCU).
-    pub preemptible: u32,
+    /// Padding.
+    pub pad2: u32,
     /// One in how many guest faults is timed, a power of two; 0 for none.
     pub time_faults: u32,
     /// Address of the `vm_list` variable, 0 if hidden.
@@ -74,6 +74,10 @@ pub struct Kernel {
     pub page_offset_base: u64,
     /// Address of the `vmemmap_base` variable, 0 if hidden.
     pub vmemmap_base: u64,
+    /// Address of the `__per_cpu_offset` array, 0 if hidden.
+    pub per_cpu_offset: u64,
+    /// Address of `kvm_running_vcpu` before a CPU's offset is added, 0 if hidden.
+    pub running_vcpu: u64,
 }
 
 impl Kernel {
@@ -111,10 +115,12 @@ impl Kernel {
         commit_old_arg: 1,
         ret_pf_invalid: 3,
         clear_takes_kvm: 1,
-        preemptible: 0,
+        pad2: 0,
         time_faults: 0,
         vm_list: 0,
         page_offset_base: 0,
         vmemmap_base: 0,
+        per_cpu_offset: 0,
+        running_vcpu: 0,
     };
 }

@@ -120,14 +120,23 @@ layouts! {
     Single = 48,
     Stacked = 56,
     RunList = 1104,
-    Cpu = 5624,
+    Cpu = 3456,
     Span = 72,
     VcpuFaults = 16,
     PendingFaults = 40,
-    Thread = 216,
+    Thread = 256,
     Slot = 24,
     Mark = 152,
-    Kernel = 176,
+    Kernel = 192,
     crate::Selection = 20,
     VmGauges = 80,
 }
+
+/// Bytes of a cache line.
+const CACHE_LINE: usize = 64;
+
+// What one CPU or thread writes all the time shares no cache line with what others do. These are values
+// of maps that begin with a page.
+const _: () = assert!(size_of::<Cpu>().is_multiple_of(CACHE_LINE));
+const _: () = assert!(size_of::<Thread>().is_multiple_of(CACHE_LINE));
+const _: () = assert!(size_of::<Row>().is_multiple_of(CACHE_LINE));

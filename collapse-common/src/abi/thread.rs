@@ -1,11 +1,12 @@
 //! Threads known to KVM, and the faults that KVM counts of their vCPUs.
 
-use super::{Pages, Slot, UNKNOWN_PAGES, VmKey, WATCHED};
+use super::{Pages, Slot, UNKNOWN_PAGES, VmKey};
 
 /// Operations a thread can be nested in: their rows are packed in one word.
 pub const DEPTH: u32 = 4;
 
-/// The state of a thread: the operations that it is in, and its vCPU if it has one.
+/// The state of a thread: the operations that it is in, and its vCPU if it has one. Whole cache lines, which
+/// no other thread writes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Thread {
@@ -44,8 +45,7 @@ pub struct Thread {
     pub host_cause: u32,
     /// Operations it is in.
     pub depth: u32,
-    /// Its position in the table. [`super::Cpu::place`] is no substitute where another thread's program may
-    /// preempt this one's.
+    /// Its position in the table.
     pub position: u32,
     /// Padding.
     pub pad: u32,
@@ -53,12 +53,10 @@ pub struct Thread {
     pub slot_kvm: u64,
     /// Times it gave up `mmu_lock` in this span.
     pub yields: u64,
-    /// By [`super::Watched`] tracepoint: events that the first program took.
-    pub first: [u32; WATCHED],
-    /// `first`, as the second program last saw it.
-    pub second: [u32; WATCHED],
     /// The collapse routine or teardown that this thread is in.
     pub span: Span,
+    /// Padding.
+    pub rest: [u64; 7],
 }
 
 /// The faults that KVM has counted of a vCPU since its creation.

@@ -95,7 +95,7 @@ impl Check {
         let hits: BTreeMap<&str, u64> =
             programs.iter().map(|program| (program.name.as_str(), program.runs)).collect();
         let hook = |status: &HookStatus| {
-            let programs = probe.programs_of(&status.hook);
+            let programs = status.hook.programs();
             HookCheck {
                 signal: status.signal.name(),
                 hook: status.hook.to_string(),

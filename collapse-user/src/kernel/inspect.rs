@@ -56,6 +56,8 @@ pub struct Inspected {
     /// `kernel.ftrace_enabled`; with 0, kprobes on function entry can be attached but never fire. Absent
     /// without `CONFIG_FUNCTION_TRACER`.
     pub ftrace_enabled: Fact<i32>,
+    /// `/sys/kernel/realtime`: 1 on `PREEMPT_RT`, else absent.
+    pub realtime: Fact<i32>,
     /// Path at which tracefs is mounted.
     pub tracefs: Fact<PathBuf>,
     /// Whether kprobes are built in and not switched off.

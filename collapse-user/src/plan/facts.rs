@@ -8,18 +8,14 @@ use super::{Hook, SIGNALS, every_hook};
 use crate::kernel::inspect::{Fact, Inspected, Unknown, Vendor};
 
 /// Variables whose addresses are facts.
-pub const VARIABLES: &[&str] = &["vm_list", "page_offset_base", "vmemmap_base", TRACEPOINT_SRCU];
-
-/// The SRCU domain that protects tracepoints whose programs can be preempted, and the type of its
-/// guard. Up to 6.12 an unrelated variable has that name, so both must exist.
-const TRACEPOINT_SRCU: &str = "tracepoint_srcu";
-const SRCU_GUARD: &str = "class_srcu_fast_notrace_t";
+pub const VARIABLES: &[&str] =
+    &["vm_list", "page_offset_base", "vmemmap_base", "__per_cpu_offset", "kvm_running_vcpu"];
 
 /// Functions whose parameters are looked up.
 pub const FUNCTIONS: &[&str] = &["kvm_arch_commit_memory_region", "mmu_spte_clear_track_bits"];
 
 /// Types whose sizes are facts.
-pub const SIZES: &[&str] = &[SRCU_GUARD, "page"];
+pub const SIZES: &[&str] = &["page"];
 
 /// Enumerators whose values are facts.
 pub const CONSTANTS: &[&str] = &["RET_PF_INVALID"];
@@ -131,18 +127,13 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         commit_old_arg: commit_old_arg as u32,
         ret_pf_invalid,
         clear_takes_kvm: clear_takes_kvm.into(),
-        preemptible: has_preemptible_tracepoints(kernel).into(),
         vm_list: address("vm_list"),
         page_offset_base: address("page_offset_base"),
         vmemmap_base: address("vmemmap_base"),
+        per_cpu_offset: address("__per_cpu_offset"),
+        running_vcpu: address("kvm_running_vcpu"),
         ..Kernel::NOTHING
     }
-}
-
-/// Returns whether programs at tracepoints can be preempted, as from 7.x on; true if that is unknown.
-fn has_preemptible_tracepoints(kernel: &Inspected) -> bool {
-    let guarded = kernel.symbols.is_err() || kernel.symbol(TRACEPOINT_SRCU).is_some();
-    guarded && matches!(kernel.sizes.get(SRCU_GUARD), Some(Ok(_)))
 }
 
 /// Returns the layout of SPTEs. `shadow_accessed_mask` and `shadow_dirty_mask` follow the page-table

@@ -34,7 +34,7 @@ impl fmt::Display for Obstacle {
 /// first.
 pub fn obstacles(host: &Inspected) -> Vec<Obstacle> {
     let fatal = [privileges, machine, kvm, lockdown, types, tracefs, kprobes, ftrace];
-    let lesser = [capabilities, addresses, module_types];
+    let lesser = [capabilities, addresses, module_types, realtime];
     let found = |checks: &[Check], fatal| {
         let found = checks.iter().filter_map(|check| check(host));
         found.map(|(what, remedy)| Obstacle { fatal, what, remedy }).collect::<Vec<_>>()
@@ -106,6 +106,14 @@ fn ftrace(host: &Inspected) -> Option<(String, String)> {
     (host.ftrace_enabled == Ok(0)).then(|| {
         let what = "ftrace is switched off, so kprobes on function entry never fire";
         (what.to_owned(), "`sysctl -w kernel.ftrace_enabled=1`".to_owned())
+    })
+}
+
+/// From 7.x on all tracepoint programs can be preempted there, and the kernel skips them meanwhile.
+fn realtime(host: &Inspected) -> Option<(String, String)> {
+    (host.realtime == Ok(1)).then(|| {
+        let what = "this is a PREEMPT_RT kernel, which may skip programs for events on a busy CPU";
+        (what.to_owned(), "what it skips is reported as lost (program_skipped)".to_owned())
     })
 }
 

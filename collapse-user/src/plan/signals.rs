@@ -4,7 +4,7 @@ use std::fmt;
 
 use collapse_feed::{Mmu, Signal};
 
-/// A hook: one or two eBPF programs, and where they attach.
+/// A hook: an eBPF program or two, and where they attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// A raw tracepoint `system:name`.
@@ -15,11 +15,8 @@ pub enum Hook {
         tracepoint: &'static str,
         /// Evidence that its arguments are as the program reads them.
         layout: Layout,
-        /// Second program for kernels on which the first can be preempted, and is then skipped for
-        /// other threads: it takes the changes that the first was skipped for.
-        again: Option<&'static str>,
-        /// Whether an event is lost if the kernel skips all of its programs. It is not where KVM
-        /// counts the events itself.
+        /// Whether an event is lost if the kernel skips the program. It is not where only some of the
+        /// events are looked at.
         skips_lose: bool,
     },
     /// The entry of a kernel function.
@@ -55,30 +52,24 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// Returns the programs, in the order in which they run. The second program of a raw tracepoint
-    /// is included only where tracepoint programs are `preemptible`.
-    pub fn programs(&self, preemptible: bool) -> Vec<&'static str> {
+    /// Returns the programs.
+    pub fn programs(&self) -> Vec<&'static str> {
         match *self {
-            Self::Raw { program, again, .. } => {
-                [program].into_iter().chain(again.filter(|_| preemptible)).collect()
-            }
             Self::Pair { program, exit, .. } => vec![program, exit],
-            Self::Entry { program, .. }
+            Self::Raw { program, .. }
+            | Self::Entry { program, .. }
             | Self::Run { program, .. }
             | Self::Read { program, .. } => vec![program],
         }
     }
 
-    /// Returns the programs that lose an event each time the kernel skips them. The second program
-    /// of a raw tracepoint is not one of them: it takes, and counts, what the first was skipped
-    /// for.
+    /// Returns the programs that lose an event each time the kernel skips them.
     pub fn losing_programs(&self) -> Vec<&'static str> {
         match *self {
-            Self::Raw { program, skips_lose, .. } => {
-                skips_lose.then_some(program).into_iter().collect()
+            Self::Raw { skips_lose: false, .. } | Self::Run { .. } | Self::Read { .. } => {
+                Vec::new()
             }
-            Self::Entry { .. } | Self::Pair { .. } => self.programs(false),
-            Self::Run { .. } | Self::Read { .. } => Vec::new(),
+            _ => self.programs(),
         }
     }
 }
@@ -147,19 +138,33 @@ const SLOT_FIELDS: &[&str] = &[
 const SHADOW_FIELDS: &[&str] =
     &["page.private", "kvm_mmu_page.gfn", "kvm_mmu_page.role", "kvm_mmu_page.shadowed_translation"];
 
-/// From 5.19 on, KVM counts guest faults itself; the tracepoint attributes them to a VM.
-const FAULTS_OF_KVM: &[Hook] = &[
+/// From 5.19 on, KVM counts guest faults itself; entries of the guest attribute them to a VM.
+const FAULTS_OF_KVM: &[Hook] = &[FAULTS[0], FAULTS[1], FAULTS[2], ENTRY];
+
+const FAULTS: [Hook; 3] = [
     entry("vcpu_destroyed", "kvm_arch_vcpu_destroy"),
     Hook::Read { program: "pending_faults", field: "kvm_vcpu.stat.pf_taken" },
     Hook::Read { program: "pending_faults", field: "kvm_vcpu.stat.pf_fast" },
-    Hook::Raw {
-        program: "page_fault",
-        tracepoint: "kvm:kvm_page_fault",
-        layout: Layout::Field("vcpu_id"),
-        again: Some("page_fault_again"),
-        skips_lose: false,
-    },
 ];
+
+/// Counts faults where KVM does not, as on 5.10, and times them where the tracepoint below does not fit.
+const MMU_PAGE_FAULT: Hook = entry("mmu_page_fault", "kvm_mmu_page_fault");
+
+/// Times faults, where KVM counts them.
+const PAGE_FAULT: Hook = Hook::Raw {
+    program: "page_fault",
+    tracepoint: "kvm:kvm_page_fault",
+    layout: Layout::Field("vcpu_id"),
+    skips_lose: false,
+};
+
+/// Recognises the threads of vCPUs.
+const ENTRY: Hook = Hook::Raw {
+    program: "entry",
+    tracepoint: "kvm:kvm_entry",
+    layout: Layout::Stable,
+    skips_lose: true,
+};
 
 const RECLAIM: [Hook; 3] = [
     host("reclaim", "try_to_free_pages"),
@@ -326,7 +331,7 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::Faults,
-        hook_sets: &[FAULTS_OF_KVM, &[entry("mmu_page_fault", "kvm_mmu_page_fault")]],
+        hook_sets: &[FAULTS_OF_KVM, &[MMU_PAGE_FAULT, ENTRY]],
         fields: &["kvm_vcpu.kvm"],
         only: None,
     },
@@ -338,14 +343,12 @@ pub const SIGNALS: &[SignalHooks] = &[
                 program: "fast_page_fault",
                 tracepoint: "kvmmmu:fast_page_fault",
                 layout: Layout::Args(5),
-                again: None,
                 skips_lose: true,
             }],
             &[Hook::Raw {
                 program: "fast_page_fault_of_6",
                 tracepoint: "kvmmmu:fast_page_fault",
                 layout: Layout::Args(6),
-                again: None,
                 skips_lose: true,
             }],
         ],
@@ -354,13 +357,10 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::FaultLatency,
-        hook_sets: &[&[Hook::Raw {
-            program: "entry",
-            tracepoint: "kvm:kvm_entry",
-            layout: Layout::Stable,
-            again: None,
-            skips_lose: true,
-        }]],
+        hook_sets: &[
+            &[FAULTS[0], FAULTS[1], FAULTS[2], ENTRY, PAGE_FAULT],
+            &[MMU_PAGE_FAULT, ENTRY],
+        ],
         fields: &[],
         only: None,
     },
@@ -371,7 +371,6 @@ pub const SIGNALS: &[SignalHooks] = &[
                 program: "spte_changed",
                 tracepoint: "kvmmmu:kvm_tdp_mmu_spte_changed",
                 layout: Layout::Stable,
-                again: Some("spte_changed_again"),
                 skips_lose: true,
             }],
             &[entry("handle_changed_spte", "__handle_changed_spte")],
@@ -397,7 +396,6 @@ pub const SIGNALS: &[SignalHooks] = &[
             program: "set_spte",
             tracepoint: "kvmmmu:kvm_mmu_set_spte",
             layout: Layout::Stable,
-            again: Some("set_spte_again"),
             skips_lose: true,
         }]],
         fields: &[],

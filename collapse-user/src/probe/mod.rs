@@ -86,7 +86,6 @@ pub struct Probe {
     pub cpus: u32,
     /// Hooks to attach, by signal.
     planned: Vec<(Signal, &'static [Hook])>,
-    preemptible: bool,
     /// Links to raw tracepoints, by program.
     links: Links,
 }
@@ -167,11 +166,10 @@ impl Probe {
                     ProbeError::Load(Box::new(error))
                 }
             })?;
-        let preemptible = plan.kernel.preemptible != 0;
         let coverage = plan.coverage();
         let links = Links::new();
         let planned = plan.hooks.clone();
-        Ok(Self { ebpf, coverage, hooks: Vec::new(), cpus, planned, preemptible, links })
+        Ok(Self { ebpf, coverage, hooks: Vec::new(), cpus, planned, links })
     }
 
     /// Attaches every planned hook, in the order of the table of signals: operations before the
@@ -189,9 +187,7 @@ impl Probe {
                 let tried = self.hooks.iter().find(|tried| tried.hook == hook);
                 let refused = match tried {
                     Some(tried) => tried.refused.clone(),
-                    None => attach(&mut self.ebpf, &hook, self.preemptible, &mut self.links)
-                        .err()
-                        .map(Rc::new),
+                    None => attach(&mut self.ebpf, &hook, &mut self.links).err().map(Rc::new),
                 };
                 let status = HookStatus { signal: *signal, hook, refused };
                 let reason = status.reason();
@@ -212,16 +208,20 @@ impl Probe {
         Ok(())
     }
 
-    /// Detaches the raw tracepoints of a signal that is seen, or attaches them again.
+    /// Detaches the raw tracepoints of a signal that is seen and of no other, or attaches them again.
     pub fn suspend(&mut self, signal: Signal, suspended: bool) -> Result<(), HookError> {
-        let hooks =
-            self.hooks.iter().filter(|hook| hook.signal == signal && hook.refused.is_none());
-        for hook in hooks.map(|status| status.hook).collect::<Vec<_>>() {
+        let is_attached = |status: &&HookStatus| status.refused.is_none();
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.hooks.iter().filter(is_attached).partition(|status| status.signal == signal);
+        let is_shared = |hook: &Hook| others.iter().any(|other| other.hook == *hook);
+        let hooks: Vec<_> =
+            own.iter().map(|own| own.hook).filter(|hook| !is_shared(hook)).collect();
+        for hook in hooks {
             if !suspended {
-                attach(&mut self.ebpf, &hook, self.preemptible, &mut self.links)?;
+                attach(&mut self.ebpf, &hook, &mut self.links)?;
                 continue;
             }
-            for name in self.programs_of(&hook) {
+            for name in hook.programs() {
                 let link = self.links.remove(name);
                 if let Some(link) = link
                     && let Some(Program::RawTracePoint(raw)) = self.ebpf.program_mut(name)
@@ -268,11 +268,6 @@ impl Probe {
     /// Returns how often the kernel skipped a program; `None` before 5.12.
     pub fn misses(&self, program: &str) -> Option<u64> {
         self.ebpf.program(program).and_then(skipped)
-    }
-
-    /// Returns the programs of a hook, the one that runs first first.
-    pub fn programs_of(&self, hook: &Hook) -> Vec<&'static str> {
-        hook.programs(self.preemptible)
     }
 
     /// Returns the programs that the kernel accepted.
@@ -358,23 +353,16 @@ fn raise_file_limit() -> Result<(), ProbeError> {
 }
 
 /// Loads the programs of a hook and attaches them.
-fn attach(
-    ebpf: &mut Ebpf,
-    hook: &Hook,
-    preemptible: bool,
-    links: &mut Links,
-) -> Result<(), HookError> {
+fn attach(ebpf: &mut Ebpf, hook: &Hook, links: &mut Links) -> Result<(), HookError> {
     match *hook {
-        Hook::Raw { tracepoint, .. } => {
+        Hook::Raw { program, tracepoint, .. } => {
             let name = tracepoint.split_once(':').map_or(tracepoint, |(_, name)| name);
-            hook.programs(preemptible).into_iter().try_for_each(|program| {
-                let link = match load(ebpf, program)? {
-                    Program::RawTracePoint(raw) => raw.attach(name),
-                    _ => Err(ProgramError::UnexpectedProgramType),
-                };
-                links.insert(program, link.map_err(attach_error(program))?);
-                Ok(())
-            })
+            let link = match load(ebpf, program)? {
+                Program::RawTracePoint(raw) => raw.attach(name),
+                _ => Err(ProgramError::UnexpectedProgramType),
+            };
+            links.insert(program, link.map_err(attach_error(program))?);
+            Ok(())
         }
         Hook::Entry { program, function } => probe(ebpf, program, function),
         Hook::Pair { program, exit, function } => {
@@ -444,6 +432,6 @@ mod tests {
         let programs: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
         let hooks = SIGNALS.iter().flat_map(|row| row.hook_sets).flat_map(|hooks| hooks.iter());
         let requests = [GiveBack::PROGRAM, SetDetail::PROGRAM, Walk::PROGRAM, ReadPending::PROGRAM];
-        assert_eq!(programs, hooks.flat_map(|hook| hook.programs(true)).chain(requests).collect());
+        assert_eq!(programs, hooks.flat_map(Hook::programs).chain(requests).collect());
     }
 }

@@ -59,6 +59,7 @@ pub(super) fn inspect(root: &Path, wanted: &WantedFacts<'_>) -> Inspected {
         perf_event_paranoid: root.number("proc/sys/kernel/perf_event_paranoid"),
         kptr_restrict: root.number("proc/sys/kernel/kptr_restrict"),
         ftrace_enabled: root.number("proc/sys/kernel/ftrace_enabled"),
+        realtime: root.number("sys/kernel/realtime"),
         kprobes: root.kprobes(&tracefs),
         filter_functions,
         kvm: root.kvm(),

@@ -118,6 +118,7 @@ fn settings_and_privileges() {
     assert_eq!(found.lockdown, Ok(Lockdown::Integrity));
     assert_eq!(found.perf_event_paranoid, Ok(-1));
     assert_eq!(found.ftrace_enabled, Ok(1));
+    assert!(matches!(found.realtime, Err(Unknown::Absent(_))), "{:?}", found.realtime);
     assert_eq!(found.tracefs, Ok("/sys/kernel/tracing".into()));
     assert_eq!(found.kprobes, Ok(true));
     assert_eq!(

@@ -53,10 +53,16 @@ fn without_a_tracepoint() {
     let absent = || Err(Unknown::Absent("format".into()));
     let mut kernel = kernel("6.12");
     kernel.tracepoints.get_mut("kvm:kvm_page_fault").unwrap().fields = absent();
+    let by_kprobe =
+        ["mmu_page_fault at kprobe:kvm_mmu_page_fault", "entry at raw_tp:kvm:kvm_entry"];
+    let plan = planned(&kernel);
+    assert_eq!(seen_by(&plan, Signal::FaultLatency), by_kprobe);
+    // KVM still counts the faults.
     assert_eq!(
-        seen_by(&planned(&kernel), Signal::Faults),
-        ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]
+        seen_by(&plan, Signal::Faults),
+        seen_by(&planned(&self::kernel("6.12")), Signal::Faults)
     );
+    assert_eq!(plan.kernel.vcpu_taken, 6112);
     kernel.tracepoints.get_mut("kvmmmu:kvm_tdp_mmu_spte_changed").unwrap().fields = absent();
     assert_eq!(
         seen_by(&planned(&kernel), Signal::TdpChanges),
@@ -95,7 +101,11 @@ fn faults_that_kvm_does_not_count_are_counted_here() {
     let mut kernel = kernel("6.12");
     kernel.offsets.remove("kvm_vcpu.stat.pf_fast");
     let plan = planned(&kernel);
-    assert_eq!(seen_by(&plan, Signal::Faults), ["mmu_page_fault at kprobe:kvm_mmu_page_fault"]);
+    let by_kprobe =
+        ["mmu_page_fault at kprobe:kvm_mmu_page_fault", "entry at raw_tp:kvm:kvm_entry"];
+    assert_eq!(seen_by(&plan, Signal::Faults), by_kprobe);
+    // Or their times would be taken twice.
+    assert_eq!(seen_by(&plan, Signal::FaultLatency), by_kprobe);
     assert_eq!(
         seen_by(&plan, Signal::FastFaults),
         ["fast_page_fault at raw_tp:kvmmmu:fast_page_fault"]

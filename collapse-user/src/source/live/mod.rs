@@ -219,8 +219,7 @@ impl Live {
             }
         };
         let mut losses: Vec<_> = Loss::ALL.map(|loss| (loss.name(), lost(loss))).into();
-        let again: u64 = cpus.iter().flat_map(|cpu| cpu.again).sum();
-        losses.push(("program_skipped", self.probe.skipped().saturating_sub(again)));
+        losses.push(("program_skipped", self.probe.skipped()));
         losses.push(("stacks_not_taken", self.stacks.not_taken()));
         losses.push(("unknown_records", self.ring.unknown()));
         losses
