@@ -4,10 +4,7 @@
 use super::{
     CollapseRoutine::Zaps,
     CpuVendor, DefaultMmu,
-    Feature::{
-        EagerSplit, FaultCounter, MadviseCollapse, NxRecoveryPeriod, PreemptibleTracepoints,
-        VerifierCounts,
-    },
+    Feature::{EagerSplit, FaultCounter, MadviseCollapse, NxRecoveryPeriod, VerifierCounts},
     KvmParameterSets, LIKE_THE_NEWEST, MeasuredTools, OracleProbes,
     SelectCase::{Budget, CrowdedVcpus, EachChange, Recordings, Stacks},
     Series, VendorKvm,
@@ -50,14 +47,7 @@ pub const KERNELS: &[Series] = &[
         ],
         mmu: DefaultMmu::Rmap,
         collapse: Zaps,
-        lacks: &[
-            EagerSplit,
-            FaultCounter,
-            MadviseCollapse,
-            NxRecoveryPeriod,
-            PreemptibleTracepoints,
-            VerifierCounts,
-        ],
+        lacks: &[EagerSplit, FaultCounter, MadviseCollapse, NxRecoveryPeriod, VerifierCounts],
         unseen_signals: &["lock_yields", "gauges"],
         oracle: OracleProbes {
             // mmu_spte_clear_track_bits does not take the VM there.
@@ -81,7 +71,6 @@ pub const KERNELS: &[Series] = &[
             INTEL_OTHERS_RARELY,
         ],
         collapse: Zaps,
-        lacks: &[PreemptibleTracepoints],
         ..LIKE_THE_NEWEST
     },
     Series {
@@ -102,15 +91,9 @@ pub const KERNELS: &[Series] = &[
             },
         ],
         collapse: Zaps,
-        lacks: &[PreemptibleTracepoints],
         ..LIKE_THE_NEWEST
     },
-    Series {
-        name: "6.18",
-        suites: &["trixie-backports"],
-        lacks: &[PreemptibleTracepoints],
-        ..LIKE_THE_NEWEST
-    },
+    Series { name: "6.18", suites: &["trixie-backports"], ..LIKE_THE_NEWEST },
     Series {
         name: "7.3",
         suites: &["trixie-backports"],

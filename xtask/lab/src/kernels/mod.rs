@@ -195,8 +195,6 @@ pub enum Feature {
     MadviseCollapse,
     /// `nx_huge_pages_recovery_period_ms` (from 5.17 on).
     NxRecoveryPeriod,
-    /// Programs on tracepoints can be preempted, and are skipped for others meanwhile (from 7.0 on).
-    PreemptibleTracepoints,
     /// The number of verified instructions in a program's information (from 5.16 on).
     VerifierCounts,
 }

@@ -24,7 +24,12 @@ for routine in kvm_mmu_zap_collapsible_sptes kvm_mmu_recover_huge_pages; do
         echo "r:oracle/collapse_end $routine" >>"$tracing/kprobe_events"
     fi
 done
-for event in oracle kvmmmu/kvm_tdp_mmu_spte_changed kvmmmu/fast_page_fault kvm/kvm_page_fault; do
+events="oracle kvmmmu/kvm_tdp_mmu_spte_changed kvmmmu/fast_page_fault kvm/kvm_page_fault kvm/kvm_entry"
+# Only 5.10 lacks the first of these, and it keeps no count of what disables preemption.
+if [ -d "$oracle/events/kvmmmu/kvm_tdp_mmu_spte_changed" ]; then
+    events="$events kvmmmu/kvm_mmu_set_spte"
+fi
+for event in $events; do
     if [ -d "$oracle/events/$event" ]; then echo 1 >"$oracle/events/$event/enable"; fi
 done
 

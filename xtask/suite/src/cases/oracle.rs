@@ -52,12 +52,6 @@ impl Oracle {
         Ok(oracle)
     }
 
-    /// The number of SPTE changes and faults.
-    pub fn events(&self) -> u64 {
-        let changes = [self.installs, self.zaps, self.write_protects];
-        changes.iter().flatten().sum::<u64>() + self.splits + self.recovers + self.faults
-    }
-
     /// Takes a line of `trace`: `task-pid [cpu] flags time: event: fields`.
     fn event(&mut self, line: &str) -> Result<()> {
         let task = line.split_once('[').map_or("", |(task, _)| task.trim());
@@ -78,6 +72,9 @@ impl Oracle {
         else {
             return Ok(());
         };
+        if UNPREEMPTIBLE.contains(&event) {
+            ensure!(!is_preemptible(line), "{event} can be preempted");
+        }
         match event {
             "kvm_tdp_mmu_spte_changed" => self.change(
                 word_after(fields, "level")?.parse()?,
@@ -143,6 +140,18 @@ impl Oracle {
 
 /// A reserved bit was set in the page's entry, as KVM does for devices.
 const PFERR_RSVD: u64 = 1 << 3;
+
+/// Tracepoints whose programs must not be preempted: they write what a CPU knows of the thread that it runs.
+const UNPREEMPTIBLE: [&str; 3] = ["kvm_tdp_mmu_spte_changed", "kvm_mmu_set_spte", "kvm_entry"];
+
+/// Whether the task of a line could have been preempted at its event: its flags show neither that
+/// interrupts were off, first, nor how often preemption was disabled, fourth.
+fn is_preemptible(line: &str) -> bool {
+    let flags = line.split_once("] ").and_then(|(_, rest)| rest.split_whitespace().next());
+    let flags = flags.unwrap_or_default().as_bytes();
+    flags.first() == Some(&b'.') && flags.get(3) == Some(&b'.')
+}
+
 const W: u64 = 1 << 1;
 const DIRTY: u64 = 1 << 6;
 const EPT_DIRTY: u64 = 1 << 9;

@@ -18,9 +18,6 @@ use crate::case::LabCase;
 const PAGES: u64 = 4096;
 const REGIONS: u64 = 8;
 
-/// Events that a kernel with preemptible tracepoint programs may skip in a run.
-const FEW_SKIPPED: u64 = 50;
-
 /// All of it in one boot per kernel; on Intel's CPUs for `--all`.
 pub fn cases(rarely: bool) -> Vec<LabCase> {
     let script = ImageFile {
@@ -178,12 +175,8 @@ pub fn failed_migration(report: &Value, vm: &Value, kernel: &Series) -> Result<(
 
 /// Fails unless nothing is lost, and counts and gauges agree where there are gauges.
 fn trusted(report: &Value, vm: &Value, kernel: &Series) -> Result<()> {
-    // Most of them are from the host's own ageing of guest memory.
-    let few = if kernel.has(Feature::PreemptibleTracepoints) { FEW_SKIPPED } else { 0 };
     for (way, n) in report["losses"].as_object().context("no losses in the report")? {
-        let lost = n.as_u64().with_context(|| format!("lost by {way}: {n}"))?;
-        let allowed = if way == "program_skipped" { few } else { 0 };
-        ensure!(lost <= allowed, "{lost} lost by {way}");
+        same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
     }
     let zero = json!({"4k": 0, "2m": 0, "1g": 0});
     let (residual, grade) =

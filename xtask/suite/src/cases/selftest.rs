@@ -6,10 +6,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use lab::{
-    LabOutcome, Series,
-    kernels::{self, Feature},
-};
+use lab::{LabOutcome, Series, kernels};
 
 use super::observed::same;
 use crate::case::LabCase;
@@ -87,9 +84,7 @@ pub fn judge(files: &Path, kernel: &Series) -> Result<()> {
     ensure!(of_status("ok").count() > 30, "selftest checked too little: {text}");
     for skipped in of_status("skip") {
         let permitted = match skipped["name"].as_str() {
-            Some("residual") => !kernel.has_gauges() || kernel.has(Feature::PreemptibleTracepoints),
-            // Of programs that are skipped there.
-            Some("missed") => kernel.has(Feature::PreemptibleTracepoints),
+            Some("residual") => !kernel.has_gauges(),
             _ => false,
         };
         ensure!(permitted, "selftest skipped {skipped}");

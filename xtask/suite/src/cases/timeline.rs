@@ -44,10 +44,7 @@ pub fn timeline(run: &ObservedRun, vm: &Value, regions: u64) -> Result<()> {
     same("faults in the episode", at("/cost/logging/faults")?, faults)?;
     let one_in = count_of(vm, "/latency/timed_one_in")?;
     // One in `one_in` on each CPU.
-    let of = |faults: u64| {
-        let few = FEW_CPUS + run.skipped();
-        ((faults / one_in).saturating_sub(few), faults / one_in + few)
-    };
+    let of = |faults: u64| ((faults / one_in).saturating_sub(FEW_CPUS), faults / one_in + FEW_CPUS);
     within(
         "faults timed",
         count_of(vm, "/latency/total/count")?,
