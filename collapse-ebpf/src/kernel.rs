@@ -2,7 +2,11 @@
 
 use core::ptr;
 
-use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::ProbeContext};
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::bpf_probe_read_kernel,
+    programs::{ProbeContext, RawTracePointContext},
+};
 use collapse_common::{
     Selection, SpteLayout,
     abi::{Kernel, Pages, Slot, UNKNOWN_PAGES, VcpuFaults},
@@ -60,6 +64,14 @@ pub fn arg(ctx: &ProbeContext, n: usize) -> u64 {
             _ => ptr::read_volatile(&raw const (*regs).r9),
         }
     }
+}
+
+/// Returns argument `n` of a raw tracepoint. Volatile, so that it is read where it is needed, and not kept
+/// on the stack until then.
+#[inline(always)]
+pub fn raw_arg(ctx: &RawTracePointContext, n: usize) -> u64 {
+    // SAFETY: the context is an array of the tracepoint's arguments; the verifier checks the position.
+    unsafe { ptr::read_volatile(ctx.as_ptr().cast::<u64>().add(n)) }
 }
 
 /// Reads a value at `address` plus a field's `offset`; `None` if the field is unknown on this

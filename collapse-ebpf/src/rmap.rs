@@ -2,7 +2,6 @@
 //! tracepoint. With the TDP MMU these functions run for nested guests only.
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::bpf_get_current_pid_tgid,
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext, tracing::StackIdContext},
@@ -68,56 +67,72 @@ fn frame_known(cpu: &mut Cpu, thread: &mut Thread, ctx: &RawTracePointContext) {
     thread.installed = 0;
     let place = Place { as_id: 0, gfn: ctx.arg(1), level: ctx.arg(0), direct: false };
     let new = kernel::read::<u64>(sptep, 0).unwrap_or(0);
-    installed(ctx, cpu, Writer::Shadow, thread, &place, new);
+    complete_split(ctx, cpu, Writer::Shadow, thread, &place);
+    record(ctx, cpu, Writer::Shadow, Maker::of(thread), Transition::Install, &place, [0, new]);
 }
 
 #[inline(always)]
 fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
     let Some(cpu) = maps::cpu() else { return 0 };
     let Some(old) = kernel::read::<u64>(sptep, 0) else { return 0 };
-    let Some(place) = Place::of(sptep) else { return 0 };
+    let Some(mut place) = Place::of(sptep) else { return 0 };
     let transition = classify(&kernel::spte_layout(), place.level, old, new);
-    let Some(thread) = threads::current(cpu) else {
-        changed_by_unknown(ctx, cpu, kvm, transition, &place, [old, new]);
-        return 0;
+    let (transition, level) = runs::generalize(cpu, transition, place.level);
+    place.level = level;
+    let maker = match threads::current(cpu) {
+        Some(thread) => count(ctx, cpu, thread, transition, &place, sptep),
+        None => count_unknown(ctx, cpu, kvm, transition, &place),
     };
+    if let Some(maker) = maker {
+        record(ctx, cpu, Writer::Rmap, maker, transition, &place, [old, new]);
+    }
+    0
+}
+
+/// Counts a change by a thread, and returns who made it; `None` if its guest frame is not known yet.
+#[inline(always)]
+fn count(
+    ctx: &ProbeContext,
+    cpu: &mut Cpu,
+    thread: &mut Thread,
+    transition: Transition,
+    place: &Place,
+    sptep: u64,
+) -> Option<Maker> {
     runs::count(cpu, thread.row, index(transition, place.level));
     if thread.row == thread.base {
         fault::changes(thread, transition, place.level);
     }
     match transition {
-        // The page still has the frame that the entry mapped before.
-        Transition::Install if !place.direct => thread.installed = sptep,
-        Transition::Install => installed(ctx, cpu, Writer::Rmap, thread, &place, new),
-        Transition::Zap => {
-            if place.level > 1 && thread.row == thread.base {
-                thread.zapped = zapped(place.level, place.gfn);
-                threads::update_hint(cpu, thread);
-            }
-            record(ctx, cpu, Writer::Rmap, by(thread), Transition::Zap, &place, [old, new]);
+        Transition::Install if !place.direct => {
+            // The page still has the frame that the entry mapped before.
+            thread.installed = sptep;
+            return None;
         }
-        // Only where such changes were asked for.
-        _ => record(ctx, cpu, Writer::Rmap, by(thread), transition, &place, [old, new]),
+        Transition::Install => complete_split(ctx, cpu, Writer::Rmap, thread, place),
+        Transition::Zap if place.level > 1 && thread.row == thread.base => {
+            thread.zapped = zapped(place.level, place.gfn);
+            threads::update_hint(cpu, thread);
+        }
+        _ => {}
     }
-    0
+    Some(Maker::of(thread))
 }
 
-/// Counts a change by a thread that is in no known operation, and records it if it is one of a loaded vCPU.
+/// Counts a change by a thread that is in no known operation, and returns who made it if that is the thread
+/// of a loaded vCPU.
 #[inline(always)]
-fn changed_by_unknown<C: StackIdContext + EbpfContext>(
-    ctx: &C,
+fn count_unknown(
+    ctx: &ProbeContext,
     cpu: &mut Cpu,
     kvm: u64,
     transition: Transition,
     place: &Place,
-    sptes: [u64; 2],
-) {
-    let row = vcpus::loaded_row(ctx, cpu);
-    if row != UNKNOWN_ROW {
-        runs::count(cpu, row, index(transition, place.level));
-        let tid = bpf_get_current_pid_tgid() as u32;
-        record(ctx, cpu, Writer::Rmap, [row, tid], transition, place, sptes);
-        return;
+) -> Option<Maker> {
+    let loaded = vcpus::loaded_row(ctx, cpu);
+    if loaded != UNKNOWN_ROW {
+        runs::count(cpu, loaded, index(transition, place.level));
+        return Some(Maker { row: loaded, tid: bpf_get_current_pid_tgid() as u32 });
     }
     // Some hooks name the VM.
     let row = registry::row_of(ctx, cpu, kvm, Cause::Unknown as u32);
@@ -125,33 +140,39 @@ fn changed_by_unknown<C: StackIdContext + EbpfContext>(
     if kvm == 0 && runs::records(transition) {
         runs::lose(cpu, Loss::Context, 1);
     }
+    None
 }
 
-/// Records an install. The rmap MMU splits at a fault in two steps: the huge leaf is zapped, and the
-/// first small leaf in its place shows that a page table replaced it.
+/// Who made a change.
+struct Maker {
+    row: u32,
+    tid: u32,
+}
+
+impl Maker {
+    #[inline(always)]
+    fn of(thread: &Thread) -> Self {
+        Self { row: thread.row, tid: thread.id as u32 }
+    }
+}
+
+/// Records the split that an install completes, if it does. The rmap MMU splits at a fault in two steps: the
+/// huge leaf is zapped, and the first small leaf in its place shows that a page table replaced it.
 #[inline(always)]
-fn installed<C: StackIdContext>(
+fn complete_split<C: StackIdContext>(
     ctx: &C,
     cpu: &mut Cpu,
     writer: Writer,
     thread: &mut Thread,
     place: &Place,
-    new: u64,
 ) {
     let region = place.gfn & !(frames(2) - 1);
     if place.level == 1 && thread.row == thread.base && thread.zapped == zapped(2, region) {
         thread.zapped = 0;
         runs::count(cpu, thread.row, index(Transition::SplitRelink, 2));
         let split = Place { gfn: region, level: 2, ..*place };
-        record(ctx, cpu, writer, by(thread), Transition::SplitRelink, &split, [0; 2]);
+        record(ctx, cpu, writer, Maker::of(thread), Transition::SplitRelink, &split, [0; 2]);
     }
-    record(ctx, cpu, writer, by(thread), Transition::Install, place, [0, new]);
-}
-
-/// Returns the row and the number of a thread.
-#[inline(always)]
-fn by(thread: &Thread) -> [u32; 2] {
-    [thread.row, thread.id as u32]
 }
 
 #[inline(always)]
@@ -159,7 +180,7 @@ fn record<C: StackIdContext>(
     ctx: &C,
     cpu: &mut Cpu,
     writer: Writer,
-    [row, tid]: [u32; 2],
+    Maker { row, tid }: Maker,
     transition: Transition,
     place: &Place,
     [old, new]: [u64; 2],

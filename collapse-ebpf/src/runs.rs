@@ -1,5 +1,7 @@
 //! Counting, and run-length records.
 
+use core::{mem, ptr};
+
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns, programs::tracing::StackIdContext,
 };
@@ -56,10 +58,22 @@ pub fn count_unshared(counters: u32, counter: usize) {
 /// Whether changes of this kind are recorded, beside being counted.
 #[inline(always)]
 pub fn records(transition: Transition) -> bool {
-    match chosen!(transitions) {
-        Selection::LIFE_CYCLE => transition.is_recorded(),
-        transitions => transitions >> (transition as u32) & 1 != 0,
-    }
+    chosen!(transitions) >> (transition as u32) & 1 != 0
+}
+
+/// Returns a transition and a level as they are, but known to the verifier as any: else it follows what comes
+/// after once for each kind of change that leads there, and a program takes ten times as long to load.
+#[inline(always)]
+pub fn generalize(cpu: &mut Cpu, transition: Transition, level: u32) -> (Transition, u32) {
+    let change = &raw mut cpu.change;
+    // SAFETY: written and read back by the same program.
+    let [transition, level] = unsafe {
+        ptr::write_volatile(change, [transition as u16, level as u16]);
+        ptr::read_volatile(change)
+    };
+    // SAFETY: the number of a transition, as written above.
+    let transition = unsafe { mem::transmute::<u8, Transition>(transition as u8) };
+    (transition, u32::from(level) & 7)
 }
 
 /// One change that is worth a record.

@@ -21,31 +21,76 @@ use crate::{
     word::bounded,
 };
 
-/// One change of an SPTE, as a hook sees it.
-struct Change {
-    as_id: u32,
-    gfn: u64,
-    level: u32,
-    old: u64,
-    new: u64,
+/// Arguments of a hook on one change of an SPTE. They are read where they are needed: what is kept across
+/// calls of helpers is saved on the stack.
+trait Change {
+    fn as_id(&self) -> u32;
+
+    fn gfn(&self) -> u64;
+
+    /// 1 to 5.
+    fn level(&self) -> u32;
+
+    /// The SPTE before.
+    fn old(&self) -> u64;
+
+    /// The SPTE after.
+    fn new(&self) -> u64;
 }
 
-impl Change {
+impl Change for RawTracePointContext {
     #[inline(always)]
-    fn of(ctx: &RawTracePointContext) -> Self {
-        Self {
-            as_id: ctx.arg(0),
-            gfn: ctx.arg(1),
-            // 1 to 5; that the rest of the register is empty saves clearing it three times.
-            level: bounded::<7>(ctx.arg(2)) as u32,
-            old: ctx.arg(3),
-            new: ctx.arg(4),
-        }
+    fn as_id(&self) -> u32 {
+        kernel::raw_arg(self, 0) as u32
     }
 
     #[inline(always)]
-    fn transition(&self, layout: &impl SpteBits) -> Transition {
-        classify(layout, self.level, self.old, self.new)
+    fn gfn(&self) -> u64 {
+        kernel::raw_arg(self, 1)
+    }
+
+    #[inline(always)]
+    fn level(&self) -> u32 {
+        // That the rest of the register is empty saves clearing it three times.
+        bounded::<7>(kernel::raw_arg(self, 2) as usize) as u32
+    }
+
+    #[inline(always)]
+    fn old(&self) -> u64 {
+        kernel::raw_arg(self, 3)
+    }
+
+    #[inline(always)]
+    fn new(&self) -> u64 {
+        kernel::raw_arg(self, 4)
+    }
+}
+
+/// `__handle_changed_spte(kvm, as_id, gfn, old, new, level)` of 5.10.
+impl Change for ProbeContext {
+    #[inline(always)]
+    fn as_id(&self) -> u32 {
+        kernel::arg(self, 1) as u32
+    }
+
+    #[inline(always)]
+    fn gfn(&self) -> u64 {
+        kernel::arg(self, 2)
+    }
+
+    #[inline(always)]
+    fn level(&self) -> u32 {
+        bounded::<7>(kernel::arg(self, 5) as usize) as u32
+    }
+
+    #[inline(always)]
+    fn old(&self) -> u64 {
+        kernel::arg(self, 3)
+    }
+
+    #[inline(always)]
+    fn new(&self) -> u64 {
+        kernel::arg(self, 4)
     }
 }
 
@@ -53,9 +98,7 @@ impl Change {
 /// costs 109 instructions, a kprobe on the traced function 396.
 #[raw_tracepoint(tracepoint = "kvm_tdp_mmu_spte_changed")]
 pub fn spte_changed(ctx: RawTracePointContext) -> u32 {
-    let change = Change::of(&ctx);
-    let transition = change.transition(&WithPresentBit);
-    changed(&ctx, &change, transition);
+    changed(&ctx, &WithPresentBit);
     0
 }
 
@@ -63,16 +106,7 @@ pub fn spte_changed(ctx: RawTracePointContext) -> u32 {
 /// it. Only attached there: other kernels order the arguments differently.
 #[kprobe]
 pub fn handle_changed_spte(ctx: ProbeContext) -> u32 {
-    let arg = |n| kernel::arg(&ctx, n);
-    let change = Change {
-        as_id: arg(1) as u32,
-        gfn: arg(2),
-        level: arg(5) as u32,
-        old: arg(3),
-        new: arg(4),
-    };
-    let transition = change.transition(&kernel::spte_layout());
-    changed(&ctx, &change, transition);
+    changed(&ctx, &kernel::spte_layout());
     0
 }
 
@@ -104,81 +138,87 @@ impl SpteBits for WithPresentBit {
 
 /// Counts a change, and records it if it belongs to a mapping's life cycle.
 #[inline(always)]
-fn changed<C: StackIdContext + EbpfContext>(ctx: &C, change: &Change, mut transition: Transition) {
+fn changed<C: Change + StackIdContext + EbpfContext>(ctx: &C, layout: &impl SpteBits) {
+    let level = ctx.level();
+    let mut transition = classify(layout, level, ctx.old(), ctx.new());
     let hint = hints::own();
     let id = bpf_get_current_pid_tgid();
-    let row = if is_hinted(hint, id, change, transition) {
-        runs::count_unshared(hint.counters, index(transition, change.level));
+    let row = if hint.thread == id && is_enough(hint, transition, level) {
+        runs::count_unshared(hint.counters, index(transition, level));
         hint.row
     } else {
-        let Some(row) = count(ctx, change, &mut transition) else { return };
+        let Some((row, counted)) = count(ctx, level, transition) else { return };
+        transition = counted;
         row
     };
     if runs::records(transition)
         && let Some(cpu) = maps::cpu()
     {
-        record(ctx, cpu, row, id as u32, change, transition);
+        let (transition, level) = runs::generalize(cpu, transition, level);
+        record(ctx, cpu, row, level, transition);
     }
 }
 
-/// Whether this CPU's hint is enough to go by. Most changes are made by a known thread, in an operation or
+/// Whether the hint of its thread is all that a change needs. Most changes are made in an operation, or
 /// in place.
 #[inline(always)]
-fn is_hinted(hint: &Hint, id: u64, change: &Change, transition: Transition) -> bool {
+fn is_enough(hint: &Hint, transition: Transition, level: u32) -> bool {
     let in_fault = hint.row == hint.base;
-    hint.thread == id
-        && !(fault::may_matter(transition, change.level) && in_fault)
-        && transition != Transition::Age
+    transition != Transition::Age && !(in_fault && fault::may_matter(transition, level))
 }
 
-/// Counts a change in the row of its thread, and returns the row; `None` if that is nobody's. May find that
-/// the change completes another.
+/// Counts a change in the row of its thread, and returns the row and what the change turned out to be;
+/// `None` if the row is nobody's.
 #[inline(always)]
-fn count<C: EbpfContext>(ctx: &C, change: &Change, transition: &mut Transition) -> Option<u32> {
+fn count<C: Change + EbpfContext>(
+    ctx: &C,
+    level: u32,
+    transition: Transition,
+) -> Option<(u32, Transition)> {
     let cpu = maps::cpu()?;
-    let &Change { gfn, level, .. } = change;
-    if *transition == Transition::Age {
+    if transition == Transition::Age {
         // By host memory management, in whatever thread finds the memory old: nobody's, and nothing
         // that this CPU knows of the thread is touched.
-        runs::count_shared(cpu, UNKNOWN_ROW, index(*transition, level));
+        runs::count_shared(cpu, UNKNOWN_ROW, index(transition, level));
         return None;
     }
+    let (mut transition, level) = runs::generalize(cpu, transition, level);
     let row = if let Some(thread) = threads::current(cpu) {
         // Most changes do not matter to a fault: those in place, and all outside faults.
-        if thread.row == thread.base && fault::may_matter(*transition, level) {
+        if thread.row == thread.base && fault::may_matter(transition, level) {
             if level > 1 {
-                *transition = split_in_two_steps(thread, *transition, level, gfn);
+                transition = split_in_two_steps(thread, transition, level, ctx.gfn());
             }
-            fault::changes(thread, *transition, level);
+            fault::changes(thread, transition, level);
             threads::update_hint(cpu, thread);
         }
         thread.row
     } else {
         vcpus::loaded_row(ctx, cpu)
     };
-    runs::count(cpu, row, index(*transition, level));
+    runs::count(cpu, row, index(transition, level));
     if row == UNKNOWN_ROW {
-        if runs::records(*transition) {
+        if runs::records(transition) {
             runs::lose(cpu, Loss::Context, 1);
         }
         return None;
     }
-    Some(row)
+    Some((row, transition))
 }
 
 #[inline(always)]
-fn record<C: StackIdContext>(
+fn record<C: Change + StackIdContext>(
     ctx: &C,
     cpu: &mut Cpu,
     row: u32,
-    tid: u32,
-    change: &Change,
+    level: u32,
     transition: Transition,
 ) {
-    let &Change { as_id, gfn, level, old, new } = change;
+    let (gfn, old, new) = (ctx.gfn(), ctx.old(), ctx.new());
     let read_only = transition == Transition::Install && new & SpteLayout::NPT.writable == 0;
     let counter = index(transition, level);
-    let key = RunKey::new(row, counter, as_id, read_only, maps::EPOCH.get() as u32);
+    let key = RunKey::new(row, counter, ctx.as_id(), read_only, maps::EPOCH.get() as u32);
+    let tid = bpf_get_current_pid_tgid() as u32;
     let change = runs::Change { transition, key, tid, gfn, level, old, new };
     runs::record(ctx, cpu, Writer::Tdp, &change);
 }
