@@ -43,10 +43,8 @@ ids! {
         FastFaultHuge = 61,
         /// Times the operation that the row's cause names gave up `mmu_lock` to others.
         Yield = 62,
-        /// Estimated time from guest fault to guest re-entry of all faults, ns. One fault in N is timed; its
-        /// time is counted N times (in `count_stall` of the eBPF side, and nowhere else), so that the sum is
-        /// of all faults. Divided by N it is the exact time of the faults in [`crate::latency::Latencies`],
-        /// which hold the timed ones once each.
+        /// Estimated time from guest fault to guest re-entry of all faults, ns, see [`crate::latency::stall`].
+        /// User space adds it to what it reads; nobody counts it in the kernel.
         Stall = 63,
     }
 }

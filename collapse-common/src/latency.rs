@@ -8,8 +8,44 @@ pub const BUCKETS: usize = 64;
 /// Lower bound of bucket 1, as a power of two: 128 ns. Nothing KVM does for a guest takes less.
 const FIRST: u32 = 7;
 
-/// Latencies of one (VM, cause) row: by outcome, then by [`bucket`].
-pub type Latencies = [[u64; BUCKETS]; OUTCOMES];
+/// Latencies of one (VM, cause) row: timed faults by outcome, then by [`bucket`]; last, at [`SUMS`], what
+/// [`Sum`] lists.
+pub type Latencies = [[u64; BUCKETS]; OUTCOMES + 1];
+
+/// No latencies.
+pub const NO_LATENCIES: Latencies = [[0; BUCKETS]; OUTCOMES + 1];
+
+/// Position of the sums in [`Latencies`].
+pub const SUMS: usize = OUTCOMES;
+
+ids! {
+    /// Sums over the guest faults of a row, without those on emulated device memory, whose time is not
+    /// KVM's. A fault is *long* if two ticks of the clock or more fell into it: these are all counted, be
+    /// they timed or not. Of the others one in N is timed.
+    pub enum Sum: u8 {
+        /// Number of timed faults that were not long.
+        Timed = 0 "timed",
+        /// Their time, ns.
+        TimedNs = 1 "timed_ns",
+        /// The squares of their times in units of [`SQUARE_UNIT`], from which the error of an estimate
+        /// follows.
+        TimedSquares = 2 "timed_squares",
+        /// Number of long faults.
+        Long = 3 "long",
+        /// Their time, ns: each exact if it was timed, else to a tick.
+        LongNs = 4 "long_ns",
+    }
+}
+
+/// The unit, in ns, of times that are squared in [`Sum::TimedSquares`].
+pub const SQUARE_UNIT: u64 = 64;
+
+/// Returns an estimate of the time that all faults of a row took, ns, of which one in `one_in` was timed. It
+/// never decreases as faults are added.
+pub const fn stall(latencies: &Latencies, one_in: u64) -> u64 {
+    let sums = &latencies[SUMS];
+    sums[Sum::LongNs as usize] + sums[Sum::TimedNs as usize] * one_in
+}
 
 /// Number of [`Outcome`]s.
 pub const OUTCOMES: usize = Outcome::ALL.len();

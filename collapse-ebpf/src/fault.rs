@@ -11,8 +11,8 @@ use aya_ebpf::{
 };
 use collapse_common::{
     Counter, Transition,
-    abi::{Cpu, Kernel, Thread},
-    latency::{BUCKETS, OUTCOMES, Outcome, bucket},
+    abi::{Kernel, Thread},
+    latency::{BUCKETS, Latencies, OUTCOMES, Outcome, SQUARE_UNIT, SUMS, Sum, bucket},
 };
 
 use crate::{
@@ -22,8 +22,12 @@ use crate::{
     word::{bounded, shared_add},
 };
 
-/// `PFERR_RSVD_MASK`: with nested paging only KVM's own MMIO SPTEs have reserved bits set.
+/// `PFERR_RSVD_MASK`: with nested paging of AMD, and in shadow paging, only KVM's own MMIO SPTEs have reserved
+/// bits set.
 const RESERVED: u64 = 1 << 3;
+
+/// Ticks in a fault from which on it is long: with two, it took a tick at least.
+const LONG: i64 = 2;
 
 /// `PT_PAGE_SIZE_MASK`, not used by KVM at level 1.
 const LARGE: u64 = 1 << 7;
@@ -33,9 +37,11 @@ const LARGE: u64 = 1 << 7;
 /// other threads on its CPU, which costs a sample.
 #[raw_tracepoint(tracepoint = "kvm_page_fault")]
 pub fn page_fault(ctx: RawTracePointContext) -> u32 {
+    let (vcpu, error_code) = (ctx.arg(0), ctx.arg(2));
     let hint = hints::own();
+    begin(hint, vcpu, error_code);
     if count_down(hint) {
-        time(hint, ctx.arg(0), ctx.arg(2));
+        time(hint, vcpu, error_code);
     }
     0
 }
@@ -50,6 +56,7 @@ pub fn mmu_page_fault(ctx: ProbeContext) -> u32 {
     if !vcpus::is_settled(hint, vcpu) {
         enter(&ctx, vcpu);
     }
+    begin(hint, vcpu, error_code);
     if count_down(hint) {
         time(hint, vcpu, error_code);
     }
@@ -57,6 +64,33 @@ pub fn mmu_page_fault(ctx: ProbeContext) -> u32 {
         runs::count_unshared(hint.counters, Counter::Fault as usize);
     }
     0
+}
+
+/// Whether a fault is on emulated device memory. With EPT such accesses are no faults, and the bit of
+/// `kvm_page_fault`'s code, which is the exit qualification, has another meaning.
+#[inline(always)]
+fn is_of_device(error_code: u64) -> bool {
+    error_code & RESERVED != 0 && fact!(ept) == 0
+}
+
+/// Notes the tick at which a fault begins, so that a long one is known for what it is when its vCPU enters
+/// the guest again. What a device's emulation takes is not KVM's time.
+#[inline(always)]
+fn begin(hint: &mut Hint, vcpu: u64, error_code: u64) {
+    if is_of_device(error_code) {
+        return;
+    }
+    if hint.vcpu == vcpu {
+        hint.began = hints::ticks();
+    } else if let Some(thread) = threads::of(bpf_get_current_pid_tgid()) {
+        thread.began = hints::ticks();
+    }
+}
+
+/// Whether a fault that began at a tick is long; never one that has not begun.
+#[inline(always)]
+fn is_long(began: i64) -> bool {
+    hints::ticks().wrapping_sub(began) >= LONG
 }
 
 /// Whether a fault is one to be timed, or the first on this CPU.
@@ -84,8 +118,8 @@ fn time(hint: &mut Hint, vcpu: u64, error_code: u64) {
         return;
     }
     let Some(thread) = threads::of(bpf_get_current_pid_tgid()) else { return };
-    let mmio = error_code & RESERVED != 0;
-    thread.outcome = if mmio { Outcome::Mmio } else { Outcome::Nothing } as u32;
+    let device = is_of_device(error_code);
+    thread.outcome = if device { Outcome::Mmio } else { Outcome::Nothing } as u32;
     thread.fast_before = kernel::vcpu_fast_faults(vcpu);
     // SAFETY: no arguments.
     thread.fault_at = unsafe { bpf_ktime_get_ns() };
@@ -125,50 +159,69 @@ fn resolves(transition: Transition) -> bool {
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 pub fn entry(ctx: RawTracePointContext) -> u32 {
     let vcpu = ctx.arg(0);
-    if !vcpus::is_settled(hints::own(), vcpu) {
+    let hint = hints::own();
+    if vcpus::is_settled(hint, vcpu) && !is_long(hint.began) {
+        hint.began = hints::NOT_BEGUN;
+    } else {
         enter(&ctx, vcpu);
     }
     0
 }
 
-/// Ends the timed fault of the current thread, if it has one, and learns which vCPU it runs.
+/// Ends the fault of the current thread if it was timed or is long, and learns which vCPU it runs.
 #[inline(always)]
 fn enter<C: EbpfContext>(ctx: &C, vcpu: u64) {
     let Some(cpu) = maps::cpu() else { return };
     let Some(thread) = threads::current_or_new(cpu) else { return };
-    if thread.fault_at != 0 {
-        end(cpu, thread);
+    let hint = hints::own();
+    let ticks = if hint.began > 0 { hints::ticks().wrapping_sub(hint.began) } else { 0 };
+    hint.began = hints::NOT_BEGUN;
+    if thread.fault_at != 0 || ticks >= LONG {
+        end(thread, ticks);
     }
     vcpus::enter(ctx, cpu, thread, vcpu);
 }
 
-/// Ends a timed fault.
+/// Ends a fault that was timed, or that took `ticks`.
 #[inline(always)]
-fn end(cpu: &Cpu, thread: &mut Thread) {
+fn end(thread: &mut Thread, ticks: i64) {
+    let Some(latencies) = maps::latencies().get_ptr_mut(thread.row) else { return };
+    // SAFETY: the value lives as long as the program.
+    let latencies = unsafe { &mut *latencies };
+    if thread.fault_at == 0 {
+        add_long(latencies, ticks as u64 * u64::from(fact!(tick_ns)));
+        return;
+    }
     // SAFETY: no arguments.
     let took = unsafe { bpf_ktime_get_ns() } - thread.fault_at;
-    count_stall(cpu, thread.row, took);
     if kernel::vcpu_fast_faults(thread.vcpu) != thread.fast_before {
         thread.outcome = Outcome::Fast as u32;
     }
     let outcome = thread.outcome as usize;
-    if outcome < OUTCOMES
-        && let Some(latencies) = maps::latencies().get_ptr_mut(thread.row)
-    {
-        // SAFETY: the value lives as long as the program; the mask bounds the index for the verifier.
-        shared_add(
-            unsafe { &mut (*latencies)[outcome][bounded::<{ BUCKETS - 1 }>(bucket(took))] },
-            1,
-        );
+    if outcome >= OUTCOMES {
+        return;
+    }
+    // The mask bounds the index for the verifier.
+    shared_add(&mut latencies[outcome][bounded::<{ BUCKETS - 1 }>(bucket(took))], 1);
+    if outcome == Outcome::Mmio as usize {
+        return;
+    }
+    if ticks >= LONG {
+        add_long(latencies, took);
+    } else {
+        let sums = &mut latencies[SUMS];
+        shared_add(&mut sums[Sum::Timed as usize], 1);
+        shared_add(&mut sums[Sum::TimedNs as usize], took);
+        let unit = took / SQUARE_UNIT;
+        shared_add(&mut sums[Sum::TimedSquares as usize], unit * unit);
     }
 }
 
-/// Counts the stall of a timed fault, ns, for all the faults that it stands for. This is the only place
-/// where time is scaled by the share of faults that are timed: [`Counter::Stall`] is an estimate for all
-/// faults, while the histograms of latencies hold the timed ones alone.
 #[inline(always)]
-fn count_stall(cpu: &Cpu, row: u32, took: u64) {
-    runs::add(cpu, row, Counter::Stall as usize, took * u64::from(fact!(time_faults)));
+fn add_long(latencies: &mut Latencies, took: u64) {
+    let sums = &mut latencies[SUMS];
+    shared_add(&mut sums[Sum::Long as usize], 1);
+    shared_add(&mut sums[Sum::LongNs as usize], took);
 }
 
 /// `fast_page_fault(vcpu, gpa, error_code, sptep, old, ret)`: 5.10, whose KVM does not count them.

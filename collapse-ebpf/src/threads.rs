@@ -76,25 +76,40 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         zapped: 0,
         installed: 0,
         fault_at: 0,
+        began: hints::NOT_BEGUN,
         outcome: 0,
         cpu: cpu.id,
         host_cause: 0,
         slot_kvm: 0,
         yields: 0,
         span: Span::NONE,
-        rest: [0; 7],
+        rest: [0; 6],
     };
     learn(cpu, thread);
     Some(thread)
 }
 
-/// Makes this CPU the one that has a hint of the thread.
+/// Makes this CPU the one that has a hint of the thread. When a fault began that a thread handles goes along:
+/// from the hint of the CPU that it ran on, and to the place of the one that ran here.
 #[inline(always)]
 fn learn(cpu: &mut Cpu, thread: &mut Thread) {
+    let hint = hints::own();
+    if hint.thread != thread.id {
+        if let Some(other) = place(cpu.place)
+            && other.id == hint.thread
+        {
+            other.began = hint.began;
+        }
+        hint.began = hints::NOT_BEGUN;
+    }
     cpu.place = thread.position;
     if thread.cpu != cpu.id {
         remove_hint(thread);
         thread.cpu = cpu.id;
+    }
+    if thread.began != hints::NOT_BEGUN {
+        hint.began = thread.began;
+        thread.began = hints::NOT_BEGUN;
     }
     update_hint(cpu, thread);
 }
@@ -115,9 +130,10 @@ pub fn update_hint(cpu: &Cpu, thread: &Thread) {
 /// Takes the hint of a thread from the CPU that has it. If that CPU learns of another thread at the
 /// same time, that hint may be lost too; the thread is then looked up again.
 #[inline(always)]
-pub fn remove_hint(thread: &Thread) {
+pub fn remove_hint(thread: &mut Thread) {
     let hint = hints::of(thread.cpu);
     if hint.thread == thread.id {
+        thread.began = hint.began;
         hint.thread = 0;
         hint.vcpu = 0;
     }

@@ -64,10 +64,14 @@ pub struct Kernel {
     pub ret_pf_invalid: u32,
     /// Whether `mmu_spte_clear_track_bits` takes the VM as its first argument (6.1 and later).
     pub clear_takes_kvm: u32,
-    /// Padding.
-    pub pad2: u32,
+    /// Whether nested paging of Intel is in use.
+    pub ept: u32,
     /// One in how many guest faults is timed, a power of two; 0 for none.
     pub time_faults: u32,
+    /// Length of a tick of the kernel's clock, ns.
+    pub tick_ns: u32,
+    /// Padding.
+    pub pad2: u32,
     /// Address of the `vm_list` variable, 0 if hidden.
     pub vm_list: u64,
     /// Address of the `page_offset_base` variable, 0 if hidden.
@@ -115,6 +119,8 @@ impl Kernel {
         commit_old_arg: 1,
         ret_pf_invalid: 3,
         clear_takes_kvm: 1,
+        ept: 0,
+        tick_ns: 0,
         pad2: 0,
         time_faults: 0,
         vm_list: 0,

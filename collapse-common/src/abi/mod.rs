@@ -127,7 +127,7 @@ layouts! {
     Thread = 256,
     Slot = 24,
     Mark = 152,
-    Kernel = 192,
+    Kernel = 200,
     crate::Selection = 20,
     VmGauges = 80,
 }

@@ -36,6 +36,9 @@ pub struct Thread {
     /// When the guest fault that it handles began, `CLOCK_MONOTONIC` ns; 0 if none, or if it is not
     /// timed.
     pub fault_at: u64,
+    /// The tick at which the guest fault began that it handles, while no CPU has a hint of it; the greatest
+    /// number if none.
+    pub began: i64,
     /// The result of the timed fault so far, a [`crate::latency::Outcome`] by number.
     pub outcome: u32,
     /// The CPU that has a hint of it.
@@ -56,7 +59,7 @@ pub struct Thread {
     /// The collapse routine or teardown that this thread is in.
     pub span: Span,
     /// Padding.
-    pub rest: [u64; 7],
+    pub rest: [u64; 6],
 }
 
 /// The faults that KVM has counted of a vCPU since its creation.

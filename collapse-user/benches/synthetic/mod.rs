@@ -9,7 +9,7 @@ use collapse_common::{
     Cause, Counter, Transition,
     abi::{Pages, Row, VmKey},
     counter::{COUNTERS, index},
-    latency::{BUCKETS, Latencies, OUTCOMES},
+    latency::{BUCKETS, Latencies, NO_LATENCIES},
 };
 use collapse_feed::{
     Batch, Change, Collapse, Coverage, Event, EventKind, Slot, SlotChange, VmProcess, VmReading,
@@ -151,7 +151,7 @@ impl Fleet {
         };
         let latencies = |guest: &Guest| {
             let key = guest.key;
-            let row: Box<Latencies> = Box::new([[self.second; BUCKETS]; OUTCOMES]);
+            let row: Box<Latencies> = Box::new([[self.second; BUCKETS]; NO_LATENCIES.len()]);
             CAUSES[..2].iter().map(move |cause| (key, *cause, row.clone()))
         };
         Batch {

@@ -6,7 +6,7 @@ use collapse_common::{
     Cause, SpteLayout, Transition,
     abi::{Loss, Row, VmKey},
     counter::{COUNTERS, index},
-    latency::{BUCKETS, OUTCOMES},
+    latency::{BUCKETS, NO_LATENCIES},
     spte::frames,
 };
 use proptest::prelude::*;
@@ -125,9 +125,9 @@ pub fn batches() -> impl Strategy<Value = Vec<Batch>> {
     let totals = (0..4u64, 0..3u8, cells())
         .prop_map(|(vm, cause, cells)| (key(vm), Cause::from_number(cause).unwrap(), row(&cells)));
     let latency = (0..4u64, 0..3u8, cells()).prop_map(|(vm, cause, cells)| {
-        let mut row = Box::new([[0; BUCKETS]; OUTCOMES]);
+        let mut row = Box::new(NO_LATENCIES);
         for (at, n) in cells {
-            row[at % OUTCOMES][at % BUCKETS] = n;
+            row[at % NO_LATENCIES.len()][at % BUCKETS] = n;
         }
         (key(vm), Cause::from_number(cause).unwrap(), row)
     });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use collapse_common::{
     Cause, Counter,
-    latency::{BUCKETS, Latencies, Outcome},
+    latency::{BUCKETS, Latencies, Outcome, SQUARE_UNIT, SUMS, Sum},
 };
 
 use super::{
@@ -46,6 +46,12 @@ impl FaultLatencies {
         self.rows.get(&cause).map_or(0, |row| row[outcome as usize].iter().sum())
     }
 
+    /// A sum over the rows of the causes that are picked.
+    pub fn sum(&self, pick: impl Fn(Cause) -> bool, sum: Sum) -> u64 {
+        let rows = self.rows.iter().filter(|(cause, _)| pick(**cause));
+        rows.map(|(_, row)| row[SUMS][sum as usize]).sum()
+    }
+
     fn histogram(&self, pick: impl Fn(Cause, Outcome) -> bool, sum: Option<u64>) -> Histogram {
         let mut buckets = [0; BUCKETS];
         for (cause, row) in &self.rows {
@@ -59,8 +65,7 @@ impl FaultLatencies {
     }
 }
 
-/// Guest faults that were timed, one in [`TimedFaults::one_in`]. The kernel side scales the time that
-/// they took up to all faults; only here it is scaled back to those timed.
+/// Guest faults that were timed, one in [`TimedFaults::one_in`].
 #[derive(Clone, Copy, Debug)]
 pub struct TimedFaults<'a> {
     latencies: &'a FaultLatencies,
@@ -83,33 +88,54 @@ impl<'a> TimedFaults<'a> {
         self.latencies.causes()
     }
 
-    /// All of them, ns.
+    /// All of them but those on emulated device memory, ns.
     pub fn all(&self) -> Histogram {
-        let stall = self.totals.counter(Counter::Stall);
-        self.latencies.histogram(|_, _| true, Some(self.timed(stall)))
+        self.histogram(|_| true, self.totals.counter(Counter::Stall))
     }
 
     /// Those of one cause, ns.
     pub fn of_cause(&self, cause: Cause) -> Histogram {
-        let stall = self.totals.counter_of(cause, Counter::Stall);
-        self.latencies.histogram(|other, _| other == cause, Some(self.timed(stall)))
+        self.histogram(|other| other == cause, self.totals.counter_of(cause, Counter::Stall))
+    }
+
+    fn histogram(&self, pick: impl Fn(Cause) -> bool, stall: u64) -> Histogram {
+        let sum =
+            match (self.latencies.sum(&pick, Sum::Timed), self.latencies.sum(&pick, Sum::Long)) {
+                // Recorded by a version that kept no sums, and that scaled what the timed faults took.
+                (0, 0) => Some(stall / u64::from(self.one_in.max(1))),
+                (_, 0) => Some(self.latencies.sum(&pick, Sum::TimedNs)),
+                // Which of the long faults were timed is not known.
+                _ => None,
+            };
+        self.latencies.histogram(|cause, outcome| outcome != Outcome::Mmio && pick(cause), sum)
     }
 
     /// Estimates the time that all faults took, timed or not.
     pub fn stall(&self) -> StallEstimate {
-        self.estimate_of(&self.all(), self.totals.counter(Counter::Stall))
+        self.estimate_of(|_| true, self.totals.counter(Counter::Stall))
     }
 
     /// Estimates the time that all faults of one cause took, timed or not.
     pub fn stall_of(&self, cause: Cause) -> StallEstimate {
-        self.estimate_of(&self.of_cause(cause), self.totals.counter_of(cause, Counter::Stall))
+        let total = self.totals.counter_of(cause, Counter::Stall);
+        self.estimate_of(|other| other == cause, total)
     }
 
-    /// The error follows from the buckets of the timed faults: it is no less than the true one.
-    fn estimate_of(&self, timed: &Histogram, total: u64) -> StallEstimate {
-        let (count, sum) = (timed.count(), self.timed(total));
-        let error = standard_error(count, sum, timed.squares_at_most(), self.one_in);
-        StallEstimate { total, error: error.round() as u64 }
+    fn estimate_of(&self, pick: impl Fn(Cause) -> bool, total: u64) -> StallEstimate {
+        let sum = |which| self.latencies.sum(&pick, which);
+        let (timed, long) = (sum(Sum::Timed), sum(Sum::Long));
+        let error = if timed == 0 && long == 0 {
+            // Recorded by a version that kept no sums: the error that follows from the buckets is no less
+            // than the true one.
+            let timed = self.histogram(&pick, total);
+            let sum = total / u64::from(self.one_in.max(1));
+            standard_error(timed.count(), sum, timed.squares_at_most(), self.one_in)
+        } else {
+            let squares = sum(Sum::TimedSquares) as f64 * (SQUARE_UNIT * SQUARE_UNIT) as f64;
+            standard_error(timed, sum(Sum::TimedNs), squares, self.one_in)
+        };
+        let error = error.round() as u64;
+        StallEstimate { total, error, long, long_ns: sum(Sum::LongNs) }
     }
 
     /// Those that came to one outcome, ns. How long they took together is not known.
@@ -121,24 +147,19 @@ impl<'a> TimedFaults<'a> {
     pub fn estimate(&self, cause: Cause, outcome: Outcome) -> u64 {
         self.latencies.count(cause, outcome) * u64::from(self.one_in)
     }
-
-    /// The part of a stall that the timed faults took, ns.
-    fn timed(&self, stall: u64) -> u64 {
-        stall / u64::from(self.one_in.max(1))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use collapse_common::{
         counter::COUNTERS,
-        latency::{OUTCOMES, bucket},
+        latency::{NO_LATENCIES, bucket},
     };
 
     use super::*;
 
     fn latencies(cause: Cause, faults: &[(Outcome, u64, u64)]) -> FaultLatencies {
-        let mut row = Box::new([[0; BUCKETS]; OUTCOMES]);
+        let mut row = Box::new(NO_LATENCIES);
         for (outcome, ns, n) in faults {
             row[*outcome as usize][bucket(*ns)] += n;
         }
@@ -164,9 +185,10 @@ mod tests {
         assert_eq!((racing.count(), racing.mean()), (196, Some(1_000)));
     }
 
-    /// One fault in 128 is timed, and its time stands for those of 128.
+    /// Recordings of earlier versions have no sums: one fault in 128 was timed, and its time stood for those
+    /// of 128.
     #[test]
-    fn the_mean_is_of_the_faults_that_were_timed() {
+    fn without_sums_the_mean_follows_from_the_stall() {
         let latencies = latencies(Cause::LoggedFault, &[(Outcome::Fast, 2_000, 10)]);
         let mut row = Box::new([0; COUNTERS]);
         row[Counter::Stall as usize] = 10 * 2_000 * 128;
@@ -197,6 +219,33 @@ mod tests {
         let of_cause = TimedFaults::new(&latencies, &totals, 128);
         assert_eq!(of_cause.stall_of(Cause::LoggedFault), stall);
         assert_eq!(of_cause.stall_of(Cause::GuestFault), StallEstimate::default());
+    }
+
+    #[test]
+    fn emulated_devices_and_long_faults_are_apart() {
+        let faults = [(Outcome::Fast, 2_000, 10), (Outcome::Mmio, 9_000_000, 3)];
+        let mut latencies = latencies(Cause::LoggedFault, &faults);
+        let row = latencies.rows.get_mut(&Cause::LoggedFault).unwrap();
+        row[SUMS][Sum::Timed as usize] = 10;
+        row[SUMS][Sum::TimedNs as usize] = 21_000;
+        let totals = Totals::default();
+        let timed = TimedFaults::new(&latencies, &totals, 128);
+        assert_eq!((timed.all().count(), timed.all().mean()), (10, Some(2_100)));
+        assert_eq!(timed.of_outcome(Outcome::Mmio).count(), 3);
+        let row = latencies.rows.get_mut(&Cause::LoggedFault).unwrap();
+        row[SUMS][Sum::TimedSquares as usize] = 10 * (2_112 / SQUARE_UNIT).pow(2);
+        row[SUMS][Sum::Long as usize] = 1;
+        row[SUMS][Sum::LongNs as usize] = 12_600_000;
+        let mut row = Box::new([0; COUNTERS]);
+        row[Counter::Stall as usize] = 12_600_000 + 128 * 21_000;
+        let mut totals = Totals::default();
+        totals.set(Cause::LoggedFault, row);
+        let timed = TimedFaults::new(&latencies, &totals, 128);
+        assert_eq!(timed.all().mean(), None, "which of the long ones were timed is not known");
+        // The long one adds nothing to the error.
+        let stall = timed.stall();
+        assert_eq!((stall.total, stall.long, stall.long_ns), (15_288_000, 1, 12_600_000));
+        assert!((50_000..150_000).contains(&stall.error), "{stall:?}");
     }
 
     #[test]

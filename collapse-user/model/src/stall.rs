@@ -7,6 +7,11 @@ pub struct StallEstimate {
     pub total: u64,
     /// Its standard error, ns; 0 if every fault is timed.
     pub error: u64,
+    /// Faults that spanned two ticks of the kernel's clock or more. Each is counted, so that they add nothing
+    /// to the error. 0 in recordings of versions that did not tell them from others.
+    pub long: u64,
+    /// Part of `total` that these took, ns.
+    pub long_ns: u64,
 }
 
 impl StallEstimate {

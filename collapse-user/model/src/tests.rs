@@ -2,7 +2,7 @@ use collapse_common::{
     Cause, Transition,
     abi::{Pages, Row, VmKey},
     counter::index,
-    latency::{BUCKETS, OUTCOMES, Outcome, bucket},
+    latency::{NO_LATENCIES, Outcome, bucket},
 };
 
 use super::*;
@@ -100,7 +100,7 @@ fn the_host_is_all_vms_together() {
 fn latencies_count_from_the_first_reading_on() {
     let mut model = Model::default();
     let mut read = |at, n| {
-        let mut row = Box::new([[0; BUCKETS]; OUTCOMES]);
+        let mut row = Box::new(NO_LATENCIES);
         row[Outcome::Fast as usize][bucket(900)] = n;
         let latencies = vec![(key(1), Cause::LoggedFault, row)];
         model.apply(&Batch { latencies, vms: vec![reading(key(1), None)], ..batch(at, true) });

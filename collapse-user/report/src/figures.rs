@@ -119,6 +119,13 @@ pub struct StallReport {
     #[serde(default)]
     #[schemars(extend("propertyNames" = keys::causes()))]
     pub upper_by_cause: BTreeMap<Name, u64>,
+    /// Faults that spanned two ticks of the kernel's clock or more (of 1 to 10 ms each). Each of them is
+    /// counted, timed or not.
+    #[serde(default)]
+    pub long_faults: u64,
+    /// Part of `total_ns` that these took: no estimate, but known to a tick each.
+    #[serde(default)]
+    pub long_ns: u64,
 }
 
 impl StallReport {
@@ -137,6 +144,8 @@ impl StallReport {
             upper_ns: Some(stall.upper()),
             error_by_cause: named(|stall| stall.error),
             upper_by_cause: named(StallEstimate::upper),
+            long_faults: stall.long,
+            long_ns: stall.long_ns,
         }
     }
 

@@ -2,7 +2,7 @@ use collapse_common::{
     Cause, Counter, Transition,
     abi::{Pages, VmKey},
     counter::index,
-    latency::{BUCKETS, OUTCOMES, Outcome, bucket},
+    latency::{NO_LATENCIES, Outcome, bucket},
 };
 use serde_json::{Value, json};
 
@@ -112,9 +112,9 @@ fn failed_migration() -> Model {
             row(&[(index(Transition::Zap, 1), 3), (index(Transition::Age, 1), 90)]),
         ),
     ];
-    let mut fast = Box::new([[0; BUCKETS]; OUTCOMES]);
+    let mut fast = Box::new(NO_LATENCIES);
     fast[Outcome::Fast as usize][bucket(2_000)] = 1_000;
-    let mut racing = Box::new([[0; BUCKETS]; OUTCOMES]);
+    let mut racing = Box::new(NO_LATENCIES);
     racing[Outcome::Nothing as usize][bucket(50_000)] = 18;
     let latencies = vec![(VM, Cause::LoggedFault, fast), (VM, Cause::RacingFault, racing)];
     model.apply(&Batch {

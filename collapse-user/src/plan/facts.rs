@@ -127,6 +127,7 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         commit_old_arg: commit_old_arg as u32,
         ret_pf_invalid,
         clear_takes_kvm: clear_takes_kvm.into(),
+        ept: uses_ept(kernel).into(),
         vm_list: address("vm_list"),
         page_offset_base: address("page_offset_base"),
         vmemmap_base: address("vmemmap_base"),
@@ -136,10 +137,13 @@ pub fn facts(kernel: &Inspected) -> Kernel {
     }
 }
 
+fn uses_ept(kernel: &Inspected) -> bool {
+    kernel.kvm.vendor == Some(Vendor::Intel) && kernel.kvm.nested_paging != Ok(false)
+}
+
 /// Returns the layout of SPTEs. `shadow_accessed_mask` and `shadow_dirty_mask` follow the page-table
 /// format: that of EPT, or else that of ordinary page tables.
 fn spte_layout(kernel: &Inspected, old: bool) -> SpteLayout {
-    let ept = kernel.kvm.vendor == Some(Vendor::Intel) && kernel.kvm.nested_paging != Ok(false);
-    let layout = if ept { SpteLayout::EPT } else { SpteLayout::NPT };
+    let layout = if uses_ept(kernel) { SpteLayout::EPT } else { SpteLayout::NPT };
     if old { layout.without_present_bit() } else { layout }
 }

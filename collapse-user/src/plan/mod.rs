@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use collapse_common::{Selection, abi::Kernel};
+use collapse_feed::clock;
 pub use collapse_feed::{Coverage, Mmu, Signal, SignalStatus};
 
 pub use latency::{FaultLatency, FaultLatencyError};
@@ -47,7 +48,9 @@ impl Plan {
     /// traceable; attaching then fails on those that are not.
     pub fn for_running_kernel(latency: FaultLatency, depth: InspectionDepth) -> (Self, Inspected) {
         let kernel = inspect(Path::new("/"), depth);
-        (Self::new(&kernel, latency), kernel)
+        let mut plan = Self::new(&kernel, latency);
+        plan.kernel.tick_ns = clock::tick_ns();
+        (plan, kernel)
     }
 
     /// Plans for a kernel that was inspected.

@@ -9,7 +9,7 @@ use aya::{
 use collapse_common::{
     abi::{Cpu, PendingFaults, Row, RowOwner, RunList, Thread, VmGauges, VmKey, WRITERS, map},
     counter::COUNTERS,
-    latency::{BUCKETS, Latencies, OUTCOMES},
+    latency::{Latencies, NO_LATENCIES},
 };
 
 use super::mapped::Mapped;
@@ -97,7 +97,7 @@ impl Maps {
         for cpu in 0..self.cpus.len() {
             self.rows.write(self.counters(cpu, row), &[0; COUNTERS]);
         }
-        self.latencies.write(row as usize, &[[0; BUCKETS]; OUTCOMES]);
+        self.latencies.write(row as usize, &NO_LATENCIES);
         let nobody = RowOwner { vm: VmKey::default(), cause: 0, muted: 0 };
         self.owners.write(row as usize, &nobody);
     }

@@ -6,7 +6,7 @@ use collapse_common::{
     Cause, Transition,
     abi::{Loss, VmKey},
     counter::{COUNTERS, transition_at},
-    latency::{BUCKETS, OUTCOMES},
+    latency::{BUCKETS, NO_LATENCIES, SUMS},
     spte::frames,
 };
 use serde::de::DeserializeOwned;
@@ -165,8 +165,10 @@ impl Decoder {
         for CellsRecord { vm, cause, cells } in record.latencies {
             let (key, cause) = (self.vm(vm)?, known_cause(cause)?);
             let latencies = self.state.latencies.entry((vm, cause));
-            let latencies = latencies.or_insert_with(|| Box::new([[0; BUCKETS]; OUTCOMES]));
-            add(latencies.as_flattened_mut(), &cells, |_| MAX_COUNT)?;
+            let latencies = latencies.or_insert_with(|| Box::new(NO_LATENCIES));
+            add(latencies.as_flattened_mut(), &cells, |at| {
+                if at < SUMS * BUCKETS { MAX_COUNT } else { MAX_SUM }
+            })?;
             batch.latencies.push((key, cause, latencies.clone()));
         }
         for name in record.loss_names {

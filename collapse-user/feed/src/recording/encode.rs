@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use collapse_common::{
-    abi::VmKey,
-    counter::COUNTERS,
-    latency::{BUCKETS, OUTCOMES},
-    spte::frames,
-};
+use collapse_common::{abi::VmKey, counter::COUNTERS, latency::NO_LATENCIES, spte::frames};
 use serde::Serialize;
 
 use super::{
@@ -209,7 +204,7 @@ impl Encoder {
             let vm = self.vms.of(*vm, &mut record.vms, vm_record);
             let before = self.state.latencies.insert((vm, *cause), latencies.clone());
             let known = before.is_some();
-            let before = before.unwrap_or_else(|| Box::new([[0; BUCKETS]; OUTCOMES]));
+            let before = before.unwrap_or_else(|| Box::new(NO_LATENCIES));
             let cells = differences(before.iter().flatten(), latencies.iter().flatten());
             if !known || !cells.is_empty() {
                 record.latencies.push(CellsRecord { vm, cause: *cause as u8, cells });

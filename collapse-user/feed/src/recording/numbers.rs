@@ -1,6 +1,10 @@
 //! Enums that recordings store by number keep their numbers: new variants are added at the end.
 
-use collapse_common::{Cause, Counter, Transition, counter::index, latency::Outcome};
+use collapse_common::{
+    Cause, Counter, Transition,
+    counter::index,
+    latency::{Outcome, Sum},
+};
 
 use super::{block::BlockKind, wire};
 use crate::{DetailStep, Mmu, Slot, SlotChange};
@@ -43,6 +47,8 @@ fn transitions_and_counters() {
     ];
     assert_eq!(counters, [5, 55, 56, 57, 59, 60, 61, 62, 63]);
     keeps(&Outcome::ALL.map(Outcome::name), "spurious fast small huge mmio");
+    // The sums come after the outcomes: a new outcome would move them.
+    keeps(&Sum::ALL.map(Sum::name), "timed timed_ns timed_squares long long_ns");
 }
 
 #[test]

@@ -9,7 +9,11 @@ mod vms;
 
 use std::time::Duration;
 
-use collapse_common::abi::{Cpu, Loss, VmGauges, VmKey, WRITERS, map, request::GiveBack};
+use collapse_common::{
+    Cause, Counter,
+    abi::{Cpu, Loss, Row, VmGauges, VmKey, WRITERS, map, request::GiveBack},
+    latency::{Latencies, stall},
+};
 
 use super::{
     Batch, Event, EventKind, SlotChange,
@@ -126,7 +130,8 @@ impl Live {
         let hugetlb = self.vms.hugetlb_changes(&vms);
         self.muting.judge(&self.rows, &self.vms, &mut self.maps);
         let latencies = self.rows.latencies(&self.maps);
-        let rows = self.rows.attribute(totals);
+        let mut rows = self.rows.attribute(totals);
+        self.add_stall(&mut rows, &latencies);
         let events = self.ring.hand_out(if last { u64::MAX } else { complete });
         self.recycle(&events);
         let losses = self.losses();
@@ -167,6 +172,21 @@ impl Live {
             vcpus::with_pending(probe, maps, || rows.totals(maps))
         } else {
             rows.totals(maps)
+        }
+    }
+
+    /// Adds the stall that the latencies show to the counts.
+    fn add_stall(
+        &self,
+        rows: &mut [(VmKey, Cause, Box<Row>)],
+        latencies: &[(VmKey, Cause, Box<Latencies>)],
+    ) {
+        let one_in = u64::from(self.coverage().timed_faults);
+        for (vm, cause, latencies) in latencies {
+            let row = rows.iter_mut().find(|(of, by, _)| of == vm && by == cause);
+            if let Some((_, _, row)) = row {
+                row[Counter::Stall as usize] += stall(latencies, one_in);
+            }
         }
     }
 

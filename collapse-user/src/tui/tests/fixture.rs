@@ -4,7 +4,7 @@ use collapse_common::{
     Cause, Counter, Transition,
     abi::{Pages, Row, VmKey},
     counter::{COUNTERS, index},
-    latency::{BUCKETS, OUTCOMES, Outcome, bucket},
+    latency::{NO_LATENCIES, Outcome, bucket},
 };
 
 use crate::identity::name_from;
@@ -166,7 +166,7 @@ pub fn read(model: &mut Model, guests: &mut [Guest], at: u64) {
         });
         batch.rows.extend(guest.rows.iter().map(|(cause, row)| (guest.key, *cause, row.clone())));
         for cause in [Cause::GuestFault, Cause::LoggedFault] {
-            let mut row = Box::new([[0; BUCKETS]; OUTCOMES]);
+            let mut row = Box::new(NO_LATENCIES);
             for (_, ns) in guest.latencies.iter().filter(|(other, _)| *other == cause) {
                 row[Outcome::Fast as usize][bucket(*ns)] += 1;
             }
