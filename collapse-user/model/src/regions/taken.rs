@@ -81,7 +81,7 @@ impl Regions {
         report: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
         self.unlogged.forget(slot);
-        self.take(|region| region.is_in(slot), |_| logged, report);
+        self.take(|region| region.is_in(slot), |_, _| logged, report);
         let left: Vec<_> = self.leaving.0.keys().copied().collect();
         for region in left {
             self.stays(region, report);
@@ -91,7 +91,7 @@ impl Regions {
 
     /// The VM is gone, and `slots` with it.
     pub fn end(&mut self, slots: &Slots, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
-        self.take(|_| true, |region| is_logged(slots, region), report);
+        self.take(|_| true, |region, lost| is_logged(slots, region, lost), report);
         self.leaving.0.shrink_to_fit();
         self.outstanding.shrink_to_fit();
     }
@@ -114,7 +114,7 @@ impl Regions {
         let Entry::Occupied(lost) = self.outstanding.entry(touch.region) else { return };
         if lost.get().small == 0 {
             let lost = lost.remove();
-            let small = before != Mapping::None && !is_logged(slots, touch.region);
+            let small = before != Mapping::None && !is_logged(slots, touch.region, &lost);
             let step = Step::Gone { from: lost.mapping(), small };
             self.counts.step(step);
             report(lost.episode, step);
@@ -127,7 +127,10 @@ impl Regions {
         region: Region,
         report: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
-        if let Some(Zapped::Huge(lost)) = self.leaving.0.remove(&region) {
+        // Nearly always nothing is, and hashing takes longer than all the rest.
+        if !self.leaving.0.is_empty()
+            && let Some(Zapped::Huge(lost)) = self.leaving.0.remove(&region)
+        {
             self.lost(region, lost, report);
         }
     }
@@ -135,7 +138,7 @@ impl Regions {
     fn take(
         &mut self,
         which: impl Fn(Region) -> bool,
-        logged: impl Fn(Region) -> bool,
+        logged: impl Fn(Region, &Lost) -> bool,
         report: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
         self.returned.retain(|region| !which(region));
@@ -153,14 +156,19 @@ impl Regions {
         for (region, lost) in self.outstanding.extract_if(|region, _| which(*region)) {
             let from = lost.mapping();
             let was = before.get(&region).copied().unwrap_or(from);
-            let step = Step::Gone { from, small: was != Mapping::None && !logged(region) };
+            let step = Step::Gone { from, small: was != Mapping::None && !logged(region, &lost) };
             self.counts.step(step);
             report(lost.episode, step);
         }
     }
 }
 
-/// Whether dirty logging is on for the slot of a region, so that KVM has to map it small.
-fn is_logged(slots: &Slots, region: Region) -> bool {
-    slots.values().any(|slot| slot.is_logging() && region.is_in(slot))
+/// Whether dirty logging is on for the slot of a region, so that KVM has to map it small. A slot that is not
+/// known was there before we watched, and its dirty logging was not switched since: the cause of the loss
+/// decides.
+fn is_logged(slots: &Slots, region: Region, lost: &Lost) -> bool {
+    match slots.values().find(|slot| region.is_in(slot)) {
+        Some(slot) => slot.is_logging(),
+        None => matches!(lost.cause, Cause::LoggedFault | Cause::ClearDirtyLog),
+    }
 }

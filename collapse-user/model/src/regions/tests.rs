@@ -275,6 +275,20 @@ fn under_dirty_logging_nothing_could_come_back() {
     assert_eq!(counts.standing(false), Standing::Unaffected);
 }
 
+/// A guest that was under dirty logging before it was watched, and to its end.
+#[test]
+fn logging_that_was_on_before_is_known_by_its_faults() {
+    for (cause, expected) in [(Cause::LoggedFault, (2, 0)), (Cause::NotifierProtect, (0, 2))] {
+        let mut followed = Followed::default();
+        followed.apply(1, 0, &change(cause, Zap, 2, 0, 2));
+        followed.apply(2, 0, &change(cause, SplitRelink, 2, 0, 2));
+        followed.apply(3, 0, &change(Cause::LoggedFault, Install, 1, 0, 1024));
+        followed.end();
+        let counts = followed.counts();
+        assert_eq!((counts.gone, counts.small_to_the_end), expected, "{cause:?}");
+    }
+}
+
 #[test]
 fn the_teardown_takes_what_is_huge() {
     let mut regions = follow(&[(Cause::GuestFault, Install, 2, 0, 8)]);
