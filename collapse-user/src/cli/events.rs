@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, builder::PossibleValuesParser};
 use collapse_common::Cause;
 
-use super::stacks::StackArgs;
+use super::{ready::ReadyArgs, stacks::StackArgs};
 use crate::{
     events::{EventFilter, EventWriter, LineFormat, RegionSample, kinds},
     exit::{Exit, Failure, OrExit as _},
@@ -44,6 +44,8 @@ pub(super) struct EventsArgs {
     each: bool,
     #[command(flatten)]
     stacks: StackArgs,
+    #[command(flatten)]
+    ready: ReadyArgs,
     /// Stop after this many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -62,6 +64,7 @@ pub(super) struct EventsArgs {
 }
 
 pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
+    let readiness = args.ready.readiness(!args.command.is_empty())?;
     let output = Output::open(args.output.as_deref())?;
     let keeps_stdout = !matches!(output, Output::Stdout);
     let EventsArgs { vm: vms, kind: kinds, cause: causes, slot, sample, limit, .. } = args;
@@ -80,7 +83,8 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let (machine, coverage) = ((&attached.host).into(), attached.coverage());
     let pipeline = pipeline(output, Clocks::now(), machine, coverage, filter)?;
     let mut session = Session::start(attached, pipeline);
-    Window { duration: args.duration, command: &args.command, keeps_stdout }.run(&mut session)
+    Window { duration: args.duration, command: &args.command, keeps_stdout }
+        .run(&mut session, readiness)
 }
 
 fn pipeline(

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
+use super::ready::ReadyArgs;
 use crate::{
     exit::{Exit, Failure},
     live::{self, Beginning},
@@ -27,20 +28,23 @@ pub(super) struct LiveArgs {
     /// Start paused
     #[arg(long, requires = "from")]
     paused: bool,
+    #[command(flatten)]
+    ready: ReadyArgs,
 }
 
 impl LiveArgs {
     /// Whether no option is given.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { settings, title, from, at: _, paused: _ } = self;
-        settings.is_empty() && title.is_none() && from.is_none()
+        let Self { settings, title, from, at: _, paused: _, ready } = self;
+        settings.is_empty() && title.is_none() && from.is_none() && *ready == ReadyArgs::default()
     }
 }
 
 pub(super) fn run(args: &LiveArgs, setup: Setup) -> Result<Exit, Failure> {
+    let readiness = args.ready.readiness(false)?;
     let settings = Settings::load(&args.settings)?;
     let title = args.title.as_deref();
-    let Some(path) = &args.from else { return live::show(title, &settings, setup) };
+    let Some(path) = &args.from else { return live::show(title, &settings, setup, readiness) };
     let beginning = Beginning { at: args.at.unwrap_or_default(), paused: args.paused };
     live::play(path, title, beginning, &settings)
 }

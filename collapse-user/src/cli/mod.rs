@@ -7,6 +7,7 @@ mod events;
 mod export;
 mod live;
 mod measuring;
+mod ready;
 mod record;
 mod report;
 mod schema;
@@ -20,7 +21,7 @@ use clap::{
     ValueEnum, error::ErrorKind, parser::ValueSource,
 };
 
-use self::measuring::MeasuringArgs;
+use self::{measuring::MeasuringArgs, ready::ReadyArgs};
 use crate::{
     diagnostics,
     exit::{Exit, Failure},
@@ -146,7 +147,8 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> 
             && matches.value_source(id) == Some(ValueSource::CommandLine)
     };
     let innermost = matches.subcommand().map_or(&matches, |(_, matches)| matches);
-    let measuring = command_ids::<MeasuringArgs>().into_iter().find(|id| given(innermost, id));
+    let ids = [command_ids::<MeasuringArgs>(), command_ids::<ReadyArgs>()].concat();
+    let measuring = ids.into_iter().find(|id| given(innermost, id));
     match measuring.filter(|_| given(innermost, "from")) {
         Some(id) => refuse(&format!(
             "--{} is about measuring, and --from measures nothing",
@@ -156,7 +158,7 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> 
     }
 }
 
-/// Ids of the options that a type adds.
+/// Ids of the options that a type adds, groups not among them.
 fn command_ids<T: Args>() -> Vec<String> {
     let command = T::augment_args(clap::Command::new(""));
     command.get_arguments().map(|arg| arg.get_id().to_string()).collect()

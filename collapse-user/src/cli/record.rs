@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, builder::PossibleValuesParser};
 use collapse_common::Selection;
 
-use super::stacks::StackArgs;
+use super::{ready::ReadyArgs, stacks::StackArgs};
 use crate::{
     exit::{Exit, Failure},
     findings,
@@ -45,12 +45,15 @@ pub(super) struct RecordArgs {
     each: bool,
     #[command(flatten)]
     stacks: StackArgs,
+    #[command(flatten)]
+    ready: ReadyArgs,
     /// Command to run and record
     #[arg(last = true)]
     command: Vec<OsString>,
 }
 
 pub(super) fn run(args: RecordArgs, setup: Setup) -> Result<Exit, Failure> {
+    let readiness = args.ready.readiness(!args.command.is_empty())?;
     let RecordArgs { output, duration, max_size, keep_last, each, command, .. } = args;
     let selection = args.stacks.of(Selection { each: each.into(), ..Selection::DEFAULT });
     let trigger =
@@ -59,5 +62,5 @@ pub(super) fn run(args: RecordArgs, setup: Setup) -> Result<Exit, Failure> {
     let attached = Attached::new(&Wanted { setup, selection, rows: None })?;
     let tap = recording.begin((&attached.host).into(), attached.coverage())?;
     let mut session = Session::start(attached, Pipeline::tapped(tap));
-    Window { duration, command: &command, keeps_stdout: true }.run(&mut session)
+    Window { duration, command: &command, keeps_stdout: true }.run(&mut session, readiness)
 }

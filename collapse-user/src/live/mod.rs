@@ -19,7 +19,7 @@ use crate::{
     report::live_lines,
     settings::Settings,
     tui::{DashboardData, Heading, Reply, terminal},
-    watch::{Attached, DRAIN_INTERVAL, Pipeline, Session, Setup, runtime},
+    watch::{Attached, DRAIN_INTERVAL, Pipeline, Readiness, Session, Setup, runtime},
 };
 pub use dashboard::Dashboard;
 use dashboard::{Ends, every, is_terminal};
@@ -27,14 +27,25 @@ use load::Load;
 pub use play::{Beginning, play};
 
 /// Shows a running kernel until the user ends it. `title` stands in for the machine's name.
-pub fn show(title: Option<&str>, settings: &Settings, setup: Setup) -> Result<Exit, Failure> {
-    runtime()?.block_on(shown(title, settings, setup))
+pub fn show(
+    title: Option<&str>,
+    settings: &Settings,
+    setup: Setup,
+    readiness: Readiness,
+) -> Result<Exit, Failure> {
+    runtime()?.block_on(shown(title, settings, setup, readiness))
 }
 
-async fn shown(title: Option<&str>, settings: &Settings, setup: Setup) -> Result<Exit, Failure> {
+async fn shown(
+    title: Option<&str>,
+    settings: &Settings,
+    setup: Setup,
+    readiness: Readiness,
+) -> Result<Exit, Failure> {
     let mut session = Session::start(Attached::new(&setup.into())?, Pipeline::default());
     session.keep(settings.history);
     let mut ends = Ends::new().or_exit(Exit::CannotMeasure)?;
+    session.announce(readiness.silent(is_terminal()))?;
     let mut drains = every(DRAIN_INTERVAL, Instant::now() + DRAIN_INTERVAL);
     let mut refreshes = every(settings.options.interval, Instant::now());
     // Dropped before the session is: the terminal is back before programs are detached, which takes

@@ -11,6 +11,7 @@
 
 mod attach;
 mod pipeline;
+mod ready;
 pub mod replay;
 mod runtime;
 mod session;
@@ -20,6 +21,7 @@ mod window;
 
 pub use attach::{Attached, Setup, Wanted};
 pub use pipeline::Pipeline;
+pub use ready::Readiness;
 pub use replay::Replayed;
 pub use runtime::runtime;
 pub use session::{DRAIN_INTERVAL, Session};

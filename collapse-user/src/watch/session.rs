@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     attach::{Attached, Wanted, loaded_kvm},
     pipeline::Pipeline,
+    ready::Readiness,
 };
 use crate::{
     clock::monotonic_ns,
@@ -45,6 +46,11 @@ impl Session {
         };
         session.read(false);
         session
+    }
+
+    /// Announces that everything from the first reading on is seen.
+    pub fn announce(&self, readiness: Readiness) -> Result<(), Failure> {
+        readiness.announce(self.model().started.unwrap_or_default())
     }
 
     /// Everything known so far.

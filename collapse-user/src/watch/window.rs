@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    ready::Readiness,
     runtime::runtime,
     session::{DRAIN_INTERVAL, Session},
 };
@@ -43,8 +44,8 @@ pub struct Window<'a> {
 
 impl Window<'_> {
     /// Watches from the first reading to the last; ends as the command did, if one is given.
-    pub fn run(&self, session: &mut Session) -> Result<Exit, Failure> {
-        let command = self.watch(session)?;
+    pub fn run(&self, session: &mut Session, readiness: Readiness) -> Result<Exit, Failure> {
+        let command = self.watch(session, readiness)?;
         let finished = session.finish(command.as_ref());
         ended_as(command.as_ref()).or_else(finished.map(|()| Exit::Ok))
     }
@@ -53,15 +54,19 @@ impl Window<'_> {
     pub fn watch(
         &self,
         session: &mut Session,
+        readiness: Readiness,
     ) -> Result<Option<recording::RecordedCommand>, Failure> {
-        runtime()?.block_on(self.watched(session))
+        runtime()?.block_on(self.watched(session, readiness))
     }
 
     async fn watched(
         &self,
         session: &mut Session,
+        readiness: Readiness,
     ) -> Result<Option<recording::RecordedCommand>, Failure> {
         let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
+        // Whoever waits for it may end the window at once.
+        session.announce(readiness)?;
         if self.command.is_empty() {
             wait(session, &mut signals, self.duration, None).await?;
             return Ok(None);

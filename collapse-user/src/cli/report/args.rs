@@ -5,7 +5,10 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::Args;
 
 use crate::{
-    cli::choices::{FormatChoice, RequiredChoice},
+    cli::{
+        choices::{FormatChoice, RequiredChoice},
+        ready::ReadyArgs,
+    },
     report::{Format, VmSelect, gate::Budget},
     settings::values::{parse_duration, parse_percent},
 };
@@ -49,6 +52,8 @@ pub(in crate::cli) struct ReportArgs {
     /// Report on a recording instead ('-' for stdin)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command", "record"])]
     pub from: Option<PathBuf>,
+    #[command(flatten)]
+    pub ready: ReadyArgs,
     /// Also record to this file
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

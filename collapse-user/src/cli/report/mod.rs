@@ -17,16 +17,20 @@ use crate::{
         gate::{CheckKind, CheckState, DemandCheck, checks, decisive},
     },
     source::recording::SizeLimits,
-    watch::{Attached, NewRecording, Pipeline, Replayed, Session, Setup, Window, ended_as, replay},
+    watch::{
+        Attached, NewRecording, Pipeline, Readiness, Replayed, Session, Setup, Window, ended_as,
+        replay,
+    },
 };
 use outputs::Outputs;
 
 pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
+    let readiness = args.ready.readiness(!args.command.is_empty())?;
     let demands = demands::read(args)?;
     let mut outputs = Outputs::open(&args.formats(), &args.output)?;
     let Measured { mut report, exit, recorded } = match &args.from {
         Some(path) => of_recording(path)?,
-        None => of_window(args, setup, &outputs)?,
+        None => of_window(args, setup, &outputs, readiness)?,
     };
     report.select(&args.vm);
     report.verdicts = demands.judge(&report);
@@ -55,7 +59,12 @@ fn of_recording(path: &Path) -> Result<Measured, Failure> {
     Ok(Measured { report, exit, recorded: Ok(()) })
 }
 
-fn of_window(args: &ReportArgs, setup: Setup, outputs: &Outputs) -> Result<Measured, Failure> {
+fn of_window(
+    args: &ReportArgs,
+    setup: Setup,
+    outputs: &Outputs,
+    readiness: Readiness,
+) -> Result<Measured, Failure> {
     let recording = args.record.clone();
     let recording = recording.map(|path| NewRecording::create(path, SizeLimits::default(), None));
     let recording = recording.transpose()?;
@@ -68,7 +77,8 @@ fn of_window(args: &ReportArgs, setup: Setup, outputs: &Outputs) -> Result<Measu
     };
     let mut session = Session::start(attached, pipeline);
     let (duration, keeps_stdout) = (args.duration, outputs.spare_stdout());
-    let command = Window { duration, command: &args.command, keeps_stdout }.watch(&mut session)?;
+    let window = Window { duration, command: &args.command, keeps_stdout };
+    let command = window.watch(&mut session, readiness)?;
     let recorded = session.finish(command.as_ref());
     let exit = ended_as(command.as_ref());
     let command = command.map(CommandReport::from);

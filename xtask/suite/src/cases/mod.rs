@@ -9,6 +9,7 @@ mod life;
 mod observed;
 mod oracle;
 mod readme;
+mod ready;
 mod recordings;
 mod reload;
 mod reports;
@@ -41,6 +42,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(selftest::cases());
     cases.extend(reload::cases(rarely));
     cases.extend(readme::cases());
+    cases.extend(ready::cases());
     cases.extend(reports::cases());
     cases.extend(dashboard::cases(rarely));
     cases
