@@ -375,3 +375,31 @@ fn a_live_view_is_spared_the_dead() {
     model.detached(400 * MS, "kvm is not loaded".to_owned());
     assert_eq!(live_lines(&model, &coverage), "t=0.4 kvm is not loaded, waiting\n");
 }
+
+/// As after kprobes were switched off: what shares a reason is named once, and no count of what cannot be
+/// attributed is taken for nothing.
+#[test]
+fn one_reason_for_many_signals_is_one_line() {
+    let report = report(|signal| signal != Signal::TdpChanges);
+    let text = render(&report, Style::Plain);
+    let (_, lines) = text.split_once("coverage: 1 of ").unwrap();
+    assert_eq!(lines.lines().count(), 2, "{text}");
+    assert!(
+        lines.contains("vm_created, vm_destroyed, ") && lines.contains(" are not seen"),
+        "{text}"
+    );
+    let few = render(&self::report(|signal| signal == Signal::DropSpte), Style::Plain);
+    assert!(few.contains("\n  drop_spte: calls of drop_spte ("), "{few}");
+    let empty = Report::of(&nothing_lost(), &coverage(|_| true), Machine::default(), None);
+    let text = render(&empty, Style::Plain);
+    assert!(text.contains("no region was seen to lose its huge page\n"), "{text}");
+}
+
+/// A VM that lost nothing, as far as is known.
+fn nothing_lost() -> Model {
+    let mut model = Model::default();
+    model.apply(&Batch { at: MS, ..Batch::default() });
+    let seen = event(2 * MS, EventKind::VmSeen);
+    model.apply(&Batch { at: 3 * MS, events: vec![seen], ..Batch::default() });
+    model
+}

@@ -18,6 +18,9 @@ use collapse_model::{
     wording::{self, SIZES, UNKNOWN, UNNAMED_VM, bytes, duration, known, leaves, percent},
 };
 
+/// Signals that are listed one by one although they share the reason for not being seen, at most.
+const SAME_REASON: usize = 3;
+
 /// The name of a VM.
 pub fn name(vm: &VmReport) -> &str {
     vm.name.as_deref().unwrap_or(UNNAMED_VM)
@@ -56,7 +59,9 @@ pub fn verdict(vm: &VmReport) -> String {
         n => format!("; {n} taken away by the VMM or with their slot, which is no loss"),
     };
     if regions.lost == 0 {
-        return format!("no region lost its huge page{taken}");
+        // Splits and zaps may be among the changes of an unknown VM.
+        let seen = if vm.log_on.is_some() { "lost" } else { "was seen to lose" };
+        return format!("no region {seen} its huge page{taken}");
     }
     let rate = match (vm.recovery_rate, vm.recovery_rate_touched) {
         (_, Some(touched))
@@ -323,7 +328,7 @@ pub fn checked(report: &Report) -> Option<String> {
 }
 
 /// Caveats about a report: loss, disagreement, what is not seen. A line each; the first is
-/// about loss, and one line follows for each signal that is not seen.
+/// about loss, and the last are about signals that are not seen.
 pub fn trust(report: &Report) -> Vec<String> {
     let lost: Vec<_> = report.losses.iter().filter(|(_, n)| **n > 0).collect();
     let remedy = |way: &str| Loss::ALL.into_iter().find(|loss| loss.name() == way)?.remedy();
@@ -359,12 +364,33 @@ pub fn trust(report: &Report) -> Vec<String> {
     }
     let (all, seen) = (report.coverage.len(), report.coverage.len() - missing.len());
     lines.push(format!("coverage: {seen} of {all} signals"));
-    lines.extend(missing.iter().map(|signal| {
-        let loses = signal.loses.as_deref().unwrap_or_default();
-        let reason = signal.reason.as_deref().unwrap_or("not attached");
-        format!("  {}: {loses} ({reason})", signal.signal)
-    }));
+    lines.extend(not_seen(&missing));
     lines
+}
+
+/// Signals that are not seen: a line each, or one for all that share a reason.
+fn not_seen(missing: &[&SignalReport]) -> Vec<String> {
+    let reason = |signal: &SignalReport| signal.reason.clone().unwrap_or("not attached".to_owned());
+    let mut by_reason: Vec<(String, Vec<&SignalReport>)> = Vec::new();
+    for signal in missing {
+        let reason = reason(signal);
+        match by_reason.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, signals)) => signals.push(signal),
+            None => by_reason.push((reason, vec![signal])),
+        }
+    }
+    let line = |reason: &str, signal: &SignalReport| {
+        let loses = signal.loses.as_deref().unwrap_or_default();
+        format!("  {}: {loses} ({reason})", signal.signal)
+    };
+    let lines = by_reason.iter().flat_map(|(reason, signals)| {
+        if signals.len() > SAME_REASON {
+            let names: Vec<_> = signals.iter().map(|signal| &*signal.signal).collect();
+            return vec![format!("  {reason}: {} are not seen", names.join(", "))];
+        }
+        signals.iter().map(|signal| line(reason, signal)).collect()
+    });
+    lines.collect()
 }
 
 /// Whether counts and KVM's gauges agree, and over what time.

@@ -63,6 +63,11 @@ impl Hook {
         }
     }
 
+    /// Whether it is a probe on a kernel function, which does not fire while kprobes or ftrace are off.
+    pub fn is_on_function(&self) -> bool {
+        matches!(self, Self::Entry { .. } | Self::Pair { .. })
+    }
+
     /// Returns the programs that lose an event each time the kernel skips them.
     pub fn losing_programs(&self) -> Vec<&'static str> {
         match *self {

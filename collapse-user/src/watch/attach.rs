@@ -130,6 +130,11 @@ impl Attached {
         self.live.poll(last)
     }
 
+    /// Takes all probes on functions for silent from now on, because of `why`.
+    pub(super) fn silenced(&mut self, why: &str) {
+        self.live.silenced(why);
+    }
+
     /// Detaches the programs.
     pub(super) fn detach(self) {
         self.live.detach();

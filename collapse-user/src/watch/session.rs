@@ -1,17 +1,18 @@
 //! A watched kernel: read, and followed when KVM is unloaded and loaded again.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     attach::{Attached, Wanted, loaded_kvm},
     pipeline::Pipeline,
     ready::Readiness,
+    switches::{ProbeSwitches, SwitchedOff},
 };
 use crate::{
     clock::monotonic_ns,
     exit::Failure,
     kernel::{Inspected, Instance},
-    model::Model,
+    model::{Model, wording::duration},
     plan::{Coverage, NO_KVM},
     source::{Update, recording::RecordedCommand},
 };
@@ -31,6 +32,9 @@ pub struct Session {
     /// The KVM that programs are attached to, or that they could not be attached to.
     kvm: Option<Instance>,
     wanted: Wanted,
+    switches: ProbeSwitches,
+    /// Whether probes on functions were switched off since they were attached.
+    silenced: bool,
 }
 
 impl Session {
@@ -42,6 +46,8 @@ impl Session {
             coverage: attached.coverage().clone(),
             kvm: attached.kvm,
             wanted: attached.wanted.clone(),
+            switches: ProbeSwitches::below(Path::new("/")),
+            silenced: false,
             attached: Some(attached),
         };
         session.read(false);
@@ -73,6 +79,7 @@ impl Session {
     /// cost of an episode is the change of totals between two readings.
     pub fn drain(&mut self) {
         self.follow_kvm();
+        self.look_at_switches();
         if self.attached.as_mut().is_some_and(Attached::drain) {
             self.read(false);
         }
@@ -81,6 +88,7 @@ impl Session {
     /// Brings the model up to date; with `last`, completely.
     pub fn poll(&mut self, last: bool) {
         self.follow_kvm();
+        self.look_at_switches();
         self.read(last);
     }
 
@@ -128,11 +136,28 @@ impl Session {
         }
     }
 
+    /// Notices that probes on functions do not fire any more. They do again when the switch is on, but what
+    /// happened meanwhile is missing, so that what they show stays unknown.
+    fn look_at_switches(&mut self) {
+        let Some(attached) = self.attached.as_mut().filter(|_| !self.silenced) else { return };
+        let Some(off) = self.switches.off() else { return };
+        self.silenced = true;
+        let began = self.pipeline.model.started.unwrap_or_default();
+        let into = duration(monotonic_ns().saturating_sub(began));
+        let SwitchedOff { what, remedy } = off;
+        let why =
+            format!("{what} was switched off {into} into the window: `{remedy}`, and begin again");
+        log::warn!("{why}");
+        attached.silenced(&why);
+        self.coverage = attached.coverage().clone();
+    }
+
     fn reattach(&mut self) {
         match Attached::new(&self.wanted) {
             Ok(attached) => {
                 self.host = attached.host.clone();
                 self.coverage = attached.coverage().clone();
+                self.silenced = false;
                 self.attached = Some(attached);
                 self.take(&Update::Attached { at: monotonic_ns() });
                 self.read(false);

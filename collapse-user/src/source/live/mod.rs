@@ -55,6 +55,8 @@ pub struct Live {
     budget: Budget,
     /// Whether KVM counts faults itself, and rows take its counts over now and then.
     kvm_counts_faults: bool,
+    /// Times that probes on functions were switched off while they were attached.
+    silenced: u64,
 }
 
 impl Live {
@@ -87,12 +89,23 @@ impl Live {
             stacks,
             muting: Muting::new(wanted),
             budget: Budget::new(budget),
+            silenced: 0,
         })
     }
 
     /// Signals that are seen and that are not.
     pub fn coverage(&self) -> &Coverage {
         &self.probe.coverage
+    }
+
+    /// Takes all probes on functions for silent from now on, because of `why`: what they show is not seen
+    /// any more, and counts as lost.
+    pub fn silenced(&mut self, why: &str) {
+        self.silenced += 1;
+        let Probe { hooks, coverage, .. } = &mut self.probe;
+        for hook in hooks.iter().filter(|hook| hook.hook.is_on_function()) {
+            coverage.lose(hook.signal, why);
+        }
     }
 
     /// Prepares to name the functions of stacks.
@@ -239,6 +252,7 @@ impl Live {
             }
         };
         let mut losses: Vec<_> = Loss::ALL.map(|loss| (loss.name(), lost(loss))).into();
+        losses.push(("probes_switched_off", self.silenced));
         losses.push(("program_skipped", self.probe.skipped()));
         losses.push(("stacks_not_taken", self.stacks.not_taken()));
         losses.push(("unknown_records", self.ring.unknown()));

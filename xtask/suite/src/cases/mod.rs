@@ -17,6 +17,7 @@ mod scenarios;
 mod selftest;
 mod stacks;
 mod streams;
+mod switched_off;
 mod timeline;
 mod unprobed;
 
@@ -34,6 +35,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(scenarios::cases(rarely));
     cases.extend(hardship::cases());
     cases.extend(unprobed::cases());
+    cases.extend(switched_off::cases());
     cases.extend(life::cases());
     cases.extend(budget::cases(rarely));
     cases.extend(recordings::cases(rarely));
