@@ -7,6 +7,11 @@ use crate::ids;
 /// `PT_PAGE_SIZE_MASK`: a present SPTE above level 1 with this bit maps memory itself.
 const LARGE: u64 = 1 << 7;
 
+/// `SPTE_EPT_READABLE_MASK`, in other paging modes present. Only ageing without accessed bits
+/// (`kvm_intel.eptad=N`) takes it from a leaf: `mark_spte_for_access_track` puts all permissions aside, to
+/// bits 54 and up, for the next access to fault.
+const READABLE: u64 = 1 << 0;
+
 /// Where the bits of an SPTE are on the running kernel and paging mode.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +131,7 @@ ids! {
         MakeWritable = 9 "make_writable",
         /// Leaf stays, dirty bit cleared.
         ClearDirty = 10 "clear_dirty",
-        /// Leaf stays, accessed bit cleared.
+        /// Leaf stays, accessed bit cleared; without such bits, all permissions put aside.
         Age = 11 "age",
         /// Any other change of a present SPTE in place.
         Update = 12 "update",
@@ -195,10 +200,14 @@ fn in_place(bits: &impl SpteBits, level: u32, old: u64, new: u64) -> Transition 
 fn of_leaf(bits: &impl SpteBits, old: u64, new: u64) -> Transition {
     let changed = old ^ new;
     if changed & bits.writable() != 0 {
-        if bits.is_writable(new) { Transition::MakeWritable } else { Transition::WriteProtect }
+        match () {
+            () if bits.is_writable(new) => Transition::MakeWritable,
+            () if new & READABLE == 0 => Transition::Age,
+            () => Transition::WriteProtect,
+        }
     } else if changed & old & bits.dirty() != 0 {
         Transition::ClearDirty
-    } else if changed & old & bits.accessed() != 0 {
+    } else if changed & old & (bits.accessed() | READABLE) != 0 {
         Transition::Age
     } else {
         Transition::Update
@@ -255,6 +264,24 @@ mod tests {
         assert_eq!(classify(&NPT, 1, LEAF_4K & !(1 << 5), LEAF_4K), Transition::Update);
     }
 
+    /// As `mark_spte_for_access_track` does it: readable and executable to bits 54 and 56, no permission left.
+    fn aged_without_accessed_bits(spte: u64) -> u64 {
+        (spte & !(0b101 << 54) & !0b111) | (spte & 0b101) << 54
+    }
+
+    #[test]
+    fn ageing_without_accessed_bits_is_no_write_protection() {
+        const EPT: SpteLayout = SpteLayout::EPT;
+        // As seen on 6.12.
+        let (leaf, aged) = (0x1234_5877, 0x0140_0000_1234_5870);
+        assert_eq!(aged_without_accessed_bits(leaf), aged);
+        for level in [1, 2] {
+            let huge = if level == 2 { LARGE } else { 0 };
+            assert_eq!(classify(&EPT, level, leaf | huge, aged | huge), Transition::Age);
+            assert_eq!(classify(&EPT, level, aged | huge, leaf | huge), Transition::MakeWritable);
+        }
+    }
+
     #[test]
     fn without_the_present_bit() {
         let old = NPT.without_present_bit();
@@ -278,6 +305,21 @@ mod tests {
             let layout = if old_kernel { layout.without_present_bit() } else { layout };
             let leaf = |spte| i64::from(layout.is_present(spte) && layout.is_leaf(level, spte));
             prop_assert_eq!(classify(&layout, level, old, new).gauge(), leaf(new) - leaf(old));
+        }
+
+        /// Ageing is told from write-protection whatever the other bits say, and the latter leaves pages readable.
+        #[test]
+        fn a_leaf_is_aged_or_write_protected(spte: u64, level in 1u32..=3, old_kernel: bool) {
+            let layout = SpteLayout::EPT;
+            let layout = if old_kernel { layout.without_present_bit() } else { layout };
+            let leaf = spte & !(3 << 52) | READABLE | layout.writable | layout.present | LARGE;
+            let aged = aged_without_accessed_bits(leaf);
+            prop_assert_eq!(classify(&layout, level, leaf, aged), Transition::Age);
+            let read_only = leaf & !layout.writable & !layout.dirty;
+            let aged = aged_without_accessed_bits(read_only);
+            prop_assert_eq!(classify(&layout, level, read_only, aged), Transition::Age);
+            let protected = classify(&layout, level, leaf, leaf & !layout.writable);
+            prop_assert_eq!(protected, Transition::WriteProtect);
         }
 
         /// An unchanged SPTE never counts as an event of the life cycle.
