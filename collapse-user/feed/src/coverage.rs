@@ -22,6 +22,70 @@ pub struct Coverage {
     /// and later) instead of zapping; `None` if its runs are not seen, or if an earlier version wrote
     /// the recording.
     pub collapse_rebuilds: Option<bool>,
+    /// What the CPU does for the page tables of guests.
+    pub paging: Paging,
+}
+
+/// What the CPU does for the page tables of guests. Facts are `None` where they could not be read, or if an
+/// earlier version wrote the recording.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+pub struct Paging {
+    /// Vendor of the CPU.
+    pub vendor: Option<Vendor>,
+    /// Whether KVM's page tables have accessed and dirty bits (`kvm_intel.eptad`); always on AMD.
+    pub accessed_dirty: Option<bool>,
+    /// Whether the CPU logs dirty pages (page-modification logging, `kvm_intel.pml`); never on AMD.
+    pub pml: Option<bool>,
+}
+
+/// A CPU vendor with a KVM module of its own.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Vendor {
+    /// `kvm_amd`: SVM with NPT.
+    Amd,
+    /// `kvm_intel`: VMX with EPT.
+    Intel,
+}
+
+impl Vendor {
+    /// Returns the name of the vendor module.
+    pub fn module(self) -> &'static str {
+        match self {
+            Self::Amd => "kvm_amd",
+            Self::Intel => "kvm_intel",
+        }
+    }
+}
+
+impl Paging {
+    /// Returns the name for display of an MMU with this paging: `TDP MMU on Intel with PML`.
+    pub fn label(self, mmu: Mmu) -> String {
+        let vendor = match self.vendor {
+            None => "",
+            Some(Vendor::Amd) => " on AMD",
+            Some(Vendor::Intel) => " on Intel",
+        };
+        let logging = match (self.vendor, mmu, self.accessed_dirty, self.pml) {
+            (Some(Vendor::Intel), Mmu::Tdp | Mmu::Rmap, Some(false), _) => " without A/D bits",
+            (Some(Vendor::Intel), Mmu::Tdp | Mmu::Rmap, _, Some(true)) => " with PML",
+            (Some(Vendor::Intel), Mmu::Tdp | Mmu::Rmap, _, Some(false)) => " without PML",
+            _ => "",
+        };
+        format!("{}{vendor}{logging}", mmu.label())
+    }
 }
 
 /// The hooks that one signal is seen by, or the reason why it is not.
@@ -117,7 +181,13 @@ impl Coverage {
             signal: status.signal,
         };
         let signals = self.signals.iter().map(unseen).collect();
-        Self { mmu: Mmu::Unknown, signals, timed_faults: 0, ..self.clone() }
+        let paging = Paging::default();
+        Self { mmu: Mmu::Unknown, signals, timed_faults: 0, paging, ..self.clone() }
+    }
+
+    /// Returns the name for display of the MMU and of what the CPU does for it.
+    pub fn label(&self) -> String {
+        self.paging.label(self.mmu)
     }
 
     /// Returns the status of every signal that is not seen.

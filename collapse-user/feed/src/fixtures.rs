@@ -13,8 +13,8 @@ use proptest::prelude::*;
 
 use crate::{
     Batch, Change, Collapse, Coverage, Degraded, DetailStep, Event, EventKind, Machine, Mmu,
-    NameSource, Overhead, Signal, SignalStatus, Slot, SlotChange, Sptes, Update, VmName, VmProcess,
-    VmReading,
+    NameSource, Overhead, Paging, Signal, SignalStatus, Slot, SlotChange, Sptes, Update, VmName,
+    VmProcess, VmReading,
     recording::{
         RecordedCommand, Recorder, RecordingEnd, RecordingError, Replay, SizeLimits, create,
     },
@@ -190,6 +190,7 @@ pub fn full_coverage(mmu: Mmu) -> Coverage {
         spte: SpteLayout::NPT,
         kvm_counts_faults: false,
         collapse_rebuilds: Some(false),
+        paging: Paging::default(),
     }
 }
 

@@ -18,7 +18,7 @@ pub mod recording;
 mod signal;
 mod update;
 
-pub use coverage::{Coverage, Mmu, SignalStatus};
+pub use coverage::{Coverage, Mmu, Paging, SignalStatus, Vendor};
 pub use event::{Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes};
 pub use machine::Machine;
 pub use overhead::{Degraded, DetailStep, Overhead, ProgramCost};

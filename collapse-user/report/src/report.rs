@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Name, Verdicts, VmIdentity, VmReport, VmSelect, timeline};
-use collapse_feed::{Coverage, Machine, Mmu, Overhead, printable, recording};
+use collapse_feed::{Coverage, Machine, Mmu, Overhead, Paging, printable, recording};
 use collapse_model::{Changes, Model, Vm, wording::duration};
 
 /// Name and version of the JSON format. Keys are added, never renamed.
@@ -81,12 +81,21 @@ pub struct Host {
     pub kernel: String,
     /// The MMU that KVM uses.
     pub mmu: Mmu,
+    /// What the CPU does for its page tables.
+    #[serde(flatten)]
+    pub paging: Paging,
 }
 
 impl Host {
-    /// Describes a machine on which KVM uses `mmu`.
-    pub fn new(machine: Machine, mmu: Mmu) -> Self {
-        Self { name: machine.name, kernel: machine.kernel, mmu }
+    /// Describes a machine that is watched with this coverage.
+    pub fn new(machine: Machine, coverage: &Coverage) -> Self {
+        let Machine { name, kernel } = machine;
+        Self { name, kernel, mmu: coverage.mmu, paging: coverage.paging }
+    }
+
+    /// Returns the name for display of the MMU and of what the CPU does for it.
+    pub fn mmu_label(&self) -> String {
+        self.paging.label(self.mmu)
     }
 }
 
@@ -183,7 +192,7 @@ impl Report {
             schema: SCHEMA.into(),
             schema_minor: SCHEMA_MINOR,
             version: env!("CARGO_PKG_VERSION").into(),
-            host: Host::new(machine, now.mmu),
+            host: Host::new(machine, now),
             started_ns: model.started,
             window_ns: model.window(),
             command,
@@ -222,7 +231,7 @@ impl Report {
             1 => "1 VM".to_owned(),
             n => format!("{n} VMs"),
         };
-        let (kernel, mmu) = (&self.host.kernel, self.host.mmu.label());
+        let (kernel, mmu) = (&self.host.kernel, self.host.mmu_label());
         let name = self.host.name.as_deref();
         let host = name.map_or(String::new(), |name| format!("{}, ", printable(name.as_bytes())));
         format!("{host}kernel {kernel}, {mmu}, {}, {vms}", duration(self.window_ns))

@@ -186,13 +186,33 @@ fn rare_lines(change: &Value) -> Vec<Value> {
     vec![each, lost, detached]
 }
 
-/// The derived schema takes and refuses what the one did that was written by hand.
+/// Keys of the header's host that the first version did not have.
+const ADDED: [&str; 3] = ["vendor", "accessed_dirty", "pml"];
+
+/// A line with the added keys as they may be.
+fn with_added(mut line: Value) -> Value {
+    if let Some(host) = line.get_mut("host").and_then(Value::as_object_mut) {
+        host.extend(ADDED.map(|key| (key.to_owned(), Value::Null)));
+    }
+    line
+}
+
+/// A line as the first version wrote it.
+fn without_added(mut line: Value) -> Value {
+    if let Some(host) = line.get_mut("host").and_then(Value::as_object_mut) {
+        host.retain(|key, _| !ADDED.contains(&key.as_str()));
+    }
+    line
+}
+
+/// The derived schema takes and refuses what the one did that was written by hand, but for added keys.
 #[test]
 fn the_schemas_agree() {
     let schemas = [events::schema().to_value(), first_schema()];
     let [derived, first] = schemas.map(|schema| validator(&schema));
     let lines = lines(LineFormat::Json);
     let lines = lines.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let lines = lines.map(without_added);
     // One line of each kind is enough.
     let mut lines: BTreeMap<String, Value> =
         lines.map(|line: Value| (line["kind"].to_string(), line)).collect();
@@ -201,7 +221,7 @@ fn the_schemas_agree() {
     let (mut valid, mut invalid) = (0, 0);
     for variant in lines.values().flat_map(variants) {
         let is_valid = first.is_valid(&variant);
-        assert_eq!(derived.is_valid(&variant), is_valid, "{variant}");
+        assert_eq!(derived.is_valid(&with_added(variant.clone())), is_valid, "{variant}");
         *if is_valid { &mut valid } else { &mut invalid } += 1;
     }
     assert!(valid > 100 && invalid > 1000, "{valid} {invalid}");

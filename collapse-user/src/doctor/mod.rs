@@ -9,7 +9,7 @@ use self::check::Check;
 use crate::{
     exit::Exit,
     kernel::inspect::Inspected,
-    plan::{Coverage, InspectionDepth, Mmu, Obstacle, Plan, obstacles},
+    plan::{Coverage, InspectionDepth, Mmu, Obstacle, Paging, Plan, obstacles},
     report::SignalReport,
     watch::Setup,
 };
@@ -20,6 +20,8 @@ pub struct Diagnosis {
     schema: &'static str,
     kernel: String,
     mmu: Mmu,
+    #[serde(flatten)]
+    paging: Paging,
     /// The obstacle that makes measuring impossible, if there is one.
     obstacle: Option<String>,
     /// Everything in the way.
@@ -54,6 +56,7 @@ impl Diagnosis {
             schema: "collapse.doctor/1",
             kernel: host.release(),
             mmu: coverage.mmu,
+            paging: coverage.paging,
             obstacle: fatal.map(ToString::to_string),
             obstacles,
             coverage: signals(&coverage),

@@ -15,7 +15,7 @@ pub fn render(diagnosis: &Diagnosis) -> String {
 }
 
 fn write(out: &mut String, diagnosis: &Diagnosis) -> fmt::Result {
-    writeln!(out, "kernel {}, {}", diagnosis.kernel, diagnosis.mmu.label())?;
+    writeln!(out, "kernel {}, {}", diagnosis.kernel, diagnosis.paging.label(diagnosis.mmu))?;
     for obstacle in &diagnosis.obstacles {
         let weight = if obstacle.fatal { "nothing can be measured" } else { "less can be seen" };
         writeln!(out, "{weight}: {obstacle}")?;

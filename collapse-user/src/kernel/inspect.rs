@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use collapse_feed::Machine;
+pub use collapse_feed::Vendor;
 use serde::{Deserialize, Serialize};
 
 use super::btf::ParamType;
@@ -202,6 +203,8 @@ pub struct Kvm {
     pub nx_huge_pages: Fact<bool>,
     /// `kvm_amd.npt` or `kvm_intel.ept`: nested paging; without it, shadow paging.
     pub nested_paging: Fact<bool>,
+    /// `kvm_intel.eptad`: page tables have accessed and dirty bits; true on AMD.
+    pub accessed_dirty: Fact<bool>,
     /// `kvm_intel.pml`: the CPU logs dirty pages; false on AMD.
     pub pml: Fact<bool>,
 }
@@ -216,26 +219,6 @@ pub enum ModuleState {
     BuiltIn,
     /// Loaded as a module, which can be unloaded.
     Loaded,
-}
-
-/// A CPU vendor with a KVM module of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Vendor {
-    /// `kvm_amd`: SVM with NPT.
-    Amd,
-    /// `kvm_intel`: VMX with EPT.
-    Intel,
-}
-
-impl Vendor {
-    /// Returns the name of the vendor module.
-    pub fn module(self) -> &'static str {
-        match self {
-            Self::Amd => "kvm_amd",
-            Self::Intel => "kvm_intel",
-        }
-    }
 }
 
 /// A function or variable of the kernel.

@@ -13,13 +13,13 @@ use std::path::Path;
 
 use collapse_common::{Selection, abi::Kernel};
 use collapse_feed::clock;
-pub use collapse_feed::{Coverage, Mmu, Signal, SignalStatus};
+pub use collapse_feed::{Coverage, Mmu, Paging, Signal, SignalStatus};
 
 pub use latency::{FaultLatency, FaultLatencyError};
 pub use obstacles::{NO_KVM, Obstacle, obstacles};
 pub use signals::{Hook, Layout, REBUILDING_ROUTINE, SIGNALS, SignalHooks};
 
-use crate::kernel::inspect::{Inspected, WantedFacts};
+use crate::kernel::inspect::{Inspected, Kvm, WantedFacts};
 
 /// The hooks to attach on a kernel, and the facts and settings to load their programs with.
 #[derive(Debug)]
@@ -41,6 +41,12 @@ fn mmu_of(kernel: &Inspected) -> Mmu {
         (Ok(true), Ok(false)) => Mmu::Rmap,
         _ => Mmu::Unknown,
     }
+}
+
+/// Determines what the CPU does for page tables, from the parameters of the vendor's module.
+fn paging_of(kernel: &Inspected) -> Paging {
+    let Kvm { vendor, accessed_dirty, pml, .. } = &kernel.kvm;
+    Paging { vendor: *vendor, accessed_dirty: accessed_dirty.clone().ok(), pml: pml.clone().ok() }
 }
 
 impl Plan {
@@ -79,6 +85,7 @@ impl Plan {
             spte: facts.spte,
             kvm_counts_faults,
             collapse_rebuilds: of(Signal::Collapse).map(|hooks| hooks.iter().any(rebuilds)),
+            paging: paging_of(kernel),
         };
         facts.time_faults = timed;
         if !kvm_counts_faults {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     kernel::inspect::Inspected,
-    plan::{FaultLatency, Mmu, Plan},
+    plan::{FaultLatency, Mmu, Paging, Plan},
     report::{Host, Style},
 };
 
@@ -48,7 +48,8 @@ impl Run {
 }
 
 fn verdict(checks: &[Check], subject: &Value) -> Verdict {
-    let host = Host { name: None, kernel: "test".to_owned(), mmu: Mmu::Tdp };
+    let paging = Paging::default();
+    let host = Host { name: None, kernel: "test".to_owned(), mmu: Mmu::Tdp, paging };
     Verdict::new(checks, subject, host)
 }
 

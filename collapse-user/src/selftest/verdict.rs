@@ -69,8 +69,8 @@ impl Verdict {
 
     /// The outcome for people.
     pub fn text(&self, style: Style) -> String {
-        let Host { kernel, mmu, .. } = &self.host;
-        let head = format!("collapse selftest: kernel {kernel}, {}", mmu.label());
+        let (kernel, mmu) = (&self.host.kernel, self.host.mmu_label());
+        let head = format!("collapse selftest: kernel {kernel}, {mmu}");
         let mut out = bold(&head, style) + "\n";
         for check in &self.checks {
             // Writing to a string cannot fail.

@@ -97,7 +97,7 @@ fn head(scene: &Scene) -> Line<'static> {
     let rest = format!(
         "{vms}{ended} · {watched} · kernel {} · {}",
         machine.kernel,
-        scene.coverage.mmu.label(),
+        scene.coverage.label(),
     );
     Line::from(vec![
         Span::styled(" collapse", scene.theme.style(Role::Title)),

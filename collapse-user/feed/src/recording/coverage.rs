@@ -5,7 +5,7 @@ use collapse_common::SpteLayout;
 use serde::{Deserialize, Serialize};
 
 use super::{Malformed, decode::value};
-use crate::{Coverage, Mmu, Signal, SignalStatus};
+use crate::{Coverage, Mmu, Paging, Signal, SignalStatus, Vendor};
 
 /// Coverage as stored from version 2 on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,10 @@ struct SignalRecord {
 /// Names of the facts.
 const KVM_COUNTS_FAULTS: &str = "kvm_counts_faults";
 const COLLAPSE_REBUILDS: &str = "collapse_rebuilds";
+/// Whether the CPU is Intel's; AMD's otherwise.
+const INTEL: &str = "intel";
+const ACCESSED_DIRTY: &str = "accessed_dirty";
+const PML: &str = "pml";
 
 impl From<&Coverage> for CoverageRecord {
     fn from(coverage: &Coverage) -> Self {
@@ -44,11 +48,23 @@ impl From<&Coverage> for CoverageRecord {
             hooks: status.hooks.clone(),
             reason: status.reason.clone(),
         });
-        let &Coverage { mmu, timed_faults, spte, kvm_counts_faults, collapse_rebuilds, .. } =
-            coverage;
+        let &Coverage {
+            mmu,
+            timed_faults,
+            spte,
+            kvm_counts_faults,
+            collapse_rebuilds,
+            paging: Paging { vendor, accessed_dirty, pml },
+            ..
+        } = coverage;
         let spte = [spte.present, spte.writable, spte.accessed, spte.dirty];
-        let facts =
-            [(KVM_COUNTS_FAULTS, Some(kvm_counts_faults)), (COLLAPSE_REBUILDS, collapse_rebuilds)];
+        let facts = [
+            (KVM_COUNTS_FAULTS, Some(kvm_counts_faults)),
+            (COLLAPSE_REBUILDS, collapse_rebuilds),
+            (INTEL, vendor.map(|vendor| vendor == Vendor::Intel)),
+            (ACCESSED_DIRTY, accessed_dirty),
+            (PML, pml),
+        ];
         let known = |(name, fact): (&str, Option<bool>)| Some((name.to_owned(), fact?.into()));
         Self {
             signals: SignalsRecord { mmu, timed_faults, spte, signals: signals.collect() },
@@ -69,6 +85,11 @@ pub fn decode(version: u16, payload: &[u8]) -> Result<Coverage, Malformed> {
     let facts = CoverageFacts {
         kvm_counts_faults: fact(KVM_COUNTS_FAULTS).ok_or("coverage lacks a fact")?,
         collapse_rebuilds: fact(COLLAPSE_REBUILDS),
+        paging: Paging {
+            vendor: fact(INTEL).map(|intel| if intel { Vendor::Intel } else { Vendor::Amd }),
+            accessed_dirty: fact(ACCESSED_DIRTY),
+            pml: fact(PML),
+        },
     };
     Ok(signals.coverage(facts))
 }
@@ -78,6 +99,7 @@ pub fn decode(version: u16, payload: &[u8]) -> Result<Coverage, Malformed> {
 struct CoverageFacts {
     kvm_counts_faults: bool,
     collapse_rebuilds: Option<bool>,
+    paging: Paging,
 }
 
 impl SignalsRecord {
@@ -96,6 +118,7 @@ impl SignalsRecord {
             spte: SpteLayout { present, writable, accessed, dirty },
             kvm_counts_faults: facts.kvm_counts_faults,
             collapse_rebuilds: facts.collapse_rebuilds,
+            paging: facts.paging,
         }
     }
 
@@ -112,6 +135,7 @@ impl SignalsRecord {
         CoverageFacts {
             kvm_counts_faults: uses(faults, "read:kvm_vcpu.stat.pf_taken"),
             collapse_rebuilds: hooks("collapse").map(|hooks| uses(hooks, rebuilds)),
+            paging: Paging::default(),
         }
     }
 }
@@ -129,7 +153,11 @@ mod tests {
     #[test]
     fn coverage_is_read_back_unchanged() {
         let rebuilds = Coverage { collapse_rebuilds: None, ..full_coverage(Mmu::Tdp) };
-        for coverage in [patchy_coverage(), full_coverage(Mmu::Tdp), rebuilds] {
+        let paging = |vendor, pml| Paging { vendor, accessed_dirty: Some(true), pml };
+        let of_cpu = |vendor, pml| Coverage { paging: paging(vendor, pml), ..patchy_coverage() };
+        let amd = of_cpu(Some(Vendor::Amd), Some(false));
+        let intel = of_cpu(Some(Vendor::Intel), None);
+        for coverage in [patchy_coverage(), full_coverage(Mmu::Tdp), rebuilds, amd, intel] {
             assert_eq!(stored(&coverage), coverage);
         }
     }

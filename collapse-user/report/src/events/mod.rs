@@ -55,7 +55,7 @@ impl<W: Write> EventWriter<W> {
         coverage: &Coverage,
         filter: EventFilter,
     ) -> io::Result<Self> {
-        let host = Host::new(machine, coverage.mmu);
+        let host = Host::new(machine, coverage);
         let mut out = LineWriter::new(out, form)?;
         out.line(&EventLine::Header(HeaderLine::new(clocks, host)))?;
         let (spte, losses, stacks) = (coverage.spte, BTreeMap::new(), BTreeMap::new());

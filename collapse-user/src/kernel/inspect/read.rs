@@ -225,6 +225,11 @@ impl Root<'_> {
                 Some(Vendor::Intel) => setting("kvm_intel", "ept"),
                 None => no_vendor(),
             },
+            accessed_dirty: match vendor {
+                Some(Vendor::Amd) => Ok(true),
+                Some(Vendor::Intel) => setting("kvm_intel", "eptad"),
+                None => no_vendor(),
+            },
             pml: match vendor {
                 Some(Vendor::Amd) => Ok(false),
                 Some(Vendor::Intel) => setting("kvm_intel", "pml"),

@@ -132,6 +132,7 @@ fn settings_and_privileges() {
             eager_page_split: absent("/sys/module/kvm/parameters/eager_page_split"),
             nx_huge_pages: Ok(false),
             nested_paging: Ok(true),
+            accessed_dirty: Ok(true),
             pml: Ok(false),
         }
     );
@@ -239,12 +240,14 @@ fn built_in_kvm_is_not_loaded_and_the_cpu_decides_the_vendor() {
         ("sys/module/kvm/parameters/tdp_mmu", "N"),
         ("sys/module/kvm_amd/parameters/npt", "Y"),
         ("sys/module/kvm_intel/parameters/ept", "N"),
+        ("sys/module/kvm_intel/parameters/eptad", "N"),
         ("sys/module/kvm_intel/parameters/pml", "Y"),
     ]);
     let kvm = Inspected::of_running_kernel(root.path(), &WANTED).kvm;
     assert_eq!(kvm.core, ModuleState::BuiltIn);
     assert_eq!(kvm.vendor, Some(Vendor::Intel));
-    assert_eq!((kvm.tdp_mmu, kvm.nested_paging, kvm.pml), (Ok(false), Ok(false), Ok(true)));
+    assert_eq!((kvm.tdp_mmu, kvm.nested_paging), (Ok(false), Ok(false)));
+    assert_eq!((kvm.accessed_dirty, kvm.pml), (Ok(false), Ok(true)));
 }
 
 #[test]
