@@ -37,11 +37,12 @@ const LARGE: u64 = 1 << 7;
 /// other threads on its CPU, which costs a sample.
 #[raw_tracepoint(tracepoint = "kvm_page_fault")]
 pub fn page_fault(ctx: RawTracePointContext) -> u32 {
-    let (vcpu, error_code) = (ctx.arg(0), ctx.arg(2));
+    let vcpu = ctx.arg(0);
+    let device = is_of_device(ctx.arg(2));
     let hint = hints::own();
-    begin(hint, vcpu, error_code);
+    begin(hint, vcpu, device);
     if count_down(hint) {
-        time(hint, vcpu, error_code);
+        time(hint, vcpu, device);
     }
     0
 }
@@ -51,16 +52,18 @@ pub fn page_fault(ctx: RawTracePointContext) -> u32 {
 /// [`fact!`]`(time_faults)`.
 #[kprobe]
 pub fn mmu_page_fault(ctx: ProbeContext) -> u32 {
-    let (vcpu, error_code) = (kernel::arg(&ctx, 0), kernel::arg(&ctx, 2));
+    let vcpu = kernel::arg(&ctx, 0);
+    // Of EPT's exits, too, the code is made to be as others are.
+    let device = kernel::arg(&ctx, 2) & RESERVED != 0;
     let hint = hints::own();
     if !vcpus::is_settled(hint, vcpu) {
         enter(&ctx, vcpu);
     }
-    begin(hint, vcpu, error_code);
+    begin(hint, vcpu, device);
     if count_down(hint) {
-        time(hint, vcpu, error_code);
+        time(hint, vcpu, device);
     }
-    if fact!(vcpu_taken) == Kernel::UNKNOWN && error_code & RESERVED == 0 {
+    if fact!(vcpu_taken) == Kernel::UNKNOWN && !device {
         runs::count_unshared(hint.counters, Counter::Fault as usize);
     }
     0
@@ -76,8 +79,8 @@ fn is_of_device(error_code: u64) -> bool {
 /// Notes the tick at which a fault begins, so that a long one is known for what it is when its vCPU enters
 /// the guest again. What a device's emulation takes is not KVM's time.
 #[inline(always)]
-fn begin(hint: &mut Hint, vcpu: u64, error_code: u64) {
-    if is_of_device(error_code) {
+fn begin(hint: &mut Hint, vcpu: u64, device: bool) {
+    if device {
         return;
     }
     if hint.vcpu == vcpu {
@@ -102,7 +105,7 @@ fn count_down(hint: &mut Hint) -> bool {
 
 /// Begins to time a fault: two time stamps and what goes with them cost more than everything else here.
 #[inline(always)]
-fn time(hint: &mut Hint, vcpu: u64, error_code: u64) {
+fn time(hint: &mut Hint, vcpu: u64, device: bool) {
     let one_in = i64::from(fact!(time_faults));
     if one_in == 0 || maps::UNTIMED.get() != 0 {
         hint.until_timed = i64::MAX;
@@ -118,7 +121,6 @@ fn time(hint: &mut Hint, vcpu: u64, error_code: u64) {
         return;
     }
     let Some(thread) = threads::of(bpf_get_current_pid_tgid()) else { return };
-    let device = is_of_device(error_code);
     thread.outcome = if device { Outcome::Mmio } else { Outcome::Nothing } as u32;
     thread.fast_before = kernel::vcpu_fast_faults(vcpu);
     // SAFETY: no arguments.
