@@ -74,6 +74,13 @@ pub fn raw_arg(ctx: &RawTracePointContext, n: usize) -> u64 {
     unsafe { ptr::read_volatile(ctx.as_ptr().cast::<u64>().add(n)) }
 }
 
+/// Returns the instruction pointer: an address among the first bytes of the probed function.
+#[inline(always)]
+pub fn ip(ctx: &ProbeContext) -> u64 {
+    // SAFETY: the registers are the context of a kprobe program.
+    unsafe { ptr::read_volatile(&raw const (*ctx.regs).rip) }
+}
+
 /// Reads a value at `address` plus a field's `offset`; `None` if the field is unknown on this
 /// kernel or the read faults.
 #[inline(always)]

@@ -2,7 +2,7 @@
 //!
 //! - [`spte`], [`rmap`]: SPTE changes, on the hot path
 //! - [`fault`]: guest faults, on the hot path
-//! - [`ops`], [`slots`], [`notifier`], [`vm`]: operations that enclose changes, once per operation
+//! - [`ops`], [`slots`], [`notifier`]: operations that enclose changes, once per operation
 //! - [`requests`]: programs that user space runs itself
 //! - [`nesting`]: the operations that a thread is in
 //! - [`vcpus`]: the faults that KVM counts of a vCPU
@@ -34,7 +34,6 @@ mod slots;
 mod spte;
 mod threads;
 mod vcpus;
-mod vm;
 mod word;
 
 /// GPL-only helpers (`bpf_probe_read_kernel` and others) need a GPL-compatible licence.

@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, Queue, RingBuf, StackTrace},
 };
 use collapse_common::{
-    abi::{Cpu, PendingFaults, Row, RowOwner, Thread, Vm, VmGauges},
+    abi::{Cpu, Function, PendingFaults, Row, RowOwner, Thread, Vm, VmGauges},
     latency::Latencies,
 };
 
@@ -58,6 +58,10 @@ static FREE_THREADS: Queue<u32> = Queue::with_max_entries(8192, 0);
 #[map]
 static VCPUS: HashMap<u64, u32> = HashMap::with_max_entries(8192, 0);
 
+/// The functions that [`crate::ops`] is attached to. User space fills the map.
+#[map]
+static FUNCTIONS: HashMap<u64, Function> = HashMap::with_max_entries(256, 0);
+
 /// Blocks of runs, and marks. Nobody is woken: user space reads on a timer.
 #[map]
 static RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
@@ -104,6 +108,10 @@ pub fn free_threads() -> &'static Queue<u32> {
 
 pub fn vcpus() -> &'static HashMap<u64, u32> {
     &VCPUS
+}
+
+pub fn functions() -> &'static HashMap<u64, Function> {
+    &FUNCTIONS
 }
 
 pub fn ring() -> &'static RingBuf {

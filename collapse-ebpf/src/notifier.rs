@@ -1,96 +1,34 @@
-//! MMU notifiers: the host changes memory under the guest, often from a thread that is none of the
-//! VM's.
+//! The causes of MMU notifiers: the host changes memory under the guest, often from a thread that is
+//! none of the VM's.
 
-use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_task},
-    macros::{kprobe, kretprobe},
-    programs::{ProbeContext, RetProbeContext},
-};
-use collapse_common::{
-    Cause,
-    abi::{Cpu, Kernel},
-};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_task};
+use collapse_common::{Cause, abi::Thread};
 
-use crate::{
-    kernel::{self, fact},
-    maps, nesting, threads,
-};
+use crate::kernel::{self, fact};
 
-/// `kvm_mmu_notifier_invalidate_range_start(mn, range)`. It may run inside a guest fault of the
-/// same thread, whose cause it then covers until it returns.
-#[kprobe]
-pub fn invalidate(ctx: ProbeContext) -> u32 {
-    let offset = fact!(kvm_mmu_notifier);
-    if offset == Kernel::UNKNOWN {
-        return 0;
-    }
-    if let Some(cpu) = maps::cpu() {
-        let kvm = kernel::arg(&ctx, 0).wrapping_sub(offset.into());
-        let event: u32 = kernel::read(kernel::arg(&ctx, 1), fact!(range_event)).unwrap_or(u32::MAX);
-        let cause = cause(cpu, event);
-        nesting::enter(&ctx, cpu, kvm, cause);
-    }
-    0
-}
-
-/// Returns the cause by number of an invalidation: the one that the thread is known for, else the
-/// one that the event stands for.
+/// Returns the cause by number of an invalidation on the current thread: the one that the thread is
+/// known for, else the one that the event stands for.
+///
+/// An invalidation may run inside a guest fault of the same thread, whose cause it then covers until
+/// it returns.
 #[inline(always)]
-fn cause(cpu: &mut Cpu, event: u32) -> u32 {
+pub fn cause(thread: &Thread, event: u32) -> u32 {
     let by_thread = by_thread();
     // Any process may have such a name.
     if by_thread != NOBODY && is_kernel_thread() {
         return by_thread;
     }
-    if let Some(thread) = threads::current(cpu) {
-        if thread.host_cause != NOBODY {
-            return thread.host_cause;
-        }
-        if event == MMU_NOTIFY_CLEAR && thread.depth == 0 && is_running(thread.vcpu) {
-            return Cause::NotifierCow as u32;
-        }
+    if thread.host_cause != NOBODY {
+        return thread.host_cause;
+    }
+    if event == MMU_NOTIFY_CLEAR && thread.depth == 0 && is_running(thread.vcpu) {
+        return Cause::NotifierCow as u32;
     }
     by_event(event)
 }
 
 /// `MMU_NOTIFY_CLEAR` of `enum mmu_notifier_event`.
 const MMU_NOTIFY_CLEAR: u32 = 1;
-
-/// `madvise_collapse`: MADV_COLLAPSE, by whatever process.
-#[kprobe]
-pub fn thp_collapse(_: ProbeContext) -> u32 {
-    begin(Cause::NotifierThp)
-}
-
-/// `change_prot_numa`
-#[kprobe]
-pub fn numa(_: ProbeContext) -> u32 {
-    begin(Cause::NotifierNuma)
-}
-
-/// `try_to_free_pages`, `try_to_free_mem_cgroup_pages`, `reclaim_pages`: reclaim by a thread that
-/// needs memory, by a memory limit, and by MADV_PAGEOUT.
-#[kprobe]
-pub fn reclaim(_: ProbeContext) -> u32 {
-    begin(Cause::NotifierReclaim)
-}
-
-#[inline(always)]
-fn begin(cause: Cause) -> u32 {
-    if let Some(cpu) = maps::cpu() {
-        nesting::enter_host(cpu, cause);
-    }
-    0
-}
-
-/// The return of any function that [`thp_collapse`], [`numa`] or [`reclaim`] is attached to.
-#[kretprobe]
-pub fn host_end(_: RetProbeContext) -> u32 {
-    if let Some(cpu) = maps::cpu() {
-        nesting::leave_host(cpu);
-    }
-    0
-}
 
 /// No cause is known for the thread. A plain number: of an option the compiler leaves a register
 /// uninitialised on one path, which the verifier refuses.

@@ -20,21 +20,27 @@ pub fn entry(cpu: &mut Cpu, kvm: u64) -> Option<&'static mut Vm> {
     if kvm == 0 {
         return None;
     }
-    if let Some(vm) = maps::vms().get_ptr_mut(kvm) {
-        // SAFETY: the entry is removed only by the end of the VM.
-        return Some(unsafe { &mut *vm });
+    if let Some(vm) = known(kvm) {
+        return Some(vm);
     }
     // SAFETY: no arguments.
     let born = unsafe { bpf_ktime_get_ns() };
     register(cpu, kvm, born, MarkKind::VmSeen, NO_EXIST);
-    // SAFETY: as above. If another CPU was quicker, this is its entry.
+    // If another CPU was quicker, this is its entry.
+    known(kvm)
+}
+
+/// Returns the entry of the VM at `kvm`, if it has one.
+#[inline(always)]
+pub fn known(kvm: u64) -> Option<&'static mut Vm> {
+    // SAFETY: the entry is removed only by the end of the VM.
     maps::vms().get_ptr_mut(kvm).map(|vm| unsafe { &mut *vm })
 }
 
 /// Returns the identity of the VM at `kvm`; born at 0 if it has no entry.
 #[inline(always)]
-pub fn key(cpu: &mut Cpu, kvm: u64) -> VmKey {
-    VmKey { kvm, born: entry(cpu, kvm).map_or(0, |vm| vm.born) }
+pub fn key(kvm: u64) -> VmKey {
+    VmKey { kvm, born: known(kvm).map_or(0, |vm| vm.born) }
 }
 
 /// Enters a VM in the table and reports it. `flags` are those of `bpf_map_update_elem`: 0 replaces the

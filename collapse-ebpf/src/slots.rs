@@ -1,18 +1,14 @@
-//! Memslots, dirty logging, and the slot-wide collapse routine.
+//! Memslots and dirty logging, and the times that operations give up `mmu_lock`.
 
-use aya_ebpf::{
-    helpers::bpf_ktime_get_ns,
-    macros::{kprobe, kretprobe},
-    programs::{ProbeContext, RetProbeContext},
-};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::ProbeContext};
 use collapse_common::{
-    Cause, Counter,
-    abi::{LOG_DIRTY_PAGES, MarkKind, VmKey, is_wide},
+    Counter,
+    abi::{Cpu, LOG_DIRTY_PAGES, MarkKind, VmKey, is_wide},
 };
 
 use crate::{
     kernel::{self, fact},
-    maps, marks, nesting, registry, runs, threads,
+    maps, marks, registry, runs, threads,
 };
 
 /// `enum kvm_mr_change`
@@ -20,42 +16,11 @@ const KVM_MR_CREATE: u32 = 0;
 /// 5.10 passes a zeroed new slot with it, not a null one.
 const KVM_MR_DELETE: u32 = 1;
 
-/// `kvm_set_memslot(kvm, …)`: from before the new slot is published to after it is committed.
-#[kprobe]
-pub fn slot_change(ctx: ProbeContext) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    let kvm = kernel::arg(&ctx, 0);
-    if let Some(thread) = nesting::enter(&ctx, cpu, kvm, Cause::SlotChange as u32) {
-        thread.slot_kvm = kvm;
-    }
-    0
-}
-
-/// The return of `kvm_set_memslot`: the collapse routine, if it ran, ran inside.
-#[kretprobe]
-pub fn slot_change_end(_: RetProbeContext) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    if let Some(thread) = threads::current(cpu) {
-        let kvm = thread.slot_kvm;
-        thread.slot_kvm = 0;
-        if let Some(vm) = registry::entry(cpu, kvm)
-            && vm.collapsing != 0
-        {
-            vm.collapsing = 0;
-            maps::GENERATION.tick();
-        }
-    }
-    nesting::leave(cpu);
-    0
-}
-
 /// `kvm_arch_commit_memory_region(kvm, [mem,] old, new, change)`: the new slot is published. With
 /// DELETE `new` is null, with CREATE `old` is (6.1 and later).
-#[kprobe]
-pub fn slot_committed(ctx: ProbeContext) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    let arg = |n| kernel::arg(&ctx, n);
-    let kvm = arg(0);
+#[inline(always)]
+pub fn commit(ctx: &ProbeContext, cpu: &mut Cpu, kvm: u64) {
+    let arg = |n| kernel::arg(ctx, n);
     let args = [arg(1), arg(2), arg(3), arg(4)];
     let [old, new, change] = if fact!(commit_old_arg) == 2 {
         [args[1], args[2], args[3]]
@@ -63,7 +28,7 @@ pub fn slot_committed(ctx: ProbeContext) -> u32 {
         [args[0], args[1], args[2]]
     };
     maps::EPOCH.tick();
-    let Some(vm) = registry::entry(cpu, kvm) else { return 0 };
+    let Some(vm) = registry::entry(cpu, kvm) else { return };
     let deleted = new == 0 || change as u32 == KVM_MR_DELETE;
     let slot = kernel::slot(if deleted { old } else { new });
     let old_flags: u32 = kernel::read(old, fact!(slot_flags)).unwrap_or(u32::MAX);
@@ -93,46 +58,16 @@ pub fn slot_committed(ctx: ProbeContext) -> u32 {
     mark.change = change as u32;
     mark.logging = logging;
     marks::send(cpu, &mark);
-    0
-}
-
-/// The slot-wide routine `(kvm, slot)`: `kvm_mmu_zap_collapsible_sptes` up to 6.12,
-/// `kvm_mmu_recover_huge_pages` after.
-#[kprobe]
-pub fn collapse(ctx: ProbeContext) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    let kvm = kernel::arg(&ctx, 0);
-    let slot = kernel::slot(kernel::arg(&ctx, 1));
-    let span = marks::begin(registry::key(cpu, kvm), slot);
-    if let Some(thread) = nesting::enter(&ctx, cpu, kvm, Cause::Collapse as u32) {
-        thread.span = span;
-        thread.yields = 0;
-    }
-    0
-}
-
-/// The return of the slot-wide routine.
-#[kretprobe]
-pub fn collapse_end(_: RetProbeContext) -> u32 {
-    let Some(cpu) = maps::cpu() else { return 0 };
-    if let Some(thread) = threads::current(cpu) {
-        let (span, yields) = (thread.span, thread.yields);
-        marks::end(cpu, MarkKind::CollapseSpan, span, yields);
-    }
-    nesting::leave(cpu);
-    0
 }
 
 /// `__cond_resched_rwlock_read(lock)`, `__cond_resched_rwlock_write(lock)`: KVM calls them only when
 /// others wait for `mmu_lock` or for the CPU, and hardly anyone else calls them at all.
-#[kprobe]
-pub fn yielded(_: ProbeContext) -> u32 {
-    if let Some(cpu) = maps::cpu()
-        && let Some(thread) = threads::current(cpu)
+#[inline(always)]
+pub fn yielded(cpu: &mut Cpu) {
+    if let Some(thread) = threads::current(cpu)
         && thread.depth != 0
     {
         thread.yields += 1;
         runs::count(cpu, thread.row, Counter::Yield as usize);
     }
-    0
 }

@@ -67,7 +67,7 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         base: UNKNOWN_ROW,
         depth: 0,
         position,
-        pad: 0,
+        roles: 0,
         generation: 0,
         stack: 0,
         vcpu: 0,

@@ -43,6 +43,7 @@ pub fn enter<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, thread: &mut Thread, vcpu: 
         // A vCPU does not run its guest inside an operation: its return was missed.
         runs::lose(cpu, Loss::Returns, u64::from(thread.depth));
         thread.depth = 0;
+        thread.roles = 0;
         thread.row = thread.base;
     }
     thread.zapped = 0;

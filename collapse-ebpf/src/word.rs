@@ -50,6 +50,18 @@ pub fn bounded<const MASK: usize>(mut at: usize) -> usize {
     at
 }
 
+/// Returns `value`, of which the verifier knows nothing any more. Where it is one of several constants,
+/// the verifier would follow the rest of the program once for each. `noise` is any number that is not
+/// a constant.
+#[inline(always)]
+pub fn opaque(mut value: u64, noise: u64) -> u64 {
+    // SAFETY: plain arithmetic.
+    unsafe {
+        asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) value, in(reg) noise, options(pure, nomem, nostack));
+    }
+    value
+}
+
 /// Adds to a word that any CPU may write.
 #[inline(always)]
 pub fn shared_add(word: &mut u64, n: u64) {

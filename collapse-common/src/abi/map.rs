@@ -30,6 +30,8 @@ maps! {
     FREE_THREADS,
     /// Place in [`THREADS`] of the thread that ran a vCPU last, by `struct kvm_vcpu` address.
     VCPUS,
+    /// [`super::Function`] by [`super::Function::key`].
+    FUNCTIONS,
     /// Ring buffer of records, see [`super::RECORD_BLOCK`] and those after it.
     RING,
     /// Kernel stacks by the number that a [`super::Stacked`] record has.

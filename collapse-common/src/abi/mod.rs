@@ -3,6 +3,7 @@
 //! All are `repr(C)` without implicit padding; sizes are checked at compile time.
 
 mod cpu;
+mod function;
 mod kernel;
 pub mod map;
 mod mark;
@@ -12,7 +13,7 @@ mod thread;
 
 use crate::{cause::CAUSES, counter::COUNTERS};
 
-pub use self::{cpu::*, kernel::*, mark::*, request::LeftOut, run::*, thread::*};
+pub use self::{cpu::*, function::*, kernel::*, mark::*, request::LeftOut, run::*, thread::*};
 
 /// The counters of one (VM, cause) row on one CPU.
 pub type Row = [u64; COUNTERS];
@@ -127,6 +128,7 @@ layouts! {
     Thread = 256,
     Slot = 24,
     Mark = 152,
+    Function = 16,
     Kernel = 200,
     crate::Selection = 20,
     VmGauges = 80,

@@ -50,8 +50,8 @@ pub struct Thread {
     pub depth: u32,
     /// Its position in the table.
     pub position: u32,
-    /// Padding.
-    pub pad: u32,
+    /// [`super::Role`]s of the functions that it is in, 4 bits each, the innermost lowest.
+    pub roles: u32,
     /// The VM whose memslot it changes; 0 if none.
     pub slot_kvm: u64,
     /// Times it gave up `mmu_lock` in this span.

@@ -36,7 +36,8 @@ pub struct HookCheck {
     pub signal: &'static str,
     /// Place in the kernel.
     pub hook: String,
-    /// Programs of the hook. Several hooks may share one, and then its hits.
+    /// Programs of the hook. Several hooks may share one, and then its hits, unless they are counted by
+    /// function.
     pub programs: Vec<&'static str>,
     /// Whether the programs were attached.
     pub attached: bool,
@@ -44,9 +45,12 @@ pub struct HookCheck {
     pub reason: Option<String>,
     /// Full log of the verifier, if it refused a program and the log was asked for.
     pub verifier_log: Option<String>,
-    /// Hits of the first program; `None` if they could not be counted. Zero is no error: hooks are hit
-    /// when VMs do what they watch.
+    /// Hits of the first program, or of the function where it shares its programs; `None` if they could
+    /// not be counted. Zero is no error: hooks are hit when VMs do what they watch.
     pub hits: Option<u64>,
+    /// Name of what `hits` counts.
+    #[serde(skip)]
+    pub counted: String,
 }
 
 /// A program that the kernel accepted.
@@ -96,13 +100,14 @@ impl Check {
             programs.iter().map(|program| (program.name.as_str(), program.runs)).collect();
         let hook = |status: &HookStatus| {
             let programs = status.hook.programs();
+            let of_program = hits.get(programs[0]).copied().filter(|_| counted);
+            let of_function = probe.hits(&status.hook);
+            let function = status.hook.function().filter(|_| of_function.is_some());
             HookCheck {
                 signal: status.signal.name(),
                 hook: status.hook.to_string(),
-                hits: hits
-                    .get(programs[0])
-                    .copied()
-                    .filter(|_| counted && status.refused.is_none()),
+                hits: of_function.or(of_program).filter(|_| status.refused.is_none()),
+                counted: function.unwrap_or(programs[0]).to_owned(),
                 programs,
                 attached: status.refused.is_none(),
                 reason: status.reason(),
@@ -116,12 +121,13 @@ impl Check {
         }
     }
 
-    /// Hits of a signal's hooks, each program counted once; `None` if they could not be counted.
+    /// Hits of a signal's hooks, those that hooks share counted once; `None` if they could not be
+    /// counted.
     pub fn hits(&self, signal: &str) -> Option<u64> {
         let hooks = self.hooks.iter().filter(|hook| hook.signal == signal);
-        let by_program: BTreeMap<_, _> =
-            hooks.filter_map(|hook| Some((*hook.programs.first()?, hook.hits?))).collect();
-        (!by_program.is_empty()).then(|| by_program.values().sum())
+        let counts: BTreeMap<_, _> =
+            hooks.filter_map(|hook| Some((&hook.counted, hook.hits?))).collect();
+        (!counts.is_empty()).then(|| counts.values().sum())
     }
 }
 

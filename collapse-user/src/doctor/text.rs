@@ -107,7 +107,8 @@ mod tests {
         let hook = |hook: &str, hits| HookCheck {
             signal: "collapse",
             hook: hook.to_owned(),
-            programs: vec!["collapse", "collapse_end"],
+            programs: vec!["enter", "leave"],
+            counted: "kvm_mmu_recover_huge_pages".to_owned(),
             attached: true,
             reason: None,
             verifier_log: None,
@@ -115,7 +116,7 @@ mod tests {
         };
         let refused = HookCheck {
             attached: false,
-            reason: Some("the kernel refuses program collapse: invalid".to_owned()),
+            reason: Some("the kernel refuses program enter: invalid".to_owned()),
             verifier_log: Some("0: R1=ctx()\n1: invalid\n".to_owned()),
             hits: None,
             ..hook("c", 0)
@@ -135,7 +136,7 @@ mod tests {
         let line = |start: &str| tried.lines().find(|line| line.trim().starts_with(start));
         assert!(line("ok  collapse ").unwrap().contains("       3  kprobe"), "{tried}");
         assert!(line("--  gauges ").unwrap().contains("       –  not seen"), "{tried}");
-        let log = "\nverifier log of collapse, collapse_end at c:\n0: R1=ctx()\n1: invalid\n";
+        let log = "\nverifier log of enter, leave at c:\n0: R1=ctx()\n1: invalid\n";
         assert!(tried.ends_with(log), "{tried}");
         assert!(line("collapse ").unwrap().ends_with("3             –       800 B         512 B"));
     }

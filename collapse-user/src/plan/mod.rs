@@ -8,7 +8,7 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use collapse_common::{Selection, abi::Kernel};
@@ -30,6 +30,8 @@ pub struct Plan {
     pub selection: Selection,
     /// Hooks to attach, by signal, in the order of the table of signals.
     pub hooks: Vec<(Signal, &'static [Hook])>,
+    /// Addresses of the functions that they attach to, as far as they are known.
+    pub addresses: BTreeMap<&'static str, u64>,
     coverage: Coverage,
 }
 
@@ -77,7 +79,7 @@ impl Plan {
         let kvm_counts_faults = of(Signal::Faults)
             .is_some_and(|hooks| hooks.iter().any(|hook| matches!(hook, Hook::Read { .. })));
         let rebuilds =
-            |hook: &Hook| matches!(hook, Hook::Pair { function: REBUILDING_ROUTINE, .. });
+            |hook: &Hook| matches!(hook, Hook::Function { function: REBUILDING_ROUTINE, .. });
         let coverage = Coverage {
             mmu,
             signals: chosen.into_iter().map(status).collect(),
@@ -91,7 +93,12 @@ impl Plan {
         if !kvm_counts_faults {
             (facts.vcpu_taken, facts.vcpu_fast) = (Kernel::UNKNOWN, Kernel::UNKNOWN);
         }
-        Self { kernel: facts, selection: Selection::DEFAULT, hooks, coverage }
+        let functions = hooks.iter().flat_map(|(_, hooks)| hooks.iter()).filter_map(Hook::function);
+        let addresses = functions
+            .filter_map(|name| Some((name, kernel.symbol(name)?.address)))
+            .filter(|(_, address)| *address != 0)
+            .collect();
+        Self { kernel: facts, selection: Selection::DEFAULT, hooks, addresses, coverage }
     }
 
     /// Returns the coverage if every hook attaches.
@@ -182,26 +189,38 @@ fn missing(hook: &Hook, kernel: &Inspected) -> Option<String> {
                 _ => None,
             }
         }
-        Hook::Entry { function, .. } | Hook::Pair { function, .. } => {
-            if kernel.symbols.is_err() || kernel.can_probe(function) {
-                return None;
-            }
-            Some(match kernel.symbol(function) {
-                None => format!("no function {function}"),
-                Some(_) => format!("{function} cannot be probed"),
-            })
+        Hook::Entry { function, .. } => not_a_probe(function, kernel),
+        // The program finds by the address which function it runs in.
+        Hook::Function { function, .. } => {
+            not_a_probe(function, kernel).or_else(|| no_address("function", function, kernel))
         }
         Hook::Read { field, .. } => {
             facts::offset(kernel, field).err().map(|why| format!("{field}: {why}"))
         }
-        Hook::Run { variable, .. } => match (&kernel.symbols, kernel.symbol(variable)) {
-            (Err(why), _) => Some(format!("the address of {variable} is not known: {why}")),
-            (Ok(_), None) => Some(format!("no variable {variable}")),
-            (Ok(_), Some(symbol)) if symbol.address == 0 => {
-                Some(format!("the address of {variable} is hidden (kernel.kptr_restrict)"))
-            }
-            (Ok(_), Some(_)) => None,
-        },
+        Hook::Run { variable, .. } => no_address("variable", variable, kernel),
+    }
+}
+
+/// Returns the reason why a function cannot be probed; `None` if it can, as far as is known.
+fn not_a_probe(function: &str, kernel: &Inspected) -> Option<String> {
+    if kernel.symbols.is_err() || kernel.can_probe(function) {
+        return None;
+    }
+    Some(match kernel.symbol(function) {
+        None => format!("no function {function}"),
+        Some(_) => format!("{function} cannot be probed"),
+    })
+}
+
+/// Returns the reason why the address of a symbol is not known; `None` if it is.
+fn no_address(what: &str, name: &str, kernel: &Inspected) -> Option<String> {
+    match (&kernel.symbols, kernel.symbol(name)) {
+        (Err(why), _) => Some(format!("the address of {name} is not known: {why}")),
+        (Ok(_), None) => Some(format!("no {what} {name}")),
+        (Ok(_), Some(symbol)) if symbol.address == 0 => {
+            Some(format!("the address of {name} is hidden (kernel.kptr_restrict)"))
+        }
+        (Ok(_), Some(_)) => None,
     }
 }
 
@@ -215,9 +234,8 @@ fn symbols() -> Vec<&'static str> {
     let hooks = every_hook();
     let names: BTreeSet<_> = hooks
         .filter_map(|hook| match *hook {
-            Hook::Entry { function, .. } | Hook::Pair { function, .. } => Some(function),
             Hook::Run { variable, .. } => Some(variable),
-            Hook::Raw { .. } | Hook::Read { .. } => None,
+            _ => hook.function(),
         })
         .chain(facts::VARIABLES.iter().copied())
         .collect();

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use collapse_common::{
+    Cause,
+    abi::{Function, Role},
+};
 use collapse_feed::{Mmu, Signal};
 
 /// A hook: an eBPF program or two, and where they attach.
@@ -26,14 +30,15 @@ pub enum Hook {
         /// Function.
         function: &'static str,
     },
-    /// The entry and the return of a kernel function.
-    Pair {
-        /// Program for the entry.
-        program: &'static str,
-        /// Program for the return.
-        exit: &'static str,
+    /// A kernel function that shares its programs with all others of these: one for the entry, which
+    /// finds by the function's address what to do, and one for the return.
+    Function {
         /// Function.
         function: &'static str,
+        /// The programs' work there.
+        role: Role,
+        /// The cause that it names; [`Cause::Unknown`] if none, or if the role gives it.
+        cause: Cause,
     },
     /// A program that user space runs itself, starting from a kernel variable.
     Run {
@@ -52,10 +57,37 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// Program at the entry of all functions that share it.
+    pub const ENTRY: &'static str = "enter";
+
+    /// Program at their return.
+    pub const RETURN: &'static str = "leave";
+
+    /// Returns the function whose entry it attaches to, if that is what it does.
+    pub fn function(&self) -> Option<&'static str> {
+        match *self {
+            Self::Entry { function, .. } | Self::Function { function, .. } => Some(function),
+            Self::Raw { .. } | Self::Run { .. } | Self::Read { .. } => None,
+        }
+    }
+
+    /// Returns what the shared programs need to know of its function; `None` if it has others.
+    pub fn shared(&self) -> Option<Function> {
+        match *self {
+            Self::Function { role, cause, .. } => {
+                Some(Function { cause: cause as u32, role: role as u32, hits: 0 })
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the programs.
     pub fn programs(&self) -> Vec<&'static str> {
         match *self {
-            Self::Pair { program, exit, .. } => vec![program, exit],
+            Self::Function { role, .. } => {
+                let exit = role.returns().then_some(Self::RETURN);
+                [Self::ENTRY].into_iter().chain(exit).collect()
+            }
             Self::Raw { program, .. }
             | Self::Entry { program, .. }
             | Self::Run { program, .. }
@@ -65,7 +97,7 @@ impl Hook {
 
     /// Whether it is a probe on a kernel function, which does not fire while kprobes or ftrace are off.
     pub fn is_on_function(&self) -> bool {
-        matches!(self, Self::Entry { .. } | Self::Pair { .. })
+        matches!(self, Self::Entry { .. } | Self::Function { .. })
     }
 
     /// Returns the programs that lose an event each time the kernel skips them.
@@ -83,8 +115,12 @@ impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Raw { tracepoint, .. } => write!(f, "raw_tp:{tracepoint}"),
-            Self::Entry { function, .. } => write!(f, "kprobe:{function}"),
-            Self::Pair { function, .. } => write!(f, "kprobe+kretprobe:{function}"),
+            Self::Function { function, role, .. } if role.returns() => {
+                write!(f, "kprobe+kretprobe:{function}")
+            }
+            Self::Entry { function, .. } | Self::Function { function, .. } => {
+                write!(f, "kprobe:{function}")
+            }
             Self::Run { program, variable } => write!(f, "run:{program}({variable})"),
             Self::Read { field, .. } => write!(f, "read:{field}"),
         }
@@ -119,18 +155,23 @@ pub struct SignalHooks {
     pub only: Option<Mmu>,
 }
 
-/// Makes the hook of an operation on host memory: the notifiers that it calls are attributed to it.
-const fn host(program: &'static str, function: &'static str) -> Hook {
-    Hook::Pair { program, exit: "host_end", function }
-}
-
 const fn entry(program: &'static str, function: &'static str) -> Hook {
     Hook::Entry { program, function }
 }
 
-/// Makes the hook of a KVM operation: its entry publishes VM and cause, its return withdraws them.
-const fn operation(program: &'static str, function: &'static str) -> Hook {
-    Hook::Pair { program, exit: "leave", function }
+/// Makes the hook of a KVM operation that has one cause.
+const fn operation(cause: Cause, function: &'static str) -> Hook {
+    Hook::Function { function, role: Role::Operation, cause }
+}
+
+/// Makes the hook of an operation on host memory: the notifiers that it calls are attributed to it.
+const fn host(cause: Cause, function: &'static str) -> Hook {
+    Hook::Function { function, role: Role::Host, cause }
+}
+
+/// Makes the hook of a function whose role says all.
+const fn with_role(role: Role, function: &'static str) -> Hook {
+    Hook::Function { function, role, cause: Cause::Unknown }
 }
 
 const SLOT_FIELDS: &[&str] = &[
@@ -171,13 +212,14 @@ const ENTRY: Hook = Hook::Raw {
     skips_lose: true,
 };
 
+/// Reclaim by a thread that needs memory, by a memory limit, and by `MADV_PAGEOUT`.
 const RECLAIM: [Hook; 3] = [
-    host("reclaim", "try_to_free_pages"),
-    host("reclaim", "try_to_free_mem_cgroup_pages"),
-    host("reclaim", "reclaim_pages"),
+    host(Cause::NotifierReclaim, "try_to_free_pages"),
+    host(Cause::NotifierReclaim, "try_to_free_mem_cgroup_pages"),
+    host(Cause::NotifierReclaim, "reclaim_pages"),
 ];
-const NUMA: Hook = host("numa", "change_prot_numa");
-const MADV_COLLAPSE: Hook = host("thp_collapse", "madvise_collapse");
+const NUMA: Hook = host(Cause::NotifierNuma, "change_prot_numa");
+const MADV_COLLAPSE: Hook = host(Cause::NotifierThp, "madvise_collapse");
 
 /// The hooks of every signal. Costs in instructions on 6.12: 109 for an empty raw tracepoint program,
 /// 396 for a kprobe, about 2,000 for a pair. Hot functions therefore have kprobes only where there is
@@ -185,40 +227,34 @@ const MADV_COLLAPSE: Hook = host("thp_collapse", "madvise_collapse");
 pub const SIGNALS: &[SignalHooks] = &[
     SignalHooks {
         signal: Signal::VmCreated,
-        hook_sets: &[&[entry("vm_created", "kvm_arch_init_vm")]],
+        hook_sets: &[&[with_role(Role::Creation, "kvm_arch_init_vm")]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::VmDestroyed,
         hook_sets: &[&[
-            Hook::Pair {
-                program: "vm_destroyed",
-                exit: "vm_destroyed_end",
-                function: "kvm_destroy_vm",
-            },
-            Hook::Pair {
-                program: "teardown",
-                exit: "teardown_end",
-                function: "kvm_arch_flush_shadow_all",
-            },
+            teardown(Role::Destruction, "kvm_destroy_vm"),
+            // Inside the destruction, or earlier when the process's memory goes first.
+            teardown(Role::Flush, "kvm_arch_flush_shadow_all"),
         ]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::Memslots,
-        hook_sets: &[&[Hook::Pair {
-            program: "slot_change",
-            exit: "slot_change_end",
+        // From before the new slot is published to after it is committed.
+        hook_sets: &[&[Hook::Function {
             function: "kvm_set_memslot",
+            role: Role::SlotChange,
+            cause: Cause::SlotChange,
         }]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::DirtyLogging,
-        hook_sets: &[&[entry("slot_committed", "kvm_arch_commit_memory_region")]],
+        hook_sets: &[&[with_role(Role::Commit, "kvm_arch_commit_memory_region")]],
         fields: SLOT_FIELDS,
         only: None,
     },
@@ -226,12 +262,12 @@ pub const SIGNALS: &[SignalHooks] = &[
         signal: Signal::EagerSplit,
         hook_sets: &[
             &[
-                operation("eager_split", "kvm_mmu_slot_try_split_huge_pages"),
-                operation("log_protect", "kvm_mmu_slot_remove_write_access"),
+                operation(Cause::EagerSplit, "kvm_mmu_slot_try_split_huge_pages"),
+                operation(Cause::LogProtect, "kvm_mmu_slot_remove_write_access"),
             ],
             &[
                 // 5.10 never splits eagerly.
-                operation("log_protect", "kvm_mmu_slot_remove_write_access"),
+                operation(Cause::LogProtect, "kvm_mmu_slot_remove_write_access"),
             ],
         ],
         fields: &[],
@@ -243,10 +279,10 @@ pub const SIGNALS: &[SignalHooks] = &[
             // With PML, 5.10 write-protects huge pages when dirty logging goes on by a function of
             // their own.
             &[
-                operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty"),
-                operation("log_protect", "kvm_mmu_slot_largepage_remove_write_access"),
+                operation(Cause::LogProtect, "kvm_mmu_slot_leaf_clear_dirty"),
+                operation(Cause::LogProtect, "kvm_mmu_slot_largepage_remove_write_access"),
             ],
-            &[operation("log_protect", "kvm_mmu_slot_leaf_clear_dirty")],
+            &[operation(Cause::LogProtect, "kvm_mmu_slot_leaf_clear_dirty")],
         ],
         fields: &[],
         only: None,
@@ -254,8 +290,8 @@ pub const SIGNALS: &[SignalHooks] = &[
     SignalHooks {
         signal: Signal::DirtyLogHarvest,
         hook_sets: &[&[
-            operation("get_dirty_log", "kvm_get_dirty_log_protect"),
-            operation("clear_dirty_log", "kvm_clear_dirty_log_protect"),
+            operation(Cause::GetDirtyLog, "kvm_get_dirty_log_protect"),
+            operation(Cause::ClearDirtyLog, "kvm_clear_dirty_log_protect"),
         ]],
         fields: &[],
         only: None,
@@ -268,7 +304,7 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::Notifier,
-        hook_sets: &[&[operation("invalidate", "kvm_mmu_notifier_invalidate_range_start")]],
+        hook_sets: &[&[with_role(Role::Invalidation, "kvm_mmu_notifier_invalidate_range_start")]],
         fields: &["kvm.mmu_notifier", "mmu_notifier_range.event"],
         only: None,
     },
@@ -286,27 +322,27 @@ pub const SIGNALS: &[SignalHooks] = &[
     SignalHooks {
         signal: Signal::LockYields,
         hook_sets: &[&[
-            entry("yielded", "__cond_resched_rwlock_read"),
-            entry("yielded", "__cond_resched_rwlock_write"),
+            with_role(Role::Yield, "__cond_resched_rwlock_read"),
+            with_role(Role::Yield, "__cond_resched_rwlock_write"),
         ]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::SlotDeleted,
-        hook_sets: &[&[operation("slot_gone", "kvm_arch_flush_shadow_memslot")]],
+        hook_sets: &[&[operation(Cause::SlotGone, "kvm_arch_flush_shadow_memslot")]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::ZapAll,
         hook_sets: &[
-            &[operation("zap_all", "kvm_mmu_zap_all_fast")],
+            &[zap_all("kvm_mmu_zap_all_fast")],
             // On 6.12.117 and 7.3 the function is inlined except for its first half; the second
             // half does the zaps of the TDP MMU.
             &[
-                operation("zap_all", "__kvm_mmu_zap_all_fast_front_half"),
-                operation("zap_all", "kvm_tdp_mmu_zap_invalidated_roots"),
+                zap_all("__kvm_mmu_zap_all_fast_front_half"),
+                zap_all("kvm_tdp_mmu_zap_invalidated_roots"),
             ],
         ],
         fields: &[],
@@ -314,22 +350,22 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::ZapRange,
-        hook_sets: &[&[operation("zap_range", "kvm_zap_gfn_range")]],
+        hook_sets: &[&[operation(Cause::ZapRange, "kvm_zap_gfn_range")]],
         fields: &[],
         only: None,
     },
     SignalHooks {
         signal: Signal::NxRecovery,
         hook_sets: &[
-            &[operation("nx_recovery", "kvm_nx_huge_page_recovery_worker")],
+            &[operation(Cause::NxRecovery, "kvm_nx_huge_page_recovery_worker")],
             // On 6.1, and on 5.10 (which has no TDP zaps of single pages), the worker is a thread
             // that never returns from its function: workers that are already running are not seen.
             &[
-                entry("nx_recovery_thread", "kvm_nx_lpage_recovery_worker"),
-                operation("nx_recovery", "kvm_tdp_mmu_zap_sp"),
+                nx_recovery_thread("kvm_nx_lpage_recovery_worker"),
+                operation(Cause::NxRecovery, "kvm_tdp_mmu_zap_sp"),
             ],
-            &[entry("nx_recovery_thread", "kvm_nx_lpage_recovery_worker")],
-            &[operation("nx_recovery", "kvm_tdp_mmu_zap_sp")],
+            &[nx_recovery_thread("kvm_nx_lpage_recovery_worker")],
+            &[operation(Cause::NxRecovery, "kvm_tdp_mmu_zap_sp")],
         ],
         fields: &[],
         only: None,
@@ -426,11 +462,24 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
 ];
 
+const fn teardown(role: Role, function: &'static str) -> Hook {
+    Hook::Function { function, role, cause: Cause::Teardown }
+}
+
+const fn zap_all(function: &'static str) -> Hook {
+    Hook::Function { function, role: Role::Outermost, cause: Cause::ZapAll }
+}
+
+/// Makes the hook of the body of a thread that does nothing else until it ends with its VM.
+const fn nx_recovery_thread(function: &'static str) -> Hook {
+    Hook::Function { function, role: Role::Endless, cause: Cause::NxRecovery }
+}
+
 /// Makes the hook that walks KVM's list of VMs.
 const fn walk(variable: &'static str) -> Hook {
     Hook::Run { program: "walk", variable }
 }
 
 const fn collapse(function: &'static str) -> Hook {
-    Hook::Pair { program: "collapse", exit: "collapse_end", function }
+    Hook::Function { function, role: Role::Collapse, cause: Cause::Collapse }
 }

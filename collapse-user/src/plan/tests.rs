@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
-use collapse_common::SpteLayout;
+use collapse_common::{Cause, SpteLayout};
 
 use super::*;
 use crate::kernel::inspect::{Fact, Symbol, Unknown, Vendor};
@@ -64,61 +64,61 @@ fn recordings_answer_all_that_is_wanted() {
 /// The hooks of each signal. A kernel that is not listed has those of the one before it.
 const EXPECTED: &str = "
 vm_created
-  5.10  vm_created at kprobe:kvm_arch_init_vm
+  5.10  enter as Creation at kprobe:kvm_arch_init_vm
 vm_destroyed
-  5.10  vm_destroyed, vm_destroyed_end at kprobe+kretprobe:kvm_destroy_vm
-        teardown, teardown_end at kprobe+kretprobe:kvm_arch_flush_shadow_all
+  5.10  enter, leave as Destruction for teardown at kprobe+kretprobe:kvm_destroy_vm
+        enter, leave as Flush for teardown at kprobe+kretprobe:kvm_arch_flush_shadow_all
 memslots
-  5.10  slot_change, slot_change_end at kprobe+kretprobe:kvm_set_memslot
+  5.10  enter, leave as SlotChange for slot_change at kprobe+kretprobe:kvm_set_memslot
 dirty_logging
-  5.10  slot_committed at kprobe:kvm_arch_commit_memory_region
+  5.10  enter as Commit at kprobe:kvm_arch_commit_memory_region
 eager_split
-  5.10  log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_remove_write_access
-  6.1   eager_split, leave at kprobe+kretprobe:kvm_mmu_slot_try_split_huge_pages
-        log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_remove_write_access
+  5.10  enter, leave as Operation for log_protect at kprobe+kretprobe:kvm_mmu_slot_remove_write_access
+  6.1   enter, leave as Operation for eager_split at kprobe+kretprobe:kvm_mmu_slot_try_split_huge_pages
+        enter, leave as Operation for log_protect at kprobe+kretprobe:kvm_mmu_slot_remove_write_access
 clear_dirty_bits
-  5.10  log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_leaf_clear_dirty
-        log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_largepage_remove_write_access
-  6.1   log_protect, leave at kprobe+kretprobe:kvm_mmu_slot_leaf_clear_dirty
+  5.10  enter, leave as Operation for log_protect at kprobe+kretprobe:kvm_mmu_slot_leaf_clear_dirty
+        enter, leave as Operation for log_protect at kprobe+kretprobe:kvm_mmu_slot_largepage_remove_write_access
+  6.1   enter, leave as Operation for log_protect at kprobe+kretprobe:kvm_mmu_slot_leaf_clear_dirty
 dirty_log_harvest
-  5.10  get_dirty_log, leave at kprobe+kretprobe:kvm_get_dirty_log_protect
-        clear_dirty_log, leave at kprobe+kretprobe:kvm_clear_dirty_log_protect
+  5.10  enter, leave as Operation for get_dirty_log at kprobe+kretprobe:kvm_get_dirty_log_protect
+        enter, leave as Operation for clear_dirty_log at kprobe+kretprobe:kvm_clear_dirty_log_protect
 collapse
-  5.10  collapse, collapse_end at kprobe+kretprobe:kvm_mmu_zap_collapsible_sptes
-  6.18  collapse, collapse_end at kprobe+kretprobe:kvm_mmu_recover_huge_pages
+  5.10  enter, leave as Collapse for collapse at kprobe+kretprobe:kvm_mmu_zap_collapsible_sptes
+  6.18  enter, leave as Collapse for collapse at kprobe+kretprobe:kvm_mmu_recover_huge_pages
 notifier
-  5.10  invalidate, leave at kprobe+kretprobe:kvm_mmu_notifier_invalidate_range_start
+  5.10  enter, leave as Invalidation at kprobe+kretprobe:kvm_mmu_notifier_invalidate_range_start
 notifier_callers
-  5.10  reclaim, host_end at kprobe+kretprobe:try_to_free_pages
-        reclaim, host_end at kprobe+kretprobe:try_to_free_mem_cgroup_pages
-        reclaim, host_end at kprobe+kretprobe:reclaim_pages
-        numa, host_end at kprobe+kretprobe:change_prot_numa
-  6.1   reclaim, host_end at kprobe+kretprobe:try_to_free_pages
-        reclaim, host_end at kprobe+kretprobe:try_to_free_mem_cgroup_pages
-        reclaim, host_end at kprobe+kretprobe:reclaim_pages
-        numa, host_end at kprobe+kretprobe:change_prot_numa
-        thp_collapse, host_end at kprobe+kretprobe:madvise_collapse
+  5.10  enter, leave as Host for notifier_reclaim at kprobe+kretprobe:try_to_free_pages
+        enter, leave as Host for notifier_reclaim at kprobe+kretprobe:try_to_free_mem_cgroup_pages
+        enter, leave as Host for notifier_reclaim at kprobe+kretprobe:reclaim_pages
+        enter, leave as Host for notifier_numa at kprobe+kretprobe:change_prot_numa
+  6.1   enter, leave as Host for notifier_reclaim at kprobe+kretprobe:try_to_free_pages
+        enter, leave as Host for notifier_reclaim at kprobe+kretprobe:try_to_free_mem_cgroup_pages
+        enter, leave as Host for notifier_reclaim at kprobe+kretprobe:reclaim_pages
+        enter, leave as Host for notifier_numa at kprobe+kretprobe:change_prot_numa
+        enter, leave as Host for notifier_thp_collapse at kprobe+kretprobe:madvise_collapse
 lock_yields
   5.10  missing: no function __cond_resched_rwlock_read
         missing: no function __cond_resched_rwlock_write
-  6.1   yielded at kprobe:__cond_resched_rwlock_read
-        yielded at kprobe:__cond_resched_rwlock_write
+  6.1   enter as Yield at kprobe:__cond_resched_rwlock_read
+        enter as Yield at kprobe:__cond_resched_rwlock_write
 slot_deleted
-  5.10  slot_gone, leave at kprobe+kretprobe:kvm_arch_flush_shadow_memslot
+  5.10  enter, leave as Operation for slot_deleted at kprobe+kretprobe:kvm_arch_flush_shadow_memslot
 zap_all
-  5.10  zap_all, leave at kprobe+kretprobe:kvm_mmu_zap_all_fast
-  6.12  zap_all, leave at kprobe+kretprobe:__kvm_mmu_zap_all_fast_front_half
-        zap_all, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_invalidated_roots
-  6.18  zap_all, leave at kprobe+kretprobe:kvm_mmu_zap_all_fast
-  7.3   zap_all, leave at kprobe+kretprobe:__kvm_mmu_zap_all_fast_front_half
-        zap_all, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_invalidated_roots
+  5.10  enter, leave as Outermost for zap_all at kprobe+kretprobe:kvm_mmu_zap_all_fast
+  6.12  enter, leave as Outermost for zap_all at kprobe+kretprobe:__kvm_mmu_zap_all_fast_front_half
+        enter, leave as Outermost for zap_all at kprobe+kretprobe:kvm_tdp_mmu_zap_invalidated_roots
+  6.18  enter, leave as Outermost for zap_all at kprobe+kretprobe:kvm_mmu_zap_all_fast
+  7.3   enter, leave as Outermost for zap_all at kprobe+kretprobe:__kvm_mmu_zap_all_fast_front_half
+        enter, leave as Outermost for zap_all at kprobe+kretprobe:kvm_tdp_mmu_zap_invalidated_roots
 zap_range
-  5.10  zap_range, leave at kprobe+kretprobe:kvm_zap_gfn_range
+  5.10  enter, leave as Operation for zap_range at kprobe+kretprobe:kvm_zap_gfn_range
 nx_recovery
-  5.10  nx_recovery_thread at kprobe:kvm_nx_lpage_recovery_worker
-  6.1   nx_recovery_thread at kprobe:kvm_nx_lpage_recovery_worker
-        nx_recovery, leave at kprobe+kretprobe:kvm_tdp_mmu_zap_sp
-  6.12  nx_recovery, leave at kprobe+kretprobe:kvm_nx_huge_page_recovery_worker
+  5.10  enter as Endless for nx_recovery at kprobe:kvm_nx_lpage_recovery_worker
+  6.1   enter as Endless for nx_recovery at kprobe:kvm_nx_lpage_recovery_worker
+        enter, leave as Operation for nx_recovery at kprobe+kretprobe:kvm_tdp_mmu_zap_sp
+  6.12  enter, leave as Operation for nx_recovery at kprobe+kretprobe:kvm_nx_huge_page_recovery_worker
 faults
   5.10  mmu_page_fault at kprobe:kvm_mmu_page_fault
         entry at raw_tp:kvm:kvm_entry
@@ -187,9 +187,10 @@ fn seen_by(plan: &Plan, signal: Signal) -> Vec<String> {
     let status = status(plan, signal);
     assert_eq!(hooks.is_some(), status.is_seen(), "{status:?}");
     match (hooks, &status.reason) {
-        (Some(hooks), None) => {
-            hooks.iter().map(|hook| format!("{} at {hook}", hook.programs().join(", "))).collect()
-        }
+        (Some(hooks), None) => hooks
+            .iter()
+            .map(|hook| format!("{}{} at {hook}", hook.programs().join(", "), work(hook)))
+            .collect(),
         (None, Some(reason)) => {
             reason.split("; ").map(|reason| format!("missing: {reason}")).collect()
         }
@@ -200,6 +201,15 @@ fn seen_by(plan: &Plan, signal: Signal) -> Vec<String> {
 fn status(plan: &Plan, signal: Signal) -> &SignalStatus {
     let mut all = plan.coverage.signals.iter();
     all.find(|status| status.signal == signal).unwrap()
+}
+
+/// The work of the shared programs.
+fn work(hook: &Hook) -> String {
+    match *hook {
+        Hook::Function { role, cause: Cause::Unknown, .. } => format!(" as {role:?}"),
+        Hook::Function { role, cause, .. } => format!(" as {role:?} for {}", cause.name()),
+        _ => String::new(),
+    }
 }
 
 #[test]

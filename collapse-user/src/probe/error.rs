@@ -78,6 +78,18 @@ pub enum HookError {
         #[source]
         source: Box<ProgramError>,
     },
+    /// The object lacks a map that this build of user space needs.
+    #[error("the eBPF object has no map {0}")]
+    NoMap(&'static str),
+    /// A map is not as expected, or full.
+    #[error("eBPF map {name}")]
+    Map {
+        /// Name of the map.
+        name: &'static str,
+        /// The error.
+        #[source]
+        source: MapError,
+    },
     /// The program could not be detached.
     #[error("cannot detach {program}")]
     Detach {

@@ -1,9 +1,10 @@
 //! Loading the eBPF programs and attaching them as planned. The kernel boundary.
 
+mod attach;
 mod error;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     os::fd::{AsFd as _, AsRawFd as _},
     rc::Rc,
@@ -11,11 +12,9 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader, TestRun as _,
+    EbpfLoader, TestRun as _,
     maps::Map,
-    programs::{
-        Program, ProgramError, RawTracePointRunOptions, raw_trace_point::RawTracePointLinkId,
-    },
+    programs::{Program, RawTracePointRunOptions},
 };
 use aya_log::EbpfLogger;
 use collapse_common::abi::{
@@ -28,6 +27,7 @@ use collapse_feed::{Coverage, Signal};
 
 pub use error::{HookError, ProbeError, chain};
 
+use attach::Programs;
 use error::is_permission_error;
 
 /// File descriptors of all maps, programs and links, and of everything else that a process has open.
@@ -77,7 +77,7 @@ impl Default for Limits {
 /// Running programs. They are detached and everything in the kernel is freed when it is dropped,
 /// or when the process dies: nothing is pinned.
 pub struct Probe {
-    ebpf: Ebpf,
+    programs: Programs,
     /// Signals that are seen and that are not.
     pub coverage: Coverage,
     /// Hooks that were tried.
@@ -86,11 +86,7 @@ pub struct Probe {
     pub cpus: u32,
     /// Hooks to attach, by signal.
     planned: Vec<(Signal, &'static [Hook])>,
-    /// Links to raw tracepoints, by program.
-    links: Links,
 }
-
-type Links = BTreeMap<&'static str, RawTracePointLinkId>;
 
 /// A hook that was tried.
 #[derive(Clone, Debug)]
@@ -166,10 +162,10 @@ impl Probe {
                     ProbeError::Load(Box::new(error))
                 }
             })?;
+        let programs = Programs::new(ebpf, plan);
         let coverage = plan.coverage();
-        let links = Links::new();
         let planned = plan.hooks.clone();
-        Ok(Self { ebpf, coverage, hooks: Vec::new(), cpus, planned, links })
+        Ok(Self { programs, coverage, hooks: Vec::new(), cpus, planned })
     }
 
     /// Attaches every planned hook, in the order of the table of signals: operations before the
@@ -177,7 +173,7 @@ impl Probe {
     /// in use cannot be seen without it.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
         for (program, without) in SERVICES {
-            if let Err(error) = load(&mut self.ebpf, program) {
+            if let Err(error) = self.programs.load(program) {
                 log::warn!("{without}: {}", error.line());
             }
         }
@@ -187,7 +183,7 @@ impl Probe {
                 let tried = self.hooks.iter().find(|tried| tried.hook == hook);
                 let refused = match tried {
                     Some(tried) => tried.refused.clone(),
-                    None => attach(&mut self.ebpf, &hook, &mut self.links).err().map(Rc::new),
+                    None => self.programs.attach(&hook).err().map(Rc::new),
                 };
                 let status = HookStatus { signal: *signal, hook, refused };
                 let reason = status.reason();
@@ -217,20 +213,10 @@ impl Probe {
         let hooks: Vec<_> =
             own.iter().map(|own| own.hook).filter(|hook| !is_shared(hook)).collect();
         for hook in hooks {
-            if !suspended {
-                attach(&mut self.ebpf, &hook, &mut self.links)?;
-                continue;
-            }
-            for name in hook.programs() {
-                let link = self.links.remove(name);
-                if let Some(link) = link
-                    && let Some(Program::RawTracePoint(raw)) = self.ebpf.program_mut(name)
-                {
-                    raw.detach(link).map_err(|error| HookError::Detach {
-                        program: name,
-                        source: Box::new(error),
-                    })?;
-                }
+            if suspended {
+                self.programs.detach(&hook)?;
+            } else {
+                self.programs.attach(&hook)?;
             }
         }
         Ok(())
@@ -238,18 +224,18 @@ impl Probe {
 
     /// Takes a map out of the object.
     pub fn take_map(&mut self, name: &'static str) -> Result<Map, ProbeError> {
-        self.ebpf.take_map(name).ok_or(ProbeError::NoMap(name))
+        self.programs.ebpf.take_map(name).ok_or(ProbeError::NoMap(name))
     }
 
     /// Returns the number of values that a map has room for; 0 if it is no array, or was taken.
     pub fn map_len(&self, name: &str) -> u32 {
-        let Some(Map::Array(map)) = self.ebpf.map(name) else { return 0 };
+        let Some(Map::Array(map)) = self.programs.ebpf.map(name) else { return 0 };
         map.info().map_or(0, |info| info.max_entries())
     }
 
     /// Runs the program that serves a request, here and now.
     pub fn request<R: Request>(&self, request: &R) -> Result<(), HookError> {
-        let Some(Program::RawTracePoint(program)) = self.ebpf.program(R::PROGRAM) else {
+        let Some(Program::RawTracePoint(program)) = self.programs.ebpf.program(R::PROGRAM) else {
             return Err(HookError::NoProgram(R::PROGRAM));
         };
         let mut options = RawTracePointRunOptions::new();
@@ -262,12 +248,18 @@ impl Probe {
 
     /// Forwards the programs' own diagnostics to a logger, where [`Self::load`] was asked for them.
     pub fn logger<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>, aya_log::Error> {
-        EbpfLogger::init_with_logger(&mut self.ebpf, logger)
+        EbpfLogger::init_with_logger(&mut self.programs.ebpf, logger)
     }
 
     /// Returns how often the kernel skipped a program; `None` before 5.12.
     pub fn misses(&self, program: &str) -> Option<u64> {
-        self.ebpf.program(program).and_then(skipped)
+        self.programs.ebpf.program(program).and_then(skipped)
+    }
+
+    /// Returns how often a function that shares its programs was entered since it was attached; `None` for
+    /// other hooks.
+    pub fn hits(&self, hook: &Hook) -> Option<u64> {
+        self.programs.hits(hook)
     }
 
     /// Returns the programs that the kernel accepted.
@@ -284,20 +276,15 @@ impl Probe {
                 run_time: info.run_time(),
             })
         };
-        let mut programs: Vec<_> = self.ebpf.programs().filter_map(status).collect();
+        let mut programs: Vec<_> = self.programs.ebpf.programs().filter_map(status).collect();
         programs.sort_by(|a, b| a.name.cmp(&b.name));
         programs
     }
 
     /// Detaches everything, first what keeps KVM from being unloaded: taking probes back takes the kernel
     /// a while.
-    pub fn detach(mut self) {
-        for (_, program) in self.ebpf.programs_mut() {
-            if let Program::RawTracePoint(raw) = program {
-                // Fails where it was not loaded.
-                let _ = raw.unload();
-            }
-        }
+    pub fn detach(self) {
+        self.programs.detach_all();
     }
 
     /// Returns how often a program should have run and did not, where that loses an event.
@@ -350,61 +337,6 @@ fn raise_file_limit() -> Result<(), ProbeError> {
         0 => Ok(()),
         _ => Err(ProbeError::Files { allowed }),
     }
-}
-
-/// Loads the programs of a hook and attaches them.
-fn attach(ebpf: &mut Ebpf, hook: &Hook, links: &mut Links) -> Result<(), HookError> {
-    match *hook {
-        Hook::Raw { program, tracepoint, .. } => {
-            let name = tracepoint.split_once(':').map_or(tracepoint, |(_, name)| name);
-            let link = match load(ebpf, program)? {
-                Program::RawTracePoint(raw) => raw.attach(name),
-                _ => Err(ProgramError::UnexpectedProgramType),
-            };
-            links.insert(program, link.map_err(attach_error(program))?);
-            Ok(())
-        }
-        Hook::Entry { program, function } => probe(ebpf, program, function),
-        Hook::Pair { program, exit, function } => {
-            // The return first: an operation seen to begin is then also seen to end.
-            probe(ebpf, exit, function)?;
-            probe(ebpf, program, function)
-        }
-        Hook::Run { program, .. } | Hook::Read { program, .. } => load(ebpf, program).map(drop),
-    }
-}
-
-/// Loads a program and attaches it to the entry or the return of a function.
-fn probe(ebpf: &mut Ebpf, program: &'static str, function: &str) -> Result<(), HookError> {
-    let attached = match load(ebpf, program)? {
-        Program::KProbe(probe) => probe.attach(function, 0).map(drop),
-        _ => Err(ProgramError::UnexpectedProgramType),
-    };
-    attached.map_err(attach_error(program))
-}
-
-fn attach_error(program: &'static str) -> impl Fn(ProgramError) -> HookError {
-    move |error| HookError::Attach { program, source: Box::new(error) }
-}
-
-/// Loads a program unless it is loaded. What the verifier says of one that it refuses is logged at debug.
-fn load<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, HookError> {
-    let program = ebpf.program_mut(name).ok_or(HookError::NoProgram(name))?;
-    if program.fd().is_err() {
-        let loaded = match program {
-            Program::RawTracePoint(raw) => raw.load(),
-            Program::KProbe(probe) => probe.load(),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        };
-        if let Err(error) = loaded {
-            let error = HookError::Refused { program: name, source: Box::new(error) };
-            if let Some(log) = error.verifier_log() {
-                log::debug!("verifier log of program {name}:\n{log}");
-            }
-            return Err(error);
-        }
-    }
-    Ok(program)
 }
 
 #[cfg(test)]

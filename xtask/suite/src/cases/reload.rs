@@ -81,7 +81,7 @@ fn doctor(doctor: &Value, status: &str, kernel: &Series) -> Result<()> {
         ensure!(hook["attached"] == true && hook["hits"].is_u64(), "not attached: {hook}");
     }
     let programs = check["programs"].as_array().context("no programs were loaded")?;
-    ensure!(hooks.len() > 20 && programs.len() > 20, "hardly anything was tried: {check}");
+    ensure!(hooks.len() > 20 && programs.len() > 10, "hardly anything was tried: {check}");
     let name = |program: &Value| program["program"].as_str().unwrap_or_default().to_owned();
     let verified: BTreeMap<_, _> = programs
         .iter()
