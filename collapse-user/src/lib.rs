@@ -9,6 +9,7 @@
 //! On top, [`live`], [`doctor`] and [`selftest`] do the work of the commands of their names, and [`cli`]
 //! has the options of all commands and chooses exit codes.
 
+mod bpf;
 pub mod cli;
 pub mod diagnostics;
 pub mod doctor;

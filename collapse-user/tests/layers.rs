@@ -15,7 +15,8 @@ const FOLDERS: &[(&str, &[&str])] = &[
     (
         "",
         &[
-            "diagnostics exit identity kernel tui",
+            "bpf diagnostics exit identity tui",
+            "kernel",
             "output plan settings",
             "probe",
             "source",

@@ -3,6 +3,7 @@
 //! All reading happens in [`Inspected::of_running_kernel`]. The value survives a round trip through
 //! JSON, so that plans for other kernels can be computed and tested from recorded values.
 
+mod lookup;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -228,10 +229,10 @@ pub struct Symbol {
     pub address: u64,
     /// Module that it belongs to; `None` for vmlinux.
     pub module: Option<String>,
-    /// Whether it is a function.
+    /// Whether it is a function; where the kernel looked the symbol up, whether it was wanted as one.
     pub function: bool,
     /// Number of symbols of this name in this module; with more than one, a kprobe by name is refused
-    /// or attaches to any of them.
+    /// or attaches to any of them. 1 where the kernel looked the symbol up, which does not count them.
     pub copies: u32,
     /// Whether a function can be probed at its entry; `None` if that is unknown.
     pub traceable: Option<bool>,

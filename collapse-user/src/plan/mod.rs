@@ -154,11 +154,13 @@ pub enum InspectionDepth {
 
 /// Inspects all that plans depend on, below `root` (`/`, unless in a test).
 fn inspect(root: &Path, depth: InspectionDepth) -> Inspected {
-    let symbols = symbols();
+    let functions = functions();
+    let variables = variables();
     let tracepoints = tracepoints();
     let offsets = facts::offsets();
     let wanted = WantedFacts {
-        symbols: &symbols,
+        symbols: &functions,
+        variables: &variables,
         tracepoints: &tracepoints,
         offsets: &offsets,
         sizes: facts::SIZES,
@@ -229,16 +231,19 @@ fn every_hook() -> impl Iterator<Item = &'static Hook> {
     SIGNALS.iter().flat_map(|signal| signal.hook_sets).flat_map(|hooks| hooks.iter())
 }
 
-/// Lists the symbols of every hook, and those that facts come from.
-fn symbols() -> Vec<&'static str> {
-    let hooks = every_hook();
-    let names: BTreeSet<_> = hooks
-        .filter_map(|hook| match *hook {
-            Hook::Run { variable, .. } => Some(variable),
-            _ => hook.function(),
-        })
-        .chain(facts::VARIABLES.iter().copied())
-        .collect();
+/// Lists the functions of every hook.
+fn functions() -> Vec<&'static str> {
+    let names: BTreeSet<_> = every_hook().filter_map(Hook::function).collect();
+    names.into_iter().collect()
+}
+
+/// Lists the variables of every hook, and those that facts come from.
+fn variables() -> Vec<&'static str> {
+    let hooks = every_hook().filter_map(|hook| match *hook {
+        Hook::Run { variable, .. } => Some(variable),
+        _ => None,
+    });
+    let names: BTreeSet<_> = hooks.chain(facts::VARIABLES.iter().copied()).collect();
     names.into_iter().collect()
 }
 

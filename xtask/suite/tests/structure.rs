@@ -28,7 +28,7 @@ fn built_with(package: &str, unwanted: &[&'static str]) -> Result<BTreeSet<&'sta
 fn dependencies_are_found_however_indirect() -> Result<()> {
     let found = built_with("collapse-user", &OF_UPPER_LAYERS)?;
     ensure!(found == OF_UPPER_LAYERS.into(), "of collapse-user's, only {found:?} were found");
-    ensure!(!built_with("collapse-user", &["aya-obj"])?.is_empty(), "aya-obj, which aya brings");
+    ensure!(!built_with("collapse-user", &["object"])?.is_empty(), "object, which aya brings");
     ensure!(built_with("workload", &["proptest"])?.is_empty(), "proptest is for tests only");
     ensure!(built_with("no-such-package", &[]).is_err(), "a missing package was accepted");
     Ok(())

@@ -6,6 +6,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::super::btf::{Btf, BtfError};
+use super::lookup;
 use super::text::{
     mark_traceable, parse_bool, parse_capabilities, parse_euid, parse_format, parse_kallsyms,
     parse_lockdown,
@@ -15,8 +16,10 @@ use super::{Fact, Inspected, Kvm, ModuleState, Privileges, Symbol, Tracepoint, U
 /// The facts to find out in addition to those that are always found out. All names are exact.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WantedFacts<'a> {
-    /// Functions and variables of the kernel or its modules.
+    /// Functions of the kernel or its modules, for their addresses.
     pub symbols: &'a [&'a str],
+    /// Variables of the kernel or its modules, for theirs.
+    pub variables: &'a [&'a str],
     /// Tracepoints, as `system:name`.
     pub tracepoints: &'a [&'a str],
     /// Fields, as `struct.field.field`.
@@ -36,7 +39,7 @@ pub(super) fn inspect(root: &Path, wanted: &WantedFacts<'_>) -> Inspected {
     let root = Root(root);
     let status = root.text("proc/self/status");
     let tracefs = root.tracefs();
-    let mut symbols = root.symbols(wanted.symbols);
+    let mut symbols = root.symbols(wanted);
     let filter_functions = if wanted.traceable {
         root.mark_traceable(symbols.as_mut().unwrap_or(&mut BTreeMap::new()), &tracefs)
     } else {
@@ -159,11 +162,20 @@ impl Root<'_> {
         self.exists(tracefs.clone()?.join("kprobe_events"))
     }
 
-    /// Reads the wanted symbols.
-    fn symbols(&self, wanted: &[&str]) -> Fact<BTreeMap<String, Symbol>> {
+    /// Has the kernel look up the wanted symbols, or else reads them from the list of all.
+    ///
+    /// Where KVM is no module, its names are among all others of the kernel, and only the list shows
+    /// whether one is there twice.
+    fn symbols(&self, wanted: &WantedFacts<'_>) -> Fact<BTreeMap<String, Symbol>> {
+        if self.0 == Path::new("/") && self.module("kvm") == ModuleState::Loaded {
+            match lookup::symbols(wanted) {
+                Ok(symbols) => return Ok(symbols),
+                Err(error) => log::debug!("the kernel looks up no symbols: {error}"),
+            }
+        }
         let path = "proc/kallsyms";
-        let reader = self.open(path)?;
-        parse_kallsyms(reader, wanted).map_err(|error| unknown(path, &error))
+        let names = [wanted.symbols, wanted.variables].concat();
+        parse_kallsyms(self.open(path)?, &names).map_err(|error| unknown(path, &error))
     }
 
     /// Sets which of the symbols are traceable.
