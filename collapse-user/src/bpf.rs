@@ -1,5 +1,5 @@
-//! The system call `bpf(2)` for what aya 0.14 has no type for: programs that only user space runs.
-//! `docs/ebpf.md` says what aya would need.
+//! The system call `bpf(2)` for what aya 0.14 has no type for: programs that only user space runs, and
+//! links to many functions at once. `docs/ebpf.md` says what aya would need.
 //!
 //! Each command has its arguments as a struct: the beginning of its part of `union bpf_attr` in
 //! `include/uapi/linux/bpf.h`, up to the last field in use. The kernel takes what follows as zero.
@@ -14,13 +14,25 @@ use aya_obj::generated::bpf_insn;
 
 /// `BPF_PROG_LOAD`
 const PROG_LOAD: libc::c_int = 5;
+/// `BPF_LINK_CREATE`
+const LINK_CREATE: libc::c_int = 28;
 /// `BPF_PROG_TEST_RUN`, now called `BPF_PROG_RUN`
 const PROG_RUN: libc::c_int = 10;
 
+/// `BPF_PROG_TYPE_KPROBE`
+const TYPE_KPROBE: u32 = 2;
 /// `BPF_PROG_TYPE_SYSCALL`, 5.14 and later: a program that is never attached.
 const TYPE_SYSCALL: u32 = 31;
 /// `BPF_F_SLEEPABLE`, which the kernel demands of such a program.
 const SLEEPABLE: u32 = 1 << 4;
+
+/// `BPF_TRACE_KPROBE_MULTI`, 5.18 and later
+const KPROBE_MULTI: u32 = 42;
+/// `BPF_F_KPROBE_MULTI_RETURN`: at the functions' returns.
+const AT_RETURN: u32 = 1;
+
+/// Longest name of a program, with its closing zero: `BPF_OBJ_NAME_LEN`.
+const NAME: usize = 16;
 
 /// Arguments of `BPF_PROG_LOAD`.
 #[repr(C)]
@@ -35,7 +47,7 @@ struct ProgLoad {
     log_buf: u64,
     kern_version: u32,
     prog_flags: u32,
-    prog_name: [u8; 16],
+    prog_name: [u8; NAME],
     prog_ifindex: u32,
     expected_attach_type: u32,
 }
@@ -50,6 +62,21 @@ impl ProgLoad {
             ..Self::default()
         }
     }
+}
+
+/// Arguments of `BPF_LINK_CREATE` for kprobes.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    kprobe_multi_flags: u32,
+    kprobe_multi_cnt: u32,
+    kprobe_multi_syms: u64,
+    kprobe_multi_addrs: u64,
+    kprobe_multi_cookies: u64,
 }
 
 /// Arguments of `BPF_PROG_RUN`.
@@ -68,6 +95,43 @@ struct ProgRun {
     ctx_size_out: u32,
     ctx_in: u64,
     ctx_out: u64,
+}
+
+/// Loads a kprobe program for [`attach`].
+///
+/// # Errors
+///
+/// Where the kernel has no such links (before 5.18) or refuses the program.
+pub fn load_kprobe(name: &str, instructions: &[bpf_insn]) -> io::Result<OwnedFd> {
+    let mut attr = ProgLoad {
+        prog_type: TYPE_KPROBE,
+        expected_attach_type: KPROBE_MULTI,
+        ..ProgLoad::of(instructions)
+    };
+    for (place, byte) in attr.prog_name[..NAME - 1].iter_mut().zip(name.bytes()) {
+        *place = byte;
+    }
+    // SAFETY: the struct is the command's, and what it points to is alive and only read.
+    unsafe { open(PROG_LOAD, &mut attr) }
+}
+
+/// Attaches a program that [`load_kprobe`] loaded to the entries of functions, or to their returns, for as
+/// long as the link is open.
+///
+/// # Errors
+///
+/// Where one of the functions cannot be probed; the program is then attached to none.
+pub fn attach(program: BorrowedFd<'_>, addresses: &[u64], at_return: bool) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreate {
+        prog_fd: program.as_raw_fd() as u32,
+        attach_type: KPROBE_MULTI,
+        kprobe_multi_flags: if at_return { AT_RETURN } else { 0 },
+        kprobe_multi_cnt: addresses.len() as u32,
+        kprobe_multi_addrs: addresses.as_ptr() as u64,
+        ..LinkCreate::default()
+    };
+    // SAFETY: the struct is the command's, and what it points to is alive and only read.
+    unsafe { open(LINK_CREATE, &mut attr) }
 }
 
 /// Loads a program that only [`run`] runs.

@@ -1,6 +1,6 @@
 //! The programs of the object, and the hooks that they are attached to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::{
     Ebpf,
@@ -9,7 +9,10 @@ use aya::{
 };
 use collapse_common::abi::{Function, map};
 
-use super::error::HookError;
+use super::{
+    error::{HookError, chain},
+    multi::{Instructions, Multi, MultiError},
+};
 use crate::plan::{Hook, Plan};
 
 /// The loaded object.
@@ -20,12 +23,55 @@ pub struct Programs {
     addresses: BTreeMap<&'static str, u64>,
     /// Links to raw tracepoints, by program.
     links: BTreeMap<&'static str, RawTracePointLinkId>,
+    /// The programs that functions share, until they are attached.
+    instructions: Option<Instructions>,
+    /// The programs that functions share, attached to all of them at once.
+    multi: Multi,
+    /// These functions; none where they are attached one by one.
+    together: BTreeSet<&'static str>,
 }
 
 impl Programs {
-    /// Makes ready to attach the object's programs as planned.
+    /// Makes ready to attach the object's programs as planned. All maps must still be in the object.
     pub fn new(ebpf: Ebpf, plan: &Plan) -> Self {
-        Self { ebpf, addresses: plan.addresses.clone(), links: BTreeMap::new() }
+        let instructions = Instructions::read(&ebpf);
+        Self {
+            instructions: instructions.inspect_err(log_why).ok(),
+            multi: Multi::default(),
+            together: BTreeSet::new(),
+            ebpf,
+            addresses: plan.addresses.clone(),
+            links: BTreeMap::new(),
+        }
+    }
+
+    /// Attaches at once all of the hooks that share programs, where the kernel can do that.
+    /// [`Self::attach`] then finds them attached, or attaches them one by one.
+    pub fn attach_together(&mut self, hooks: &[Hook]) {
+        let Some(instructions) = self.instructions.take() else { return };
+        let address = |hook: &Hook| self.addresses.get(hook.function()?).copied();
+        let entered: BTreeMap<_, _> = hooks
+            .iter()
+            .filter(|hook| hook.shared().is_some())
+            .filter_map(|hook| Some((address(hook)?, hook)))
+            .collect();
+        if entered.values().any(|hook| self.publish(hook).is_err()) {
+            return;
+        }
+        let returns = |hook: &Hook| matches!(hook, Hook::Function { role, .. } if role.returns());
+        let left: Vec<_> =
+            entered.iter().filter(|(_, hook)| returns(hook)).map(|(at, _)| *at).collect();
+        let functions = entered.values().filter_map(|hook| hook.function()).collect();
+        let entered: Vec<_> = entered.into_keys().collect();
+        let mut multi = Multi::default();
+        // The return first: an operation seen to begin is then also seen to end.
+        let attached = multi
+            .attach(&instructions, Hook::RETURN, &left)
+            .and_then(|()| multi.attach(&instructions, Hook::ENTRY, &entered));
+        match attached {
+            Ok(()) => (self.together, self.multi) = (functions, multi),
+            Err(error) => log_why(&error),
+        }
     }
 
     /// Loads the programs of a hook and attaches them.
@@ -36,9 +82,10 @@ impl Programs {
                 self.tracepoint(program, name)
             }
             Hook::Entry { program, function } => self.probe(program, function),
+            Hook::Function { function, .. } if self.together.contains(function) => Ok(()),
             Hook::Function { function, role, .. } => {
                 self.publish(hook)?;
-                // The return first: an operation seen to begin is then also seen to end.
+                // The return first, as above.
                 if role.returns() {
                     self.probe(Hook::RETURN, function)?;
                 }
@@ -77,6 +124,16 @@ impl Programs {
         Ok(program)
     }
 
+    /// Returns a program by name.
+    pub fn get(&self, name: &str) -> Option<&Program> {
+        self.multi.program(name).or_else(|| self.ebpf.program(name))
+    }
+
+    /// Iterates over the programs by name; some of them are not loaded.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.ebpf.programs().chain(self.multi.programs())
+    }
+
     /// Detaches everything, first what keeps KVM from being unloaded: taking probes back takes the kernel
     /// a while.
     pub fn detach_all(mut self) {
@@ -86,6 +143,7 @@ impl Programs {
                 let _ = raw.unload();
             }
         }
+        drop(self.multi);
     }
 
     /// Returns how often a function that shares its programs was entered; `None` for other hooks.
@@ -139,6 +197,10 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
         Program::KProbe(probe) => probe.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
+
+fn log_why(error: &MultiError) {
+    log::debug!("functions are attached one by one: {}", chain(error));
 }
 
 fn attach_error(program: &'static str) -> impl Fn(ProgramError) -> HookError {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod error;
+mod multi;
 
 use std::{
     collections::BTreeSet,
@@ -177,6 +178,9 @@ impl Probe {
                 log::warn!("{without}: {}", error.line());
             }
         }
+        let planned = self.planned.iter().flat_map(|(_, hooks)| hooks.iter().copied());
+        let planned: Vec<_> = planned.collect();
+        self.programs.attach_together(&planned);
         for (signal, hooks) in &self.planned {
             for &hook in *hooks {
                 // Two signals may share a hook.
@@ -253,7 +257,7 @@ impl Probe {
 
     /// Returns how often the kernel skipped a program; `None` before 5.12.
     pub fn misses(&self, program: &str) -> Option<u64> {
-        self.programs.ebpf.program(program).and_then(skipped)
+        self.programs.get(program).and_then(skipped)
     }
 
     /// Returns how often a function that shares its programs was entered since it was attached; `None` for
@@ -276,7 +280,7 @@ impl Probe {
                 run_time: info.run_time(),
             })
         };
-        let mut programs: Vec<_> = self.programs.ebpf.programs().filter_map(status).collect();
+        let mut programs: Vec<_> = self.programs.all().filter_map(status).collect();
         programs.sort_by(|a, b| a.name.cmp(&b.name));
         programs
     }

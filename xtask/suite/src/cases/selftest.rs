@@ -1,4 +1,4 @@
-//! `collapse selftest` with dead kprobes, and without KVM's device. The verdict where all is well is
+//! `collapse selftest` with dead probes, and without KVM's device. The verdict where all is well is
 //! judged with the failed migrations.
 
 use std::{fs, path::Path};
@@ -11,16 +11,18 @@ use lab::{LabOutcome, Series, kernels};
 use super::observed::same;
 use crate::case::LabCase;
 
-/// Prints the status of each run. The kprobes die as soon as the first of them is attached.
+/// Prints the status of each run. The probes die as soon as the first kprobe is attached.
 const SCRIPT: &str = "
     cd /out
     kprobes=/sys/kernel/debug/kprobes
     collapse selftest >failed.txt 2>failed.err &
     until grep -q . $kprobes/list; do :; done
     echo 0 >$kprobes/enabled
+    sysctl -q -w kernel.ftrace_enabled=0
     wait $!
     echo $?
     echo 1 >$kprobes/enabled
+    sysctl -q -w kernel.ftrace_enabled=1
     collapse selftest --format json --bundle bundle.json >selftest.json
     echo $?
     mv /dev/kvm /dev/kvm-away

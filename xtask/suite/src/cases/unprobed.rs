@@ -11,10 +11,10 @@ use super::observed::same;
 use crate::case::LabCase;
 
 /// Kernel symbols without the routine's name: `collapse` then tries the name that it has in later kernels,
-/// which the kernel refuses. With addresses hidden, the kernel looks up no symbols, and the list is read.
+/// at an address where nothing is. With addresses hidden, the kernel looks up no symbols, and the list is read.
 const COMMAND: &str = "
 set -e
-sed 's, kvm_mmu_zap_collapsible_sptes, kvm_mmu_recover_huge_pages,' /proc/kallsyms >/tmp/symbols
+sed 's,^.* kvm_mmu_zap_collapsible_sptes,ffffffffffffffff t kvm_mmu_recover_huge_pages,' /proc/kallsyms >/tmp/symbols
 mount --bind /tmp/symbols /proc/kallsyms
 sysctl -q -w kernel.kptr_restrict=2
 collapse record -o /out/recording -- workload failed-migration --size 16M --quiet
