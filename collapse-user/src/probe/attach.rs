@@ -1,6 +1,10 @@
 //! The programs of the object, and the hooks that they are attached to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use aya::{
     Ebpf,
@@ -14,6 +18,9 @@ use super::{
     multi::{Instructions, Multi, MultiError},
 };
 use crate::plan::{Hook, Plan};
+
+/// Most threads that load programs: more do not make the largest program quicker.
+const LOADERS: usize = 4;
 
 /// The loaded object.
 pub struct Programs {
@@ -122,6 +129,30 @@ impl Programs {
             return Err(error);
         }
         Ok(program)
+    }
+
+    /// Loads the programs of the hooks on several threads: the kernel verifies one beside the other. What
+    /// it refuses is left to [`Self::load`], which has the reason.
+    pub fn load_ahead(&mut self, hooks: &[Hook]) {
+        let threads = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(LOADERS));
+        if threads == 1 {
+            return;
+        }
+        let left =
+            hooks.iter().filter(|hook| !hook.function().is_some_and(|f| self.together.contains(f)));
+        let wanted: BTreeSet<_> = left.flat_map(Hook::programs).collect();
+        let programs = self.ebpf.programs_mut().filter(|(name, _)| wanted.contains(name));
+        let programs = Mutex::new(programs);
+        let next = || programs.lock().unwrap_or_else(PoisonError::into_inner).next();
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some((_, program)) = next() {
+                        let _ = load(program);
+                    }
+                });
+            }
+        });
     }
 
     /// Returns a program by name.

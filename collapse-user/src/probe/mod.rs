@@ -181,6 +181,7 @@ impl Probe {
         let planned = self.planned.iter().flat_map(|(_, hooks)| hooks.iter().copied());
         let planned: Vec<_> = planned.collect();
         self.programs.attach_together(&planned);
+        self.programs.load_ahead(&planned);
         for (signal, hooks) in &self.planned {
             for &hook in *hooks {
                 // Two signals may share a hook.
