@@ -1,5 +1,7 @@
 //! The cases: which tool is run how. To measure another one, add a line here.
 
+use lab::kernels::MeasuredTools::{self, Collapse, EveryTool, Report};
+
 use super::seen::Tool;
 
 /// One tool, watching the guest go through the scenario.
@@ -18,8 +20,8 @@ pub struct BenchCase {
     pub starts_work: bool,
     /// The table that it is for.
     pub part: Part,
-    /// Whether it is run on every kernel, or only where the comparison is in full.
-    pub everywhere: bool,
+    /// The smallest set of tools that it belongs to.
+    pub of: MeasuredTools,
 }
 
 /// The table that a case is for.
@@ -44,11 +46,11 @@ const fn cost(
     run: &'static str,
 ) -> BenchCase {
     let part = Part::Cost;
-    BenchCase { name, tool, reports, run, after: "", starts_work: true, part, everywhere: false }
+    BenchCase { name, tool, reports, run, after: "", starts_work: true, part, of: EveryTool }
 }
 
 const fn collapse(name: &'static str, reports: &'static str, run: &'static str) -> BenchCase {
-    BenchCase { everywhere: true, ..cost(name, Tool::Collapse, reports, run) }
+    BenchCase { of: Collapse, ..cost(name, Tool::Collapse, reports, run) }
 }
 
 macro_rules! perf {
@@ -107,15 +109,15 @@ const fn idle(name: &'static str, run: &'static str) -> BenchCase {
 
 /// All cases, in the order in which they run.
 pub const CASES: [BenchCase; 25] = [
-    BenchCase { part: Part::WarmUp, everywhere: true, ..cost("warm-up", Tool::None, "", "cycle") },
+    BenchCase { part: Part::WarmUp, of: Report, ..cost("warm-up", Tool::None, "", "cycle") },
     BenchCase {
         part: Part::Base,
-        everywhere: true,
+        of: Report,
         ..cost("no tracing", Tool::None, "nothing", "cycle")
     },
-    BenchCase { everywhere: true, ..cost("no tracing again", Tool::None, "noise", "cycle") },
+    BenchCase { of: Report, ..cost("no tracing again", Tool::None, "noise", "cycle") },
     BenchCase {
-        everywhere: true,
+        of: Report,
         ..cost(
             "perf stat, 1 event",
             Tool::Perf,
@@ -173,11 +175,14 @@ pub const CASES: [BenchCase; 25] = [
              rawtracepoint:kvm_entry /@at[tid]/ { @ns = hist(nsecs - @at[tid]); @at[tid] = 0; }"
         ),
     ),
-    collapse(
-        "collapse report",
-        "VM, cause, kind, level, gfn, time, regions, episodes; faults and their time",
-        "collapse report --format json -o report.json -- cycle",
-    ),
+    BenchCase {
+        of: Report,
+        ..collapse(
+            "collapse report",
+            "VM, cause, kind, level, gfn, time, regions, episodes; faults and their time",
+            "collapse report --format json -o report.json -- cycle",
+        )
+    },
     BenchCase {
         tool: Tool::Events,
         ..collapse(
@@ -222,10 +227,10 @@ pub const CASES: [BenchCase; 25] = [
             beside!("meter terminal collapse live"),
         )
     },
-    BenchCase { everywhere: true, ..cost("no tracing, at the end", Tool::None, "noise", "cycle") },
+    BenchCase { of: Report, ..cost("no tracing, at the end", Tool::None, "noise", "cycle") },
     BenchCase {
         part: Part::Check,
-        everywhere: true,
+        of: Report,
         ..cost(
             "both, 64 MiB",
             Tool::Collapse,
@@ -238,7 +243,7 @@ pub const CASES: [BenchCase; 25] = [
     },
     BenchCase {
         part: Part::Check,
-        everywhere: true,
+        of: Report,
         ..cost(
             "both, 256 MiB in one ioctl",
             Tool::Collapse,

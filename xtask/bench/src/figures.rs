@@ -129,7 +129,13 @@ pub mod tests {
             ..tool
         };
         let phases = [("getlog", getlog * PAGES), ("dirty", 1000 * PAGES)];
-        let seen = Seen { changes: Some(7), of_life: Some(6), recorded: Some(5), lost: Some(0) };
+        let seen = Seen {
+            changes: Some(7),
+            of_life: Some(6),
+            recorded: Some(5),
+            lost: Some(0),
+            ..Seen::default()
+        };
         Measured { tool, work, phases: Some(phases.into()), seen, perf: Some(7) }
     }
 

@@ -22,7 +22,7 @@ use base::workspace;
 use clap::Args;
 use lab::{
     Ending, ImageFile, KernelChoice, Lab, MachineSize, Series,
-    kernels::{self, MeasuredTools},
+    kernels::{self, DefaultMmu, MeasuredTools},
     programs,
 };
 use serde::de::DeserializeOwned;
@@ -71,29 +71,19 @@ pub fn run(options: &BenchOptions) -> Result<i32> {
 fn in_lab(options: &BenchOptions) -> Result<String> {
     let mut binaries = if options.no_build { programs::built() } else { programs::build() }?;
     binaries.push(programs::build_also("meter")?);
-    let mut kernels: Vec<(&Series, MeasuredTools)> = kernels::all()
+    let mut kernels: Vec<&Series> = kernels::all()
         .iter()
         .filter(|series| options.kernel.as_ref().is_none_or(|wanted| series.name == *wanted))
-        .filter_map(|series| {
-            let unlisted = options.kernel.as_ref().map(|_| MeasuredTools::Collapse);
-            Some((series, series.bench.or(unlisted)?))
-        })
         .collect();
     ensure!(!kernels.is_empty(), "the kernels of the lab are {}", kernels::names());
-    kernels.sort_by_key(|(_, tools)| *tools);
-    kernels.iter().map(|(kernel, tools)| on_kernel(kernel, *tools, &binaries, options)).collect()
+    kernels.sort_by_key(|series| series.bench);
+    kernels.iter().map(|kernel| on_kernel(kernel, &binaries, options)).collect()
 }
 
 /// The tables of one kernel.
-fn on_kernel(
-    kernel: &Series,
-    tools: MeasuredTools,
-    binaries: &[PathBuf],
-    options: &BenchOptions,
-) -> Result<String> {
-    let in_full = tools == MeasuredTools::EveryTool;
+fn on_kernel(kernel: &Series, binaries: &[PathBuf], options: &BenchOptions) -> Result<String> {
     let cases: Vec<&BenchCase> =
-        CASES.iter().filter(|case| wanted(case, in_full, options)).collect();
+        CASES.iter().filter(|case| wanted(case, kernel, options)).collect();
     let peers = cases.iter().any(|case| needs_peers(case)).then(Peers::fetch);
     let (peers, missing) = match peers.transpose() {
         Ok(peers) => (peers, false),
@@ -115,10 +105,10 @@ fn on_kernel(
     let release = fs::read_to_string(out.join("release")).unwrap_or_default();
     let mut text = format!("### {}\n\n{}\n", release.trim(), render::tables(&runs));
     // Writing to a String cannot fail.
-    if in_full && options.only.is_empty() {
-        let _ = writeln!(text, "{}", goals::goals(&runs));
+    if options.only.is_empty() && has_tracepoint(kernel) {
+        let _ = writeln!(text, "{}", goals::goals(kernel, &runs));
     }
-    if let Some(peers) = peers.filter(|_| in_full) {
+    if let Some(peers) = peers.filter(|_| kernel.bench == MeasuredTools::EveryTool) {
         let versions = peers.versions.iter().map(|(name, version)| format!("{name} {version}"));
         let (versions, own) = (versions.collect::<Vec<_>>(), env!("CARGO_PKG_VERSION"));
         let _ = writeln!(text, "Tools: {}, collapse {own}.\n", versions.join(", "));
@@ -126,10 +116,16 @@ fn on_kernel(
     Ok(text)
 }
 
-fn wanted(case: &BenchCase, in_full: bool, options: &BenchOptions) -> bool {
+fn wanted(case: &BenchCase, kernel: &Series, options: &BenchOptions) -> bool {
     let named = || options.only.iter().any(|part| case.name.contains(part.as_str()));
     let always = matches!(case.part, Part::WarmUp | Part::Base);
-    always || (in_full || case.everywhere) && (options.only.is_empty() || named())
+    let measured = kernel.bench <= case.of && (!needs_peers(case) || has_tracepoint(kernel));
+    always || measured && (options.only.is_empty() || named())
+}
+
+/// Whether the kernel has the tracepoint that other tools count.
+fn has_tracepoint(kernel: &Series) -> bool {
+    kernel.mmu == DefaultMmu::Tdp
 }
 
 fn needs_peers(case: &BenchCase) -> bool {

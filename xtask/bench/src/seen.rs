@@ -34,6 +34,10 @@ pub struct Seen {
     pub recorded: Option<u64>,
     /// Events that it knows it lost.
     pub lost: Option<u64>,
+    /// Of those: runs of its programs that the kernel skipped.
+    pub skipped: Option<u64>,
+    /// Changes whose VM it does not know.
+    pub unattributed: Option<u64>,
 }
 
 impl Tool {
@@ -117,6 +121,7 @@ fn bpftrace(maps: &str, stderr: &str) -> Seen {
 struct CollapseReport {
     changes: Option<Changes>,
     losses: std::collections::BTreeMap<String, u64>,
+    unattributed_changes: u64,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +138,8 @@ fn collapse(report: &str) -> Seen {
         of_life: report.changes.as_ref().map(|changes| changes.of_life),
         recorded: report.changes.as_ref().map(|changes| changes.recorded),
         lost: Some(report.losses.values().sum()),
+        skipped: report.losses.get("program_skipped").copied(),
+        unattributed: Some(report.unattributed_changes),
     }
 }
 
@@ -174,9 +181,16 @@ mod tests {
         assert_eq!(hist(text), seen(82166, 3));
         assert_eq!(bpftrace("@spte[1, 2]: 5\n@spte[1, 1]: 7\n@fast[1]: 3\n", ""), seen(12, 0));
         assert_eq!(bpftrace("@fast[1]: 3\n", "Lost 4 events\n").lost, Some(4));
-        let report = r#"{"changes":{"counted":9,"of_life":8,"recorded":7},"losses":{"a":1,"b":0}}"#;
-        let expected =
-            Seen { changes: Some(9), of_life: Some(8), recorded: Some(7), lost: Some(1) };
+        let report = r#"{"changes":{"counted":9,"of_life":8,"recorded":7},
+            "losses":{"a":1,"program_skipped":2},"unattributed_changes":3}"#;
+        let expected = Seen {
+            changes: Some(9),
+            of_life: Some(8),
+            recorded: Some(7),
+            lost: Some(3),
+            skipped: Some(2),
+            unattributed: Some(3),
+        };
         assert_eq!(collapse(report), expected);
         let lines = "{\"schema\":\"x\"}\n{\"kind\":\"install\",\"count\":5}\n{\"kind\":\"lost\",\"count\":2}\n\
                      {\"kind\":\"end\"}\n";

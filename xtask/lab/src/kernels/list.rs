@@ -61,7 +61,7 @@ pub const KERNELS: &[Series] = &[
         suites: &["bookworm", "bookworm-security"],
         cases: &[Recordings, Stacks],
         other_mmu_cases: &[EachChange],
-        bench: Some(MeasuredTools::Collapse),
+        bench: MeasuredTools::Collapse,
         parameters: &[
             KvmParameterSets {
                 vendor: CpuVendor::Amd,
@@ -77,7 +77,7 @@ pub const KERNELS: &[Series] = &[
         name: "6.12",
         suites: &["trixie", "trixie-security", "bookworm-backports"],
         cases: &[Budget, EachChange, Recordings, Stacks],
-        bench: Some(MeasuredTools::EveryTool),
+        bench: MeasuredTools::EveryTool,
         parameters: &[
             KvmParameterSets {
                 vendor: CpuVendor::Amd,
@@ -98,7 +98,7 @@ pub const KERNELS: &[Series] = &[
         name: "7.3",
         suites: &["trixie-backports"],
         cases: &[Budget, CrowdedVcpus, EachChange, Recordings, Stacks],
-        bench: Some(MeasuredTools::Collapse),
+        bench: MeasuredTools::Collapse,
         ..LIKE_THE_NEWEST
     },
 ];

@@ -15,8 +15,8 @@ pub struct Series {
     pub cases: &'static [SelectCase],
     /// Further cases of every run, with the first set of other KVM parameters.
     pub other_mmu_cases: &'static [SelectCase],
-    /// The tools that `cargo xtask bench` measures on it, if any.
-    pub bench: Option<MeasuredTools>,
+    /// The tools that `cargo xtask bench` measures on it.
+    pub bench: MeasuredTools,
     /// Sets of KVM parameters to test, by vendor.
     pub parameters: &'static [KvmParameterSets],
     /// The MMU with KVM's default parameters.
@@ -37,7 +37,7 @@ const LIKE_THE_NEWEST: Series = Series {
     suites: &[],
     cases: &[],
     other_mmu_cases: &[],
-    bench: None,
+    bench: MeasuredTools::Report,
     parameters: &[
         KvmParameterSets { vendor: CpuVendor::Amd, always: &["", "tdp_mmu=N"], rarely: &["npt=0"] },
         INTEL_OTHERS_RARELY,
@@ -147,13 +147,15 @@ pub enum SelectCase {
     Stacks,
 }
 
-/// Tools that `cargo xtask bench` measures on a kernel.
+/// Tools that `cargo xtask bench` measures on a kernel; each set is part of those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MeasuredTools {
     /// `collapse` and other tools.
     EveryTool,
-    /// `collapse` in its modes.
+    /// `collapse` in its modes, and `perf stat`.
     Collapse,
+    /// `collapse report` and `perf stat`.
+    Report,
 }
 
 /// KVM's MMU for two-dimensional paging.
