@@ -98,6 +98,18 @@ fn every_format_is_as_it_was() {
     golden("events.csv", &lines(LineFormat::Csv));
 }
 
+/// A dirty-rate measurement on an emulated Intel CPU, which logs dirty pages.
+#[test]
+fn dirty_logging_by_the_cpu_is_as_it_was() {
+    let (mut replay, mut model) =
+        (Replay::open(&fixture("pml.rec")).expect("a recording"), Model::default());
+    while let Some(update) = replay.next_update().expect("a whole recording") {
+        model.update(&update);
+    }
+    let report = Report::new(&model, replay.coverage(), replay.machine().clone(), None);
+    golden("pml.txt", &written(&report, Format::Text));
+}
+
 /// A recording with stacks, of a smaller guest.
 #[test]
 fn stacks_are_as_they_were() {

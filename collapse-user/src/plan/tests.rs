@@ -311,6 +311,21 @@ fn intel_has_its_own_spte_layout_where_it_uses_ept() {
     }
 }
 
+/// The hooks are those of AMD: KVM's MMU is the module that both share.
+#[test]
+fn a_recorded_intel_host_is_planned_for() {
+    let host = kernel("6.12-intel");
+    let plan = planned(&host);
+    let paging =
+        Paging { vendor: Some(Vendor::Intel), accessed_dirty: Some(true), pml: Some(true) };
+    assert_eq!((plan.coverage().mmu, plan.coverage().paging), (Mmu::Tdp, paging));
+    assert_eq!(plan.coverage().label(), "TDP MMU on Intel with PML");
+    assert_eq!((plan.kernel.spte, plan.kernel.ept), (SpteLayout::EPT, 1));
+    assert!(plan.hooks == planned(&kernel("6.12")).hooks);
+    assert_eq!(plan.coverage().missing().count(), 0);
+    assert!(obstacles(&host).is_empty());
+}
+
 #[test]
 fn signals_are_well_formed() {
     assert!(SIGNALS.iter().map(|row| row.signal).eq(Signal::ALL.iter().copied()), "a row each");

@@ -15,8 +15,8 @@ use crate::{
     report::{Host, Style},
 };
 
-/// rmap MMU without gauges; recovery by refault; recovery in place.
-const RECORDED: [&str; 3] = ["5.10", "6.12", "6.18"];
+/// rmap MMU without gauges; recovery by refault, and the same with PML; recovery in place.
+const RECORDED: [&str; 4] = ["5.10", "6.12", "6.12-intel", "6.18"];
 
 /// One run of the test guest.
 struct Run {
