@@ -60,7 +60,11 @@ pub fn timeline(run: &ObservedRun, vm: &Value, regions: u64) -> Result<()> {
     let touches = run.phases.iter().filter(|phase| phase["phase"] == "touch");
     let spans =
         touches.filter_map(|phase| Some(count(phase, "/t_end_ns")? - count(phase, "/t_start_ns")?));
-    within("time lost to faults", count_of(vm, "/stall/total_ns")?, (least, spans.sum::<u64>() * 3 / 2))
+    within(
+        "time lost to faults",
+        count_of(vm, "/stall/total_ns")?,
+        (least, spans.sum::<u64>() * 3 / 2),
+    )
 }
 
 fn count_of(vm: &Value, path: &str) -> Result<u64> {
