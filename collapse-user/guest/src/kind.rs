@@ -66,6 +66,8 @@ pub enum LogProtect {
     Manual,
     /// Clearing write-protects, and logging starts with every page dirty.
     InitiallySet,
+    /// A ring per vCPU instead of bitmaps; harvesting reads it, and its reset write-protects (5.11 and later).
+    Ring,
 }
 
 impl Backing {

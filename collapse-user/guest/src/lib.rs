@@ -9,6 +9,7 @@ pub mod code;
 pub mod gauges;
 mod kind;
 pub mod memory;
+mod ring;
 pub mod stop;
 pub mod units;
 pub mod vcpu;

@@ -1,15 +1,19 @@
 //! A vCPU and the thread that runs it.
 
+use std::io;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use kvm_bindings::KVM_EXIT_DIRTY_RING_FULL;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::code::{self, Walk};
 use crate::kind::Access;
+use crate::ring::DirtyRing;
 use crate::stop;
 use crate::units::PAGE;
 
@@ -51,6 +55,9 @@ pub struct Vcpu {
     shared: Arc<Shared>,
     busy: bool,
     thread: Option<JoinHandle<()>>,
+    ring: Option<Arc<DirtyRing>>,
+    /// The vCPU's descriptor, which its thread owns.
+    fd: RawFd,
 }
 
 /// State that the vCPU's thread and its owner share while an order is carried out.
@@ -127,7 +134,9 @@ impl Shared {
 
 impl Vcpu {
     /// Starts a thread for a vCPU.
-    pub fn spawn(index: usize, mut fd: VcpuFd) -> Result<Self> {
+    pub fn spawn(index: usize, mut fd: VcpuFd, ring: Option<Arc<DirtyRing>>) -> Result<Self> {
+        let raw_fd = fd.as_raw_fd();
+        let own_ring = ring.clone();
         let (orders, inbox) = mpsc::channel::<VcpuOrder>();
         let (outbox, results) = mpsc::channel();
         let shared = Arc::new(Shared::default());
@@ -137,7 +146,7 @@ impl Vcpu {
             .name(format!("CPU {index}/KVM"))
             .spawn(move || {
                 for order in inbox {
-                    let outcome = carry_out(&mut fd, &order, &seen);
+                    let outcome = carry_out(&mut fd, &order, &seen, own_ring.as_deref());
                     seen.update(|state| state.stage = Stage::Ended);
                     if outbox.send(outcome).is_err() {
                         return;
@@ -146,7 +155,38 @@ impl Vcpu {
             })
             .context("cannot start a vCPU thread")?;
         let thread = Some(thread);
-        Ok(Self { index, orders: Some(orders), results, shared, busy: false, thread })
+        let orders = Some(orders);
+        Ok(Self { index, orders, results, shared, busy: false, thread, ring, fd: raw_fd })
+    }
+
+    /// Returns its dirty ring, if it has one.
+    pub fn ring(&self) -> Option<&DirtyRing> {
+        self.ring.as_deref()
+    }
+
+    /// Makes KVM map guest memory in advance, without running the vCPU, which must be at rest.
+    pub fn pre_fault(&self, address: u64, size: u64) -> Result<()> {
+        /// `struct kvm_pre_fault_memory`
+        #[repr(C)]
+        struct PreFault {
+            gpa: u64,
+            size: u64,
+            flags: u64,
+            padding: [u64; 5],
+        }
+        /// `_IOWR(0xAE, 0xD5, struct kvm_pre_fault_memory)`
+        const KVM_PRE_FAULT_MEMORY: libc::c_ulong =
+            (3 << 30) | ((size_of::<PreFault>() as libc::c_ulong) << 16) | (0xae << 8) | 0xd5;
+        let mut range = PreFault { gpa: address, size, flags: 0, padding: [0; 5] };
+        while range.size > 0 {
+            // SAFETY: the descriptor is open as long as the thread; KVM writes to the range only.
+            let done = unsafe { libc::ioctl(self.fd, KVM_PRE_FAULT_MEMORY, &raw mut range) };
+            let error = io::Error::last_os_error();
+            if done < 0 && !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) {
+                return Err(error).context("KVM_PRE_FAULT_MEMORY (6.11 and later)");
+            }
+        }
+        Ok(())
     }
 
     /// Begins an order. An endless one has made its first accesses when this returns.
@@ -205,7 +245,12 @@ impl Drop for Vcpu {
     }
 }
 
-fn carry_out(fd: &mut VcpuFd, order: &VcpuOrder, shared: &Shared) -> Result<Done> {
+fn carry_out(
+    fd: &mut VcpuFd,
+    order: &VcpuOrder,
+    shared: &Shared,
+    ring: Option<&DirtyRing>,
+) -> Result<Done> {
     let mut done = Done::default();
     let pace = Pace::new(order.rate);
     loop {
@@ -219,7 +264,7 @@ fn carry_out(fd: &mut VcpuFd, order: &VcpuOrder, shared: &Shared) -> Result<Done
                 let chunk = pace.chunk().min(left);
                 code::go_on(&mut regs, order.access, chunk);
                 fd.set_regs(&regs).context("KVM_SET_REGS")?;
-                run_to_halt(fd)?;
+                run_to_halt(fd, ring)?;
                 regs = fd.get_regs().context("KVM_GET_REGS")?;
                 left -= chunk;
                 done.accesses += chunk;
@@ -234,9 +279,15 @@ fn carry_out(fd: &mut VcpuFd, order: &VcpuOrder, shared: &Shared) -> Result<Done
     }
 }
 
-fn run_to_halt(fd: &mut VcpuFd) -> Result<()> {
+fn run_to_halt(fd: &mut VcpuFd, ring: Option<&DirtyRing>) -> Result<()> {
     loop {
         match fd.run() {
+            Ok(VcpuExit::Unsupported(KVM_EXIT_DIRTY_RING_FULL)) => {
+                // As QEMU does, in the vCPU's own thread.
+                let ring = ring.context("a full dirty ring, but no ring")?;
+                ring.read();
+                ring.reset()?;
+            }
             Ok(VcpuExit::Hlt) => return Ok(()),
             Ok(VcpuExit::Intr) => {}
             Ok(VcpuExit::MmioWrite(address, _) | VcpuExit::MmioRead(address, _)) => {

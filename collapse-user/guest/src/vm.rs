@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use kvm_bindings::{
@@ -16,6 +17,7 @@ use crate::code;
 use crate::gauges::Gauges;
 use crate::kind::{Access, Backing, LogProtect};
 use crate::memory::Memory;
+use crate::ring::{self, DirtyRing};
 use crate::units::{GIB, PAGE};
 use crate::vcpu::{Vcpu, VcpuOrder};
 
@@ -72,7 +74,11 @@ impl GuestVm {
         vm.insert(LOW_SLOT, 0, low)?;
         for number in 0..vcpus {
             let vcpu = new_vcpu(kvm, &vm.fd, number)?;
-            vm.vcpus.push(Vcpu::spawn(number, vcpu)?);
+            let ring = match protect {
+                LogProtect::Ring => Some(Arc::new(DirtyRing::of(&vcpu, &vm.fd)?)),
+                _ => None,
+            };
+            vm.vcpus.push(Vcpu::spawn(number, vcpu, ring)?);
         }
         Ok(vm)
     }
@@ -156,11 +162,31 @@ impl GuestVm {
 
     /// Harvests the dirty log of a slot. Returns the number of dirty pages.
     pub fn harvest(&mut self, id: u32) -> Result<u64> {
+        if let Some(dirty) = self.harvest_rings()? {
+            return Ok(dirty);
+        }
         let size = self.slot(id)?.memory.size() as usize;
         let bitmap = self.fd.get_dirty_log(id, size).context("KVM_GET_DIRTY_LOG")?;
         let dirty = ones(&bitmap);
         self.change_quietly(id, |slot| slot.dirty = Some(bitmap))?;
         Ok(dirty)
+    }
+
+    /// Reads the dirty rings of all vCPUs and resets them; `None` if there are none. Returns the number of
+    /// pages, in whatever slot.
+    fn harvest_rings(&self) -> Result<Option<u64>> {
+        let rings: Vec<_> = self.vcpus.iter().filter_map(Vcpu::ring).collect();
+        let read = rings.iter().map(|ring| ring.read()).sum();
+        let Some(ring) = rings.first() else { return Ok(None) };
+        ring.reset()?;
+        Ok(Some(read))
+    }
+
+    /// Makes KVM map the memory of a slot in advance, by a vCPU that does not run (6.11 and later).
+    pub fn pre_fault(&self, id: u32) -> Result<()> {
+        let slot = self.slot(id)?;
+        let vcpu = self.vcpus.first().context("there is no vCPU")?;
+        vcpu.pre_fault(slot.address, slot.memory.size())
     }
 
     /// Clears the dirty pages of the last harvest, `step` pages per call. Returns the numbers of
@@ -232,6 +258,7 @@ fn ones(bitmap: &[u64]) -> u64 {
 fn protect_log(fd: &VmFd, protect: LogProtect) -> Result<()> {
     let bits = match protect {
         LogProtect::Off => return Ok(()),
+        LogProtect::Ring => return ring::enable(fd),
         LogProtect::Manual => 1,
         LogProtect::InitiallySet => 3,
     };

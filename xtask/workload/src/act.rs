@@ -22,6 +22,7 @@ pub fn on_vm(vm: &mut GuestVm, phase: &Phase, options: &WorkloadOptions) -> Resu
         Action::Pause => on_vcpus(vm, phase.vcpu, Vcpu::pause),
         Action::Resume => on_vcpus(vm, phase.vcpu, Vcpu::resume),
         Action::Log(on) => log(vm, phase.slot, *on),
+        Action::PreFault => pre_fault(vm, phase.slot),
         Action::GetLog => get_log(vm, phase.slot),
         Action::ClearLog(step) => clear_log(vm, phase.slot, *step),
         Action::Madvise(advice, range) => madvise(vm, phase.slot, *advice, *range),
@@ -163,6 +164,13 @@ fn log(vm: &mut GuestVm, pick: SlotPick, on: bool) -> Result<Value> {
         vm.log(*id, on)?;
     }
     Ok(json!({ "slots": slots }))
+}
+
+fn pre_fault(vm: &GuestVm, pick: SlotPick) -> Result<Value> {
+    for id in slots::pick(vm, pick, present, "in the guest")? {
+        vm.pre_fault(id)?;
+    }
+    Ok(json!({}))
 }
 
 fn get_log(vm: &mut GuestVm, pick: SlotPick) -> Result<Value> {

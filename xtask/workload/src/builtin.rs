@@ -124,7 +124,7 @@ const PHASES: &str =
     "  touch [write|read|exec] [from=SIZE] [size=SIZE] [stride=SIZE] [random=COUNT|N%] [seed=N]
         [rate=PER_SECOND] [background]     vcpu=N|all|split: split shares the range (default)
   stop | pause | resume                    the background touches
-  log-on | log-off | get-log | clear-log [step=SIZE]
+  log-on | log-off | get-log | clear-log [step=SIZE] | pre-fault
   madvise dontneed|collapse|hugepage|nohugepage|split [from=SIZE] [size=SIZE]
   mprotect none|ro|rw [from=SIZE] [size=SIZE]
   fork-cow | fork-end

@@ -27,7 +27,7 @@ pub struct WorkloadOptions {
     /// Host memory behind the data slots
     #[arg(long, value_enum, default_value = "thp")]
     pub backing: Backing,
-    /// When the dirty log write-protects: at GET (off), or at CLEAR
+    /// When the dirty log write-protects: at GET (off), at CLEAR, or at the reset of rings
     #[arg(long, value_enum, default_value = "off")]
     pub log_protect: LogProtect,
     /// Times to go through the scenario

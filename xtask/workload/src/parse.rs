@@ -49,6 +49,7 @@ fn action(name: &str, args: &mut Args) -> Result<Action> {
         "resume" => Action::Resume,
         "log-on" => Action::Log(true),
         "log-off" => Action::Log(false),
+        "pre-fault" => Action::PreFault,
         "get-log" => Action::GetLog,
         "clear-log" => Action::ClearLog(args.parsed("step")?),
         "madvise" => Action::Madvise(args.choice("advice")?, range(args)?),

@@ -53,6 +53,8 @@ pub enum Action {
     Log(bool),
     /// Harvests the dirty log.
     GetLog,
+    /// Makes KVM map slots in advance.
+    PreFault,
     /// Clears the last harvest, in calls of this many bytes of guest memory.
     ClearLog(Option<Bytes>),
     /// Advises the host kernel about a slot's memory.
