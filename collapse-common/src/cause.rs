@@ -61,6 +61,12 @@ ids! {
         NotifierNuma = 23 "notifier_numa" "notifier: NUMA hinting",
         /// Notifier: copy-on-write broken by a guest fault of the same thread.
         NotifierCow = 24 "notifier_cow" "notifier: copy-on-write at a guest fault",
+        /// `kvm_dirty_ring_reset`: pages of dirty rings that were read are protected again.
+        ResetDirtyRing = 25 "reset_dirty_ring" "KVM_RESET_DIRTY_RINGS",
+        /// `kvm_arch_vcpu_pre_fault_memory`: memory is mapped in advance.
+        PreFault = 26 "pre_fault" "KVM_PRE_FAULT_MEMORY",
+        /// `kvm_arch_pre_set_memory_attributes`: memory becomes private or shared.
+        MemoryAttributes = 27 "memory_attributes" "KVM_SET_MEMORY_ATTRIBUTES",
     }
 }
 

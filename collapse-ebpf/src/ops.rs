@@ -73,6 +73,9 @@ fn begin(ctx: &ProbeContext, cpu: &mut Cpu, mut kvm: u64, role: u32, mut cause: 
         let event: u32 = kernel::read(kernel::arg(ctx, 1), fact!(range_event)).unwrap_or(u32::MAX);
         cause = opaque(notifier::cause(thread, event).into(), thread.id) as u32;
     }
+    if role == Role::OfVcpu as u32 {
+        kvm = opaque(kernel::vcpu_kvm(kvm), thread.id);
+    }
     let row = if role == Role::Outermost as u32 && thread.depth != 0 {
         thread.row
     } else {

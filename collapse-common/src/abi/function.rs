@@ -34,6 +34,8 @@ ids! {
         Commit = 11,
         /// The rescheduling of a thread that holds a lock.
         Yield = 12,
+        /// An operation whose first argument is a vCPU.
+        OfVcpu = 13,
     }
 }
 
@@ -46,7 +48,7 @@ const _: () = {
 impl Role {
     /// Whether the function's return is seen, too.
     pub const fn returns(self) -> bool {
-        (self as u32) < Self::Creation as u32
+        !matches!(self, Self::Creation | Self::Endless | Self::Commit | Self::Yield)
     }
 }
 

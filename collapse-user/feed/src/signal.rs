@@ -18,7 +18,8 @@ ids! {
         EagerSplit = 4 "eager_split",
         /// Clearing of dirty bits as dirty logging is switched on.
         ClearDirtyBits = 5 "clear_dirty_bits",
-        /// Harvests of the dirty log: `KVM_GET_DIRTY_LOG` and `KVM_CLEAR_DIRTY_LOG`.
+        /// Harvests of the dirty log: `KVM_GET_DIRTY_LOG`, `KVM_CLEAR_DIRTY_LOG` and
+        /// `KVM_RESET_DIRTY_RINGS`.
         DirtyLogHarvest = 6 "dirty_log_harvest",
         /// Runs of the slot-wide collapse routine.
         Collapse = 7 "collapse",
@@ -32,7 +33,7 @@ ids! {
         SlotDeleted = 11 "slot_deleted",
         /// Zaps of all SPTEs of a VM.
         ZapAll = 12 "zap_all",
-        /// Zaps of a range of guest frames: MTRR and APICv changes.
+        /// Zaps of a range of guest frames: MTRR and APICv changes, memory attributes.
         ZapRange = 13 "zap_range",
         /// Zaps by the NX huge-page recovery worker.
         NxRecovery = 14 "nx_recovery",
@@ -74,7 +75,7 @@ impl Signal {
                 "which dirty bits are cleared by dirty logging being switched on (Intel PML)"
             }
             Self::DirtyLogHarvest => {
-                "which changes are due to KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG"
+                "which changes are due to KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG and KVM_RESET_DIRTY_RINGS"
             }
             Self::Collapse => "runs of the slot-wide collapse routine, and which changes it makes",
             Self::Notifier => {
@@ -86,7 +87,9 @@ impl Signal {
             Self::LockYields => "how often the collapse routine yields mmu_lock",
             Self::SlotDeleted => "which zaps are due to memslots being deleted or moved",
             Self::ZapAll => "which zaps are part of zapping all SPTEs of a VM",
-            Self::ZapRange => "which zaps are due to MTRR and APICv changes",
+            Self::ZapRange => {
+                "which zaps are due to MTRR and APICv changes, and to memory attributes"
+            }
             Self::NxRecovery => {
                 "which zaps are due to the NX huge-page recovery worker, and their VM where it is a kernel thread"
             }

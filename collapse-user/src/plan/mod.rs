@@ -123,7 +123,12 @@ fn choose(row: &SignalHooks, kernel: &Inspected) -> Chosen {
     let chosen = row.hook_sets.iter().copied().find(|hooks| {
         let missing: Vec<_> = hooks.iter().filter_map(|hook| missing(hook, kernel)).collect();
         let usable = missing.is_empty();
-        reasons.extend(missing);
+        for reason in missing {
+            // Of two sets that have a hook in common.
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
         usable
     });
     chosen.ok_or_else(|| reasons.join("; "))

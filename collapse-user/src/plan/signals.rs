@@ -213,6 +213,17 @@ const ENTRY: Hook = Hook::Raw {
 };
 
 /// Reclaim by a thread that needs memory, by a memory limit, and by `MADV_PAGEOUT`.
+const PRE_FAULT: Hook = Hook::Function {
+    function: "kvm_arch_vcpu_pre_fault_memory",
+    role: Role::OfVcpu,
+    cause: Cause::PreFault,
+};
+
+const GET_DIRTY_LOG: Hook = operation(Cause::GetDirtyLog, "kvm_get_dirty_log_protect");
+const CLEAR_DIRTY_LOG: Hook = operation(Cause::ClearDirtyLog, "kvm_clear_dirty_log_protect");
+const RESET_DIRTY_RING: Hook = operation(Cause::ResetDirtyRing, "kvm_dirty_ring_reset");
+const ZAP_RANGE: Hook = operation(Cause::ZapRange, "kvm_zap_gfn_range");
+
 const RECLAIM: [Hook; 3] = [
     host(Cause::NotifierReclaim, "try_to_free_pages"),
     host(Cause::NotifierReclaim, "try_to_free_mem_cgroup_pages"),
@@ -289,10 +300,11 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::DirtyLogHarvest,
-        hook_sets: &[&[
-            operation(Cause::GetDirtyLog, "kvm_get_dirty_log_protect"),
-            operation(Cause::ClearDirtyLog, "kvm_clear_dirty_log_protect"),
-        ]],
+        hook_sets: &[
+            &[GET_DIRTY_LOG, CLEAR_DIRTY_LOG, RESET_DIRTY_RING],
+            // 5.10 has no dirty rings.
+            &[GET_DIRTY_LOG, CLEAR_DIRTY_LOG],
+        ],
         fields: &[],
         only: None,
     },
@@ -350,7 +362,11 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::ZapRange,
-        hook_sets: &[&[operation(Cause::ZapRange, "kvm_zap_gfn_range")]],
+        hook_sets: &[
+            &[ZAP_RANGE, operation(Cause::MemoryAttributes, "kvm_arch_pre_set_memory_attributes")],
+            // There are memory attributes from 6.8 on.
+            &[ZAP_RANGE],
+        ],
         fields: &[],
         only: None,
     },
@@ -372,7 +388,12 @@ pub const SIGNALS: &[SignalHooks] = &[
     },
     SignalHooks {
         signal: Signal::Faults,
-        hook_sets: &[FAULTS_OF_KVM, &[MMU_PAGE_FAULT, ENTRY]],
+        hook_sets: &[
+            &[FAULTS[0], FAULTS[1], FAULTS[2], ENTRY, PRE_FAULT],
+            // Memory can be mapped in advance from 6.11 on.
+            FAULTS_OF_KVM,
+            &[MMU_PAGE_FAULT, ENTRY],
+        ],
         fields: &["kvm_vcpu.kvm"],
         only: None,
     },

@@ -83,6 +83,9 @@ clear_dirty_bits
 dirty_log_harvest
   5.10  enter, leave as Operation for get_dirty_log at kprobe+kretprobe:kvm_get_dirty_log_protect
         enter, leave as Operation for clear_dirty_log at kprobe+kretprobe:kvm_clear_dirty_log_protect
+  6.1   enter, leave as Operation for get_dirty_log at kprobe+kretprobe:kvm_get_dirty_log_protect
+        enter, leave as Operation for clear_dirty_log at kprobe+kretprobe:kvm_clear_dirty_log_protect
+        enter, leave as Operation for reset_dirty_ring at kprobe+kretprobe:kvm_dirty_ring_reset
 collapse
   5.10  enter, leave as Collapse for collapse at kprobe+kretprobe:kvm_mmu_zap_collapsible_sptes
   6.18  enter, leave as Collapse for collapse at kprobe+kretprobe:kvm_mmu_recover_huge_pages
@@ -114,6 +117,8 @@ zap_all
         enter, leave as Outermost for zap_all at kprobe+kretprobe:kvm_tdp_mmu_zap_invalidated_roots
 zap_range
   5.10  enter, leave as Operation for zap_range at kprobe+kretprobe:kvm_zap_gfn_range
+  6.12  enter, leave as Operation for zap_range at kprobe+kretprobe:kvm_zap_gfn_range
+        enter, leave as Operation for memory_attributes at kprobe+kretprobe:kvm_arch_pre_set_memory_attributes
 nx_recovery
   5.10  enter as Endless for nx_recovery at kprobe:kvm_nx_lpage_recovery_worker
   6.1   enter as Endless for nx_recovery at kprobe:kvm_nx_lpage_recovery_worker
@@ -126,6 +131,11 @@ faults
         pending_faults at read:kvm_vcpu.stat.pf_taken
         pending_faults at read:kvm_vcpu.stat.pf_fast
         entry at raw_tp:kvm:kvm_entry
+  6.12  vcpu_destroyed at kprobe:kvm_arch_vcpu_destroy
+        pending_faults at read:kvm_vcpu.stat.pf_taken
+        pending_faults at read:kvm_vcpu.stat.pf_fast
+        entry at raw_tp:kvm:kvm_entry
+        enter, leave as OfVcpu for pre_fault at kprobe+kretprobe:kvm_arch_vcpu_pre_fault_memory
 fast_faults
   5.10  fast_page_fault_of_6 at raw_tp:kvmmmu:fast_page_fault
   6.1   vcpu_destroyed at kprobe:kvm_arch_vcpu_destroy

@@ -23,7 +23,8 @@ fn causes() {
         "unknown guest_fault eager_split log_protect get_dirty_log clear_dirty_log collapse
          notifier_unmap notifier_clear notifier_protect notifier_migrate notifier_thp_collapse
          notifier_reclaim notifier_ksm notifier_other nx_recovery slot_change slot_deleted zap_range
-         zap_all teardown guest_fault_logging guest_fault_collapsing notifier_numa notifier_cow",
+         zap_all teardown guest_fault_logging guest_fault_collapsing notifier_numa notifier_cow
+         reset_dirty_ring pre_fault memory_attributes",
     );
 }
 
