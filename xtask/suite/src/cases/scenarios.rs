@@ -68,6 +68,7 @@ pub fn cases(rarely: bool) -> Vec<LabCase> {
     cases.extend(["", "pml=0"].map(race));
     let preempted = || on(SelectCase::CrowdedVcpus, rarely);
     cases.extend(preempted().map(crowded).chain(preempted().map(hardly_seen)));
+    cases.extend(on(SelectCase::Budget, rarely).map(rare_ioctls));
     cases
 }
 
@@ -121,6 +122,46 @@ fn hardly_seen(kernel: &'static Series) -> LabCase {
             check_crowded,
         )
     }
+}
+
+/// Changes by ioctls that few VMMs use: memory that is mapped in advance by a thread that runs no vCPU, and
+/// dirty rings, of which one is full and is reset by the vCPU's own thread.
+fn rare_ioctls(kernel: &'static Series) -> LabCase {
+    const RUNS: &str = "set -e
+        workload run 'pre-fault; touch' --size 16M --name pre-fault
+        workload run 'touch; log-on; touch; get-log; touch; get-log; log-off; touch' --size 32M \
+            --log-protect ring --name ring";
+    const COMMAND: [&str; 6] = ["sh", "/bin/observe.sh", "/out", "sh", "-c", RUNS];
+    LabCase {
+        timeout: Duration::from_secs(150),
+        files: observed::files(kernel),
+        ..LabCase::new(
+            "pre-faulting and dirty rings, against tracefs",
+            kernel,
+            &COMMAND,
+            check_rare_ioctls,
+        )
+    }
+}
+
+fn check_rare_ioctls(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
+    check_crowded(outcome, kernel)?;
+    let run = ObservedRun::read(outcome.files.as_deref().context("no files came back")?)?;
+    let of = |name: &str| {
+        let vm = run.vms().iter().find(|vm| vm["name"] == name);
+        vm.with_context(|| format!("no VM named {name} in the report"))
+    };
+    let by_cause = |vm, path| count(vm, path).unwrap_or(0);
+    let early = of("pre-fault")?;
+    same("installs in advance", by_cause(early, "/installs/by_cause/pre_fault"), 8)?;
+    let rings = of("ring")?;
+    let reset = by_cause(rings, "/write_protects/by_cause/reset_dirty_ring");
+    // All pages are read and reset twice.
+    same("write-protects by resets of rings", reset, 2 * 8192)?;
+    let causes = rings["write_protects"]["by_cause"].as_object().context("no causes")?;
+    let causes = causes.keys().map(String::as_str);
+    let others: Vec<_> = causes.filter(|cause| *cause != "reset_dirty_ring").collect();
+    same("other causes of write-protects", others, vec!["log_protect"])
 }
 
 fn check_crowded(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
