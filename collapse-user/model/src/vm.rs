@@ -389,7 +389,7 @@ impl Vm {
             self.reconciliation.read(offset, settled || flushed, flushed);
             self.compared = Some((at, offset));
         }
-        let cost = EpisodeCost::of(self.totals());
+        let cost = EpisodeCost::of(self.totals(), &self.since.latencies);
         self.episodes.credit((read != Some(true)).then_some(cost));
         if flushed {
             self.stage = Stage::Closed;

@@ -92,6 +92,10 @@ pub struct FaultCostReport {
     pub fast: Option<u64>,
     /// Time that they kept vCPUs from their guest, ns; `None` if not measured.
     pub stall_ns: Option<u64>,
+    /// Standard error of `stall_ns`; `None` if not known.
+    #[serde(default)]
+    #[schemars(extend("x-sum" = false))]
+    pub stall_error_ns: Option<u64>,
 }
 
 impl EpisodeReport {
@@ -100,6 +104,9 @@ impl EpisodeReport {
             faults: cost.faults,
             fast: coverage.known(Signal::FastFaults, cost.fast),
             stall_ns: coverage.known(Signal::FaultLatency, cost.stall_ns),
+            stall_error_ns: coverage
+                .known(Signal::FaultLatency, cost.stall_error(coverage.timed_faults))
+                .flatten(),
         };
         let cost = coverage.known(Signal::Faults, episode.cost);
         Self {

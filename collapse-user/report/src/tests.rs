@@ -336,7 +336,8 @@ fn json_has_episodes() {
         (&episode["collapse"]["runs"], &episode["collapse"]["yields"]),
         (&json!(1), &json!(3))
     );
-    let logging = json!({"faults": 1_000, "fast": 1_000, "stall_ns": 2 * MS});
+    let logging =
+        json!({"faults": 1_000, "fast": 1_000, "stall_ns": 2 * MS, "stall_error_ns": null});
     assert_eq!(episode["cost"]["logging"], logging);
     assert_eq!(episode["cost_unknown"], Value::Null);
 }
@@ -402,4 +403,18 @@ fn nothing_lost() -> Model {
     let seen = event(2 * MS, EventKind::VmSeen);
     model.apply(&Batch { at: 3 * MS, events: vec![seen], ..Batch::default() });
     model
+}
+
+#[test]
+fn lost_time_has_its_error_and_its_long_faults() {
+    let mut report = report(|_| false);
+    let stall = report.vms[0].stall.as_mut().unwrap();
+    (stall.error_ns, stall.long_faults, stall.long_ns) = (Some(12 * MS), 2, MS);
+    let cost = report.vms[0].episodes.as_mut().unwrap()[0].cost.as_mut().unwrap();
+    (cost.logging.stall_error_ns, cost.collapsing.stall_error_ns) = (Some(3 * MS), Some(4 * MS));
+    let text = render(&report, Style::Plain);
+    let lost =
+        "vCPU time lost to faults: 3.0 ms ± 12.0 ms, 1.0 ms of it in 2 long faults (2.0 ms under";
+    assert!(text.contains(lost), "{text}");
+    assert!(text.contains("faults in 3.0 ms ± 5.0 ms of vCPU time"), "{text}");
 }

@@ -125,9 +125,13 @@ pub fn price(vm: &VmReport) -> Option<String> {
     }
 }
 
-/// vCPU time that was lost, with its error.
+/// vCPU time that was lost, with its error, and what a few long faults took of it.
 pub fn lost(stall: &StallReport) -> String {
-    wording::estimate(stall.total_ns, stall.error_ns)
+    let long = match stall.long_faults {
+        0 => String::new(),
+        n => format!(", {} of it in {n} long faults", duration(stall.long_ns)),
+    };
+    wording::estimate(stall.total_ns, stall.error_ns) + &long
 }
 
 /// How long regions took to come back, from when they could.
@@ -242,7 +246,11 @@ fn expense(episode: &EpisodeReport) -> String {
     match cost.logging.stall_ns.zip(cost.collapsing.stall_ns) {
         None => format!("{faults} faults"),
         Some((logging, collapsing)) => {
-            format!("{faults} faults in {} of vCPU time", duration(logging + collapsing))
+            let errors = cost.logging.stall_error_ns.zip(cost.collapsing.stall_error_ns);
+            // They are independent.
+            let error = errors.map(|(a, b)| (a as f64).hypot(b as f64).round() as u64);
+            let stall = wording::estimate(logging.saturating_add(collapsing), error);
+            format!("{faults} faults in {stall} of vCPU time")
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::ops::Sub;
 
-use collapse_common::{Cause, Counter};
+use collapse_common::{
+    Cause, Counter,
+    latency::{SQUARE_UNIT, Sum},
+};
 
-use crate::totals::Totals;
+use crate::{latency::FaultLatencies, stall::standard_error, totals::Totals};
 
 /// Guest faults of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -15,6 +18,19 @@ pub struct FaultCost {
     pub fast: u64,
     /// Time from fault to guest re-entry, ns, summed over vCPUs; 0 where that is not measured.
     pub stall_ns: u64,
+    /// The faults of `stall_ns` that were timed and not long.
+    pub sample: TimedSample,
+}
+
+/// Timed faults that stand for others, too, from which the error of an estimate follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct TimedSample {
+    /// How many.
+    timed: u64,
+    /// Their time, ns.
+    ns: u64,
+    /// The squares of their times, in units of [`SQUARE_UNIT`] squared.
+    squares: u64,
 }
 
 /// Guest faults that would not have been without dirty logging, or took longer for it.
@@ -40,8 +56,23 @@ pub enum NoCost {
 }
 
 impl FaultCost {
-    fn of(totals: &Totals, cause: Cause) -> Self {
+    /// The standard error of `stall_ns`, ns, where one in `one_in` faults was timed; `None` if it is not known,
+    /// as in recordings of versions that kept no sums.
+    pub fn stall_error(&self, one_in: u32) -> Option<u64> {
+        let TimedSample { timed, ns, squares } = self.sample;
+        let squares = squares as f64 * (SQUARE_UNIT * SQUARE_UNIT) as f64;
+        let error = standard_error(timed, ns, squares, one_in).round() as u64;
+        (timed > 0 || self.stall_ns == 0).then_some(error)
+    }
+
+    fn of(totals: &Totals, latencies: &FaultLatencies, cause: Cause) -> Self {
+        let sum = |sum| latencies.sum(|other| other == cause, sum);
         Self {
+            sample: TimedSample {
+                timed: sum(Sum::Timed),
+                ns: sum(Sum::TimedNs),
+                squares: sum(Sum::TimedSquares),
+            },
             faults: totals.counter_of(cause, Counter::Fault),
             fast: totals.counter_of(cause, Counter::FastFault),
             stall_ns: totals.counter_of(cause, Counter::Stall),
@@ -53,16 +84,21 @@ impl FaultCost {
             faults: self.faults + other.faults,
             fast: self.fast + other.fast,
             stall_ns: self.stall_ns + other.stall_ns,
+            sample: TimedSample {
+                timed: self.sample.timed + other.sample.timed,
+                ns: self.sample.ns + other.sample.ns,
+                squares: self.sample.squares.saturating_add(other.sample.squares),
+            },
         }
     }
 }
 
 impl EpisodeCost {
-    /// Returns the cost that a VM's totals amount to.
-    pub fn of(totals: &Totals) -> Self {
+    /// Returns the cost that a VM's totals and latencies amount to.
+    pub(crate) fn of(totals: &Totals, latencies: &FaultLatencies) -> Self {
         Self {
-            logging: FaultCost::of(totals, Cause::LoggedFault),
-            collapsing: FaultCost::of(totals, Cause::RacingFault),
+            logging: FaultCost::of(totals, latencies, Cause::LoggedFault),
+            collapsing: FaultCost::of(totals, latencies, Cause::RacingFault),
         }
     }
 
@@ -84,6 +120,11 @@ impl Sub for FaultCost {
             faults: self.faults.saturating_sub(earlier.faults),
             fast: self.fast.saturating_sub(earlier.fast),
             stall_ns: self.stall_ns.saturating_sub(earlier.stall_ns),
+            sample: TimedSample {
+                timed: self.sample.timed.saturating_sub(earlier.sample.timed),
+                ns: self.sample.ns.saturating_sub(earlier.sample.ns),
+                squares: self.sample.squares.saturating_sub(earlier.sample.squares),
+            },
         }
     }
 }

@@ -2,6 +2,7 @@ use collapse_common::{
     Cause,
     abi::{LOG_DIRTY_PAGES, VmKey},
     counter::COUNTERS,
+    latency::{NO_LATENCIES, SUMS, Sum},
 };
 use proptest::prelude::*;
 
@@ -261,6 +262,38 @@ fn faults_are_credited_to_the_episode_in_progress() {
     log_on(&mut vm, 50 * MS, 1);
     read(&mut vm, 131, 9);
     assert_eq!(costs(&vm), [Some((130, 9)), Some((1, 0))]);
+}
+
+/// The error of an episode's cost is that of its own faults.
+#[test]
+fn costs_have_their_error() {
+    let mut vm = vm();
+    let timed = |vm: &mut Vm, faults: u64, squares: u64| {
+        let mut latencies = Box::new(NO_LATENCIES);
+        latencies[SUMS][Sum::Timed as usize] = faults;
+        latencies[SUMS][Sum::TimedNs as usize] = faults * 64_000;
+        latencies[SUMS][Sum::TimedSquares as usize] = squares;
+        vm.count_latencies(Cause::LoggedFault, latencies);
+        read(vm, faults * 128, 0);
+    };
+    timed(&mut vm, 0, 0);
+    log_on(&mut vm, 10 * MS, 1);
+    // Two faults of 0 and 128 µs, of 1000 units of 64 ns on average.
+    timed(&mut vm, 2, 2 * 2_000_000);
+    let cost = only(&vm).cost.unwrap().logging;
+    let error = cost.stall_error(128).unwrap();
+    assert!(error.abs_diff(128 * 64_000 * 2) < 100_000, "{error}");
+    assert_eq!(cost.stall_error(1), Some(0));
+    log_off(&mut vm, 20 * MS, 1);
+    collapse(&mut vm, 20 * MS, 24 * MS, 1);
+    for _ in 0..2 {
+        timed(&mut vm, 2, 2 * 2_000_000);
+    }
+    log_on(&mut vm, 50 * MS, 1);
+    timed(&mut vm, 12, 2 * 2_000_000 + 10 * 1_000_000);
+    let errors: Vec<_> =
+        vm.episodes.kept().map(|episode| episode.cost.unwrap().logging.stall_error(128)).collect();
+    assert_eq!(errors, [Some(error), Some(0)]);
 }
 
 #[test]

@@ -55,16 +55,12 @@ pub fn timeline(run: &ObservedRun, vm: &Value, regions: u64) -> Result<()> {
 
     // With PML there are few faults, and none of them may be timed.
     let least = u64::from(count_of(vm, "/latency/total/count")? > 0);
-    // One vCPU: faults cannot take more of its time than it had, but for chance, as each that is timed
-    // stands for many.
+    // One vCPU: faults cannot take more of its time than it had, but for the error of the estimate.
     let touches = run.phases.iter().filter(|phase| phase["phase"] == "touch");
     let spans =
         touches.filter_map(|phase| Some(count(phase, "/t_end_ns")? - count(phase, "/t_start_ns")?));
-    within(
-        "time lost to faults",
-        count_of(vm, "/stall/total_ns")?,
-        (least, spans.sum::<u64>() * 3 / 2),
-    )
+    let most = spans.sum::<u64>() + 4 * count_of(vm, "/stall/error_ns")?;
+    within("time lost to faults", count_of(vm, "/stall/total_ns")?, (least, most))
 }
 
 fn count_of(vm: &Value, path: &str) -> Result<u64> {
