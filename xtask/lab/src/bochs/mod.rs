@@ -182,3 +182,28 @@ fn configuration(size: &MachineSize, memory: u64, files: &Files) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_cannot_do_is_refused() {
+        let size = |cpus, memory: &str| MachineSize {
+            cpus,
+            memory: memory.to_owned(),
+            ..Bochs.default_size()
+        };
+        let refusal = |size: &MachineSize, input| {
+            Bochs.check(size, input).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(refusal(&size(2, "3G"), Input::None), "");
+        assert!(refusal(&size(3, "1G"), Input::None).ends_with("one CPU or two, not 3"));
+        assert!(refusal(&size(1, "4G"), Input::None).ends_with("at most 3G of memory, not 4G"));
+        assert!(refusal(&size(1, "much"), Input::None).contains("no size of memory"));
+        assert!(refusal(&size(1, "512M"), Input::Stdin).contains("no stdin"));
+        assert!(refusal(&size(1, "512"), Input::Terminal).contains("no terminal"));
+        let parallel = MachineSize { parallel: true, ..Bochs.default_size() };
+        assert!(refusal(&parallel, Input::None).contains("one thread"));
+    }
+}
