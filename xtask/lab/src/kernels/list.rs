@@ -42,7 +42,9 @@ pub const KERNELS: &[Series] = &[
             KvmParameterSets {
                 vendor: CpuVendor::Intel,
                 always: &[],
-                rarely: &["", "tdp_mmu=Y", "pml=0", "eptad=0", "ept=0", "nx_huge_pages=force"],
+                // Not nx_huge_pages=force: the worker gives huge pages back once a minute here, and no
+                // scenario waits that long.
+                rarely: &["", "tdp_mmu=Y", "pml=0", "eptad=0", "ept=0"],
             },
         ],
         mmu: DefaultMmu::Rmap,

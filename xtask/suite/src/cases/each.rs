@@ -10,7 +10,7 @@ use lab::{
     kernels::{self, CpuVendor, SelectCase},
 };
 
-use super::{cpus_for, matrix, observed::same, on};
+use super::{matrix, observed::same, on};
 use crate::case::LabCase;
 
 const COMMAND: &str = "
@@ -26,15 +26,12 @@ collapse events --from /out/recording -o /out/replayed
 /// One case per way to see changes, or with every MMU of every kernel.
 pub fn cases(all: bool) -> Vec<LabCase> {
     const CASE: SelectCase = SelectCase::EachChange;
-    let case = |cpu, (kernel, kvm): (_, &str)| LabCase {
-        cpu,
-        cpus: cpus_for(cpu, kvm),
+    let case = |(kernel, kvm): (_, &str)| LabCase {
         kvm: kvm.to_owned(),
         ..LabCase::new("each change on its own, and filters", kernel, &["sh", "-c", COMMAND], check)
     };
     if all {
-        let of = |cpu| matrix(cpu, true).map(move |set| case(cpu, set));
-        return CpuVendor::ALL.into_iter().flat_map(of).collect();
+        return matrix(CpuVendor::Amd, true).map(case).collect();
     }
     let other_mmu = kernels::all().iter().filter(|series| series.other_mmu_cases.contains(&CASE));
     let other_mmu = other_mmu.flat_map(|series| {
@@ -42,7 +39,7 @@ pub fn cases(all: bool) -> Vec<LabCase> {
         others.take(1).map(move |parameters| (series, parameters))
     });
     let sets = on(CASE, false).map(|series| (series, "")).chain(other_mmu);
-    sets.map(|set| case(CpuVendor::Amd, set)).collect()
+    sets.map(case).collect()
 }
 
 /// SPTEs by kind and cause.
