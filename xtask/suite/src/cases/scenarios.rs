@@ -156,8 +156,9 @@ fn check_rare_ioctls(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
     same("installs in advance", by_cause(early, "/installs/by_cause/pre_fault"), 8)?;
     let rings = of("ring")?;
     let reset = by_cause(rings, "/write_protects/by_cause/reset_dirty_ring");
-    // All pages are read and reset twice.
-    same("write-protects by resets of rings", reset, 2 * 8192)?;
+    // All pages are read and reset twice; the one that fills a ring is written once more after its reset.
+    let expected = 2 * 8192..=2 * 8192 + 16;
+    ensure!(expected.contains(&reset), "{reset} write-protects by resets of rings");
     let causes = rings["write_protects"]["by_cause"].as_object().context("no causes")?;
     let causes = causes.keys().map(String::as_str);
     let others: Vec<_> = causes.filter(|cause| *cause != "reset_dirty_ring").collect();
