@@ -170,6 +170,26 @@ pub fn entry(ctx: RawTracePointContext) -> u32 {
     0
 }
 
+/// `kvm_userspace_exit(reason, errno)`: the vCPU leaves KVM for its VMM, which may hold it for as long as
+/// it likes: a fault is over then. May be preempted from 7.x on, which costs a sample at most.
+#[raw_tracepoint(tracepoint = "kvm_userspace_exit")]
+pub fn userspace_exit(_: RawTracePointContext) -> u32 {
+    let hint = hints::own();
+    let id = bpf_get_current_pid_tgid();
+    if hint.thread == id {
+        hint.began = hints::NOT_BEGUN;
+        // So that its fault is not timed.
+        if hint.vcpu != 0 {
+            return 0;
+        }
+    }
+    if let Some(thread) = threads::of(id) {
+        thread.began = hints::NOT_BEGUN;
+        thread.fault_at = 0;
+    }
+    0
+}
+
 /// Ends the fault of the current thread if it was timed or is long, and learns which vCPU it runs.
 #[inline(always)]
 fn enter<C: EbpfContext>(ctx: &C, vcpu: u64) {

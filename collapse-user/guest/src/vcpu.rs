@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::thread::JoinHandleExt as _;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -117,12 +118,17 @@ impl Shared {
     /// Waits while the order is paused. Called between two chunks; returns false if the order is to
     /// end.
     fn go_on(&self) -> bool {
+        self.rest();
+        self.lock().wish != Wish::Stop && !stop::requested()
+    }
+
+    /// Waits while the order is paused.
+    fn rest(&self) {
         if self.lock().wish == Wish::Pause {
             self.update(|state| state.stage = Stage::Resting);
             self.wait_while(|state| state.wish == Wish::Pause);
             self.update(|state| state.stage = Stage::Running);
         }
-        self.lock().wish != Wish::Stop && !stop::requested()
     }
 
     fn has_begun(&self) {
@@ -215,10 +221,14 @@ impl Vcpu {
         self.busy.then(|| self.finish())
     }
 
-    /// Pauses the current order. The vCPU is at rest when this returns.
+    /// Pauses the current order. The vCPU is at rest when this returns: like other VMMs, a signal takes it out
+    /// of its guest, wherever it is.
     pub fn pause(&mut self) {
         if self.busy {
             self.shared.update(|state| state.wish = Wish::Pause);
+            if let Some(thread) = &self.thread {
+                kick(thread);
+            }
             self.shared.wait_while(|state| state.stage == Stage::Running);
         }
     }
@@ -245,6 +255,19 @@ impl Drop for Vcpu {
     }
 }
 
+/// Interrupts `KVM_RUN` of a thread.
+fn kick(thread: &JoinHandle<()>) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the handler does nothing, and without SA_RESTART the call is interrupted; the thread has not
+    // been joined.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as libc::sighandler_t;
+        libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+        libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR1);
+    }
+}
+
 fn carry_out(
     fd: &mut VcpuFd,
     order: &VcpuOrder,
@@ -264,7 +287,7 @@ fn carry_out(
                 let chunk = pace.chunk().min(left);
                 code::go_on(&mut regs, order.access, chunk);
                 fd.set_regs(&regs).context("KVM_SET_REGS")?;
-                run_to_halt(fd, ring)?;
+                run_to_halt(fd, ring, shared)?;
                 regs = fd.get_regs().context("KVM_GET_REGS")?;
                 left -= chunk;
                 done.accesses += chunk;
@@ -279,7 +302,7 @@ fn carry_out(
     }
 }
 
-fn run_to_halt(fd: &mut VcpuFd, ring: Option<&DirtyRing>) -> Result<()> {
+fn run_to_halt(fd: &mut VcpuFd, ring: Option<&DirtyRing>, shared: &Shared) -> Result<()> {
     loop {
         match fd.run() {
             Ok(VcpuExit::Unsupported(KVM_EXIT_DIRTY_RING_FULL)) => {
@@ -295,7 +318,9 @@ fn run_to_halt(fd: &mut VcpuFd, ring: Option<&DirtyRing>) -> Result<()> {
             }
             Ok(VcpuExit::Shutdown) => bail!("the guest's code failed (triple fault)"),
             Ok(other) => bail!("the guest stopped for an unexpected reason: {other:?}"),
-            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {}
+            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {
+                shared.rest();
+            }
             Err(error) if error.errno() == libc::EFAULT => {
                 bail!("the guest accessed memory that the host does not let it have (EFAULT)")
             }

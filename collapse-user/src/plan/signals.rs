@@ -196,6 +196,14 @@ const FAULTS: [Hook; 3] = [
 /// Counts faults where KVM does not, as on 5.10, and times them where the tracepoint below does not fit.
 const MMU_PAGE_FAULT: Hook = entry("mmu_page_fault", "kvm_mmu_page_fault");
 
+/// Ends the time of a fault whose vCPU leaves to its VMM.
+const USERSPACE_EXIT: Hook = Hook::Raw {
+    program: "userspace_exit",
+    tracepoint: "kvm:kvm_userspace_exit",
+    layout: Layout::Stable,
+    skips_lose: false,
+};
+
 /// Times faults, where KVM counts them.
 const PAGE_FAULT: Hook = Hook::Raw {
     program: "page_fault",
@@ -420,8 +428,8 @@ pub const SIGNALS: &[SignalHooks] = &[
     SignalHooks {
         signal: Signal::FaultLatency,
         hook_sets: &[
-            &[FAULTS[0], FAULTS[1], FAULTS[2], ENTRY, PAGE_FAULT],
-            &[MMU_PAGE_FAULT, ENTRY],
+            &[FAULTS[0], FAULTS[1], FAULTS[2], ENTRY, PAGE_FAULT, USERSPACE_EXIT],
+            &[MMU_PAGE_FAULT, ENTRY, USERSPACE_EXIT],
         ],
         fields: &[],
         only: None,

@@ -145,11 +145,13 @@ fast_faults
 fault_latency
   5.10  mmu_page_fault at kprobe:kvm_mmu_page_fault
         entry at raw_tp:kvm:kvm_entry
+        userspace_exit at raw_tp:kvm:kvm_userspace_exit
   6.1   vcpu_destroyed at kprobe:kvm_arch_vcpu_destroy
         pending_faults at read:kvm_vcpu.stat.pf_taken
         pending_faults at read:kvm_vcpu.stat.pf_fast
         entry at raw_tp:kvm:kvm_entry
         page_fault at raw_tp:kvm:kvm_page_fault
+        userspace_exit at raw_tp:kvm:kvm_userspace_exit
 tdp_changes
   5.10  handle_changed_spte at kprobe:__handle_changed_spte
   6.1   spte_changed at raw_tp:kvmmmu:kvm_tdp_mmu_spte_changed

@@ -68,7 +68,9 @@ pub fn cases(rarely: bool) -> Vec<LabCase> {
     cases.extend(["", "pml=0"].map(race));
     let preempted = || on(SelectCase::CrowdedVcpus, rarely);
     cases.extend(preempted().map(crowded).chain(preempted().map(hardly_seen)));
-    cases.extend(on(SelectCase::Budget, rarely).map(rare_ioctls));
+    cases.extend(
+        on(SelectCase::Budget, rarely).flat_map(|kernel| [rare_ioctls(kernel), paused(kernel)]),
+    );
     cases
 }
 
@@ -122,6 +124,37 @@ fn hardly_seen(kernel: &'static Series) -> LabCase {
             check_crowded,
         )
     }
+}
+
+/// A guest that is held by its VMM in the middle of its faults, twice, for two seconds each.
+fn paused(kernel: &'static Series) -> LabCase {
+    const RUN: &str = "workload run 'touch; log-on; touch background; hold 100; pause; hold 2000; resume; \
+        hold 100; pause; hold 2000; resume; hold 100; stop; log-off' --size 64M";
+    const COMMAND: [&str; 5] = ["sh", "/bin/observe.sh", "/out", "sh", "-c"];
+    let command: Vec<_> = COMMAND.into_iter().chain([RUN]).collect();
+    LabCase {
+        timeout: Duration::from_secs(150),
+        files: observed::files(kernel),
+        ..LabCase::new(
+            "time that a VMM holds its guest is no stall",
+            kernel,
+            &command,
+            check_paused,
+        )
+    }
+}
+
+fn check_paused(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
+    check_crowded(outcome, kernel)?;
+    let run = ObservedRun::read(outcome.files.as_deref().context("no files came back")?)?;
+    let vm = run.vms().first().context("no VM in the report")?;
+    let stall = count(vm, "/stall/total_ns").context("no stall")?;
+    let held = Duration::from_secs(2);
+    ensure!(
+        u128::from(stall) < held.as_nanos(),
+        "{stall} ns of stall, {held:?} of which were held"
+    );
+    Ok(())
 }
 
 /// Changes by ioctls that few VMMs use: memory that is mapped in advance by a thread that runs no vCPU, and
