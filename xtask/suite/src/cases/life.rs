@@ -67,20 +67,20 @@ fn crowded(outcome: &LabOutcome, _: &Series) -> Result<()> {
     Ok(())
 }
 
-/// Prints the number of kprobes while `collapse` runs and after it was killed; then another one reports on
+/// Prints the number of probed functions while `collapse` runs and after it was killed; then another one reports on
 /// the VM that existed all the time, and on one that comes and goes.
 const KILLED: &str = "
-    kprobes=/sys/kernel/debug/kprobes/list
+    functions=/sys/kernel/tracing/enabled_functions
     workload failed-migration --loop --quiet &
     old=$!
     collapse live >/dev/null &
     killed=$!
     sleep 8
-    wc -l <$kprobes
+    wc -l <$functions
     kill -9 $killed
     # Detaching takes the kernel a while.
-    for second in $(seq 30); do [ $(wc -l <$kprobes) = 0 ] || sleep 1; done
-    wc -l <$kprobes
+    for second in $(seq 30); do [ $(wc -l <$functions) = 0 ] || sleep 1; done
+    wc -l <$functions
     collapse report -f json -d 2s -o /out/report.json
     kill $old
     wait $old
@@ -89,9 +89,9 @@ const KILLED: &str = "
 fn killed(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
     outcome.success()?;
     let stdout = String::from_utf8_lossy(&outcome.stdout);
-    let kprobes: Vec<usize> = stdout.lines().filter_map(|line| line.trim().parse().ok()).collect();
-    ensure!(kprobes.first().is_some_and(|n| *n > 20), "it was not attached yet: {kprobes:?}");
-    same("kprobes left", kprobes.get(1), Some(&0))?;
+    let probed: Vec<usize> = stdout.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    ensure!(probed.first().is_some_and(|n| *n > 20), "it was not attached yet: {probed:?}");
+    same("functions that are still probed", probed.get(1), Some(&0))?;
     let files = outcome.files.as_deref().context("no files came back")?;
     let report: Value = serde_json::from_slice(&fs::read(files.join("report.json"))?)?;
     same("VMs that were there before", report["vms"].as_array().map(Vec::len), Some(1))?;
