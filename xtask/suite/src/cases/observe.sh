@@ -24,10 +24,10 @@ for routine in kvm_mmu_zap_collapsible_sptes kvm_mmu_recover_huge_pages; do
         echo "r:oracle/collapse_end $routine" >>"$tracing/kprobe_events"
     fi
 done
-events="oracle kvmmmu/kvm_tdp_mmu_spte_changed kvmmmu/fast_page_fault kvm/kvm_page_fault kvm/kvm_entry"
-# Only 5.10 lacks the first of these, and it keeps no count of what disables preemption.
+events="oracle kvmmmu/kvm_tdp_mmu_spte_changed kvmmmu/fast_page_fault kvm/kvm_page_fault"
+# Whether these can be preempted; 5.10, which lacks the first one, keeps no count of what disables preemption.
 if [ -d "$oracle/events/kvmmmu/kvm_tdp_mmu_spte_changed" ]; then
-    events="$events kvmmmu/kvm_mmu_set_spte"
+    events="$events kvm/kvm_entry kvmmmu/kvm_mmu_set_spte"
 fi
 for event in $events; do
     if [ -d "$oracle/events/$event" ]; then echo 1 >"$oracle/events/$event/enable"; fi
