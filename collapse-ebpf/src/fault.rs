@@ -107,8 +107,13 @@ fn count_down(hint: &mut Hint) -> bool {
 #[inline(always)]
 fn time(hint: &mut Hint, vcpu: u64, device: bool) {
     let one_in = i64::from(fact!(time_faults));
-    if one_in == 0 || maps::UNTIMED.get() != 0 {
+    if one_in == 0 {
         hint.until_timed = i64::MAX;
+        return;
+    }
+    if maps::UNTIMED.get() != 0 {
+        // Until there is room in the budget again.
+        hint.until_timed = one_in;
         return;
     }
     // The first on a CPU is chosen by chance, so that each fault is as likely to be timed as another.
