@@ -2,6 +2,7 @@
 //! that plans for every kernel are tested with recorded values.
 
 mod facts;
+mod hook;
 mod latency;
 mod obstacles;
 mod signals;
@@ -15,9 +16,10 @@ use collapse_common::{Selection, abi::Kernel};
 use collapse_feed::clock;
 pub use collapse_feed::{Coverage, Mmu, Paging, Signal, SignalStatus};
 
+pub use hook::{Hook, Layout};
 pub use latency::{FaultLatency, FaultLatencyError};
 pub use obstacles::{NO_KVM, Obstacle, obstacles};
-pub use signals::{Hook, Layout, REBUILDING_ROUTINE, SIGNALS, SignalHooks};
+pub use signals::{REBUILDING_ROUTINE, SIGNALS, SignalHooks};
 
 use crate::kernel::inspect::{Inspected, Kvm, WantedFacts};
 
