@@ -6,7 +6,10 @@ use collapse_common::{Cause, Counter, latency::Outcome};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::keys::{self, Name};
+use super::{
+    keys::{self, Name},
+    schema::NS,
+};
 use collapse_model::{Histogram, StallEstimate, TimedFaults, Totals};
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
@@ -101,7 +104,7 @@ pub struct StallReport {
     /// All of it, ns.
     pub total_ns: u64,
     /// By cause, ns.
-    #[schemars(extend("propertyNames" = keys::causes()))]
+    #[schemars(extend("propertyNames" = keys::causes(), "x-unit" = NS))]
     pub by_cause: BTreeMap<Name, u64>,
     /// Standard error of `total_ns`: 0 if every fault is timed; `None` if an earlier version wrote the report.
     #[serde(default)]
@@ -113,11 +116,11 @@ pub struct StallReport {
     pub upper_ns: Option<u64>,
     /// Standard error by cause, ns.
     #[serde(default)]
-    #[schemars(extend("propertyNames" = keys::causes(), "x-sum" = false))]
+    #[schemars(extend("propertyNames" = keys::causes(), "x-unit" = NS, "x-sum" = false))]
     pub error_by_cause: BTreeMap<Name, u64>,
     /// By cause, with two errors, ns: for budgets with `<` and `<=` on `by_cause`.
     #[serde(default)]
-    #[schemars(extend("propertyNames" = keys::causes()))]
+    #[schemars(extend("propertyNames" = keys::causes(), "x-unit" = NS))]
     pub upper_by_cause: BTreeMap<Name, u64>,
     /// Faults that spanned two ticks of the kernel's clock or more (of 1 to 10 ms each). Each of them is
     /// counted, timed or not.

@@ -39,6 +39,12 @@ pub(crate) fn inlined() -> Schema {
 /// where they are ratios of sums. Without it, numbers are added up.
 pub(crate) const SUM: &str = "x-sum";
 
+/// Keyword of the schema for the unit of a map's numbers, where keys do not end with it: [`NS`].
+pub(crate) const UNIT: &str = "x-unit";
+
+/// The value of [`UNIT`] for nanoseconds.
+pub(crate) const NS: &str = "ns";
+
 /// The value of [`SUM`] at the ratio of the metric at path `part` to the sum of those at `whole`.
 pub(crate) fn ratio_of_sums(part: &str, whole: &[&str]) -> Value {
     json!({ "part": part, "whole": whole })

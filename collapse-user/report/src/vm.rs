@@ -266,6 +266,7 @@ pub struct Racing {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SpanReport {
     /// The slot.
+    #[schemars(extend("x-sum" = false))]
     pub slot: Slot,
     /// `CLOCK_MONOTONIC` ns at which it began.
     #[schemars(extend("x-sum" = false))]

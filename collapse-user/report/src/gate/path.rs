@@ -7,7 +7,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::read::read;
-use crate::{inlined_schema, schema::SUM};
+use crate::{
+    inlined_schema,
+    schema::{NS, SUM, UNIT},
+};
 use collapse_model::wording::duration;
 
 /// The schema of a report, with everything in its place.
@@ -103,13 +106,15 @@ impl MetricPath {
         let segments: Vec<_> = path.split('.').collect();
         let mut node = root.schema();
         let mut steps = Vec::new();
-        let mut sum = None;
+        let (mut sum, mut unit) = (None, None);
         for (at, segment) in segments.iter().enumerate() {
             node = step(node, segment, &mut steps).ok_or_else(|| not_found(&segments, at, node))?;
             sum = sum.or(node.get(SUM));
+            unit = unit.or(node.get(UNIT));
         }
         let node = one_number(node, &mut steps);
         let kind = kind(node, &steps)
+            .map(|kind| if unit.is_some_and(|unit| unit == NS) { ValueKind::Ns } else { kind })
             .ok_or_else(|| PathError::TooShort { path: path.to_owned(), known: keys(node) })?;
         let over_vms = match (kind, sum) {
             (_, Some(Value::Object(ratio))) => OverVms::ratio(&ratio["part"], &ratio["whole"])?,

@@ -91,7 +91,9 @@ fn what_is_kept() {
         "settled == true",
         "vm[db].stall >= 3s",
         "vm[db].stall < 3601ms",
-        "vm[db].stall.by_cause.guest_fault <= 200",
+        "vm[db].stall.by_cause.guest_fault <= 200ns",
+        "vm[db].stall.by_cause < 1ms",
+        "vm[db].collapse_spans.slot.id == 0",
         "total.stall < 3601ms",
         "vm[db].collapse_spans.duration <= 2ms",
     ] {
@@ -108,6 +110,7 @@ fn what_is_not_kept() {
         ("splits.by_cause.nx_recovery == 0", Some("web (pid 20)"), "it is 2"),
         ("total.splits < 10", None, "it is 10"),
         ("losses == 0", None, "it is 3"),
+        ("vm[db].stall.by_cause.guest_fault < 150ns", Some("db (pid 10)"), "it is up to 200 ns"),
         ("reconciliation.grade != exact", Some("db (pid 10)"), "it is exact"),
         ("vm[db].collapse_spans.duration < 1ms", Some("db (pid 10)"), "it is 2.0 ms"),
         ("vm[none].splits == 0", None, "there is no such VM"),
@@ -148,6 +151,7 @@ fn errors_name_the_nearest() {
         ("splits.total.more == 0", "splits.total is one number"),
         ("time_to_recover < 2s", "is not one number: name one of"),
         ("time_to_recover.p99 < 2", "give '2' a unit"),
+        ("stall.by_cause.guest_fault < 2", "give '2' a unit"),
         ("splits < 2s", "splits.total is not a time"),
         ("splits < 2%", "'%' is not a unit"),
         ("splits < many", "'many' is not a number"),
@@ -156,6 +160,7 @@ fn errors_name_the_nearest() {
         ("vm[x.splits == 0", "expected ']."),
         ("total.time_to_recover.p99 < 2s", "cannot be added up"),
         ("total.pid < 2", "cannot be added up"),
+        ("total.collapse_spans.slot.id < 2", "cannot be added up"),
         ("total.episodes.number < 2", "cannot be added up"),
         ("total.reconciliation.grade == exact", "cannot be added up"),
         ("reconciliation.grade >= exact", "is a word"),
@@ -223,9 +228,9 @@ fn an_estimate_is_judged_by_its_upper_bound() {
     };
     let (metric, reason) = missed("vm[db].stall < 3500ms");
     assert_eq!((metric.as_str(), reason.as_str()), ("stall.upper_ns", "it is up to 3.6 s"));
-    let (metric, reason) = missed("vm[db].stall.by_cause.guest_fault < 150");
+    let (metric, reason) = missed("vm[db].stall.by_cause.guest_fault < 150ns");
     assert_eq!(metric, "stall.upper_by_cause.guest_fault");
-    assert_eq!(reason, "it is up to 200");
+    assert_eq!(reason, "it is up to 200 ns");
     let (metric, reason) = missed("vm[db].stall > 3200ms");
     assert_eq!((metric.as_str(), reason.as_str()), ("stall.total_ns", "it is 3.0 s"));
 }
