@@ -75,6 +75,23 @@ impl Cause {
     pub const fn is_guest_fault(self) -> bool {
         matches!(self, Self::GuestFault | Self::LoggedFault | Self::RacingFault)
     }
+
+    /// Whether the host changed memory under the guest, as it told KVM by an MMU notifier.
+    pub const fn is_notifier(self) -> bool {
+        matches!(
+            self,
+            Self::NotifierUnmap
+                | Self::NotifierClear
+                | Self::NotifierProtect
+                | Self::NotifierMigrate
+                | Self::NotifierThp
+                | Self::NotifierReclaim
+                | Self::NotifierKsm
+                | Self::NotifierOther
+                | Self::NotifierNuma
+                | Self::NotifierCow
+        )
+    }
 }
 
 const _: () = assert!(Cause::ALL.len() <= CAUSES);

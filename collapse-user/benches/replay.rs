@@ -97,7 +97,7 @@ fn replay(criterion: &mut Criterion) {
     group.bench_function("model", |bencher| {
         bencher.iter(|| {
             let mut model = Model::default();
-            read(&bytes, |update| model.update(&update));
+            read(&bytes, |update| model.update(&update, &coverage()));
             model.now
         });
     });

@@ -21,7 +21,7 @@ fn recovery(path: &Path) -> Result<Vec<String>, RecordingError> {
     let mut replay = Replay::open(path)?;
     let mut model = Model::default();
     while let Some(update) = replay.next_update()? {
-        model.update(&update);
+        model.update(&update, replay.coverage());
     }
     let lines = model.vms.values().map(|vm| {
         let name = vm.process.as_ref().map_or("unknown VM", |process| &process.name.text);

@@ -53,8 +53,9 @@ pub use stall::StallEstimate;
 pub use totals::Totals;
 pub use vm::{SPANS_KEPT, Vm};
 
-use collapse_feed::{Batch, Event, Overhead, Update};
+use collapse_feed::{Batch, Coverage, Event, Overhead, Update};
 
+use findings::{Sight, Thresholds, Turn};
 use reload::Earlier;
 
 /// VMs kept that went away; older ones are only counted.
@@ -89,6 +90,12 @@ pub struct Model {
     pub reloads: u64,
     /// Why nothing is counted at present.
     pub unwatched: Option<String>,
+    /// Limits beyond which findings are reported.
+    pub thresholds: Thresholds,
+    /// What is seen, as far as findings depend on it.
+    pub sight: Sight,
+    /// Findings that began or ended with the last batch, and their VM.
+    pub turns: Vec<(VmKey, Turn)>,
     /// Changes recorded, and counted for VMs that are forgotten.
     earlier_changes: Changes,
     /// VMs that went away and are in `vms`, oldest first.
@@ -100,8 +107,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// Takes an update of a source.
-    pub fn update(&mut self, update: &Update) {
+    /// Takes an update of a source with this coverage.
+    pub fn update(&mut self, update: &Update, coverage: &Coverage) {
+        self.sight = coverage.into();
+        self.turns.clear();
         match update {
             Update::Batch(batch) => self.apply(batch),
             Update::Detached { at, why } => self.detached(*at, why.clone()),
@@ -110,7 +119,7 @@ impl Model {
         }
     }
 
-    /// Takes a batch.
+    /// Takes a batch, with the coverage of before.
     pub fn apply(&mut self, batch: &Batch) {
         self.apply_seen(batch, &mut |_, _| ());
     }
@@ -125,6 +134,7 @@ impl Model {
             self.overhead.clone_from(&batch.overhead);
         }
         self.settled = batch.settled;
+        self.turns.clear();
         let known: Vec<VmKey> = self.vms.keys().copied().collect();
         let gone_before = self.gone.len();
         self.recent.extend(&batch.events);
@@ -164,7 +174,9 @@ impl Model {
         let oldest = self.keep.map_or(0, |keep| {
             batch.at.saturating_sub(keep.as_nanos().try_into().unwrap_or(u64::MAX))
         });
-        for vm in self.vms.values_mut() {
+        for (key, vm) in &mut self.vms {
+            let turns = vm.diagnose(batch.at, self.sight, &self.thresholds);
+            self.turns.extend(turns.into_iter().map(|turn| (*key, turn)));
             if let Some((sample, more)) = vm.close(batch.at, batch.settled) {
                 all.pages = all.pages.zip(sample.pages).map(|(all, pages)| {
                     std::array::from_fn(|size| all[size].saturating_add(pages[size]))

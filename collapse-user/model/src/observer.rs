@@ -43,13 +43,14 @@ impl Model {
         let mut result = Ok(());
         if let Update::Batch(batch) = update {
             observer.stacks(&batch.stacks);
+            self.sight = coverage.into();
             self.apply_seen(batch, &mut |event, vm| {
                 if result.is_ok() {
                     result = observer.event(event, vm);
                 }
             });
         } else {
-            self.update(update);
+            self.update(update, coverage);
         }
         result?;
         observer.reading(update, self, coverage)

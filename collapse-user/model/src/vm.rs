@@ -8,6 +8,7 @@ use collapse_common::{
 
 use super::{
     episode::{EpisodeCost, Episodes, Slots},
+    findings::{self, Findings, Sight, Thresholds, Turn},
     history::{History, Sample},
     latency::{FaultLatencies, TimedFaults},
     memory_map::MemoryMaps,
@@ -74,6 +75,8 @@ pub struct Vm {
     pub memory: MemoryMaps,
     /// How it did over time.
     pub history: History,
+    /// What was found about it.
+    pub findings: Findings,
     /// Whether `logging` was right from the start, by the first switch that was seen: off means that it
     /// had been on. `None` as long as none was.
     known: Option<bool>,
@@ -137,6 +140,7 @@ impl Vm {
             slots: Slots::new(),
             memory: MemoryMaps::default(),
             history: History::default(),
+            findings: Findings::default(),
             known: None,
             stage: Stage::Moving,
             read: None,
@@ -396,6 +400,15 @@ impl Vm {
         }
         let sample = self.sample(at);
         Some((sample, self.history.push(sample)))
+    }
+
+    /// Looks for findings once a batch that was read at `at` ns is in; returns those that began or ended.
+    pub(super) fn diagnose(&mut self, at: u64, sight: Sight, thresholds: &Thresholds) -> Vec<Turn> {
+        if self.findings.has_ended() {
+            return Vec::new();
+        }
+        let found = findings::findings(self, sight, at, thresholds);
+        self.findings.take(at, found, self.gone)
     }
 
     fn sample(&self, at: u64) -> Sample {

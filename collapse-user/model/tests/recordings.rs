@@ -15,7 +15,7 @@ use collapse_model::Model;
 fn modelled(updates: impl IntoIterator<Item = Update>) -> Model {
     let mut model = Model::default();
     for update in updates {
-        model.update(&update);
+        model.update(&update, &coverage());
     }
     model
 }

@@ -1,7 +1,7 @@
 //! VMs over time, a line per VM and moment. Counts grow; what is not known is empty.
 
 use super::{
-    Moment, Report, VmReport,
+    FindingReport, Moment, Report, VmReport,
     table::{harmless, written},
 };
 use collapse_model::metric::METRICS;
@@ -19,7 +19,12 @@ pub(super) fn render(report: &Report) -> String {
 fn head() -> Vec<String> {
     let before = ["vm", "pid", "name", "time_s", "pages_4k", "pages_2m", "pages_1g"];
     let metrics = METRICS.iter().map(|metric| metric.key);
-    before.into_iter().chain(metrics).chain(["dirty_logging"]).map(str::to_owned).collect()
+    before
+        .into_iter()
+        .chain(metrics)
+        .chain(["dirty_logging", "findings"])
+        .map(str::to_owned)
+        .collect()
 }
 
 fn line(number: u64, vm: &VmReport, moment: &Moment, start: u64) -> Vec<String> {
@@ -35,6 +40,8 @@ fn line(number: u64, vm: &VmReport, moment: &Moment, start: u64) -> Vec<String> 
         known(moment.pages.map(|pages| pages.giant)),
     ];
     let metrics = METRICS.iter().map(|metric| known(moment.value(metric.id)));
+    let holds = |finding: &&FindingReport| finding.holds_at(moment.at_ns);
+    let findings: Vec<_> = vm.findings.iter().filter(holds).map(|finding| &*finding.name).collect();
     let logging = known(moment.logging.map(u64::from));
-    before.into_iter().chain(metrics).chain([logging]).collect()
+    before.into_iter().chain(metrics).chain([logging, findings.join(";")]).collect()
 }

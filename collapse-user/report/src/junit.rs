@@ -4,8 +4,9 @@
 use std::fmt::{self, Write as _};
 
 use super::{
-    Report,
+    FindingReport, Report, VmReport,
     gate::{CheckState, DemandCheck, checks},
+    words,
 };
 
 /// Renders the checks of a report.
@@ -19,11 +20,12 @@ pub(super) fn render(report: &Report) -> String {
 fn write_suite(out: &mut String, report: &Report) -> fmt::Result {
     let checks = checks(report);
     let count = |state| checks.iter().filter(|check| check.state == state).count();
+    let findings = words::findings(report);
     let numbers = format!(
         r#"tests="{}" failures="{}" errors="0" skipped="{}" time="{:.3}""#,
-        checks.len(),
+        checks.len() + findings.len(),
         count(CheckState::Failed),
-        count(CheckState::Skipped),
+        count(CheckState::Skipped) + findings.len(),
         report.window_ns as f64 / 1e9,
     );
     writeln!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
@@ -31,6 +33,9 @@ fn write_suite(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, r#"  <testsuite name="collapse report" {numbers}>"#)?;
     for check in &checks {
         write_case(out, check)?;
+    }
+    for (vm, finding) in findings {
+        write_finding(out, report, vm, finding)?;
     }
     writeln!(out, "    <system-out>{}</system-out>", escape(&report.title()))?;
     writeln!(out, "  </testsuite>\n</testsuites>")
@@ -53,6 +58,21 @@ fn write_case(out: &mut String, check: &DemandCheck) -> fmt::Result {
             writeln!(out, "{case}>\n      <skipped message=\"{found}\"/>\n    </testcase>")
         }
     }
+}
+
+/// A finding passes and fails nothing: a budget on findings does.
+fn write_finding(
+    out: &mut String,
+    report: &Report,
+    vm: &VmReport,
+    finding: &FindingReport,
+) -> fmt::Result {
+    let name = escape(&format!("{} [{}]", finding.name, words::label(vm)));
+    let story = finding.story(report.started_ns.unwrap_or_default());
+    let remedies: Vec<_> = finding.remedies().collect();
+    let found = format!("{}: {story}. {}", finding.title, remedies.join(". "));
+    writeln!(out, r#"    <testcase classname="collapse.finding" name="{name}" time="0">"#)?;
+    writeln!(out, "      <skipped message=\"{}\"/>\n    </testcase>", escape(&found))
 }
 
 /// Escapes text for XML, and replaces the characters that XML does not have.

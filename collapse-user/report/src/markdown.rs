@@ -34,6 +34,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     if let Some(command) = &report.command {
         writeln!(out, "<br>command: {} ({})", code(&command.argv.join(" ")), command.ending())?;
     }
+    write_findings(out, report)?;
     write_checks(out, &checks)?;
     if report.vms.is_empty() {
         writeln!(out, "\nNo VM was seen.")?;
@@ -47,6 +48,21 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out)?;
     for line in words::trust(report) {
         writeln!(out, "- {}", escape(line.trim_start()))?;
+    }
+    Ok(())
+}
+
+fn write_findings(out: &mut String, report: &Report) -> fmt::Result {
+    let start = report.started_ns.unwrap_or_default();
+    for (at, (vm, finding)) in words::findings(report).into_iter().enumerate() {
+        if at == 0 {
+            writeln!(out, "\n| | finding | VM | what to do |\n|---|---|---|---|")?;
+        }
+        let (name, title) = (code(&finding.name), escape(&finding.title));
+        let (story, vm) = (escape(&finding.story(start)), escape(&words::label(vm)));
+        let remedies: Vec<_> = finding.remedies().map(|remedy| escape(&remedy)).collect();
+        let remedies = remedies.join("<br>");
+        writeln!(out, "| ⚠️ | **{title}** {name}<br>{story} | {vm} | {remedies} |")?;
     }
     Ok(())
 }

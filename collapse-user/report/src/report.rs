@@ -14,8 +14,8 @@ use collapse_model::{Changes, Model, Vm, wording::duration};
 pub const SCHEMA: &str = "collapse.report/1";
 
 /// Minor version of the JSON format: grows as keys are added, or mean more precisely what they say. 1: what
-/// is taken away is no loss, and time to recover counts from when a region could come back.
-pub const SCHEMA_MINOR: u32 = 1;
+/// is taken away is no loss, and time to recover counts from when a region could come back. 2: findings.
+pub const SCHEMA_MINOR: u32 = 2;
 
 /// A finished window of observation.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -45,6 +45,10 @@ pub(crate) const UNIT: &str = "x-unit";
 /// The value of [`UNIT`] for nanoseconds.
 pub(crate) const NS: &str = "ns";
 
+/// Keyword of the schema for lists whose elements are counted by this key of theirs: a path ends at the list, or goes
+/// on with one of the key's values.
+pub(crate) const COUNT_BY: &str = "x-count-by";
+
 /// The value of [`SUM`] at the ratio of the metric at path `part` to the sum of those at `whole`.
 pub(crate) fn ratio_of_sums(part: &str, whole: &[&str]) -> Value {
     json!({ "part": part, "whole": whole })

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     episode::EpisodeReport,
     figures::{HistogramReport, LatencyReport, StallReport},
+    finding::{self, FindingReport},
     keys::{self, Name, SIZES, by_name},
     per_metric::{MetricValue, PerMetric},
     schema::ratio_of_sums,
@@ -48,6 +49,10 @@ pub struct VmReport {
     /// Whether it was being torn down as the window ended: counts of changes are then ahead of the gauges.
     #[serde(default)]
     pub in_teardown: bool,
+    /// What was found about it, the gravest first.
+    #[serde(default)]
+    #[schemars(extend("x-count-by" = "name"))]
+    pub findings: Vec<FindingReport>,
     /// KVM's own gauges.
     pub pages: PagesReport,
     /// Whether counts and gauges agree.
@@ -303,6 +308,7 @@ impl VmReport {
             created: vm.created,
             gone: vm.gone,
             in_teardown: vm.in_teardown(),
+            findings: finding::of(vm),
             pages: PagesReport::new(vm),
             reconciliation: ReconciliationReport::new(&vm.reconciliation),
             changes: PerMetric::new(|metric| {
@@ -338,6 +344,7 @@ impl VmReport {
             unknown: BTreeMap::new(),
         };
         report.unknown = unknown::of(&report, coverage);
+        report.unknown.extend(finding::unknown(vm, coverage));
         report
     }
 }

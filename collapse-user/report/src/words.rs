@@ -8,8 +8,8 @@ use std::{
 use collapse_common::{Cause, abi::Loss};
 
 use super::{
-    EpisodeReport, Faults, GainsReport, HistogramReport, Name, Recoveries, Report, SignalReport,
-    SpanReport, StallReport, VmReport,
+    EpisodeReport, Faults, FindingReport, GainsReport, HistogramReport, Name, Recoveries, Report,
+    SignalReport, SpanReport, StallReport, VmReport,
     gate::{CheckKind, CheckState, checks},
 };
 use collapse_model::{
@@ -24,6 +24,22 @@ const SAME_REASON: usize = 3;
 /// The name of a VM.
 pub fn name(vm: &VmReport) -> &str {
     vm.name.as_deref().unwrap_or(UNNAMED_VM)
+}
+
+/// The name of a VM and its process id, as far as they are known.
+pub fn label(vm: &VmReport) -> String {
+    wording::vm_label(vm.name.as_deref(), vm.pid)
+}
+
+/// The findings about all VMs, the gravest first.
+pub fn findings(report: &Report) -> Vec<(&VmReport, &FindingReport)> {
+    let mut findings: Vec<_> = report
+        .vms
+        .iter()
+        .flat_map(|vm| vm.findings.iter().map(move |finding| (vm, finding)))
+        .collect();
+    findings.sort_by_key(|(_, finding)| finding.rank());
+    findings
 }
 
 /// Which process it is of, and whether it came and went.

@@ -24,7 +24,7 @@ fn read(bytes: &[u8]) -> (Vec<String>, Option<RecordingError>) {
         match replay.next_update() {
             Ok(Some(update)) => {
                 updates.push(summary(&update));
-                model.update(&update);
+                model.update(&update, replay.coverage());
             }
             Ok(None) => return (updates, None),
             Err(error) => return (updates, Some(error)),

@@ -76,8 +76,10 @@ struct Track {
 
 fn tracks() -> Vec<Track> {
     let mut written = Vec::new();
-    let mut writer = Perfetto::new(&mut written, recorded::open().header().clocks).expect("memory");
-    recorded::observed(&mut recorded::open(), &mut writer);
+    let mut writer =
+        Perfetto::new(&mut written, recorded::open("failed-migration").header().clocks)
+            .expect("memory");
+    recorded::observed(&mut recorded::open("failed-migration"), &mut writer);
     let packets: Vec<_> = Message::new(&written).bytes(1).map(Message::new).collect();
     let clocks = packets[0].message(6).expect("clocks first");
     assert_eq!((clocks.bytes(1).count(), clocks.number(2)), (2, Some(3)));

@@ -23,9 +23,9 @@ use serde_json::{Value, json};
 
 /// The report, held against budgets and baseline so that each comes to every end that it can have.
 fn recorded() -> Report {
-    let (mut replay, mut model) = (recorded::open(), Model::default());
+    let (mut replay, mut model) = (recorded::open("failed-migration"), Model::default());
     while let Some(update) = replay.next_update().expect("a whole recording") {
-        model.update(&update);
+        model.update(&update, replay.coverage());
     }
     let command = replay.end().and_then(|end| end.command.clone()).map(CommandReport::from);
     let machine = replay.machine().clone();
@@ -49,7 +49,7 @@ fn recorded() -> Report {
 
 /// Every event.
 fn lines(lines: LineFormat) -> String {
-    let (mut replay, mut out) = (recorded::open(), Vec::new());
+    let (mut replay, mut out) = (recorded::open("failed-migration"), Vec::new());
     let (clocks, machine) = (replay.header().clocks, replay.machine().clone());
     let coverage = replay.coverage().clone();
     let filter = EventFilter::default();
@@ -104,7 +104,7 @@ fn dirty_logging_by_the_cpu_is_as_it_was() {
     let (mut replay, mut model) =
         (Replay::open(&fixture("pml.rec")).expect("a recording"), Model::default());
     while let Some(update) = replay.next_update().expect("a whole recording") {
-        model.update(&update);
+        model.update(&update, replay.coverage());
     }
     let report = Report::new(&model, replay.coverage(), replay.machine().clone(), None);
     golden("pml.txt", &written(&report, Format::Text));

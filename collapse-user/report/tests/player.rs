@@ -30,7 +30,7 @@ fn replayed(bytes: &[u8], until: u64) -> (Model, Coverage) {
     loop {
         match replay.next_update() {
             Ok(Some(update)) if update.at() <= until => {
-                model.update(&update);
+                model.update(&update, replay.coverage());
                 coverage = replay.coverage().clone();
             }
             Ok(_) => return (model, coverage),

@@ -18,7 +18,7 @@ fn report(name: &str) -> Report {
     let mut replay = Replay::open(&folder.join(format!("{name}.rec"))).unwrap();
     let mut model = Model::default();
     while let Some(update) = replay.next_update().unwrap() {
-        model.update(&update);
+        model.update(&update, replay.coverage());
     }
     Report::new(&model, replay.coverage(), replay.machine().clone(), None)
 }

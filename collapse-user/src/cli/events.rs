@@ -14,7 +14,7 @@ use crate::{
     output::{Output, cannot_write},
     plan::Coverage,
     report::VmSelect,
-    settings::values::parse_duration,
+    settings::{ThresholdFlags, values::parse_duration},
     source::{live::RowFilter, recording::Clocks},
     watch::{Attached, Pipeline, Session, Setup, Wanted, Window, replay},
 };
@@ -43,6 +43,8 @@ pub(super) struct EventsArgs {
     #[arg(long, conflicts_with = "from")]
     each: bool,
     #[command(flatten)]
+    thresholds: ThresholdFlags,
+    #[command(flatten)]
     stacks: StackArgs,
     #[command(flatten)]
     ready: ReadyArgs,
@@ -65,6 +67,7 @@ pub(super) struct EventsArgs {
 
 pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let readiness = args.ready.readiness(!args.command.is_empty())?;
+    let thresholds = args.thresholds.load()?;
     let output = Output::open(args.output.as_deref())?;
     let keeps_stdout = !matches!(output, Output::Stdout);
     let EventsArgs { vm: vms, kind: kinds, cause: causes, slot, sample, limit, .. } = args;
@@ -73,7 +76,7 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
         let recording = replay::open(path)?;
         let (clocks, machine) = (recording.header().clocks, recording.machine().clone());
         let pipeline = pipeline(output, clocks, machine, recording.coverage(), filter)?;
-        return Ok(replay::replay(recording, path, pipeline)?.exit);
+        return Ok(replay::replay(recording, path, pipeline.diagnosing(thresholds))?.exit);
     }
     let selection = args.stacks.of(filter.selection(args.each));
     let rows = filter.clone();
@@ -82,7 +85,7 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let attached = Attached::new(&Wanted { setup, selection, rows })?;
     let (machine, coverage) = ((&attached.host).into(), attached.coverage());
     let pipeline = pipeline(output, Clocks::now(), machine, coverage, filter)?;
-    let mut session = Session::start(attached, pipeline);
+    let mut session = Session::start(attached, pipeline.diagnosing(thresholds));
     Window { duration: args.duration, command: &args.command, keeps_stdout }
         .run(&mut session, readiness)
 }

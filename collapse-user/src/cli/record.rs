@@ -9,7 +9,10 @@ use super::{ready::ReadyArgs, stacks::StackArgs};
 use crate::{
     exit::{Exit, Failure},
     findings,
-    settings::values::{parse_duration, parse_size},
+    settings::{
+        ThresholdFlags,
+        values::{parse_duration, parse_size},
+    },
     source::recording::SizeLimits,
     watch::{Attached, NewRecording, Pipeline, Session, Setup, Trigger, Wanted, Window},
 };
@@ -39,6 +42,8 @@ pub(super) struct RecordArgs {
     /// Time to go on after --trigger
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5s")]
     trigger_after: Duration,
+    #[command(flatten)]
+    thresholds: ThresholdFlags,
     /// Record every change with its time and its SPTE before and after, rather than runs of changes.
     /// Costs more: a ring record per change, and some 16 bytes in the file
     #[arg(long)]
@@ -56,11 +61,12 @@ pub(super) fn run(args: RecordArgs, setup: Setup) -> Result<Exit, Failure> {
     let readiness = args.ready.readiness(!args.command.is_empty())?;
     let RecordArgs { output, duration, max_size, keep_last, each, command, .. } = args;
     let selection = args.stacks.of(Selection { each: each.into(), ..Selection::DEFAULT });
+    let thresholds = args.thresholds.load()?;
     let trigger =
         (!args.trigger.is_empty()).then(|| Trigger::new(args.trigger, args.trigger_after));
     let recording = NewRecording::create(output, SizeLimits { max_size, keep_last }, trigger)?;
     let attached = Attached::new(&Wanted { setup, selection, rows: None })?;
     let tap = recording.begin((&attached.host).into(), attached.coverage())?;
-    let mut session = Session::start(attached, Pipeline::tapped(tap));
+    let mut session = Session::start(attached, Pipeline::tapped(tap).diagnosing(thresholds));
     Window { duration, command: &command, keeps_stdout: true }.run(&mut session, readiness)
 }

@@ -13,10 +13,11 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::{
     exit::{Exit, Failure, OrExit as _},
+    findings::Thresholds,
     tui::{Background, DashboardOptions, Depth, Theme},
 };
 pub use print::file_text;
-use table::SETTINGS;
+use table::{SETTINGS, Setting};
 
 /// Every setting of the dashboard.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,26 +97,18 @@ impl Flags {
     }
 }
 
-impl FromArgMatches for Flags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut flags = Self::default();
-        flags.update_from_arg_matches(matches)?;
-        Ok(flags)
+impl Flags {
+    /// The flags among `matches`, which may have been made from some of the settings only.
+    fn of(matches: &ArgMatches) -> Self {
+        let value = |setting: &Setting| matches.try_get_one::<String>(setting.key).ok().flatten();
+        let given = SETTINGS.iter().enumerate();
+        let given = given.filter_map(|(place, setting)| Some((place, value(setting)?.clone())));
+        Self { given: given.collect() }
     }
 
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        for (place, setting) in SETTINGS.iter().enumerate() {
-            if let Some(value) = matches.get_one::<String>(setting.key) {
-                self.given.push((place, value.clone()));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Args for Flags {
-    fn augment_args(command: Command) -> Command {
-        SETTINGS.iter().fold(command, |command, setting| {
+    /// Adds a flag for each setting that `pick` takes.
+    fn augment(command: Command, pick: fn(&Setting) -> bool) -> Command {
+        SETTINGS.iter().filter(|setting| pick(setting)).fold(command, |command, setting| {
             let help = setting.help.trim_end_matches('.');
             let help = format!("{help} [default: {}]", setting.default());
             let arg = Arg::new(setting.key)
@@ -129,6 +122,54 @@ impl Args for Flags {
                 None => arg,
             })
         })
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self::of(matches))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.given.extend(Self::of(matches).given);
+        Ok(())
+    }
+}
+
+impl Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        Self::augment(command, |_| true)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// A flag for each setting that says from where on something is a finding.
+#[derive(Clone, Debug, Default)]
+pub struct ThresholdFlags(Flags);
+
+impl ThresholdFlags {
+    /// The thresholds by the defaults, overridden by the user's file, overridden by flags.
+    pub fn load(&self) -> Result<Thresholds, Failure> {
+        Ok(Settings::load(&self.0)?.options.thresholds)
+    }
+}
+
+impl FromArgMatches for ThresholdFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(Flags::of(matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl Args for ThresholdFlags {
+    fn augment_args(command: Command) -> Command {
+        Flags::augment(command, |setting| setting.key.starts_with("threshold."))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -4,6 +4,7 @@ use std::mem;
 
 use crate::{
     exit::Failure,
+    findings::Thresholds,
     model::{Model, Observer},
     output::{Guarded, written},
     plan::Coverage,
@@ -39,6 +40,13 @@ impl Pipeline {
         Self { observer: Some(Watching { observer, output }), ..Self::default() }
     }
 
+    /// Reports findings beyond these limits.
+    #[must_use]
+    pub fn diagnosing(mut self, thresholds: Thresholds) -> Self {
+        self.model.thresholds = thresholds;
+        self
+    }
+
     /// Takes an update. The model takes it even if an output fails.
     pub fn take(&mut self, update: &Update, coverage: &Coverage) {
         let Self { model, tap, observer } = self;
@@ -49,10 +57,10 @@ impl Pipeline {
             Some(Watching { observer, .. }) if !observer.has_failed() => {
                 observer.write(|observer| model.update_observed(update, coverage, &mut **observer));
             }
-            _ => model.update(update),
+            _ => model.update(update, coverage),
         }
         if let Some(tap) = tap {
-            tap.look(model, coverage);
+            tap.look(model);
         }
     }
 

@@ -73,9 +73,9 @@ impl Tap {
     }
 
     /// Looks for the finding that ends the recording, once the model has taken the update.
-    pub fn look(&mut self, model: &Model, coverage: &Coverage) {
+    pub fn look(&mut self, model: &Model) {
         let Some(trigger) = &mut self.trigger else { return };
-        if let Some((finding, vm)) = trigger.look(model, coverage) {
+        if let Some((finding, vm)) = trigger.look(model) {
             note(format_args!("{finding} of {vm}: the recording ends soon"));
             self.recorder.write(|recorder| {
                 recorder.keep_all();

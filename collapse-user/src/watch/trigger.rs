@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    findings::{Thresholds, findings},
-    model::Model,
-    plan::Coverage,
-};
+use crate::model::Model;
 
 /// The findings that fire, and for how long to go on after the first.
 #[derive(Clone, Debug)]
@@ -24,15 +20,13 @@ impl Trigger {
     }
 
     /// Looks for the findings; returns the one that fires the trigger now, and the name of its VM.
-    pub fn look(&mut self, model: &Model, coverage: &Coverage) -> Option<(&'static str, String)> {
+    pub fn look(&mut self, model: &Model) -> Option<(&'static str, String)> {
         if self.fired.is_some() {
             return None;
         }
-        let thresholds = Thresholds::default();
+        let wanted = |name: &str| self.findings.iter().any(|wanted| wanted == name);
         let found = model.vms.values().find_map(|vm| {
-            let found = findings(vm, coverage.mmu, model.now, &thresholds);
-            let wanted = |name: &str| self.findings.iter().any(|wanted| wanted == name);
-            let finding = found.into_iter().find(|finding| wanted(finding.name))?;
+            let finding = vm.findings.holding().find(|finding| wanted(finding.name))?;
             Some((finding.name, vm.name().to_owned()))
         })?;
         self.fired = Some(model.now);

@@ -9,12 +9,16 @@ use collapse_common::{
 use super::*;
 use crate::Model;
 use collapse_feed::{
-    Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, VmReading, fixtures,
+    Batch, Change, Collapse, Event, EventKind, Mmu, Slot, SlotChange, VmReading, fixtures,
     recording::Replay,
 };
 
 const S: u64 = 1_000_000_000;
 const KEY: VmKey = VmKey { kvm: 1, born: 1 };
+
+fn sight(mmu: Mmu) -> Sight {
+    (&fixtures::full_coverage(mmu)).into()
+}
 
 /// A VM with one slot of 32 regions.
 struct Bench {
@@ -58,7 +62,7 @@ impl Bench {
     /// Names of what is found so many seconds later.
     fn found(&self, seconds: u64) -> Vec<&'static str> {
         let vm = &self.model.vms[&KEY];
-        let found = findings(vm, Mmu::Tdp, self.now + seconds * S, &Thresholds::default());
+        let found = findings(vm, sight(Mmu::Tdp), self.now + seconds * S, &Thresholds::default());
         found.into_iter().map(|finding| finding.name).collect()
     }
 
@@ -134,7 +138,7 @@ fn the_rmap_mmu_always_splits_at_faults() {
     let mut bench = Bench::new();
     bench.apply(vec![], vec![(Cause::LoggedFault, Transition::SplitRelink, 2, 32)]);
     let vm = &bench.model.vms[&KEY];
-    assert_eq!(findings(vm, Mmu::Rmap, bench.now, &Thresholds::default()), []);
+    assert_eq!(findings(vm, sight(Mmu::Rmap), bench.now, &Thresholds::default()), []);
 }
 
 #[test]
@@ -219,7 +223,7 @@ fn thresholds_are_the_users() {
     bench.logging(true);
     let vm = &bench.model.vms[&KEY];
     let strict = Thresholds { logging_ns: S, ..Thresholds::default() };
-    assert_eq!(findings(vm, Mmu::Tdp, bench.now + 2 * S, &strict).len(), 1);
+    assert_eq!(findings(vm, sight(Mmu::Tdp), bench.now + 2 * S, &strict).len(), 1);
 }
 
 /// What was found at any time in the recording of a real run.
@@ -228,17 +232,22 @@ fn found_in(recording: &[u8]) -> Vec<&'static str> {
 }
 
 fn found_by(recording: &[u8], thresholds: &Thresholds) -> Vec<&'static str> {
-    let mut replay = Replay::new(recording).unwrap();
-    let (mut model, mut found) = (Model::default(), BTreeSet::new());
-    while let Some(update) = replay.next_update().unwrap() {
-        model.update(&update);
-        let mmu = replay.coverage().mmu;
-        for vm in model.vms.values().filter(|vm| !vm.gone) {
-            let findings = findings(vm, mmu, model.now, thresholds);
-            found.extend(findings.iter().map(|finding| finding.name));
-        }
-    }
+    let found: BTreeSet<_> =
+        model_of(recording, thresholds).vms.values().flat_map(kinds_of).collect();
     found.into_iter().collect()
+}
+
+fn kinds_of(vm: &Vm) -> Vec<&'static str> {
+    vm.findings.kinds().map(|found| found.finding.name).collect()
+}
+
+fn model_of(recording: &[u8], thresholds: &Thresholds) -> Model {
+    let mut replay = Replay::new(recording).unwrap();
+    let mut model = Model { thresholds: *thresholds, ..Model::default() };
+    while let Some(update) = replay.next_update().unwrap() {
+        model.update(&update, replay.coverage());
+    }
+    model
 }
 
 macro_rules! recorded {

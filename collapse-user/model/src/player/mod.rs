@@ -195,7 +195,8 @@ impl<R: Read + Seek> Player<R> {
             }
             left = left.saturating_sub(1);
             self.reached = self.reached.max(update.at());
-            self.model.update(&update);
+            let coverage = self.replay.as_ref().map_or(&self.coverage, Replay::coverage);
+            self.model.update(&update, coverage);
             self.read()?;
         }
         Ok(())

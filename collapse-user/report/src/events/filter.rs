@@ -2,7 +2,7 @@
 
 use collapse_common::{Cause, Selection, Transition, selection::is_sampled, spte::frames};
 
-use super::kind::kind;
+use super::kind::{FindingKind, kind};
 use crate::{VmIdentity, VmSelect};
 use collapse_feed::{Change, Event, EventKind, Slot, VmProcess};
 use collapse_model::Vm;
@@ -31,12 +31,11 @@ impl EventFilter {
     /// here.
     pub fn selection(&self, each: bool) -> Selection {
         let wanted = |transition: &&Transition| self.kinds.iter().any(|k| k == transition.name());
-        let transitions = if self.kinds.is_empty() {
-            Selection::LIFE_CYCLE
-        } else {
-            let wanted = Transition::ALL.iter().filter(wanted);
-            wanted.fold(0, |bits, transition| bits | 1 << *transition as u32)
-        };
+        let findings = FindingKind::NAMES.iter().any(|kind| listed(&self.kinds, Some(kind)));
+        // What is found follows from the life of regions.
+        let others = if findings { Selection::LIFE_CYCLE } else { 0 };
+        let wanted = Transition::ALL.iter().filter(wanted);
+        let transitions = wanted.fold(others, |bits, transition| bits | 1 << *transition as u32);
         Selection {
             transitions,
             sample: self.sample.map_or(1, |sample| sample.0),
@@ -66,6 +65,14 @@ impl EventFilter {
             && listed(&self.causes, cause)
             && self.slot.is_none_or(|id| slot.is_some_and(|slot| slot.id == id))
             && self.takes_vm(vm.and_then(|vm| vm.process.as_ref()), vm.and_then(|vm| vm.fd))
+    }
+
+    /// Whether a finding about a VM is taken, by the kind of its line. It has no cause and no slot.
+    pub(super) fn takes_finding(&self, kind: &str, vm: &Vm) -> bool {
+        listed(&self.kinds, Some(kind))
+            && self.causes.is_empty()
+            && self.slot.is_none()
+            && self.takes_vm(vm.process.as_ref(), vm.fd)
     }
 
     fn takes_vm(&self, process: Option<&VmProcess>, fd: Option<u32>) -> bool {

@@ -2,6 +2,7 @@
 
 use collapse_common::Transition;
 use collapse_feed::{EventKind, SlotChange};
+use collapse_model::findings::Turn;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -46,6 +47,12 @@ kinds! {
         LogOff = "log_off",
     }
 
+    /// A finding began or ended.
+    enum FindingKind {
+        Began = "finding_began",
+        Ended = "finding_ended",
+    }
+
     /// A run of the slot-wide collapse routine ended.
     enum CollapseKind {
         Span = "collapse_span",
@@ -58,6 +65,12 @@ kinds! {
 pub(super) struct ChangeKind(
     #[schemars(extend("enum" = Transition::ALL.map(Transition::name).to_vec()))] &'static str,
 );
+
+impl FindingKind {
+    pub(super) const fn of(turn: &Turn) -> Self {
+        if turn.found.until.is_none() { Self::Began } else { Self::Ended }
+    }
+}
 
 impl From<Transition> for ChangeKind {
     fn from(transition: Transition) -> Self {
@@ -95,6 +108,6 @@ pub fn kind(event: &EventKind) -> &'static str {
 /// Every kind of event. Some changes say nothing about the life of a mapping, and are recorded only where
 /// they are asked for.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
-    let marks = [VmKind::NAMES, SlotKind::NAMES, CollapseKind::NAMES];
+    let marks = [VmKind::NAMES, SlotKind::NAMES, CollapseKind::NAMES, FindingKind::NAMES];
     Transition::ALL.map(Transition::name).into_iter().chain(marks.concat())
 }

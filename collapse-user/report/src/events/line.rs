@@ -12,8 +12,8 @@ pub(super) use of_event::{Known, slot_of};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::kind::{ChangeKind, CollapseKind, SlotKind, VmKind};
-use crate::Host;
+use super::kind::{ChangeKind, CollapseKind, FindingKind, SlotKind, VmKind};
+use crate::{FindingReport, Host};
 use collapse_feed::{Slot, recording::Clocks};
 
 /// Name and version of the format.
@@ -28,6 +28,7 @@ pub(super) enum EventLine {
     Slot(SlotLine),
     VmMark(VmMarkLine),
     Collapse(CollapseLine),
+    Finding(FindingLine),
     Lost(LostLine),
     End(EndLine),
     Sight(SightLine),
@@ -242,6 +243,21 @@ pub(super) struct CollapseLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Pages")]
     pages: Option<Pages>,
+}
+
+/// A finding about a VM began or ended, as was noticed when a batch was read.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct FindingLine {
+    /// `CLOCK_MONOTONIC`, ns.
+    ts_ns: u64,
+    /// The wall clock at that time, UTC.
+    time: WallTime,
+    /// The kind of event.
+    kind: FindingKind,
+    /// The VM.
+    vm: VmLine,
+    /// The finding.
+    finding: FindingReport,
 }
 
 /// Events were lost since the batch before.

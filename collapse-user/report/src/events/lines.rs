@@ -20,8 +20,9 @@ pub enum LineFormat {
     Csv,
 }
 
-/// Columns of the table: paths of keys. Of SPTEs only the raw value has columns.
-pub const COLUMNS: [&str; 37] = [
+/// Columns of the table: paths of keys. Of SPTEs only the raw value has columns, and of findings
+/// what is in their sentence has none of its own.
+pub const COLUMNS: [&str; 44] = [
     "ts_ns",
     "time",
     "kind",
@@ -59,6 +60,13 @@ pub const COLUMNS: [&str; 37] = [
     "way",
     "why",
     "stack",
+    "finding.name",
+    "finding.since_ns",
+    "finding.until_ns",
+    "finding.times",
+    "finding.confidence",
+    "finding.cost_ns",
+    "finding.sentence",
 ];
 
 /// A writer of lines.

@@ -22,8 +22,10 @@ pub use line::SCHEMA;
 pub use lines::{COLUMNS, LineFormat};
 pub use schema::schema;
 
+use kind::FindingKind;
 use line::{
-    ChangeLine, EndLine, EventLine, HeaderLine, Known, LostLine, SightLine, StackLine, slot_of,
+    ChangeLine, EndLine, EventLine, FindingLine, HeaderLine, Known, LostLine, SightLine, StackLine,
+    slot_of,
 };
 use lines::LineWriter;
 
@@ -74,6 +76,20 @@ impl<W: Write> EventWriter<W> {
         }
         self.before = Some(at);
         self.out.flush()
+    }
+
+    /// Writes which findings began and ended with the last batch.
+    fn findings(&mut self, model: &Model) -> io::Result<()> {
+        for (key, turn) in &model.turns {
+            let Some(vm) = model.vms.get(key) else { continue };
+            if self.filter.takes_finding(FindingKind::of(turn).name(), vm) {
+                let line = FindingLine::new(self.clocks, turn, vm);
+                self.write(&EventLine::Finding(line))?;
+            } else {
+                self.end.filtered += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Writes whether anything is seen from now on, or why nothing is.
@@ -139,7 +155,8 @@ impl<W: Write> Observer for EventWriter<W> {
         }
     }
 
-    fn reading(&mut self, update: &Update, _: &Model, _: &Coverage) -> io::Result<()> {
+    fn reading(&mut self, update: &Update, model: &Model, _: &Coverage) -> io::Result<()> {
+        self.findings(model)?;
         match update {
             Update::Batch(batch) => self.losses(batch.at, &batch.losses),
             Update::Unwatched { .. } => Ok(()),

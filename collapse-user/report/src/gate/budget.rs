@@ -72,7 +72,9 @@ impl Budget {
             }
             BudgetTarget::Total if vms.is_empty() => Vec::new(),
             BudgetTarget::Total => {
-                vec![self.check_values(None, &[self.metric.over_vms(vms)], || {
+                let sum = self.metric.over_vms(vms);
+                let sum = vms.iter().fold(sum, |sum, vm| self.known(vm, sum));
+                vec![self.check_values(None, &[sum], || {
                     vms.iter().find_map(|vm| why_unknown(vm, &self.metric))
                 })]
             }
@@ -91,7 +93,15 @@ impl Budget {
 
     fn check_vm(&self, vm: &VmReport) -> BudgetCheck {
         let why = || why_unknown(vm, &self.metric);
-        self.check_values(Some(label(vm)), &self.metric.values(vm), why)
+        let values = self.metric.values(vm).into_iter().map(|value| self.known(vm, value));
+        self.check_values(Some(label(vm)), &values.collect::<Vec<_>>(), why)
+    }
+
+    /// The value, unless it counts none of something that could not all be looked for in the VM.
+    fn known(&self, vm: &VmReport, value: Value) -> Value {
+        let nothing = self.metric.is_count() && value == 0;
+        let is_known = !vm.unknown.contains_key(self.metric.full().as_str());
+        if nothing && !is_known { Value::Null } else { value }
     }
 
     fn check_values(

@@ -4,12 +4,12 @@
 use std::{iter, sync::LazyLock};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::read::read;
 use crate::{
     inlined_schema,
-    schema::{NS, SUM, UNIT},
+    schema::{COUNT_BY, NS, SUM, UNIT},
 };
 use collapse_model::wording::duration;
 
@@ -35,6 +35,13 @@ pub(super) enum PathStep {
     Unlisted(String),
     /// To the sum of a map.
     Sum,
+    /// To the number of a list's elements whose key has a value, or of all of them.
+    Count {
+        /// The key.
+        by: String,
+        /// The value; `None` for any.
+        of: Option<String>,
+    },
 }
 
 /// Kinds of values.
@@ -141,6 +148,11 @@ impl MetricPath {
         self.full().starts_with("stall.upper_")
     }
 
+    /// Whether it counts elements of a list, of which there may be more than were looked for.
+    pub(super) fn is_count(&self) -> bool {
+        matches!(self.steps.last(), Some(PathStep::Count { .. }))
+    }
+
     /// Whether a path can begin with `segment`.
     pub(super) fn begins(root: PathRoot, segment: &str) -> bool {
         step(root.schema(), segment, &mut Vec::new()).is_some()
@@ -217,6 +229,7 @@ impl PathStep {
     pub(super) fn key(&self) -> Option<&str> {
         match self {
             Self::Key(name) | Self::Entry(name) | Self::Unlisted(name) => Some(name),
+            Self::Count { of, .. } => of.as_deref(),
             Self::Sum => None,
         }
     }
@@ -246,6 +259,12 @@ fn inner(mut node: &Value) -> &Value {
 
 /// Goes to a key, by way of `total` if need be.
 fn step<'a>(node: &'a Value, segment: &str, steps: &mut Vec<PathStep>) -> Option<&'a Value> {
+    if let Some((by, mut values)) = counted(node)
+        && values.any(|value| value == segment)
+    {
+        steps.push(PathStep::Count { by: by.to_owned(), of: Some(segment.to_owned()) });
+        return Some(&NUMBER);
+    }
     let node = inner(node);
     let properties = &node["properties"];
     for name in [segment.to_owned(), format!("{segment}_ns")] {
@@ -274,8 +293,21 @@ fn step<'a>(node: &'a Value, segment: &str, steps: &mut Vec<PathStep>) -> Option
     found
 }
 
+/// The schema of a count.
+static NUMBER: LazyLock<Value> = LazyLock::new(|| json!({ "type": "integer" }));
+
+/// The key by which the elements of a list are counted, and the values that it can have.
+fn counted(node: &Value) -> Option<(&str, impl Iterator<Item = &Value>)> {
+    let by = node.get(COUNT_BY)?.as_str()?;
+    Some((by, node["items"]["properties"][by]["enum"].as_array()?.iter()))
+}
+
 /// Goes on to the one number that stands for all there is.
 fn one_number<'a>(node: &'a Value, steps: &mut Vec<PathStep>) -> &'a Value {
+    if let Some((by, _)) = counted(node) {
+        steps.push(PathStep::Count { by: by.to_owned(), of: None });
+        return &NUMBER;
+    }
     let node = inner(node);
     if let Some(entry) = node.get("additionalProperties").filter(|entry| has_type(entry, "integer"))
     {
@@ -317,13 +349,15 @@ fn kind(node: &Value, steps: &[PathStep]) -> Option<ValueKind> {
 
 /// The keys that a path can go on with.
 fn keys(node: &Value) -> Vec<String> {
+    let counted: Vec<_> = counted(node).into_iter().flat_map(|(_, values)| values).collect();
+    let counted = counted.into_iter().filter_map(|value| value.as_str().map(str::to_owned));
     let node = inner(node);
     let properties =
         node["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone());
     let names = node["propertyNames"]["enum"].as_array().into_iter().flatten();
     let names = names.filter_map(|name| name.as_str().map(str::to_owned));
     let total = node["properties"].get("total").into_iter().flat_map(keys);
-    properties.chain(names).chain(total.collect::<Vec<_>>()).collect()
+    properties.chain(names).chain(counted).chain(total.collect::<Vec<_>>()).collect()
 }
 
 /// The error of a path whose segment `at` is unknown, where the schema is at `node`.

@@ -22,6 +22,13 @@ fn values(from: &(impl Serialize + ?Sized), path: &[PathStep]) -> Result<Vec<Val
     match path {
         [] => Ok(elements(serde_json::to_value(from)?, &|value| value)),
         [PathStep::Sum] => Ok(elements(serde_json::to_value(from)?, &sum)),
+        [PathStep::Count { by, of }] => {
+            let Value::Array(list) = serde_json::to_value(from)? else {
+                return Ok(vec![Value::Null]);
+            };
+            let counts = |value: &&Value| of.as_ref().is_none_or(|of| value[by] == **of);
+            Ok(vec![list.iter().filter(counts).count().into()])
+        }
         [step, rest @ ..] => from.serialize(Reader { step, rest }),
     }
 }

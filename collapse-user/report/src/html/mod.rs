@@ -69,6 +69,7 @@ fn verdict(report: &Report) -> Markup {
             @for selection in report.selections.iter().filter(|selection| selection.vms == 0) {
                 p { "No VM matched " code { (selection.select) } "." }
             }
+            (findings(report))
             @if report.vms.is_empty() && report.selections.is_empty() { p { "No VM was seen." } }
             @if !report.vms.is_empty() {
                 ul.verdicts {
@@ -82,6 +83,26 @@ fn verdict(report: &Report) -> Markup {
                 }
             }
             @if !checks.is_empty() { (list_of_checks(&checks)) }
+        }
+    }
+}
+
+/// What was found about VMs, and what to do about it.
+fn findings(report: &Report) -> Markup {
+    let start = report.started_ns.unwrap_or_default();
+    let findings = words::findings(report);
+    html! {
+        @if !findings.is_empty() {
+            ul.verdicts {
+                @for (vm, finding) in findings {
+                    li.fair {
+                        strong { (finding.title) } " " code { (finding.name) } " "
+                        a href={ "#vm-" (vm.born_ns) } { (words::label(vm)) }
+                        br; (finding.story(start))
+                        @for remedy in finding.remedies() { br; span.dim { "→ " (remedy) } }
+                    }
+                }
+            }
         }
     }
 }

@@ -10,6 +10,9 @@ use super::{
     words,
 };
 
+/// Findings listed.
+const FINDINGS_SHOWN: usize = 10;
+
 /// How to set off parts of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -52,6 +55,7 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
     if let Some(command) = &report.command {
         writeln!(out, "command: {} ({})", command.argv.join(" "), command.ending())?;
     }
+    write_findings(out, report, style)?;
     if report.reloads > 0 {
         writeln!(out, "KVM was loaded again {} times meanwhile", report.reloads)?;
     }
@@ -71,6 +75,23 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
     }
     writeln!(out)?;
     write_trust(out, report, style)
+}
+
+/// What was found about VMs, and what to do about it.
+fn write_findings(out: &mut String, report: &Report, style: Style) -> fmt::Result {
+    let findings = words::findings(report);
+    for (vm, finding) in findings.iter().take(FINDINGS_SHOWN) {
+        let title = style.bold(&format!("{}: {}", finding.name, finding.title));
+        writeln!(out, "{title} – {}", words::label(vm))?;
+        writeln!(out, "  {}", finding.story(report.started_ns.unwrap_or_default()))?;
+        for remedy in finding.remedies() {
+            writeln!(out, "  → {remedy}")?;
+        }
+    }
+    if let Some(rest @ 1..) = findings.len().checked_sub(FINDINGS_SHOWN) {
+        writeln!(out, "and {rest} more findings")?;
+    }
+    Ok(())
 }
 
 /// Demands on the run, apart from the command's success, which is its own line.

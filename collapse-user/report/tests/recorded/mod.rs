@@ -1,4 +1,4 @@
-//! The recording of a real run that is kept with the tests.
+//! The recordings of real runs that are kept with the tests.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recorded").join(name)
 }
 
-/// Opens it.
-pub fn open() -> Replay {
-    Replay::open(&fixture("failed-migration.rec")).expect("a recording")
+/// Opens a recording.
+pub fn open(name: &str) -> Replay {
+    Replay::open(&fixture(&format!("{name}.rec"))).expect("a recording")
 }
 
 /// Reads a recording to its end with an observer looking on, which it finishes.

@@ -10,7 +10,10 @@ use crate::{
         ready::ReadyArgs,
     },
     report::{Format, VmSelect, gate::Budget},
-    settings::values::{parse_duration, parse_percent},
+    settings::{
+        ThresholdFlags,
+        values::{parse_duration, parse_percent},
+    },
 };
 
 const BUDGET_HELP: &str = "Comparison that must hold for every VM, such as 'recovery_rate >= 0.99' or \
@@ -52,6 +55,8 @@ pub(in crate::cli) struct ReportArgs {
     /// Report on a recording instead ('-' for stdin)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command", "record"])]
     pub from: Option<PathBuf>,
+    #[command(flatten)]
+    pub thresholds: ThresholdFlags,
     #[command(flatten)]
     pub ready: ReadyArgs,
     /// Also record to this file

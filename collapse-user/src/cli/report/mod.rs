@@ -12,6 +12,7 @@ pub(super) use args::ReportArgs;
 
 use crate::{
     exit::{Exit, Failure},
+    findings::Thresholds,
     report::{
         CommandReport, Report,
         gate::{CheckKind, CheckState, DemandCheck, checks, decisive},
@@ -29,7 +30,7 @@ pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
     let demands = demands::read(args)?;
     let mut outputs = Outputs::open(&args.formats(), &args.output)?;
     let Measured { mut report, exit, recorded } = match &args.from {
-        Some(path) => of_recording(path)?,
+        Some(path) => of_recording(path, args.thresholds.load()?)?,
         None => of_window(args, setup, &outputs, readiness)?,
     };
     report.select(&args.vm);
@@ -50,10 +51,10 @@ struct Measured {
     recorded: Result<(), Failure>,
 }
 
-fn of_recording(path: &Path) -> Result<Measured, Failure> {
+fn of_recording(path: &Path, thresholds: Thresholds) -> Result<Measured, Failure> {
     let recording = replay::open(path)?;
     let Replayed { machine, model, coverage, command, exit } =
-        replay::replay(recording, path, Pipeline::default())?;
+        replay::replay(recording, path, Pipeline::default().diagnosing(thresholds))?;
     let command = command.map(CommandReport::from);
     let report = Report::new(&model, &coverage, machine, command);
     Ok(Measured { report, exit, recorded: Ok(()) })
@@ -65,6 +66,7 @@ fn of_window(
     outputs: &Outputs,
     readiness: Readiness,
 ) -> Result<Measured, Failure> {
+    let thresholds = args.thresholds.load()?;
     let recording = args.record.clone();
     let recording = recording.map(|path| NewRecording::create(path, SizeLimits::default(), None));
     let recording = recording.transpose()?;
@@ -75,7 +77,7 @@ fn of_window(
         }
         None => Pipeline::default(),
     };
-    let mut session = Session::start(attached, pipeline);
+    let mut session = Session::start(attached, pipeline.diagnosing(thresholds));
     let (duration, keeps_stdout) = (args.duration, outputs.spare_stdout());
     let window = Window { duration, command: &args.command, keeps_stdout };
     let command = window.watch(&mut session, readiness)?;

@@ -24,7 +24,8 @@ use collapse_model::{
 pub fn found<'a>(scene: &Scene<'a>) -> Vec<(&'a Vm, Finding)> {
     let vms = scene.model.vms.values().filter(|vm| !vm.gone);
     let of = |vm: &'a Vm| {
-        let found = findings(vm, scene.coverage.mmu, scene.model.now, &scene.options.thresholds);
+        let (sight, thresholds) = (scene.coverage.into(), &scene.options.thresholds);
+        let found = findings(vm, sight, scene.model.now, thresholds);
         found.into_iter().map(move |finding| (vm, finding))
     };
     vms.flat_map(of).collect()
@@ -84,13 +85,18 @@ fn described(
         Span::styled(format!("  {}", finding.name), theme.style(Role::Dim)),
     ])];
     let columns = usize::from(width).saturating_sub(8);
-    let evidence = format::wrapped(&finding.evidence, columns);
+    let evidence = format::wrapped(&finding.sentence, columns);
     lines.extend(evidence.into_iter().map(|line| Line::from(format!("     {line}"))));
-    for (index, line) in format::wrapped(finding.knob, columns).into_iter().enumerate() {
-        lines.push(Line::from(vec![
-            Span::styled(if index == 0 { "     → " } else { "       " }, theme.style(Role::Key)),
-            Span::raw(line),
-        ]));
+    for knob in finding.knobs {
+        for (index, line) in format::wrapped(&knob.to_string(), columns).into_iter().enumerate() {
+            lines.push(Line::from(vec![
+                Span::styled(
+                    if index == 0 { "     → " } else { "       " },
+                    theme.style(Role::Key),
+                ),
+                Span::raw(line),
+            ]));
+        }
     }
     lines.push(Line::default());
     lines

@@ -6,13 +6,16 @@ use collapse_common::{
     spte::{SpteBits as _, frames},
 };
 use collapse_feed::{Change, Collapse, Event, EventKind, Slot, recording::Clocks};
-use collapse_model::{Mapping, Slots, Vm, regions_of};
+use collapse_model::{Mapping, Slots, Vm, findings::Turn, regions_of};
 
 use super::{
-    ChangeLine, CollapseLine, EventHead, EventLine, RegionsLine, SlotLine, SpteLine, StackLine,
-    VmLine, VmMarkLine, WallTime, Within,
+    ChangeLine, CollapseLine, EventHead, EventLine, FindingLine, RegionsLine, SlotLine, SpteLine,
+    StackLine, VmLine, VmMarkLine, WallTime, Within,
 };
-use crate::events::kind::{CollapseKind, VmKind};
+use crate::{
+    FindingReport,
+    events::kind::{CollapseKind, FindingKind, VmKind},
+};
 
 /// Knowledge about an event that goes into its line.
 pub(in crate::events) struct Known<'a> {
@@ -68,19 +71,37 @@ fn collapsed(collapse: &Collapse, event: &Event, known: &Known) -> EventLine {
 
 impl<K> EventHead<K> {
     fn new(kind: K, event: &Event, known: &Known) -> Self {
-        let process = known.vm.and_then(|vm| vm.process.as_ref());
         Self {
             ts_ns: event.ts,
             time: WallTime::new(known.clocks.wall_at(event.ts)),
             kind,
-            vm: (event.vm.born > 0).then(|| VmLine {
-                born_ns: event.vm.born,
-                pid: process.map(|process| process.pid),
-                tid: process.map(|process| process.tid),
-                fd: known.vm.and_then(|vm| vm.fd),
-                name: process.map(|process| process.name.text.clone()),
-            }),
+            vm: (event.vm.born > 0).then(|| VmLine::new(event.vm.born, known.vm)),
             tid: event.tid,
+        }
+    }
+}
+
+impl VmLine {
+    fn new(born: u64, vm: Option<&Vm>) -> Self {
+        let process = vm.and_then(|vm| vm.process.as_ref());
+        Self {
+            born_ns: born,
+            pid: process.map(|process| process.pid),
+            tid: process.map(|process| process.tid),
+            fd: vm.and_then(|vm| vm.fd),
+            name: process.map(|process| process.name.text.clone()),
+        }
+    }
+}
+
+impl FindingLine {
+    pub(in crate::events) fn new(clocks: Clocks, turn: &Turn, vm: &Vm) -> Self {
+        Self {
+            ts_ns: turn.at,
+            time: WallTime::new(clocks.wall_at(turn.at)),
+            kind: FindingKind::of(turn),
+            vm: VmLine::new(vm.key.born, Some(vm)),
+            finding: FindingReport::new(&turn.found),
         }
     }
 }

@@ -1,0 +1,50 @@
+//! Making evidence.
+
+use collapse_common::Cause;
+use collapse_feed::Signal;
+
+use super::{Case, Confidence, Evidence, Measure, Unit};
+use crate::wording::duration;
+
+impl Evidence {
+    /// What was seen to happen.
+    pub(super) fn certain(sentence: String) -> Self {
+        let confidence = Confidence::Certain;
+        Self { sentence, numbers: Vec::new(), confidence, cost: None, since: None }
+    }
+
+    /// What follows from numbers that could have another reason.
+    pub(super) fn likely(sentence: String) -> Self {
+        Self { confidence: Confidence::Likely, ..Self::certain(sentence) }
+    }
+
+    /// Adds a number.
+    pub(super) fn with(mut self, name: &'static str, value: u64, unit: Unit) -> Self {
+        self.numbers.push(Measure { name, value, unit });
+        self
+    }
+
+    /// Sets the time since when it holds, ns.
+    pub(super) fn since(self, since: u64) -> Self {
+        Self { since: Some(since), ..self }
+    }
+
+    /// Adds the vCPU time that it cost the guest, ns, if that is known.
+    pub(super) fn costing(mut self, cost: Option<u64>) -> Self {
+        if let Some(ns) = cost.filter(|ns| *ns > 0) {
+            self.sentence.push_str("; it cost ");
+            self.sentence.push_str(&duration(ns));
+            self.sentence.push_str(" of vCPU time in faults");
+        }
+        Self { cost, ..self }
+    }
+}
+
+impl Case<'_> {
+    /// vCPU time that faults of a cause took, ns; `None` if it is not measured.
+    pub(super) fn stall_of(&self, cause: Cause) -> Option<u64> {
+        let one_in = self.sight.timed_faults;
+        let measured = self.sight.sees(Signal::FaultLatency) && one_in > 0;
+        measured.then(|| self.vm.timed_faults(one_in).stall_of(cause).total)
+    }
+}

@@ -1,0 +1,141 @@
+//! Findings about dirty logging and what follows it.
+
+use collapse_common::Cause;
+use collapse_feed::{Mmu, Signal};
+
+use super::{Case, Evidence, Unit};
+use crate::{
+    Episode, Phase,
+    metric::LeafChange,
+    wording::{duration, leaves},
+};
+
+fn latest<'a>(case: &Case<'a>) -> Option<&'a Episode> {
+    case.vm.episodes.kept().next_back()
+}
+
+pub(super) fn for_long(case: &Case) -> Option<Evidence> {
+    let episode = latest(case).filter(|episode| episode.phase == Phase::Logging)?;
+    let ns = case.now.saturating_sub(episode.start);
+    (ns > case.thresholds.logging_ns).then(|| {
+        let lost = episode.regions.lost;
+        let more = if episode.began_before { "more than " } else { "" };
+        let small = case.vm.pages().map(|[small, ..]| small);
+        let meanwhile = match (lost, small) {
+            // Nothing was huge, so that nothing was lost: this is not to read as harmless.
+            (0, Some(small)) if small > 0 => format!(
+                "no region was huge meanwhile, {} are mapped: KVM maps what it logs by 4 KiB pages",
+                leaves(small, 1)
+            ),
+            _ => format!("{lost} regions split or zapped meanwhile"),
+        };
+        Evidence::certain(format!("on for {more}{}, {meanwhile}", duration(ns)))
+            .with("on_for", ns, Unit::Ns)
+            .with("lost", lost, Unit::Regions)
+            .since(episode.start)
+            .costing(case.stall_of(Cause::LoggedFault))
+    })
+}
+
+pub(super) fn stuck_small(case: &Case) -> Option<Evidence> {
+    let episode = latest(case).filter(|episode| !episode.is_losing())?;
+    let log_off = episode.log_off?;
+    let since = case.now.saturating_sub(log_off);
+    let regions = &episode.regions;
+    let small = regions.refaulted_small + regions.still_split;
+    (small >= case.thresholds.least && since > case.thresholds.small_ns).then(|| {
+        Evidence::certain(format!(
+            "{small} of {} regions are mapped small {} after dirty logging went off: {} refaulted small, \
+             {} still split{}",
+            regions.lost,
+            duration(since),
+            regions.refaulted_small,
+            regions.still_split,
+            why_small(case),
+        ))
+        .with("small", small, Unit::Regions)
+        .with("lost", regions.lost, Unit::Regions)
+        .with("refaulted_small", regions.refaulted_small, Unit::Regions)
+        .with("still_split", regions.still_split, Unit::Regions)
+        .with("small_for", since, Unit::Ns)
+        .since(log_off)
+    })
+}
+
+/// Names what else was seen that keeps regions small, or what was not; says nothing of what is not known.
+fn why_small(case: &Case) -> String {
+    let totals = case.vm.totals();
+    let zaps = |cause: &Cause| totals.count_of(LeafChange::Zap, *cause);
+    let mut host: Vec<_> = Cause::ALL
+        .into_iter()
+        .filter(|cause| cause.is_notifier())
+        .map(|cause| (zaps(&cause), cause.label().trim_start_matches("notifier: ")))
+        .filter(|(zaps, _)| *zaps > 0)
+        .collect();
+    host.sort_by_key(|(zaps, _)| std::cmp::Reverse(*zaps));
+    let executed = case.vm.regions.lost_by_cause().get(&Cause::GuestFault).copied();
+    let executed = executed.unwrap_or_default();
+    let mut why = Vec::new();
+    if !host.is_empty() {
+        let all: u64 = host.iter().map(|(zaps, _)| zaps).sum();
+        let host: Vec<_> = host.iter().map(|(zaps, label)| format!("{label} {zaps}")).collect();
+        why.push(format!("; the host invalidated {all} of the VM's SPTEs ({})", host.join(", ")));
+    }
+    if executed > 0 {
+        why.push(format!("; {executed} regions were split for execution (NX)"));
+    }
+    if why.is_empty() && case.sight.sees(Signal::Notifier) && case.sight.sees(Signal::Faults) {
+        why.push(
+            "; neither NX nor the host took any SPTE away, but what the host does to memory while \
+             it is not mapped for the guest is not seen"
+                .to_owned(),
+        );
+    }
+    why.concat()
+}
+
+pub(super) fn eager_split_off(case: &Case) -> Option<Evidence> {
+    // The rmap MMU and shadow paging always split at faults.
+    if case.sight.mmu != Mmu::Tdp {
+        return None;
+    }
+    let splits = |cause| case.vm.totals().count_of(LeafChange::Split, cause);
+    let (by_faults, eager) = (splits(Cause::LoggedFault), splits(Cause::EagerSplit));
+    (by_faults >= case.thresholds.least && by_faults > eager).then(|| {
+        Evidence::certain(format!(
+            "{by_faults} splits by guest faults under dirty logging, {eager} when it went on"
+        ))
+        .with("splits_by_faults", by_faults, Unit::Sptes)
+        .with("splits_at_log_on", eager, Unit::Sptes)
+    })
+}
+
+pub(super) fn collapse_raced(case: &Case) -> Option<Evidence> {
+    let episode = latest(case)?;
+    let race = episode.collapse.race?;
+    (race.installs_4k >= case.thresholds.raced).then(|| {
+        Evidence::certain(format!(
+            "guest faults installed {} and {} while it ran, which took {}",
+            leaves(race.installs_4k, 1),
+            leaves(race.installs_2m, 2),
+            duration(episode.collapse.duration),
+        ))
+        .with("installed_4k", race.installs_4k, Unit::Sptes)
+        .with("installed_2m", race.installs_2m, Unit::Sptes)
+        .with("ran_for", episode.collapse.duration, Unit::Ns)
+        .costing(case.stall_of(Cause::RacingFault))
+    })
+}
+
+pub(super) fn recovered_read_only(case: &Case) -> Option<Evidence> {
+    let counts = case.vm.regions.counts();
+    let (part, whole) = (counts.recovered_read_only, counts.recovered);
+    let share = part as f64 / whole.max(1) as f64;
+    (part >= case.thresholds.least && share >= case.thresholds.read_only_share).then(|| {
+        Evidence::certain(format!(
+            "{part} of {whole} recovered regions, each of which costs a fault when written to"
+        ))
+        .with("read_only", part, Unit::Regions)
+        .with("recovered", whole, Unit::Regions)
+    })
+}

@@ -1,0 +1,31 @@
+//! From where on something is reported.
+
+/// From where on something is reported.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Dirty logging on for longer, ns.
+    pub logging_ns: u64,
+    /// Regions still mapped small so long after dirty logging went off, ns.
+    pub small_ns: u64,
+    /// Fewer regions, splits or zaps are not reported.
+    pub least: u64,
+    /// Part of recovered regions that came back write-protected.
+    pub read_only_share: f64,
+    /// 4 KiB leaves that guest faults installed while the collapse routine ran.
+    pub raced: u64,
+    /// Part of hugetlb memory that is mapped by 4 KiB leaves.
+    pub hugetlb_share: f64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            logging_ns: 600_000_000_000,
+            small_ns: 10_000_000_000,
+            least: 8,
+            read_only_share: 0.25,
+            raced: 512,
+            hugetlb_share: 0.1,
+        }
+    }
+}
