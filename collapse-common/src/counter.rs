@@ -34,6 +34,8 @@ ids! {
         /// Guest faults that the lockless fast path resolved, or found resolved, without an SPTE event, as
         /// KVM's `pf_fast` counts them. Part of `Fault`.
         FastFault = 57,
+        /// Exits of vCPUs to their VMM because a dirty ring is full.
+        RingFull = 58,
         /// Calls of `drop_spte`: only fault-time replacement and shadow-page zapping pass through it.
         DropSpte = 59,
         /// Calls of the operation that the row's cause names.

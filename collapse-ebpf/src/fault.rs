@@ -11,14 +11,14 @@ use aya_ebpf::{
 };
 use collapse_common::{
     Counter, Transition,
-    abi::{Kernel, Thread},
+    abi::{Kernel, Thread, VcpuMarkKind},
     latency::{BUCKETS, Latencies, OUTCOMES, Outcome, SQUARE_UNIT, SUMS, Sum, bucket},
 };
 
 use crate::{
     hints::{self, Hint},
     kernel::{self, fact},
-    maps, runs, threads, vcpus,
+    maps, marks, registry, runs, threads, vcpus,
     word::{bounded, shared_add},
 };
 
@@ -192,6 +192,19 @@ pub fn userspace_exit(_: RawTracePointContext) -> u32 {
         thread.began = hints::NOT_BEGUN;
         thread.fault_at = 0;
     }
+    0
+}
+
+/// `kvm_dirty_ring_exit(vcpu)`: the vCPU leaves for its VMM to empty its dirty ring. May be preempted from 7.x on.
+#[raw_tracepoint(tracepoint = "kvm_dirty_ring_exit")]
+pub fn ring_full(ctx: RawTracePointContext) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    let vcpu = ctx.arg(0);
+    let kvm = kernel::vcpu_kvm(vcpu);
+    let cause = registry::fault_cause(cpu, kvm);
+    let row = registry::row_of(&ctx, cpu, kvm, cause);
+    runs::count_shared(cpu, row, Counter::RingFull as usize);
+    marks::vcpu(cpu, VcpuMarkKind::RingFull, row, vcpu, 0, 0);
     0
 }
 

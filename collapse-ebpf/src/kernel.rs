@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use collapse_common::{
     Selection, SpteLayout,
-    abi::{Kernel, Pages, Slot, UNKNOWN_PAGES, VcpuFaults},
+    abi::{Kernel, Pages, Slot, UNKNOWN_PAGES, UNKNOWN_VCPU, VcpuFaults},
 };
 
 /// Set by user space before load and frozen, so the verifier folds every use.
@@ -114,6 +114,12 @@ pub fn slot(slot: u64) -> Slot {
 #[inline(always)]
 pub fn vcpu_kvm(vcpu: u64) -> u64 {
     read(vcpu, fact!(vcpu_kvm)).unwrap_or(0)
+}
+
+/// Returns the number of a vCPU.
+#[inline(always)]
+pub fn vcpu_id(vcpu: u64) -> u32 {
+    read(vcpu, fact!(vcpu_id)).unwrap_or(UNKNOWN_VCPU)
 }
 
 /// Returns the vCPU that is loaded on a CPU, and so belongs to the thread that runs there; 0 if none is.

@@ -4,9 +4,12 @@ use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
 };
-use collapse_common::abi::{Cpu, Loss, Mark, MarkKind, Pages, RECORD_MARK, Slot, Span, VmKey};
+use collapse_common::abi::{
+    Cpu, Loss, Mark, MarkKind, Pages, RECORD_MARK, RECORD_VCPU_MARK, Slot, Span, VcpuMark,
+    VcpuMarkKind, VmKey,
+};
 
-use crate::{kernel, maps, runs};
+use crate::{kernel, maps, word::shared_add};
 
 /// Makes a mark for a point in time.
 #[inline(always)]
@@ -58,6 +61,32 @@ pub fn end(cpu: &mut Cpu, kind: MarkKind, span: Span, yields: u64) {
 pub fn send(cpu: &mut Cpu, mark: &Mark) {
     debug_assert!(mark.record == RECORD_MARK);
     if maps::ring().output::<Mark>(mark, BPF_RB_NO_WAKEUP.into()).is_err() {
-        runs::lose(cpu, Loss::Marks, 1);
+        lose(cpu);
     }
+}
+
+/// Reports what happened to a vCPU of the current thread, and is counted in `row`. It ends now.
+#[inline(always)]
+pub fn vcpu(cpu: &mut Cpu, kind: VcpuMarkKind, row: u32, vcpu: u64, address: u64, duration: u64) {
+    let mark = VcpuMark {
+        record: RECORD_VCPU_MARK,
+        kind: kind as u32,
+        // SAFETY: no arguments.
+        ts: unsafe { bpf_ktime_get_ns() },
+        duration,
+        address,
+        row,
+        tid: bpf_get_current_pid_tgid() as u32,
+        vcpu: kernel::vcpu_id(vcpu),
+        pad: 0,
+    };
+    if maps::ring().output::<VcpuMark>(&mark, BPF_RB_NO_WAKEUP.into()).is_err() {
+        lose(cpu);
+    }
+}
+
+/// Counts a mark that found the ring full. Some programs that send marks can be preempted.
+#[inline(always)]
+fn lose(cpu: &mut Cpu) {
+    shared_add(&mut cpu.loss[Loss::Marks as usize], 1);
 }

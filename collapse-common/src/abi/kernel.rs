@@ -15,8 +15,8 @@ pub struct Kernel {
     pub vcpu_fast: u32,
     /// `kvm_vcpu.mutex`, whose first field is the owner.
     pub vcpu_mutex: u32,
-    /// Padding.
-    pub pad: u32,
+    /// `kvm_vcpu.vcpu_id`.
+    pub vcpu_id: u32,
     /// `kvm.mmu_notifier`.
     pub kvm_mmu_notifier: u32,
     /// `kvm.vm_list`.
@@ -95,7 +95,7 @@ impl Kernel {
         vcpu_taken: Self::UNKNOWN,
         vcpu_fast: Self::UNKNOWN,
         vcpu_mutex: Self::UNKNOWN,
-        pad: 0,
+        vcpu_id: Self::UNKNOWN,
         kvm_mmu_notifier: Self::UNKNOWN,
         kvm_vm_list: Self::UNKNOWN,
         kvm_userspace_pid: Self::UNKNOWN,

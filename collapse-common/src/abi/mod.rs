@@ -10,10 +10,13 @@ mod mark;
 pub mod request;
 mod run;
 mod thread;
+mod vcpu;
 
 use crate::{cause::CAUSES, counter::COUNTERS};
 
-pub use self::{cpu::*, function::*, kernel::*, mark::*, request::LeftOut, run::*, thread::*};
+pub use self::{
+    cpu::*, function::*, kernel::*, mark::*, request::LeftOut, run::*, thread::*, vcpu::*,
+};
 
 /// The counters of one (VM, cause) row on one CPU.
 pub type Row = [u64; COUNTERS];
@@ -128,6 +131,7 @@ layouts! {
     Thread = 256,
     Slot = 24,
     Mark = 152,
+    VcpuMark = 48,
     Function = 16,
     Kernel = 200,
     crate::Selection = 20,

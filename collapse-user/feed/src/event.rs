@@ -58,6 +58,11 @@ pub enum EventKind {
     },
     /// A run of the slot-wide collapse routine ended.
     Collapse(Collapse),
+    /// A vCPU left for its VMM because its dirty ring is full.
+    RingFull {
+        /// Number of the vCPU, if known.
+        vcpu: Option<u32>,
+    },
 }
 
 /// Consecutive SPTE changes of one kind by one thread.

@@ -99,6 +99,7 @@ fn kinds() -> impl Strategy<Value = EventKind> {
         1 => pages().prop_map(|pages| EventKind::VmDestroyed { pages }),
         1 => pages().prop_map(|pages| EventKind::VmFlushed { pages }),
         1 => Just(EventKind::VmFreed),
+        1 => prop::option::of(any::<u32>()).prop_map(|vcpu| EventKind::RingFull { vcpu }),
         1 => (slot(), slot_change, any::<bool>())
             .prop_map(|(slot, change, logging)| EventKind::SlotChanged { slot, change, logging }),
         1 => (slot(), time(), pages(), pages(), prop::option::of(any::<u32>())).prop_map(

@@ -19,7 +19,7 @@ ids! {
         /// Clearing of dirty bits as dirty logging is switched on.
         ClearDirtyBits = 5 "clear_dirty_bits",
         /// Harvests of the dirty log: `KVM_GET_DIRTY_LOG`, `KVM_CLEAR_DIRTY_LOG` and
-        /// `KVM_RESET_DIRTY_RINGS`.
+        /// `KVM_RESET_DIRTY_RINGS`, and exits of vCPUs because a dirty ring is full.
         DirtyLogHarvest = 6 "dirty_log_harvest",
         /// Runs of the slot-wide collapse routine.
         Collapse = 7 "collapse",
@@ -75,7 +75,7 @@ impl Signal {
                 "which dirty bits are cleared by dirty logging being switched on (Intel PML)"
             }
             Self::DirtyLogHarvest => {
-                "which changes are due to KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG and KVM_RESET_DIRTY_RINGS"
+                "which changes are due to KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG and KVM_RESET_DIRTY_RINGS, and exits of vCPUs because a dirty ring is full"
             }
             Self::Collapse => "runs of the slot-wide collapse routine, and which changes it makes",
             Self::Notifier => {

@@ -264,7 +264,7 @@ impl Vm {
                     self.reconciliation.read(pages.map(|n| n as i64), true, false);
                 }
             }
-            EventKind::VmSeen | EventKind::VmFreed => {}
+            EventKind::VmSeen | EventKind::VmFreed | EventKind::RingFull { .. } => {}
             EventKind::VmDestroyed { pages } => {
                 self.pages_at_end = *pages;
                 self.gone = true;

@@ -117,6 +117,9 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
     if let Some(latency) = vm.latency.as_ref().filter(|latency| latency.total.count > 0) {
         row(out, "fault latency", latency.total.count, &words::spread(&latency.total))?;
     }
+    if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
+        row(out, words::RINGS_FULL, exits, words::RING_FULL)?;
+    }
     let episodes = vm.episodes.as_deref().unwrap_or_default();
     let stories = latest(episodes)
         .iter()

@@ -104,6 +104,9 @@ pub struct VmReport {
     pub latency: Option<LatencyReport>,
     /// vCPU time lost to guest faults; `None` if not measured.
     pub stall: Option<StallReport>,
+    /// Exits of vCPUs to their VMM because a dirty ring is full; `None` if not seen.
+    #[serde(default)]
+    pub ring_full_exits: Option<u64>,
     /// Calls of `drop_spte`; `None` if not seen.
     pub drop_spte_calls: Option<u64>,
     /// Whether dirty logging is on for the VM as a whole. `None` if not seen, or if the VM was there
@@ -327,6 +330,8 @@ impl VmReport {
             racing: sees(Signal::Faults).then(|| Racing::new(vm, coverage, timed.as_ref())),
             latency: timed.as_ref().map(LatencyReport::new),
             stall: timed.as_ref().map(|timed| StallReport::new(vm.totals(), timed)),
+            ring_full_exits: coverage
+                .known(Signal::DirtyLogHarvest, vm.totals().counter(Counter::RingFull)),
             drop_spte_calls: coverage
                 .known(Signal::DropSpte, vm.totals().counter(Counter::DropSpte)),
             dirty_logging: vm.is_logging().filter(|_| sees(Signal::DirtyLogging)),

@@ -188,6 +188,12 @@ pub fn pages_at(vm: &VmReport) -> &'static str {
     if vm.gone || vm.in_teardown { "before teardown" } else { "end" }
 }
 
+/// Name of the count of [`RING_FULL`].
+pub const RINGS_FULL: &str = "rings full";
+
+/// What ends when a dirty ring is full.
+pub const RING_FULL: &str = "exits of vCPUs whose dirty ring the VMM had to empty first";
+
 /// Which faults there were.
 pub fn kinds(faults: &Faults) -> String {
     let fast = known(faults.fast);

@@ -25,6 +25,7 @@ const OPTIONAL_FIELDS: &[&str] = &[
     "kvm.debugfs_dentry",
     "kvm.nr_memslot_pages",
     "kvm_vcpu.mutex",
+    "kvm_vcpu.vcpu_id",
     "dentry.d_name.name",
     "task_struct.flags",
 ];
@@ -101,6 +102,7 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         vcpu_taken: at("kvm_vcpu.stat.pf_taken"),
         vcpu_fast: at("kvm_vcpu.stat.pf_fast"),
         vcpu_mutex: at("kvm_vcpu.mutex"),
+        vcpu_id: at("kvm_vcpu.vcpu_id"),
         kvm_mmu_notifier: at("kvm.mmu_notifier"),
         kvm_vm_list: at("kvm.vm_list"),
         kvm_userspace_pid: at("kvm.userspace_pid"),

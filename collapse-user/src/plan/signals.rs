@@ -97,6 +97,13 @@ const PRE_FAULT: Hook = Hook::Function {
 const GET_DIRTY_LOG: Hook = operation(Cause::GetDirtyLog, "kvm_get_dirty_log_protect");
 const CLEAR_DIRTY_LOG: Hook = operation(Cause::ClearDirtyLog, "kvm_clear_dirty_log_protect");
 const RESET_DIRTY_RING: Hook = operation(Cause::ResetDirtyRing, "kvm_dirty_ring_reset");
+/// Counts the exits of vCPUs whose dirty ring is full.
+const RING_FULL: Hook = Hook::Raw {
+    program: "ring_full",
+    tracepoint: "kvm:kvm_dirty_ring_exit",
+    layout: Layout::Field("vcpu_id"),
+    skips_lose: true,
+};
 const ZAP_RANGE: Hook = operation(Cause::ZapRange, "kvm_zap_gfn_range");
 
 /// Reclaim by a thread that needs memory, by a memory limit, and by `MADV_PAGEOUT`.
@@ -177,7 +184,7 @@ pub const SIGNALS: &[SignalHooks] = &[
     SignalHooks {
         signal: Signal::DirtyLogHarvest,
         hook_sets: &[
-            &[GET_DIRTY_LOG, CLEAR_DIRTY_LOG, RESET_DIRTY_RING],
+            &[GET_DIRTY_LOG, CLEAR_DIRTY_LOG, RESET_DIRTY_RING, RING_FULL],
             // 5.10 has no dirty rings.
             &[GET_DIRTY_LOG, CLEAR_DIRTY_LOG],
         ],

@@ -86,6 +86,7 @@ dirty_log_harvest
   6.1   enter, leave as Operation for get_dirty_log at kprobe+kretprobe:kvm_get_dirty_log_protect
         enter, leave as Operation for clear_dirty_log at kprobe+kretprobe:kvm_clear_dirty_log_protect
         enter, leave as Operation for reset_dirty_ring at kprobe+kretprobe:kvm_dirty_ring_reset
+        ring_full at raw_tp:kvm:kvm_dirty_ring_exit
 collapse
   5.10  enter, leave as Collapse for collapse at kprobe+kretprobe:kvm_mmu_zap_collapsible_sptes
   6.18  enter, leave as Collapse for collapse at kprobe+kretprobe:kvm_mmu_recover_huge_pages
@@ -229,10 +230,11 @@ fn facts_of_every_kernel() {
     type Get = fn(&Kernel) -> u32;
     const NONE: u32 = Kernel::UNKNOWN;
     // On 6.12.117, the later fields of `struct kvm` are elsewhere than on 6.12.107.
-    let expected: [(&str, Get, [u32; 5]); 26] = [
+    let expected: [(&str, Get, [u32; 5]); 27] = [
         ("kvm_vcpu.kvm", |k| k.vcpu_kvm, [0; 5]),
         ("kvm_vcpu.stat.pf_taken", |k| k.vcpu_taken, [NONE, 6184, 6112, 6264, 6088]),
         ("kvm_vcpu.stat.pf_fast", |k| k.vcpu_fast, [NONE, 6216, 6144, 6296, 6120]),
+        ("kvm_vcpu.vcpu_id", |k| k.vcpu_id, [36; 5]),
         ("kvm.mmu_notifier", |k| k.kvm_mmu_notifier, [86784, 39496, 6800, 6808, 6736]),
         ("kvm.vm_list", |k| k.kvm_vm_list, [2384, 4472, 4472, 4472, 4456]),
         ("kvm.userspace_pid", |k| k.kvm_userspace_pid, [187_576, 40408, 6976, 6984, 6936]),

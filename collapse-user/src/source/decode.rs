@@ -4,7 +4,7 @@ use collapse_common::{
     Cause,
     abi::{
         self, LOG_DIRTY_PAGES, Mark, MarkKind, Pages, RowOwner, Run, Single, UNKNOWN_PAGES,
-        VmGauges,
+        UNKNOWN_VCPU, VcpuMark, VcpuMarkKind, VmGauges,
     },
     counter::transition_at,
 };
@@ -74,6 +74,15 @@ pub fn mark(
         }),
     };
     Some(Event { ts: mark.ts, vm: mark.vm, tid: mark.thread as u32, kind })
+}
+
+/// Returns the event of a vCPU's mark; `None` if this build does not know its kind.
+pub fn vcpu_mark(mark: &VcpuMark, owner: &RowOwner) -> Option<Event> {
+    let vcpu = Some(mark.vcpu).filter(|vcpu| *vcpu != UNKNOWN_VCPU);
+    let kind = match VcpuMarkKind::from_number(mark.kind)? {
+        VcpuMarkKind::RingFull => EventKind::RingFull { vcpu },
+    };
+    Some(Event { ts: mark.ts, vm: owner.vm, tid: mark.tid, kind })
 }
 
 /// Describes a process that has ended: all that is known is in the mark.

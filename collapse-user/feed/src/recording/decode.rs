@@ -246,6 +246,7 @@ impl Decoder {
                 EventKind::Change(Change { sptes, stack, ..self.change(place, since, 1)? })
             }
             EventKindRecord::VmCreated(pages, process) => EventKind::VmCreated { pages, process },
+            EventKindRecord::RingFull(vcpu) => EventKind::RingFull { vcpu },
             EventKindRecord::VmSeen => EventKind::VmSeen,
             EventKindRecord::VmDestroyed(pages) => EventKind::VmDestroyed { pages },
             EventKindRecord::VmFlushed(pages) => EventKind::VmFlushed { pages },

@@ -153,6 +153,7 @@ impl Encoder {
             EventKind::VmCreated { pages, process } => {
                 EventKindRecord::VmCreated(*pages, process.clone())
             }
+            EventKind::RingFull { vcpu } => EventKindRecord::RingFull(*vcpu),
             EventKind::VmSeen => EventKindRecord::VmSeen,
             EventKind::VmDestroyed { pages } => EventKindRecord::VmDestroyed(*pages),
             EventKind::VmFlushed { pages } => EventKindRecord::VmFlushed(*pages),

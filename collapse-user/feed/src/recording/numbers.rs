@@ -40,13 +40,14 @@ fn transitions_and_counters() {
         index(Transition::SplitRelink, 3),
         Counter::Fault as usize,
         Counter::FastFault as usize,
+        Counter::RingFull as usize,
         Counter::DropSpte as usize,
         Counter::Operation as usize,
         Counter::FastFaultHuge as usize,
         Counter::Yield as usize,
         Counter::Stall as usize,
     ];
-    assert_eq!(counters, [5, 55, 56, 57, 59, 60, 61, 62, 63]);
+    assert_eq!(counters, [5, 55, 56, 57, 58, 59, 60, 61, 62, 63]);
     keeps(&Outcome::ALL.map(Outcome::name), "spurious fast small huge mmio");
     // The sums come after the outcomes: a new outcome would move them.
     keeps(&Sum::ALL.map(Sum::name), "timed timed_ns timed_squares long long_ns");
@@ -90,8 +91,9 @@ fn kinds_of_events() {
         wire::EventKindRecord::Collapse(slot(), 0, None, None, None),
         wire::EventKindRecord::Single(0, 0, 0, 0),
         wire::EventKindRecord::Stacked(0, 0, 0, None),
+        wire::EventKindRecord::RingFull(None),
     ];
-    assert_eq!(kinds.each_ref().map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(kinds.each_ref().map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     let changes = [
         SlotChange::Created,
         SlotChange::Deleted,

@@ -62,6 +62,8 @@ pub enum EventKindRecord {
     /// A change of one SPTE with its stack: place of the kind of change, guest frame as in `Change`,
     /// number of the stack, and the SPTEs as in `Single`, if they were seen.
     Stacked(u32, i64, u32, Option<(i64, i64)>),
+    /// A full dirty ring: number of the vCPU.
+    RingFull(Option<u32>),
 }
 
 /// The fields that SPTE changes of one kind have in common.

@@ -62,6 +62,8 @@ pub enum Unit {
     Regions,
     /// Guest faults.
     Faults,
+    /// Exits of vCPUs to their VMM.
+    Exits,
     /// Time, ns.
     Nanoseconds,
 }
@@ -73,6 +75,7 @@ impl Unit {
             Self::Leaves => "leaves",
             Self::Regions => "regions",
             Self::Faults => "faults",
+            Self::Exits => "exits",
             Self::Nanoseconds => "ns",
         }
     }

@@ -258,6 +258,20 @@ metrics! {
         prominence: Prominence::Reported,
         source: Source::Counter(Counter::FastFault),
     }
+    RingFull {
+        key: "ring_full_exits",
+        label: "dirty rings full",
+        title: "RFULL",
+        help: "exits of vCPUs because a dirty ring is full",
+        path: "ring_full_exits",
+        kind: MetricKind::Counter,
+        unit: Unit::Exits,
+        better: Some(Better::Lower),
+        needs: Needs::Signal(Signal::DirtyLogHarvest),
+        tone: Tone::Fault,
+        prominence: Prominence::Reported,
+        source: Source::Counter(Counter::RingFull),
+    }
     Stall {
         key: "stall_ns",
         label: "vCPU time lost",

@@ -107,6 +107,11 @@ pub fn vm_label(name: Option<&str>, pid: Option<u32>) -> String {
     pid.map_or_else(|| name.to_owned(), |pid| format!("{name} (pid {pid})"))
 }
 
+/// A vCPU by its number, if known.
+pub fn vcpu(number: Option<u32>) -> String {
+    number.map_or_else(|| "a vCPU".to_owned(), |number| format!("vCPU {number}"))
+}
+
 /// The outcome of an episode.
 pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {

@@ -53,6 +53,11 @@ kinds! {
         Ended = "finding_ended",
     }
 
+    /// Something happened to a vCPU.
+    enum VcpuKind {
+        RingFull = "ring_full",
+    }
+
     /// A run of the slot-wide collapse routine ended.
     enum CollapseKind {
         Span = "collapse_span",
@@ -102,12 +107,14 @@ pub fn kind(event: &EventKind) -> &'static str {
         EventKind::VmFreed => VmKind::Freed.name(),
         EventKind::SlotChanged { change, .. } => SlotKind::from(*change).name(),
         EventKind::Collapse(_) => CollapseKind::Span.name(),
+        EventKind::RingFull { .. } => VcpuKind::RingFull.name(),
     }
 }
 
 /// Every kind of event. Some changes say nothing about the life of a mapping, and are recorded only where
 /// they are asked for.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
-    let marks = [VmKind::NAMES, SlotKind::NAMES, CollapseKind::NAMES, FindingKind::NAMES];
+    let marks =
+        [VmKind::NAMES, SlotKind::NAMES, CollapseKind::NAMES, FindingKind::NAMES, VcpuKind::NAMES];
     Transition::ALL.map(Transition::name).into_iter().chain(marks.concat())
 }

@@ -12,7 +12,7 @@ pub(super) use of_event::{Known, slot_of};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::kind::{ChangeKind, CollapseKind, FindingKind, SlotKind, VmKind};
+use super::kind::{ChangeKind, CollapseKind, FindingKind, SlotKind, VcpuKind, VmKind};
 use crate::{FindingReport, Host};
 use collapse_feed::{Slot, recording::Clocks};
 
@@ -29,6 +29,7 @@ pub(super) enum EventLine {
     VmMark(VmMarkLine),
     Collapse(CollapseLine),
     Finding(FindingLine),
+    Vcpu(VcpuLine),
     Lost(LostLine),
     End(EndLine),
     Sight(SightLine),
@@ -258,6 +259,19 @@ pub(super) struct FindingLine {
     vm: VmLine,
     /// The finding.
     finding: FindingReport,
+}
+
+/// Something happened to a vCPU.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct VcpuLine {
+    #[serde(flatten)]
+    head: EventHead<VcpuKind>,
+    /// The slot; always `None`.
+    slot: Option<Slot>,
+    #[serde(flatten)]
+    within: Within,
+    /// Number of the vCPU; `None` if not known.
+    vcpu: Option<u32>,
 }
 
 /// Events were lost since the batch before.

@@ -22,7 +22,7 @@ pub enum LineFormat {
 
 /// Columns of the table: paths of keys. Of SPTEs only the raw value has columns, and of findings
 /// what is in their sentence has none of its own.
-pub const COLUMNS: [&str; 44] = [
+pub const COLUMNS: [&str; 45] = [
     "ts_ns",
     "time",
     "kind",
@@ -67,6 +67,7 @@ pub const COLUMNS: [&str; 44] = [
     "finding.confidence",
     "finding.cost_ns",
     "finding.sentence",
+    "vcpu",
 ];
 
 /// A writer of lines.

@@ -108,6 +108,11 @@ impl<W: Write> Perfetto<W> {
                 self.pages(at, vm, *pages, model)?;
                 self.instant(at, Track::Vm(vm), name, Vec::new(), model)
             }
+            EventKind::RingFull { vcpu } => {
+                let args = vcpu.map(|vcpu| uint("vcpu", vcpu.into()));
+                let track = Track::Thread(vm, event.tid);
+                self.instant(at, track, name, args.into_iter().collect(), model)
+            }
             EventKind::VmSeen | EventKind::VmFreed => {
                 self.instant(at, Track::Vm(vm), name, Vec::new(), model)
             }

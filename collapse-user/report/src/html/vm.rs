@@ -117,6 +117,13 @@ fn tables(vm: &VmReport) -> Markup {
                             None => { td.n { "–" } td {} }
                         }
                     }
+                    @if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
+                        tr {
+                            td { (words::RINGS_FULL) }
+                            td.n { (exits) }
+                            td { (words::RING_FULL) }
+                        }
+                    }
                 }
             } }
         }

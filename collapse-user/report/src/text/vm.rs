@@ -45,6 +45,9 @@ pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
         Some(latency) if latency.total.count == 0 => {}
         Some(latency) => row(out, "fault latency", latency.total.count, &spread(&latency.total))?,
     }
+    if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
+        row(out, words::RINGS_FULL, exits, words::RING_FULL)?;
+    }
     let logging = match (vm.log_on, vm.log_off) {
         (Some(on), Some(off)) => format!("on {on} times, off {off} times (per slot)"),
         _ => UNKNOWN.to_owned(),

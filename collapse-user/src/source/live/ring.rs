@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use collapse_common::{
     abi::{
-        Block, Mark, RECORD_BLOCK, RECORD_MARK, RECORD_SINGLE, RECORD_STACKED, RowOwner, Single,
-        Stacked,
+        Block, Mark, RECORD_BLOCK, RECORD_MARK, RECORD_SINGLE, RECORD_STACKED, RECORD_VCPU_MARK,
+        RowOwner, Single, Stacked, VcpuMark,
     },
     runs::Cursor,
 };
@@ -57,7 +57,7 @@ impl Ring {
     ) -> u64 {
         let at = monotonic_ns();
         let lists = maps.run_lists(patience.tries, patience.pause);
-        let (mut runs, mut singles) = (Vec::new(), Vec::new());
+        let (mut runs, mut singles, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(record) = maps.ring.next() {
             if let Some(block) = read_record::<Block>(&record, RECORD_BLOCK) {
                 if let Some(cursor) = self.cursors.get_mut(block.list as usize) {
@@ -70,6 +70,8 @@ impl Ring {
             } else if let Some(mark) = read_record::<Mark>(&record, RECORD_MARK) {
                 let event = decode::mark(&mark, sees_yields, identity::process_of_thread);
                 self.pending.extend(event);
+            } else if let Some(mark) = read_record::<VcpuMark>(&record, RECORD_VCPU_MARK) {
+                marks.push(mark);
             } else {
                 self.unknown += 1;
             }
@@ -82,6 +84,11 @@ impl Ring {
         for (single, stack) in &singles {
             if let Some(owner) = owner(maps, single.key.row()) {
                 self.pending.extend(decode::single(single, *stack, &owner));
+            }
+        }
+        for mark in &marks {
+            if let Some(owner) = owner(maps, mark.row) {
+                self.pending.extend(decode::vcpu_mark(mark, &owner));
             }
         }
         for run in &runs {

@@ -16,7 +16,7 @@ use crate::tui::{
     widgets,
 };
 use collapse_feed::{Event, EventKind, SlotChange};
-use collapse_model::Vm;
+use collapse_model::{Vm, wording};
 
 /// Draws the view.
 pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav) {
@@ -129,6 +129,9 @@ pub fn text(kind: &EventKind) -> (String, Role) {
             let bytes = format::bytes(slot.npages.saturating_mul(4096));
             let text = format!("slot {} {what} ({bytes} at gfn {:#x})", slot.id, slot.base_gfn);
             (text, role)
+        }
+        EventKind::RingFull { vcpu } => {
+            (format!("{}: dirty ring full", wording::vcpu(*vcpu)), Role::Fault)
         }
         EventKind::Collapse(collapse) => {
             (format!("collapse routine finished slot {}", collapse.slot.id), Role::Zap)

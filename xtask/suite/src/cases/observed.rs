@@ -98,6 +98,7 @@ impl ObservedRun {
         let sum = |path| self.sum(path).with_context(|| format!("{path} is unknown"));
         same("faults", [sum("/faults/total")?, 0], [oracle.faults, 0])?;
         same("fast faults", [sum("/faults/fast")?, 0], [oracle.fast_faults, 0])?;
+        same("dirty rings full", [sum("/ring_full_exits")?, 0], [oracle.rings_full, 0])?;
         same("calls of drop_spte", [sum("/drop_spte_calls")?, 0], [oracle.drop_spte, 0])?;
         same("collapse runs", [sum("/collapse_runs")?, 0], [oracle.collapse_runs, 0])
     }

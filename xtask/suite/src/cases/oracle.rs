@@ -23,6 +23,8 @@ pub struct Oracle {
     pub faults: u64,
     /// Of those: resolved by the fast path, or found resolved.
     pub fast_faults: u64,
+    /// Exits of vCPUs whose dirty ring is full.
+    pub rings_full: u64,
     /// Calls of `drop_spte`.
     pub drop_spte: u64,
     /// Runs of the collapse routine.
@@ -108,6 +110,7 @@ impl Oracle {
                 let device = !self.ept && error_code & PFERR_RSVD != 0;
                 self.faults += u64::from(!device);
             }
+            "kvm_dirty_ring_exit" => self.rings_full += 1,
             "fast_page_fault" => {
                 let tried = fields.ends_with("spurious 0 fixed 0");
                 self.fast_faults += u64::from(!tried);
@@ -216,6 +219,7 @@ mod tests {
              error_code 0x100000006",
             " vcpu0-181 [001] ...1. 14.2: kvm_page_fault: vcpu 0 rip 0x10 address 0xfed00000 \
              error_code 0x10000000e",
+            " vcpu0-181 [001] ..... 14.3: kvm_dirty_ring_exit: vcpu 0",
         ] {
             oracle.event(line)?;
         }
@@ -225,6 +229,7 @@ mod tests {
             splits: 1,
             faults: 1,
             fast_faults: 2,
+            rings_full: 1,
             ..Oracle::default()
         };
         assert_eq!(oracle, expected);

@@ -192,6 +192,9 @@ fn check_rare_ioctls(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
     // All pages are read and reset twice; the one that fills a ring is written once more after its reset.
     let expected = 2 * 8192..=2 * 8192 + 16;
     ensure!(expected.contains(&reset), "{reset} write-protects by resets of rings");
+    // A ring holds half of the pages, and KVM keeps some entries in reserve.
+    ensure!(count(rings, "/ring_full_exits") >= Some(2), "rings were full more often");
+    same("rings full without rings", count(early, "/ring_full_exits"), Some(0))?;
     let causes = rings["write_protects"]["by_cause"].as_object().context("no causes")?;
     let causes = causes.keys().map(String::as_str);
     let others: Vec<_> = causes.filter(|cause| *cause != "reset_dirty_ring").collect();

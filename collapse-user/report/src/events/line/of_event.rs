@@ -10,11 +10,11 @@ use collapse_model::{Mapping, Slots, Vm, findings::Turn, regions_of};
 
 use super::{
     ChangeLine, CollapseLine, EventHead, EventLine, FindingLine, RegionsLine, SlotLine, SpteLine,
-    StackLine, VmLine, VmMarkLine, WallTime, Within,
+    StackLine, VcpuLine, VmLine, VmMarkLine, WallTime, Within,
 };
 use crate::{
     FindingReport,
-    events::kind::{CollapseKind, FindingKind, VmKind},
+    events::kind::{CollapseKind, FindingKind, VcpuKind, VmKind},
 };
 
 /// Knowledge about an event that goes into its line.
@@ -46,6 +46,12 @@ impl EventLine {
                 logging: *logging,
             }),
             EventKind::Collapse(collapse) => collapsed(collapse, event, known),
+            EventKind::RingFull { vcpu } => Self::Vcpu(VcpuLine {
+                head: EventHead::new(VcpuKind::RingFull, event, known),
+                slot: None,
+                within: Within::new(event, known, None),
+                vcpu: *vcpu,
+            }),
         }
     }
 }
