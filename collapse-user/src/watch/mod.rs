@@ -10,6 +10,7 @@
 //! loaded again, and a [`Window`] says for how long.
 
 mod attach;
+mod part;
 mod pipeline;
 mod ready;
 pub mod replay;
@@ -21,6 +22,7 @@ mod trigger;
 mod window;
 
 pub use attach::{Attached, Setup, Wanted};
+pub use part::{Moment, Part};
 pub use pipeline::Pipeline;
 pub use ready::Readiness;
 pub use replay::Replayed;

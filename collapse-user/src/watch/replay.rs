@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::Pipeline;
+use super::{Part, Pipeline};
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     kernel::Machine,
@@ -45,17 +45,33 @@ pub fn open(path: &Path) -> Result<Replay, Failure> {
     replay.with_context(|| cannot_read(path)).or_exit(Exit::Recording)
 }
 
-/// Reads a recording, opened at `path`, to its end. If it is cut short or damaged it is read up to
+/// Reads a recording, opened at `path`, as [`replay_part`] does, from beginning to end.
+pub fn replay(recording: Replay, path: &Path, pipeline: Pipeline) -> Result<Replayed, Failure> {
+    replay_part(recording, path, pipeline, &Part::default())
+}
+
+/// Reads a part of a recording, opened at `path`. If it is cut short or damaged it is read up to
 /// there, which counts as a loss and is reported.
-pub fn replay(
+pub fn replay_part(
     mut replay: Replay,
     path: &Path,
     mut pipeline: Pipeline,
+    part: &Part,
 ) -> Result<Replayed, Failure> {
     let mut exit = Exit::Ok;
+    let mut excerpt = None;
     while !pipeline.is_done() {
         match replay.next_update() {
-            Ok(Some(update)) => pipeline.take(&update, replay.coverage()),
+            Ok(Some(update)) => {
+                let clocks = replay.header().clocks;
+                let excerpt = excerpt.get_or_insert_with(|| part.excerpt(clocks, update.at()));
+                if excerpt.is_before(&update) {
+                    break;
+                }
+                for update in excerpt.take(update) {
+                    pipeline.take(&update, replay.coverage());
+                }
+            }
             Ok(None) => break,
             Err(error @ (RecordingError::Cut(_) | RecordingError::Damaged { .. })) => {
                 exit = ends_early(path, &error);

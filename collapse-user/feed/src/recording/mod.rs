@@ -29,6 +29,7 @@ mod block;
 mod coverage;
 mod decode;
 mod encode;
+mod excerpt;
 mod recorder;
 mod replay;
 mod snapshot;
@@ -43,6 +44,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+pub use excerpt::Excerpt;
 pub use recorder::{Recorder, SizeLimits, create};
 pub use replay::Replay;
 

@@ -14,6 +14,7 @@ use crate::{
         ThresholdFlags,
         values::{parse_duration, parse_percent},
     },
+    watch::Moment,
 };
 
 const BUDGET_HELP: &str = "Comparison that must hold for every VM, such as 'recovery_rate >= 0.99' or \
@@ -55,6 +56,13 @@ pub(in crate::cli) struct ReportArgs {
     /// Report on a recording instead ('-' for stdin)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command", "record"])]
     pub from: Option<PathBuf>,
+    /// With --from: report on what happened from then on: 12s into the recording, 10:02:11 UTC, or
+    /// 2026-11-30T10:02:11Z
+    #[arg(long, value_name = "TIME", requires = "from")]
+    pub since: Option<Moment>,
+    /// With --from: report on what happened until then
+    #[arg(long, value_name = "TIME", requires = "from")]
+    pub until: Option<Moment>,
     #[command(flatten)]
     pub thresholds: ThresholdFlags,
     #[command(flatten)]

@@ -12,15 +12,14 @@ pub(super) use args::ReportArgs;
 
 use crate::{
     exit::{Exit, Failure},
-    findings::Thresholds,
     report::{
         CommandReport, Report,
         gate::{CheckKind, CheckState, DemandCheck, checks, decisive},
     },
     source::recording::SizeLimits,
     watch::{
-        Attached, NewRecording, Pipeline, Readiness, Replayed, Session, Setup, Window, ended_as,
-        replay,
+        Attached, NewRecording, Part, Pipeline, Readiness, Replayed, Session, Setup, Window,
+        ended_as, replay,
     },
 };
 use outputs::Outputs;
@@ -30,7 +29,7 @@ pub(super) fn run(args: &ReportArgs, setup: Setup) -> Result<Exit, Failure> {
     let demands = demands::read(args)?;
     let mut outputs = Outputs::open(&args.formats(), &args.output)?;
     let Measured { mut report, exit, recorded } = match &args.from {
-        Some(path) => of_recording(path, args.thresholds.load()?)?,
+        Some(path) => of_recording(path, args)?,
         None => of_window(args, setup, &outputs, readiness)?,
     };
     report.select(&args.vm);
@@ -51,10 +50,12 @@ struct Measured {
     recorded: Result<(), Failure>,
 }
 
-fn of_recording(path: &Path, thresholds: Thresholds) -> Result<Measured, Failure> {
+fn of_recording(path: &Path, args: &ReportArgs) -> Result<Measured, Failure> {
+    let pipeline = Pipeline::default().diagnosing(args.thresholds.load()?);
+    let part = Part { since: args.since, until: args.until };
     let recording = replay::open(path)?;
     let Replayed { machine, model, coverage, command, exit } =
-        replay::replay(recording, path, Pipeline::default().diagnosing(thresholds))?;
+        replay::replay_part(recording, path, pipeline, &part)?;
     let command = command.map(CommandReport::from);
     let report = Report::new(&model, &coverage, machine, command);
     Ok(Measured { report, exit, recorded: Ok(()) })
