@@ -3,7 +3,10 @@
 use crate::{Transition, ids};
 
 /// Counters in a row: transitions by level, then [`Counter`]s.
-pub const COUNTERS: usize = 64;
+pub const COUNTERS: usize = 66;
+
+/// Counters that the kernel side has of them, on each CPU. User space adds the others.
+pub const CPU_COUNTERS: usize = 64;
 
 /// Levels that have counters of their own for each transition. Level 5 shares the place of level 1: it only ever holds
 /// page tables, level 1 never does.
@@ -48,11 +51,17 @@ ids! {
         /// Estimated time from guest fault to guest re-entry of all faults, ns, see [`crate::latency::stall`].
         /// User space adds it to what it reads; nobody counts it in the kernel.
         Stall = 63,
+        /// Exits for a full log of dirty pages (PML): [`crate::latency::Sum::PmlFull`].
+        PmlFull = 64,
+        /// Their time, ns: [`crate::latency::Sum::PmlFullNs`].
+        PmlFullNs = 65,
     }
 }
 
 const _: () = assert!(index(Transition::SplitRelink, 3) < Counter::Fault as usize);
-const _: () = assert!((Counter::Stall as usize) < COUNTERS);
+const _: () = assert!((Counter::Stall as usize) < CPU_COUNTERS);
+const _: () = assert!((Counter::PmlFull as usize) >= CPU_COUNTERS);
+const _: () = assert!((Counter::PmlFullNs as usize) < COUNTERS);
 
 #[cfg(test)]
 mod tests {

@@ -19,8 +19,8 @@ pub const NO_LATENCIES: Latencies = [[0; BUCKETS]; OUTCOMES + 1];
 pub const SUMS: usize = OUTCOMES;
 
 ids! {
-    /// Sums over the guest faults of a row, without those on emulated device memory, whose time is not
-    /// KVM's. A fault is *long* if two ticks of the clock or more fell into it: these are all counted, be
+    /// Sums over what keeps the vCPUs of a row from their guest: guest faults, without those on emulated device
+    /// memory, whose time is not KVM's, and exits for a full log of dirty pages. A fault is *long* if two ticks of the clock or more fell into it: these are all counted, be
     /// they timed or not. Of the others one in N is timed.
     pub enum Sum: u8 {
         /// Number of timed faults that were not long.
@@ -34,6 +34,10 @@ ids! {
         Long = 3 "long",
         /// Their time, ns: each exact if it was timed, else to a tick.
         LongNs = 4 "long_ns",
+        /// Number of exits for a full log of dirty pages (PML), which are no faults.
+        PmlFull = 5 "pml_full",
+        /// Their time, ns. Each is timed: there is one in 512 writes.
+        PmlFullNs = 6 "pml_full_ns",
     }
 }
 

@@ -18,7 +18,7 @@ use collapse_common::{
 use crate::{
     hints::{self, Hint},
     kernel::{self, fact},
-    maps, marks, registry, runs, threads, vcpus,
+    maps, marks, pml, registry, runs, threads, vcpus,
     word::{bounded, shared_add},
 };
 
@@ -176,7 +176,7 @@ pub fn entry(ctx: RawTracePointContext) -> u32 {
 }
 
 /// `kvm_userspace_exit(reason, errno)`: the vCPU leaves KVM for its VMM, which may hold it for as long as
-/// it likes: a fault is over then. May be preempted from 7.x on, which costs a sample at most.
+/// it likes: a fault or an exit for a full log is over then. May be preempted from 7.x on, which costs a sample at most.
 #[raw_tracepoint(tracepoint = "kvm_userspace_exit")]
 pub fn userspace_exit(_: RawTracePointContext) -> u32 {
     let hint = hints::own();
@@ -191,6 +191,7 @@ pub fn userspace_exit(_: RawTracePointContext) -> u32 {
     if let Some(thread) = threads::of(id) {
         thread.began = hints::NOT_BEGUN;
         thread.fault_at = 0;
+        pml::end(thread);
     }
     0
 }
@@ -219,6 +220,7 @@ fn enter<C: EbpfContext>(ctx: &C, vcpu: u64) {
     if thread.fault_at != 0 || ticks >= LONG {
         end(thread, ticks);
     }
+    pml::end(thread);
     vcpus::enter(ctx, cpu, thread, vcpu);
 }
 

@@ -3,10 +3,10 @@
 //!
 //! A program is preemptible or it is not, and that is known per hook. KVM changes SPTEs under `mmu_lock` or
 //! the page-table lock, and enters guests with interrupts off; kprobes run with preemption off. From
-//! 7.x on the tracepoints `kvm_page_fault`, `fast_page_fault`, `kvm_userspace_exit` and `kvm_dirty_ring_exit`
-//! alone can be preempted (all can on `PREEMPT_RT`, where what is skipped is counted). Their programs say nothing of whose a hint
-//! is, as halves of two threads would be left in it: they clear [`Hint::vcpu`], which costs a lookup, and set
-//! [`Hint::began`], which costs a sample.
+//! 7.x on the tracepoints `kvm_page_fault`, `fast_page_fault`, `kvm_userspace_exit`, `kvm_dirty_ring_exit` and
+//! `kvm_pml_full` alone can be preempted (all can on `PREEMPT_RT`, where what is skipped is counted). Their programs
+//! say nothing of whose a hint is, as halves of two threads would be left in it: they clear [`Hint::vcpu`], which
+//! costs a lookup, and set [`Hint::began`], which costs a sample.
 
 use core::cell::UnsafeCell;
 

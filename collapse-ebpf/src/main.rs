@@ -2,6 +2,7 @@
 //!
 //! - [`spte`], [`rmap`]: SPTE changes, on the hot path
 //! - [`fault`]: guest faults, on the hot path
+//! - [`pml`]: exits for a full log of dirty pages
 //! - [`ops`], [`slots`], [`notifier`]: operations that enclose changes, once per operation
 //! - [`requests`]: programs that user space runs itself
 //! - [`nesting`]: the operations that a thread is in
@@ -26,6 +27,7 @@ mod marks;
 mod nesting;
 mod notifier;
 mod ops;
+mod pml;
 mod registry;
 mod requests;
 mod rmap;

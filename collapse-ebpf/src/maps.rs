@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, Queue, RingBuf, StackTrace},
 };
 use collapse_common::{
-    abi::{Cpu, Function, PendingFaults, Row, RowOwner, Thread, Vm, VmGauges},
+    abi::{Cpu, CpuRow, Function, PendingFaults, RowOwner, Thread, Vm, VmGauges},
     latency::Latencies,
 };
 
@@ -24,9 +24,9 @@ static CPUS: Array<Cpu> = Array::with_max_entries(1, MAPPED);
 /// Exact totals by CPU and (VM, cause) row. An array with a part for each CPU, as the kernel's own
 /// per-CPU arrays cannot be mapped.
 #[map]
-static ROWS: Array<Row> = Array::with_max_entries(1024, MAPPED);
+static ROWS: Array<CpuRow> = Array::with_max_entries(1024, MAPPED);
 
-/// How long guest faults took, by (VM, cause) row. Shared by all CPUs.
+/// How long guest faults and exits for a full log took, by (VM, cause) row. Shared by all CPUs.
 #[map]
 static LATENCIES: Array<Latencies> = Array::with_max_entries(1024, MAPPED);
 
@@ -142,13 +142,13 @@ pub fn cpu() -> Option<&'static mut Cpu> {
 
 /// Counters at a position in [`ROWS`].
 #[inline(always)]
-pub fn counters(position: u32) -> Option<*mut Row> {
+pub fn counters(position: u32) -> Option<*mut CpuRow> {
     ROWS.get_ptr_mut(position)
 }
 
 /// Returns a CPU's counters of `row`.
 #[inline(always)]
-pub fn row(cpu: &Cpu, row: u32) -> Option<*mut Row> {
+pub fn row(cpu: &Cpu, row: u32) -> Option<*mut CpuRow> {
     counters(cpu.first_row + row)
 }
 

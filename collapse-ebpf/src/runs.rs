@@ -11,7 +11,7 @@ use collapse_common::{
         Block, Cpu, LeftOut, Loss, RECORD_SINGLE, RECORD_STACKED, RunKey, RunList, Single, Stacked,
         WRITERS, Writer,
     },
-    counter::COUNTERS,
+    counter::CPU_COUNTERS,
     selection::is_sampled,
     spte::frames,
 };
@@ -33,7 +33,7 @@ pub fn count(cpu: &Cpu, row: u32, counter: usize) {
 pub fn add(cpu: &Cpu, row: u32, counter: usize, n: u64) {
     if let Some(row) = maps::row(cpu, row) {
         // SAFETY: the row is this CPU's own.
-        unsafe { (*row)[bounded::<{ COUNTERS - 1 }>(counter)] += n };
+        unsafe { (*row)[bounded::<{ CPU_COUNTERS - 1 }>(counter)] += n };
     }
 }
 
@@ -42,7 +42,7 @@ pub fn add(cpu: &Cpu, row: u32, counter: usize, n: u64) {
 pub fn count_shared(cpu: &Cpu, row: u32, counter: usize) {
     if let Some(row) = maps::row(cpu, row) {
         // SAFETY: the row lives as long as the program.
-        shared_add(unsafe { &mut (*row)[bounded::<{ COUNTERS - 1 }>(counter)] }, 1);
+        shared_add(unsafe { &mut (*row)[bounded::<{ CPU_COUNTERS - 1 }>(counter)] }, 1);
     }
 }
 
@@ -51,7 +51,7 @@ pub fn count_shared(cpu: &Cpu, row: u32, counter: usize) {
 pub fn count_unshared(counters: u32, counter: usize) {
     if let Some(counters) = maps::counters(counters) {
         // SAFETY: the counters are this CPU's own.
-        unsafe { (*counters)[bounded::<{ COUNTERS - 1 }>(counter)] += 1 };
+        unsafe { (*counters)[bounded::<{ CPU_COUNTERS - 1 }>(counter)] += 1 };
     }
 }
 
@@ -160,6 +160,12 @@ fn send(list: u32, runs: &mut RunList) -> u64 {
         return 0;
     }
     runs.block.runs.iter().map(|run| u64::from(run.count)).sum()
+}
+
+/// Counts a loss, for programs that can be preempted.
+#[inline(always)]
+pub fn lose_shared(cpu: &mut Cpu, loss: Loss, n: u64) {
+    shared_add(&mut cpu.loss[loss as usize], n);
 }
 
 /// Counts a loss.

@@ -76,6 +76,7 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         zapped: 0,
         installed: 0,
         fault_at: 0,
+        pml_full_at: 0,
         began: hints::NOT_BEGUN,
         outcome: 0,
         cpu: cpu.id,
@@ -83,7 +84,7 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         slot_kvm: 0,
         yields: 0,
         span: Span::NONE,
-        rest: [0; 6],
+        rest: [0; 5],
     };
     learn(cpu, thread);
     Some(thread)
@@ -122,7 +123,8 @@ pub fn update_hint(cpu: &Cpu, thread: &Thread) {
     hint.row = thread.row;
     hint.base = thread.base;
     hint.counters = cpu.first_row + thread.row;
-    let idle = thread.row == thread.base && thread.fault_at | thread.zapped == 0;
+    let idle =
+        thread.row == thread.base && thread.fault_at | thread.pml_full_at | thread.zapped == 0;
     hint.vcpu = if idle { thread.vcpu } else { 0 };
     hint.generation = thread.generation;
 }

@@ -48,6 +48,7 @@ pub fn enter<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, thread: &mut Thread, vcpu: 
     }
     thread.zapped = 0;
     thread.fault_at = 0;
+    thread.pml_full_at = 0;
     threads::update_hint(cpu, thread);
 }
 
@@ -159,6 +160,7 @@ fn leave_vcpu(cpu: &mut Cpu, vcpu: u64) -> bool {
         settle(cpu, thread);
         thread.vcpu = 0;
         thread.fault_at = 0;
+        thread.pml_full_at = 0;
         threads::remove_hint(thread);
     }
     true
@@ -172,6 +174,7 @@ pub fn thread_gone(cpu: &mut Cpu, id: u64) {
         settle(cpu, thread);
     }
     thread.fault_at = 0;
+    thread.pml_full_at = 0;
     thread.vcpu = 0;
     threads::release(thread);
 }

@@ -59,7 +59,8 @@ ids! {
         Depth = 5 "nesting_too_deep",
         /// Operations whose return was not seen (a kretprobe ran out of instances).
         Returns = 6 "return_not_seen",
-        /// SPTE changes by a thread that is in no known operation of any VM.
+        /// SPTE changes by a thread that is in no known operation of any VM, and exits for a full log of dirty
+        /// pages by one that is not known to run a vCPU.
         Context = 7 "context_unknown",
         /// SPTE changes counted but not recorded, to keep to the budget.
         LeftOut = 8 "left_out_for_budget",

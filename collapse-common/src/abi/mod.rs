@@ -12,14 +12,20 @@ mod run;
 mod thread;
 mod vcpu;
 
-use crate::{cause::CAUSES, counter::COUNTERS};
+use crate::{
+    cause::CAUSES,
+    counter::{COUNTERS, CPU_COUNTERS},
+};
 
 pub use self::{
     cpu::*, function::*, kernel::*, mark::*, request::LeftOut, run::*, thread::*, vcpu::*,
 };
 
-/// The counters of one (VM, cause) row on one CPU.
+/// The counters of one (VM, cause) row.
 pub type Row = [u64; COUNTERS];
+
+/// The counters of one (VM, cause) row on one CPU, as the kernel side keeps them.
+pub type CpuRow = [u64; CPU_COUNTERS];
 
 /// The row of changes whose VM and cause are both unknown, or that found no free row.
 pub const UNKNOWN_ROW: u32 = 0;
@@ -145,4 +151,4 @@ const CACHE_LINE: usize = 64;
 // of maps that begin with a page.
 const _: () = assert!(size_of::<Cpu>().is_multiple_of(CACHE_LINE));
 const _: () = assert!(size_of::<Thread>().is_multiple_of(CACHE_LINE));
-const _: () = assert!(size_of::<Row>().is_multiple_of(CACHE_LINE));
+const _: () = assert!(size_of::<CpuRow>().is_multiple_of(CACHE_LINE));

@@ -36,6 +36,8 @@ pub struct Thread {
     /// When the guest fault that it handles began, `CLOCK_MONOTONIC` ns; 0 if none, or if it is not
     /// timed.
     pub fault_at: u64,
+    /// When the exit for a full log of dirty pages began that it handles, `CLOCK_MONOTONIC` ns; 0 if none.
+    pub pml_full_at: u64,
     /// The tick at which the guest fault began that it handles, while no CPU has a hint of it; the greatest
     /// number if none.
     pub began: i64,
@@ -59,7 +61,7 @@ pub struct Thread {
     /// The collapse routine or teardown that this thread is in.
     pub span: Span,
     /// Padding.
-    pub rest: [u64; 6],
+    pub rest: [u64; 5],
 }
 
 /// The faults that KVM has counted of a vCPU since its creation.

@@ -55,6 +55,8 @@ ids! {
         VmList = 22 "vm_list",
         /// KVM's own gauges of mappings by size.
         Gauges = 23 "gauges",
+        /// Exits for a full log of dirty pages, where the CPU logs them (PML).
+        PmlFull = 24 "pml_full",
     }
 }
 
@@ -106,6 +108,9 @@ impl Signal {
             Self::DropSpte => "calls of drop_spte",
             Self::VmList => {
                 "VMs created before collapse was started, until their first event, and their names"
+            }
+            Self::PmlFull => {
+                "exits for a full log of dirty pages (PML), and how long they keep vCPUs from their guests"
             }
             Self::Gauges => "KVM's own gauges: mappings by size, and the check that counts add up",
         }

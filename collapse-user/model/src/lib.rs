@@ -10,6 +10,7 @@ pub mod findings;
 mod histogram;
 mod history;
 mod latency;
+mod logging;
 mod memory_map;
 pub mod metric;
 mod observer;
@@ -34,11 +35,12 @@ use collapse_common::abi::VmKey;
 pub use changes::Changes;
 pub use episode::{
     CollapseSums, EPISODES_KEPT, Episode, EpisodeCost, Episodes, FaultCost, NoCost, Outcome, Phase,
-    Slots,
+    PmlFullCost, Slots,
 };
 pub use histogram::Histogram;
 pub use history::{History, KEPT, MERGED, Sample};
 pub use latency::TimedFaults;
+pub use logging::LoggedBy;
 pub use memory_map::{MapCell, MemoryMaps, SlotMap};
 pub use metric::{Metric, MetricId};
 pub use observer::Observer;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     episode::Slots,
+    logging::LoggedBy,
     regions::{Mapping, Regions},
 };
 use collapse_feed::{Slot, SlotChange};
@@ -23,6 +24,9 @@ const SLOTS: usize = 16;
 pub struct SlotMap {
     /// The slot.
     pub slot: Slot,
+    /// How its dirty logging was done; `None` if that is not known, or if it was not under dirty logging.
+    #[serde(default)]
+    pub logged_by: Option<LoggedBy>,
     /// Regions in each cell; the last cell may have fewer.
     pub regions_per_cell: u64,
     /// Cells at the end, from the slot's first region on.
@@ -90,12 +94,20 @@ impl MemoryMaps {
 
     /// The largest of `slots`, in the order of their memory: as they are, or just before the VM ended,
     /// and as their dirty logging was switched.
-    pub fn of(&self, slots: &Slots, regions: &Regions) -> Vec<SlotMap> {
+    /// `logged_by` is how the VM's dirty logging was done.
+    pub fn of(
+        &self,
+        slots: &Slots,
+        regions: &Regions,
+        logged_by: Option<LoggedBy>,
+    ) -> Vec<SlotMap> {
         let mut maps = self.end.clone().unwrap_or_else(|| largest(slots, regions));
         for map in &mut maps {
+            map.logged_by = logged_by.filter(|_| map.slot.is_logging());
             let Some(switched) = self.switched.get(&(map.slot.as_id, map.slot.id)) else {
                 continue;
             };
+            map.logged_by = logged_by;
             let cells = |then: &Option<SlotMap>| {
                 // A slot of that id may have been another then.
                 let then = then.as_ref().filter(|then| then.is_as_large(&map.slot));
@@ -140,7 +152,7 @@ impl SlotMap {
         let regions_per_cell = regions.div_ceil(CELLS);
         let cells = vec![MapCell::default(); regions.div_ceil(regions_per_cell) as usize];
         let (cells_at_log_on, cells_at_log_off) = (Vec::new(), Vec::new());
-        Self { slot, regions_per_cell, cells, cells_at_log_on, cells_at_log_off }
+        Self { slot, logged_by: None, regions_per_cell, cells, cells_at_log_on, cells_at_log_off }
     }
 
     fn is_as_large(&self, slot: &Slot) -> bool {

@@ -11,6 +11,7 @@ use super::{
     findings::{self, Findings, Sight, Thresholds, Turn},
     history::{History, Sample},
     latency::{FaultLatencies, TimedFaults},
+    logging::{self, LoggedBy},
     memory_map::MemoryMaps,
     metric::{LeafChange, Values},
     reconcile::{Offset, Reconciliation},
@@ -171,6 +172,13 @@ impl Vm {
     /// Counts since it was first seen.
     pub fn totals(&self) -> &Totals {
         &self.since.totals
+    }
+
+    /// How its dirty logging was done, given whether the CPU logs dirty pages; `None` if that is not known, or if it
+    /// was not under dirty logging while we watched.
+    pub fn logged_by(&self, pml: Option<bool>) -> Option<LoggedBy> {
+        let logged = self.log_on > 0 || self.log_off > 0 || self.logging;
+        LoggedBy::of(pml, logging::protected(self.totals())).filter(|_| logged)
     }
 
     /// Returns the guest faults that were timed since it was first seen: one in `one_in`.

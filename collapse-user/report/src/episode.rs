@@ -3,8 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::figures::PmlFullReport;
 use collapse_feed::{Coverage, Signal};
-use collapse_model::{CollapseSums, Episode, NoCost, Outcome, Phase, Race, RegionCounts, Work};
+use collapse_model::{
+    CollapseSums, Episode, LoggedBy, NoCost, Outcome, Phase, Race, RegionCounts, Work,
+};
 
 /// From dirty logging going on for a VM to the regions that it lost being huge again. Times are
 /// `CLOCK_MONOTONIC`.
@@ -26,6 +29,9 @@ pub struct EpisodeReport {
     pub slots: u64,
     /// Their guest frames.
     pub pages: u64,
+    /// How KVM learnt which pages the guest wrote to; `None` if that is not known.
+    #[serde(default)]
+    pub logged_by: Option<LoggedBy>,
     /// Huge leaves split until the end of the last collapse run.
     pub splits: u64,
     /// When the first was split; `None` if none was.
@@ -81,6 +87,9 @@ pub struct EpisodeCostReport {
     pub logging: FaultCostReport,
     /// From a slot's publication without logging until the collapse routine was through with it.
     pub collapsing: FaultCostReport,
+    /// Exits for a full log of dirty pages; `None` if not seen, as where the CPU does not log them.
+    #[serde(default)]
+    pub pml_full: Option<PmlFullReport>,
 }
 
 /// Guest faults of one kind.
@@ -117,6 +126,10 @@ impl EpisodeReport {
             began_before: episode.began_before,
             slots: episode.slots.len() as u64,
             pages: episode.slots.values().sum(),
+            logged_by: episode
+                .cost
+                .ok()
+                .and_then(|cost| LoggedBy::of(coverage.paging.pml, cost.protected)),
             splits: episode.splits,
             first_split_ns: episode.split.map(|(first, _)| first),
             last_split_ns: episode.split.map(|(_, last)| last),
@@ -130,6 +143,7 @@ impl EpisodeReport {
             cost: cost.and_then(Result::ok).map(|cost| EpisodeCostReport {
                 logging: faults(cost.logging),
                 collapsing: faults(cost.collapsing),
+                pml_full: coverage.known(Signal::PmlFull, cost.pml_full.into()),
             }),
             cost_unknown: cost.and_then(Result::err),
         }

@@ -10,7 +10,7 @@ use super::{
     keys::{self, Name},
     schema::NS,
 };
-use collapse_model::{Histogram, StallEstimate, TimedFaults, Totals};
+use collapse_model::{Histogram, PmlFullCost, StallEstimate, TimedFaults, Totals};
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
 /// octave: its shortest and longest duration are then bounds.
@@ -95,6 +95,22 @@ fn some_of(
 ) -> BTreeMap<Name, HistogramReport> {
     let some = histograms.filter(|(_, histogram)| histogram.count() > 0);
     some.map(|(name, histogram)| (name.into(), (&histogram).into())).collect()
+}
+
+/// Exits for a full log of dirty pages, where the CPU logs them (PML): what dirty logging costs the guest there.
+/// They are no guest faults, and each is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PmlFullReport {
+    /// All of them.
+    pub total: u64,
+    /// Time that they kept vCPUs from their guest, ns, summed over vCPUs.
+    pub time_ns: u64,
+}
+
+impl From<PmlFullCost> for PmlFullReport {
+    fn from(PmlFullCost { exits, time_ns }: PmlFullCost) -> Self {
+        Self { total: exits, time_ns }
+    }
 }
 
 /// Time that guest faults kept vCPUs from their guest, summed over vCPUs: an estimate where not every

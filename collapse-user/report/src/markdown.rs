@@ -120,6 +120,10 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
     if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
         row(out, words::RINGS_FULL, exits, words::RING_FULL)?;
     }
+    if let Some((exits, time)) = words::pml_full_row(vm) {
+        row(out, "PML-full exits", exits, &time)?;
+    }
+    row(out, "dirty logging", "", &words::dirty_logging(vm))?;
     let episodes = vm.episodes.as_deref().unwrap_or_default();
     let stories = latest(episodes)
         .iter()

@@ -169,7 +169,8 @@ impl Report {
     pub(crate) fn add_detail(&mut self, model: &Model, coverage: &Coverage) {
         for (report, vm) in self.vms.iter_mut().zip(in_order(model)) {
             report.timeline = timeline::of(&vm.history, coverage);
-            report.memory_map = vm.memory.of(&vm.slots, &vm.regions);
+            let logged_by = vm.logged_by(coverage.paging.pml);
+            report.memory_map = vm.memory.of(&vm.slots, &vm.regions, logged_by);
         }
     }
 

@@ -247,10 +247,11 @@ loss); vCPU time lost to faults: 3.0 ms (2.0 ms under dirty logging, 1.0 ms duri
   recoveries             30   by refault 30
   guest faults         1051   1000 by the fast path, 1000 while dirty logging, 20 while collapsing
   fault latency        1018   p50 1.8 µs, p99 56.4 µs, none above 65.5 µs
+  PML-full exits          0
   dirty logging               on 1 times, off 1 times (per slot)
   episodes                1
     1: logging for 100.0 ms (1 slot), 32 lost, 30 of 31 touched recovered (the last 40.0 ms after \
-log-off), 1 not touched since, 1020 faults in 3.0 ms of vCPU time: recovered in part, the rest stayed small
+log-off), 1 not touched since, no PML-full exits, 1020 faults in 3.0 ms of vCPU time: recovered in part, the rest stayed small
   collapse runs           1
     slot 1 (64 MiB at gfn 0x40000) took 20.0 ms: zapped 16384 × 4K, recovered 0
 
@@ -369,7 +370,7 @@ fn a_live_view_is_spared_the_dead() {
     let expected = "t=0.2 pid=– name=– 4k=1 2m=30 1g=0 splits=32 zaps=16384 installs=31 refaults=31 \
         refaults_small=1 lost=32 recovered=30 outstanding=2 taken_away=0 gone=0 \
         small_to_the_end=0 became_huge=0 write_protects=0 dirty_clears=0 faults=1051 fast_faults=– \
-        ring_full_exits=0 stall_ns=3000000\n";
+        ring_full_exits=0 stall_ns=3000000 pml_full_exits=0 pml_full_ns=0\n";
     assert_eq!(live_lines(&model, &coverage), expected);
     let ended = event(210 * MS, EventKind::VmDestroyed { pages: None });
     model.apply(&Batch { at: 300 * MS, events: vec![ended], ..Batch::default() });

@@ -7,13 +7,17 @@ use collapse_feed::{Coverage, Signal};
 use collapse_model::metric::METRICS;
 
 /// Signals, and what is null without them beside metrics.
-const SIGNALS: [(Signal, &[&str]); 8] = [
+const SIGNALS: [(Signal, &[&str]); 9] = [
     (Signal::Gauges, &["pages"]),
     (Signal::Faults, &["racing"]),
     (Signal::FastFaults, &["faults.fast_huge", "racing.fast"]),
     (Signal::FaultLatency, &["latency", "racing.unresolved"]),
     (Signal::DropSpte, &["drop_spte_calls"]),
-    (Signal::DirtyLogging, &["dirty_logging", "log_on", "log_off", "episode_count", "episodes"]),
+    (Signal::DirtyLogHarvest, &["dirty_log.reads", "dirty_log.clears", "dirty_log.ring_resets"]),
+    (
+        Signal::DirtyLogging,
+        &["dirty_logging", "dirty_log", "log_on", "log_off", "episode_count", "episodes"],
+    ),
     (Signal::Collapse, &["collapse_runs", "collapse_spans"]),
     (Signal::LockYields, &["collapse_spans.yields"]),
 ];
@@ -67,6 +71,16 @@ pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
         no_level,
         "KVM counts fast faults itself, and does not report their level",
     );
+    let reason = match coverage.paging.pml {
+        None => "whether the CPU logs dirty pages (PML) is not known",
+        Some(_) => "the VM was not under dirty logging",
+    };
+    note("dirty_log.logged_by", vm.dirty_log.is_some_and(|log| log.logged_by.is_none()), reason);
+    let reason = match coverage.paging.pml {
+        Some(false) => "the CPU does not log dirty pages (PML)",
+        _ => "they were not looked for",
+    };
+    note("pml_full_exits", vm.pml_full_exits.is_none(), reason);
     let faults = vm.latency.as_ref().is_some_and(|latency| latency.total.count == 0);
     note("latency.total", faults, "no guest fault was timed");
     unknown

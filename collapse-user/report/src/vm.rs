@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     episode::EpisodeReport,
-    figures::{HistogramReport, LatencyReport, StallReport},
+    figures::{HistogramReport, LatencyReport, PmlFullReport, StallReport},
     finding::{self, FindingReport},
     keys::{self, Name, SIZES, by_name},
     per_metric::{MetricValue, PerMetric},
@@ -18,8 +18,8 @@ use super::{
 };
 use collapse_feed::{Coverage, Signal, Slot};
 use collapse_model::{
-    CollapseSpan, Grade, Metric, Race, Reconciliation, RegionCounts, SlotMap, TimedFaults, Vm,
-    Work,
+    CollapseSpan, Grade, LoggedBy, Metric, Race, Reconciliation, RegionCounts, SlotMap,
+    TimedFaults, Vm, Work,
     metric::{Breakdown, LEVELS},
 };
 
@@ -107,11 +107,17 @@ pub struct VmReport {
     /// Exits of vCPUs to their VMM because a dirty ring is full; `None` if not seen.
     #[serde(default)]
     pub ring_full_exits: Option<u64>,
+    /// Exits for a full log of dirty pages; `None` if not seen, as where the CPU does not log them.
+    #[serde(default)]
+    pub pml_full_exits: Option<PmlFullReport>,
     /// Calls of `drop_spte`; `None` if not seen.
     pub drop_spte_calls: Option<u64>,
     /// Whether dirty logging is on for the VM as a whole. `None` if not seen, or if the VM was there
     /// before and its dirty logging was not switched since.
     pub dirty_logging: Option<bool>,
+    /// How dirty logging was done; `None` if not seen, or if an earlier version wrote the report.
+    #[serde(default)]
+    pub dirty_log: Option<DirtyLogReport>,
     /// Times dirty logging went on for a slot; `None` if not seen.
     pub log_on: Option<u64>,
     /// Times dirty logging went off for a slot; `None` if not seen.
@@ -188,6 +194,20 @@ pub struct ReconciliationReport {
     pub exact: u64,
     /// Checks that did not.
     pub off: u64,
+}
+
+/// How KVM learnt which pages the guest wrote to, and how often it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DirtyLogReport {
+    /// How KVM learnt it, for every memslot; `None` if it is not known whether the CPU logs, or if the VM was not
+    /// under dirty logging.
+    pub logged_by: Option<LoggedBy>,
+    /// `KVM_GET_DIRTY_LOG`, a slot's log as a bitmap; `None` if not seen.
+    pub reads: Option<u64>,
+    /// `KVM_CLEAR_DIRTY_LOG`; `None` if not seen.
+    pub clears: Option<u64>,
+    /// Dirty rings that `KVM_RESET_DIRTY_RINGS` went through, one per vCPU; `None` if not seen.
+    pub ring_resets: Option<u64>,
 }
 
 /// Regions that lost their huge leaf.
@@ -332,9 +352,17 @@ impl VmReport {
             stall: timed.as_ref().map(|timed| StallReport::new(vm.totals(), timed)),
             ring_full_exits: coverage
                 .known(Signal::DirtyLogHarvest, vm.totals().counter(Counter::RingFull)),
+            pml_full_exits: coverage.known(
+                Signal::PmlFull,
+                PmlFullReport {
+                    total: vm.totals().counter(Counter::PmlFull),
+                    time_ns: vm.totals().counter(Counter::PmlFullNs),
+                },
+            ),
             drop_spte_calls: coverage
                 .known(Signal::DropSpte, vm.totals().counter(Counter::DropSpte)),
             dirty_logging: vm.is_logging().filter(|_| sees(Signal::DirtyLogging)),
+            dirty_log: sees(Signal::DirtyLogging).then(|| DirtyLogReport::new(vm, coverage)),
             log_on: logging(vm.log_on),
             log_off: logging(vm.log_off),
             episode_count: logging(vm.episodes.count()),
@@ -351,6 +379,21 @@ impl VmReport {
         report.unknown = unknown::of(&report, coverage);
         report.unknown.extend(finding::unknown(vm, coverage));
         report
+    }
+}
+
+impl DirtyLogReport {
+    fn new(vm: &Vm, coverage: &Coverage) -> Self {
+        let operations = |cause| {
+            let n = vm.totals().counter_of(cause, Counter::Operation);
+            coverage.known(Signal::DirtyLogHarvest, n)
+        };
+        Self {
+            logged_by: vm.logged_by(coverage.paging.pml),
+            reads: operations(Cause::GetDirtyLog),
+            clears: operations(Cause::ClearDirtyLog),
+            ring_resets: operations(Cause::ResetDirtyRing),
+        }
     }
 }
 

@@ -8,12 +8,12 @@ use std::{
 use collapse_common::{Cause, abi::Loss};
 
 use super::{
-    EpisodeReport, Faults, FindingReport, GainsReport, HistogramReport, Name, Recoveries, Report,
-    SignalReport, SpanReport, StallReport, VmReport,
+    EpisodeReport, Faults, FindingReport, GainsReport, HistogramReport, Name, PmlFullReport,
+    Recoveries, Report, SignalReport, SpanReport, StallReport, VmReport,
     gate::{CheckKind, CheckState, checks},
 };
 use collapse_model::{
-    Grade, Outcome, RegionCounts, Standing, Work,
+    Grade, LoggedBy, MetricId, Outcome, RegionCounts, Standing, Work,
     metric::LEVELS,
     wording::{self, SIZES, UNKNOWN, UNNAMED_VM, bytes, duration, known, leaves, percent},
 };
@@ -261,11 +261,56 @@ fn returned(episode: &EpisodeReport) -> String {
     format!("{recovered} of {touched} touched recovered")
 }
 
+/// How many exits for a full log of dirty pages there were, and what they took: nothing where the CPU does not
+/// log, a dash where it does and they were not seen.
+pub fn pml_full_row(vm: &VmReport) -> Option<(String, String)> {
+    let logs = || vm.changes.get(MetricId::DirtyClears).is_some_and(|clears| clears.total > 0);
+    match vm.pml_full_exits {
+        Some(PmlFullReport { total: 0, .. }) => Some(("0".to_owned(), String::new())),
+        Some(PmlFullReport { total, time_ns }) => {
+            Some((total.to_string(), format!("{} of vCPU time", duration(time_ns))))
+        }
+        None => logs().then(|| (UNKNOWN.to_owned(), String::new())),
+    }
+}
+
+/// How often dirty logging was switched, how it was done, and how often its log was read.
+pub fn dirty_logging(vm: &VmReport) -> String {
+    let Some((on, off)) = vm.log_on.zip(vm.log_off) else { return UNKNOWN.to_owned() };
+    let Some(log) = &vm.dirty_log else {
+        return format!("on {on} times, off {off} times (per slot)");
+    };
+    let by = log.logged_by.map_or(String::new(), |by| format!(", by {}", by.label()));
+    let count = |n: Option<u64>| n.unwrap_or_default();
+    let asked = [
+        (count(log.reads), "read"),
+        (count(log.clears), "cleared"),
+        (count(log.ring_resets), "ring reset"),
+    ];
+    let asked = list(asked, |n, what| format!("{what} {n} times"));
+    let asked = if asked.is_empty() { asked } else { format!("; log {asked}") };
+    format!("on {on} times, off {off} times (per slot){by}{asked}")
+}
+
+/// Exits for a full log of dirty pages, and what they took.
+fn pml_full(PmlFullReport { total, time_ns }: PmlFullReport) -> String {
+    match total {
+        0 => "no PML-full exits".to_owned(),
+        1 => format!("1 PML-full exit in {} of vCPU time", duration(time_ns)),
+        n => format!("{n} PML-full exits in {} of vCPU time", duration(time_ns)),
+    }
+}
+
 /// Describes the cost of an episode to the guest.
 fn expense(episode: &EpisodeReport) -> String {
     let Some(cost) = &episode.cost else { return format!("{UNKNOWN} faults") };
+    let by = match episode.logged_by {
+        None | Some(LoggedBy::WriteFaults) => String::new(),
+        Some(by) => format!("logged by {}: ", by.label()),
+    };
+    let exits = cost.pml_full.map(|exits| format!("{}, ", pml_full(exits))).unwrap_or_default();
     let faults = cost.logging.faults + cost.collapsing.faults;
-    match cost.logging.stall_ns.zip(cost.collapsing.stall_ns) {
+    let faults = match cost.logging.stall_ns.zip(cost.collapsing.stall_ns) {
         // Where the CPU logs, the guest pays with exits of another kind: this is not to read as free.
         _ if faults == 0 => "no faults".to_owned(),
         None => format!("{faults} faults"),
@@ -276,7 +321,8 @@ fn expense(episode: &EpisodeReport) -> String {
             let stall = wording::estimate(logging.saturating_add(collapsing), error);
             format!("{faults} faults in {stall} of vCPU time")
         }
-    }
+    };
+    by + &exits + &faults
 }
 
 /// How many of each size.

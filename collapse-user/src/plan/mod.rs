@@ -19,7 +19,7 @@ pub use collapse_feed::{Coverage, Mmu, Paging, Signal, SignalStatus};
 pub use hook::{Hook, Layout};
 pub use latency::{FaultLatency, FaultLatencyError};
 pub use obstacles::{NO_KVM, Obstacle, obstacles};
-pub use signals::{REBUILDING_ROUTINE, SIGNALS, SignalHooks};
+pub use signals::{Only, REBUILDING_ROUTINE, SIGNALS, SignalHooks};
 
 use crate::kernel::inspect::{Inspected, Kvm, WantedFacts};
 
@@ -67,7 +67,12 @@ impl Plan {
     pub fn new(kernel: &Inspected, latency: FaultLatency) -> Self {
         let mut facts = facts::facts(kernel);
         let mmu = mmu_of(kernel);
-        let needed = SIGNALS.iter().filter(|row| row.only.is_none_or(|only| only == mmu));
+        let needed = SIGNALS.iter().filter(|row| match row.only {
+            None => true,
+            Some(Only::Mmu(only)) => only == mmu,
+            // If that is not known, it may.
+            Some(Only::Pml) => kernel.kvm.pml != Ok(false),
+        });
         let mut chosen: Vec<_> = needed.map(|row| (row.signal, choose(row, kernel))).collect();
         if latency == FaultLatency::OFF {
             leave_out(&mut chosen, Signal::FaultLatency, "switched off (--fault-latency off)");

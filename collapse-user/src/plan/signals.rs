@@ -18,8 +18,17 @@ pub struct SignalHooks {
     pub hook_sets: &'static [&'static [Hook]],
     /// Struct fields that the signal's programs read.
     pub fields: &'static [&'static str],
-    /// The only MMU that needs the signal; `None` if every MMU does.
-    pub only: Option<Mmu>,
+    /// Where alone the signal is needed; `None` if it is everywhere.
+    pub only: Option<Only>,
+}
+
+/// Where alone a signal is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// With this MMU.
+    Mmu(Mmu),
+    /// Where the CPU logs dirty pages.
+    Pml,
 }
 
 const fn entry(program: &'static str, function: &'static str) -> Hook {
@@ -69,6 +78,14 @@ const USERSPACE_EXIT: Hook = Hook::Raw {
     tracepoint: "kvm:kvm_userspace_exit",
     layout: Layout::Stable,
     skips_lose: false,
+};
+
+/// Times exits for a full log of dirty pages.
+const PML_FULL: Hook = Hook::Raw {
+    program: "pml_full",
+    tracepoint: "kvm:kvm_pml_full",
+    layout: Layout::Stable,
+    skips_lose: true,
 };
 
 /// Times faults, where KVM counts them.
@@ -344,7 +361,7 @@ pub const SIGNALS: &[SignalHooks] = &[
             skips_lose: true,
         }]],
         fields: &[],
-        only: Some(Mmu::Shadow),
+        only: Some(Only::Mmu(Mmu::Shadow)),
     },
     SignalHooks {
         signal: Signal::DropSpte,
@@ -363,6 +380,13 @@ pub const SIGNALS: &[SignalHooks] = &[
         hook_sets: &[&[walk("vm_list")]],
         fields: &["kvm.vm_list", "kvm.stat.pages_4k"],
         only: None,
+    },
+    SignalHooks {
+        signal: Signal::PmlFull,
+        // The entry or the exit to user space ends its time.
+        hook_sets: &[&[PML_FULL, ENTRY, USERSPACE_EXIT]],
+        fields: &["kvm_vcpu.kvm"],
+        only: Some(Only::Pml),
     },
 ];
 

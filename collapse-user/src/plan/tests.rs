@@ -325,7 +325,7 @@ fn intel_has_its_own_spte_layout_where_it_uses_ept() {
     }
 }
 
-/// The hooks are those of AMD: KVM's MMU is the module that both share.
+/// The hooks are those of AMD, as KVM's MMU is the module that both share, but for those of a CPU that logs.
 #[test]
 fn a_recorded_intel_host_is_planned_for() {
     let host = kernel("6.12-intel");
@@ -335,9 +335,32 @@ fn a_recorded_intel_host_is_planned_for() {
     assert_eq!((plan.coverage().mmu, plan.coverage().paging), (Mmu::Tdp, paging));
     assert_eq!(plan.coverage().label(), "TDP MMU on Intel with PML");
     assert_eq!((plan.kernel.spte, plan.kernel.ept), (SpteLayout::EPT, 1));
-    assert!(plan.hooks == planned(&kernel("6.12")).hooks);
+    let (last, others) = plan.hooks.split_last().unwrap();
+    assert!(others == planned(&kernel("6.12")).hooks);
+    let hooks = seen_by(&plan, last.0);
+    assert_eq!(
+        hooks,
+        [
+            "pml_full at raw_tp:kvm:kvm_pml_full",
+            "entry at raw_tp:kvm:kvm_entry",
+            "userspace_exit at raw_tp:kvm:kvm_userspace_exit",
+        ]
+    );
     assert_eq!(plan.coverage().missing().count(), 0);
     assert!(obstacles(&host).is_empty());
+}
+
+/// Exits for a full log are looked for where the CPU logs, or may.
+#[test]
+fn pml_is_watched_where_it_is_on() {
+    for series in KERNELS {
+        let watched = |pml| {
+            let mut kernel = kernel(series);
+            kernel.kvm.pml = pml;
+            planned(&kernel).coverage().sees(Signal::PmlFull)
+        };
+        assert_eq!([Ok(true), unreadable(), Ok(false)].map(watched), [true, true, false]);
+    }
 }
 
 #[test]

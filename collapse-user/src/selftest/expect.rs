@@ -202,6 +202,13 @@ impl Table<'_> {
             &[Signal::Faults, Signal::DirtyLogging],
             while_logging,
         );
+        if self.facts.pml {
+            // The guest writes to each frame in each of two rounds under dirty logging; what the log holds when
+            // it leaves for another reason costs no exit.
+            let most = 2 * FRAMES / PML_BUFFER;
+            let exits = &["/pml_full_exits/total"];
+            self.range("pml_full_exits", exits, &[Signal::PmlFull], 1..=most);
+        }
         let fast = account.faults("fast", all).map_or(0..=*faults.end(), |n| n..=n);
         self.range("fast_faults", &["/faults/fast"], &[Signal::Faults, Signal::FastFaults], fast);
     }

@@ -7,8 +7,10 @@ use aya::{
     maps::{MapData, MapError, Queue, RingBuf},
 };
 use collapse_common::{
-    abi::{Cpu, PendingFaults, Row, RowOwner, RunList, Thread, VmGauges, VmKey, WRITERS, map},
-    counter::COUNTERS,
+    abi::{
+        Cpu, CpuRow, PendingFaults, Row, RowOwner, RunList, Thread, VmGauges, VmKey, WRITERS, map,
+    },
+    counter::{COUNTERS, CPU_COUNTERS},
     latency::{Latencies, NO_LATENCIES},
 };
 
@@ -19,7 +21,7 @@ use crate::probe::{Probe, ProbeError};
 pub struct Maps {
     pub cpus: Mapped<Cpu>,
     /// By CPU, then by row.
-    pub rows: Mapped<Row>,
+    pub rows: Mapped<CpuRow>,
     pub latencies: Mapped<Latencies>,
     pub owners: Mapped<RowOwner>,
     pub free_rows: Queue<MapData, u32>,
@@ -95,7 +97,7 @@ impl Maps {
     /// Clears a row in which nothing is counted any more.
     pub fn clear_row(&mut self, row: u32) {
         for cpu in 0..self.cpus.len() {
-            self.rows.write(self.counters(cpu, row), &[0; COUNTERS]);
+            self.rows.write(self.counters(cpu, row), &[0; CPU_COUNTERS]);
         }
         self.latencies.write(row as usize, &NO_LATENCIES);
         let nobody = RowOwner { vm: VmKey::default(), cause: 0, muted: 0 };

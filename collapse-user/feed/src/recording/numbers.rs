@@ -46,11 +46,16 @@ fn transitions_and_counters() {
         Counter::FastFaultHuge as usize,
         Counter::Yield as usize,
         Counter::Stall as usize,
+        Counter::PmlFull as usize,
+        Counter::PmlFullNs as usize,
     ];
-    assert_eq!(counters, [5, 55, 56, 57, 58, 59, 60, 61, 62, 63]);
+    assert_eq!(counters, [5, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65]);
     keeps(&Outcome::ALL.map(Outcome::name), "spurious fast small huge mmio");
     // The sums come after the outcomes: a new outcome would move them.
-    keeps(&Sum::ALL.map(Sum::name), "timed timed_ns timed_squares long long_ns");
+    keeps(
+        &Sum::ALL.map(Sum::name),
+        "timed timed_ns timed_squares long long_ns pml_full pml_full_ns",
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use collapse_common::{
     latency::{SQUARE_UNIT, Sum},
 };
 
-use crate::{latency::FaultLatencies, stall::standard_error, totals::Totals};
+use crate::{latency::FaultLatencies, logging::protected, stall::standard_error, totals::Totals};
 
 /// Guest faults of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -22,6 +22,15 @@ pub struct FaultCost {
     pub sample: TimedSample,
 }
 
+/// Exits for a full log of dirty pages (PML). Each is timed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PmlFullCost {
+    /// All of them.
+    pub exits: u64,
+    /// Time from exit to guest re-entry, ns, summed over vCPUs.
+    pub time_ns: u64,
+}
+
 /// Timed faults that stand for others, too, from which the error of an estimate follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct TimedSample {
@@ -33,13 +42,18 @@ pub struct TimedSample {
     squares: u64,
 }
 
-/// Guest faults that would not have been without dirty logging, or took longer for it.
+/// Guest faults that would not have been without dirty logging, or took longer for it, and what it costs where
+/// the CPU logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct EpisodeCost {
     /// While dirty logging was on.
     pub logging: FaultCost,
     /// From the publication of a slot without logging until the collapse routine was through.
     pub collapsing: FaultCost,
+    /// Exits for a full log, of any time: there are none without dirty logging.
+    pub pml_full: PmlFullCost,
+    /// Leaves of 4 KiB that dirty logging write-protected.
+    pub protected: u64,
 }
 
 /// Why what an episode cost is not known.
@@ -99,6 +113,11 @@ impl EpisodeCost {
         Self {
             logging: FaultCost::of(totals, latencies, Cause::LoggedFault),
             collapsing: FaultCost::of(totals, latencies, Cause::RacingFault),
+            pml_full: PmlFullCost {
+                exits: totals.counter(Counter::PmlFull),
+                time_ns: totals.counter(Counter::PmlFullNs),
+            },
+            protected: protected(totals),
         }
     }
 
@@ -108,6 +127,11 @@ impl EpisodeCost {
         Self {
             logging: self.logging.plus(other.logging),
             collapsing: self.collapsing.plus(other.collapsing),
+            pml_full: PmlFullCost {
+                exits: self.pml_full.exits + other.pml_full.exits,
+                time_ns: self.pml_full.time_ns + other.pml_full.time_ns,
+            },
+            protected: self.protected + other.protected,
         }
     }
 }
@@ -136,6 +160,11 @@ impl Sub for EpisodeCost {
         Self {
             logging: self.logging - earlier.logging,
             collapsing: self.collapsing - earlier.collapsing,
+            pml_full: PmlFullCost {
+                exits: self.pml_full.exits.saturating_sub(earlier.pml_full.exits),
+                time_ns: self.pml_full.time_ns.saturating_sub(earlier.pml_full.time_ns),
+            },
+            protected: self.protected.saturating_sub(earlier.protected),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     num::NonZeroU32,
 };
 
-pub use cost::{EpisodeCost, FaultCost, NoCost};
+pub use cost::{EpisodeCost, FaultCost, NoCost, PmlFullCost};
 pub use record::{CollapseSums, Episode, Outcome, Phase};
 
 use super::{regions::Step, span::CollapseSpan};

@@ -62,7 +62,7 @@ pub enum Unit {
     Regions,
     /// Guest faults.
     Faults,
-    /// Exits of vCPUs to their VMM.
+    /// Exits of vCPUs.
     Exits,
     /// Time, ns.
     Nanoseconds,

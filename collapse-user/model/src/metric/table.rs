@@ -286,4 +286,32 @@ metrics! {
         prominence: Prominence::Charted { column: "vcpu", weight: 9 },
         source: Source::Counter(Counter::Stall),
     }
+    PmlFullExits {
+        key: "pml_full_exits",
+        label: "PML-full exits",
+        title: "PML",
+        help: "exits for a full log of dirty pages, where the CPU logs them",
+        path: "pml_full_exits",
+        kind: MetricKind::Counter,
+        unit: Unit::Exits,
+        better: Some(Better::Lower),
+        needs: Needs::Signal(Signal::PmlFull),
+        tone: Tone::Fault,
+        prominence: Prominence::Reported,
+        source: Source::Counter(Counter::PmlFull),
+    }
+    PmlFullTime {
+        key: "pml_full_ns",
+        label: "vCPU time in PML-full exits",
+        title: "PMLns",
+        help: "time from exits for a full log of dirty pages to guest re-entry",
+        path: "pml_full_exits.time_ns",
+        kind: MetricKind::Counter,
+        unit: Unit::Nanoseconds,
+        better: Some(Better::Lower),
+        needs: Needs::Signal(Signal::PmlFull),
+        tone: Tone::Fault,
+        prominence: Prominence::Reported,
+        source: Source::Counter(Counter::PmlFullNs),
+    }
 }

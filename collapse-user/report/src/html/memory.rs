@@ -36,6 +36,7 @@ fn slot(vm: &VmReport, map: &SlotMap) -> Markup {
         p.slot {
             "slot " (slot.id) ", " (bytes(slot.npages.saturating_mul(4096))) " at gfn "
             (format!("{:#x}", slot.base_gfn))
+            @if let Some(by) = map.logged_by { ", logged by " (by.label()) }
         }
         @for (when, cells) in moments {
             @if !cells.is_empty() { (strip(when, cells, map)) }

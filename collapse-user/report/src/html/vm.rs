@@ -124,6 +124,10 @@ fn tables(vm: &VmReport) -> Markup {
                             td { (words::RING_FULL) }
                         }
                     }
+                    tr { td { "dirty logging" } td.n {} td { (words::dirty_logging(vm)) } }
+                    @if let Some((exits, time)) = words::pml_full_row(vm) {
+                        tr { td { "PML-full exits" } td.n { (exits) } td { (time) } }
+                    }
                 }
             } }
         }
@@ -164,13 +168,17 @@ fn mappings(vm: &VmReport) -> Markup {
 }
 
 fn episodes(episodes: &[EpisodeReport]) -> Markup {
+    let pml_full = |episode: &EpisodeReport| episode.cost.and_then(|cost| cost.pml_full);
+    let logs = episodes.iter().any(|episode| pml_full(episode).is_some());
     html! {
         @if !episodes.is_empty() {
             div.scroll { table {
                 caption { "Episodes of dirty logging" }
                 thead { tr {
                     th.n { "#" } th.n { "logging" } th.n { "lost" } th.n { "recovered" }
-                    th.n { "last after" } th.n { "faults" } th { "outcome" }
+                    th.n { "last after" } th.n { "faults" }
+                    @if logs { th.n { "PML-full exits" } th.n { "time in them" } }
+                    th { "outcome" }
                 } }
                 tbody {
                     @for episode in latest(episodes) {
@@ -183,6 +191,10 @@ fn episodes(episodes: &[EpisodeReport]) -> Markup {
                             td.n { (known(episode.cost.map(|cost| {
                                 cost.logging.faults + cost.collapsing.faults
                             }))) }
+                            @if logs {
+                                td.n { (known(pml_full(episode).map(|exits| exits.total))) }
+                                td.n { (shown(pml_full(episode).map(|exits| exits.time_ns))) }
+                            }
                             td { (wording::outcome(episode.outcome)) }
                         }
                     }

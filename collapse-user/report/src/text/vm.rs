@@ -48,11 +48,10 @@ pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
     if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
         row(out, words::RINGS_FULL, exits, words::RING_FULL)?;
     }
-    let logging = match (vm.log_on, vm.log_off) {
-        (Some(on), Some(off)) => format!("on {on} times, off {off} times (per slot)"),
-        _ => UNKNOWN.to_owned(),
-    };
-    row(out, "dirty logging", "", &logging)?;
+    if let Some((exits, time)) = words::pml_full_row(vm) {
+        row(out, "PML-full exits", exits, &time)?;
+    }
+    row(out, "dirty logging", "", &words::dirty_logging(vm))?;
     write_episodes(out, vm)?;
     write_spans(out, vm)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use collapse_common::{
     Cause, Counter,
     abi::{Cpu, Loss, Row, VmGauges, VmKey, WRITERS, map, request::GiveBack},
-    latency::{Latencies, stall},
+    latency::{Latencies, SUMS, Sum, stall},
 };
 
 use super::{
@@ -144,7 +144,7 @@ impl Live {
         self.muting.judge(&self.rows, &self.vms, &mut self.maps);
         let latencies = self.rows.latencies(&self.maps);
         let mut rows = self.rows.attribute(totals);
-        self.add_stall(&mut rows, &latencies);
+        self.add_stalls(&mut rows, &latencies);
         let events = self.ring.hand_out(if last { u64::MAX } else { complete });
         self.recycle(&events);
         let losses = self.losses();
@@ -188,8 +188,8 @@ impl Live {
         }
     }
 
-    /// Adds the stall that the latencies show to the counts.
-    fn add_stall(
+    /// Adds what the latencies show to the counts: stall, and exits for a full log.
+    fn add_stalls(
         &self,
         rows: &mut [(VmKey, Cause, Box<Row>)],
         latencies: &[(VmKey, Cause, Box<Latencies>)],
@@ -199,6 +199,8 @@ impl Live {
             let row = rows.iter_mut().find(|(of, by, _)| of == vm && by == cause);
             if let Some((_, _, row)) = row {
                 row[Counter::Stall as usize] += stall(latencies, one_in);
+                row[Counter::PmlFull as usize] += latencies[SUMS][Sum::PmlFull as usize];
+                row[Counter::PmlFullNs as usize] += latencies[SUMS][Sum::PmlFullNs as usize];
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::tui::{
     theme::Role,
     widgets,
 };
-use collapse_model::{Episode, EpisodeCost, FaultCost, Vm};
+use collapse_model::{Episode, EpisodeCost, FaultCost, LoggedBy, PmlFullCost, Vm};
 
 /// Columns per episode in the comparison.
 const WIDTH: usize = 16;
@@ -144,10 +144,16 @@ type Figure = (&'static str, fn(&Scene, &Episode) -> (String, Role));
 enum Entry {
     Phase(&'static str),
     Line(Figure),
+    /// A line that is there only where the CPU logs dirty pages.
+    PmlLine(Figure),
 }
 
 const fn figure(name: &'static str, value: fn(&Scene, &Episode) -> (String, Role)) -> Entry {
     Entry::Line((name, value))
+}
+
+const fn pml_figure(name: &'static str, value: fn(&Scene, &Episode) -> (String, Role)) -> Entry {
+    Entry::PmlLine((name, value))
 }
 
 fn plain(text: String) -> (String, Role) {
@@ -164,6 +170,11 @@ fn cost(
     value: fn(FaultCost) -> String,
 ) -> (String, Role) {
     plain(format::known(episode.cost.ok(), |cost| value(part(&cost))))
+}
+
+/// Exits for a full log of dirty pages.
+fn pml_full(episode: &Episode, value: fn(PmlFullCost) -> String) -> (String, Role) {
+    plain(format::known(episode.cost.ok(), |cost| value(cost.pml_full)))
 }
 
 const ENTRIES: &[Entry] = &[
@@ -186,6 +197,15 @@ const ENTRIES: &[Entry] = &[
         let bytes = format::bytes(pages.saturating_mul(4096));
         plain(format!("{}, {bytes}", episode.slots.len()))
     }),
+    pml_figure("logged by", |scene, episode| {
+        let protected = episode.cost.ok().map(|cost| cost.protected);
+        let by = protected.and_then(|n| LoggedBy::of(scene.coverage.paging.pml, n));
+        plain(match by {
+            None => format::UNKNOWN.to_owned(),
+            Some(LoggedBy::PmlAndWriteFaults) => "PML and faults".to_owned(),
+            Some(by) => by.label().to_owned(),
+        })
+    }),
     figure("guest faults", |scene, episode| {
         if scene.coverage.sees(Signal::Faults) {
             cost(episode, |cost| cost.logging, |cost| format::count(cost.faults))
@@ -206,6 +226,10 @@ const ENTRIES: &[Entry] = &[
         } else {
             plain(format::UNKNOWN.to_owned())
         }
+    }),
+    pml_figure("PML-full exits", |_, episode| pml_full(episode, |n| format::count(n.exits))),
+    pml_figure("vCPU time in them", |_, episode| {
+        pml_full(episode, |n| format::duration(n.time_ns))
     }),
     Entry::Phase("split"),
     figure("splits", |_, episode| number(episode.splits, Role::Split)),
@@ -272,14 +296,16 @@ fn compare(buf: &mut Buffer, at: Rect, scene: &Scene, episodes: &[&Episode]) {
     }
     let mut lines = vec![Line::from(head)];
     // Headings are left out where not all lines would fit.
-    let headings = ENTRIES.len() < usize::from(at.height);
-    for entry in ENTRIES {
+    let logs = scene.coverage.sees(Signal::PmlFull);
+    let entries = ENTRIES.iter().filter(|entry| logs || !matches!(entry, Entry::PmlLine(_)));
+    let headings = entries.clone().count() < usize::from(at.height);
+    for entry in entries {
         match entry {
             Entry::Phase(name) if headings => {
                 lines.push(Line::styled(format!(" {name}"), theme.style(Role::Title)));
             }
             Entry::Phase(_) => {}
-            Entry::Line((name, value)) => {
+            Entry::Line((name, value)) | Entry::PmlLine((name, value)) => {
                 let mut spans =
                     vec![Span::styled(format::left(&format!("   {name}"), LABELS), dim)];
                 for episode in episodes {

@@ -73,6 +73,7 @@ fn check(outcome: &LabOutcome, kernel: &Series) -> Result<()> {
         same("recoveries in place in tracefs", run.oracle.recovers, regions)?;
     }
     against_workload(&run, vm, kernel, tdp)?;
+    exits_for_a_full_log(&run, vm, pages)?;
     timeline(&run, vm, regions)?;
     run.trust(kernel)
 }
@@ -116,6 +117,19 @@ fn against_workload(run: &ObservedRun, vm: &Value, kernel: &Series, tdp: bool) -
         same("faults by KVM's own counter", count(vm, "/faults/total"), taken)?;
     }
     Ok(())
+}
+
+/// Where the CPU logs, each of the guest's rounds fills its log of 512 pages again and again, and all of that belongs
+/// to the one episode.
+fn exits_for_a_full_log(run: &ObservedRun, vm: &Value, pages: u64) -> Result<()> {
+    if run.report["host"]["pml"] != true {
+        return Ok(());
+    }
+    let exits = count(vm, "/pml_full_exits/total").context("no PML-full exits")?;
+    let least = pages / 512 / 2;
+    ensure!(exits >= least, "{exits} PML-full exits, at least {least} expected");
+    let of_episode = &vm["episodes"][0]["cost"]["pml_full"];
+    same("PML-full exits of the episode", of_episode, &vm["pml_full_exits"])
 }
 
 /// The one run of the collapse routine is that of the workload's slot.

@@ -25,7 +25,7 @@ for routine in kvm_mmu_zap_collapsible_sptes kvm_mmu_recover_huge_pages; do
     fi
 done
 events="oracle kvmmmu/kvm_tdp_mmu_spte_changed kvmmmu/fast_page_fault kvm/kvm_page_fault
-    kvm/kvm_dirty_ring_exit"
+    kvm/kvm_dirty_ring_exit kvm/kvm_pml_full"
 # Whether these can be preempted; 5.10, which lacks the first one, keeps no count of what disables preemption.
 if [ -d "$oracle/events/kvmmmu/kvm_tdp_mmu_spte_changed" ]; then
     events="$events kvm/kvm_entry kvmmmu/kvm_mmu_set_spte"

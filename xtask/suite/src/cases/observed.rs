@@ -99,8 +99,25 @@ impl ObservedRun {
         same("faults", [sum("/faults/total")?, 0], [oracle.faults, 0])?;
         same("fast faults", [sum("/faults/fast")?, 0], [oracle.fast_faults, 0])?;
         same("dirty rings full", [sum("/ring_full_exits")?, 0], [oracle.rings_full, 0])?;
+        self.pml_full_exits()?;
         same("calls of drop_spte", [sum("/drop_spte_calls")?, 0], [oracle.drop_spte, 0])?;
         same("collapse runs", [sum("/collapse_runs")?, 0], [oracle.collapse_runs, 0])
+    }
+
+    /// Fails unless the report has the exits for a full log of dirty pages, each timed, where the CPU logs, and
+    /// does not claim to know them elsewhere.
+    fn pml_full_exits(&self) -> Result<()> {
+        let expected = self.oracle.pml_full_exits;
+        if self.report["host"]["pml"] != true {
+            same("PML-full exits without PML", self.sum("/pml_full_exits/total"), None)?;
+            return same("PML-full exits without PML in tracefs", expected, 0);
+        }
+        same("PML-full exits", self.sum("/pml_full_exits/total"), Some(expected))?;
+        let time = self.sum("/pml_full_exits/time_ns").context("no time of PML-full exits")?;
+        // None takes less than a tenth of a microsecond.
+        let is_plausible = time.checked_div(expected).map_or(time == 0, |each| each > 100);
+        ensure!(is_plausible, "{expected} PML-full exits in {time} ns");
+        Ok(())
     }
 
     /// Fails unless the report has all installs by guest faults that raced with the collapse routine. It

@@ -25,6 +25,8 @@ pub struct Oracle {
     pub fast_faults: u64,
     /// Exits of vCPUs whose dirty ring is full.
     pub rings_full: u64,
+    /// Exits for a full log of dirty pages.
+    pub pml_full_exits: u64,
     /// Calls of `drop_spte`.
     pub drop_spte: u64,
     /// Runs of the collapse routine.
@@ -98,6 +100,7 @@ impl Oracle {
                 self.change(level_of(new), old, new);
             }
             "drop" => self.drop_spte += 1,
+            "kvm_pml_full" => self.pml_full_exits += 1,
             "collapse_begin" => {
                 self.collapse_runs += 1;
                 self.collapsing = Some(task.to_owned());
@@ -244,10 +247,17 @@ mod tests {
              old_spte 60000009e002b77 new_spte 60000009e002977",
             " vcpu0-181 [000] ...1. 14.1: kvm_page_fault: vcpu 0 rip 0x10 address 0x40000000 \
              error_code 0x5aa",
+            " vcpu0-181 [000] ...1. 14.2: kvm_pml_full: vcpu 0: PML full",
         ] {
             oracle.event(line)?;
         }
-        let expected = Oracle { dirty_clears: [1, 0], faults: 1, ept: true, ..Oracle::default() };
+        let expected = Oracle {
+            dirty_clears: [1, 0],
+            faults: 1,
+            pml_full_exits: 1,
+            ept: true,
+            ..Oracle::default()
+        };
         assert_eq!(oracle, expected);
         Ok(())
     }

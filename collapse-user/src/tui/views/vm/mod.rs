@@ -18,6 +18,8 @@ use crate::tui::{
     theme::Role,
     widgets,
 };
+use collapse_common::Counter;
+use collapse_feed::Signal;
 use collapse_model::{
     Grade, Vm,
     wording::{self, leaves},
@@ -34,6 +36,7 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
     }
     if at.height >= 12 {
         lines.push(balance(scene, vm));
+        lines.extend(pml_full(scene, vm));
     }
     let at = widgets::paragraph(buf, at, &lines);
     if at.height == 0 {
@@ -128,6 +131,20 @@ fn regions(scene: &Scene, vm: &Vm) -> Line<'static> {
     let ends = ends.into_iter().filter(|(n, ..)| *n > 0);
     spans.extend(ends.map(|(n, what, role)| part(n, what, role)));
     Line::from(spans)
+}
+
+/// Exits for a full log of dirty pages, where the CPU logs them.
+fn pml_full(scene: &Scene, vm: &Vm) -> Option<Line<'static>> {
+    let totals = scene.coverage.known(Signal::PmlFull, vm.totals())?;
+    let (exits, time) = (totals.counter(Counter::PmlFull), totals.counter(Counter::PmlFullNs));
+    Some(Line::from(vec![
+        Span::styled(" PML-full exits: ", scene.theme.style(Role::Dim)),
+        Span::raw(format::count(exits)),
+        Span::styled(
+            format!("  {} of vCPU time", format::duration(time)),
+            scene.theme.style(Role::Dim),
+        ),
+    ]))
 }
 
 /// Agreement of counts with KVM's gauges.

@@ -10,7 +10,7 @@ use ratatui::{
 use crate::tui::{format, scene::Scene, theme::Role, widgets};
 use collapse_feed::{Signal, Slot};
 use collapse_model::{
-    CollapseSpan, Metric, Region, Totals, Vm,
+    CollapseSpan, LoggedBy, Metric, Region, Totals, Vm,
     metric::{LeafChange, METRICS, Prominence, Unit},
 };
 
@@ -124,14 +124,19 @@ pub fn slots(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let room = usize::from(at.height).saturating_sub(1);
     for slot in vm.slots.values().take(room) {
         let on = slot.flags & LOG_DIRTY_PAGES != 0;
-        let logging = if on { ("● on", Role::Split) } else { ("· off", Role::Dim) };
+        let by = vm.logged_by(scene.coverage.paging.pml).map_or("", short);
+        let logging = if on {
+            (format!("● on{by}"), Role::Split)
+        } else {
+            ("· off".to_owned(), Role::Dim)
+        };
         let outstanding =
             vm.regions.outstanding().filter(|(region, _)| holds(slot, *region)).count();
         let id = if slot.as_id == 0 { slot.id.to_string() } else { format!("S{}", slot.id) };
         lines.push(Line::from(vec![
             Span::raw(format!("{id:>5} {:>5}  ", format::bytes(slot.npages.saturating_mul(4096)))),
             Span::raw(format::left(&format!("{:#x}", slot.base_gfn), 13)),
-            Span::styled(format::left(logging.0, 14), theme.style(logging.1)),
+            Span::styled(format::left(&logging.0, 14), theme.style(logging.1)),
             Span::raw(format!(" {outstanding:>11}")),
         ]));
     }
@@ -139,6 +144,15 @@ pub fn slots(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
         lines.push(Line::styled("none known yet: slots are learnt as they change", dim));
     }
     widgets::paragraph(buf, at, &lines);
+}
+
+/// How dirty logging is done, in a few characters.
+fn short(by: LoggedBy) -> &'static str {
+    match by {
+        LoggedBy::Pml => ", PML",
+        LoggedBy::WriteFaults => ", faults",
+        LoggedBy::PmlAndWriteFaults => ", PML+flt",
+    }
 }
 
 fn holds(slot: &Slot, region: Region) -> bool {
