@@ -14,6 +14,7 @@ pub mod cli;
 pub mod diagnostics;
 pub mod doctor;
 pub mod exit;
+pub mod exporter;
 pub mod identity;
 pub mod kernel;
 pub mod live;

@@ -18,6 +18,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
             "bpf diagnostics exit identity tui",
             "kernel",
             "output plan settings",
+            "exporter",
             "probe",
             "source",
             "watch",

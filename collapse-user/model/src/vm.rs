@@ -9,6 +9,7 @@ use collapse_common::{
 use super::{
     episode::{EpisodeCost, Episodes, Slots},
     findings::{self, Findings, Sight, Thresholds, Turn},
+    histogram::Histogram,
     history::{History, Sample},
     latency::{FaultLatencies, TimedFaults},
     logging::{self, LoggedBy},
@@ -64,6 +65,8 @@ pub struct Vm {
     pub spans: Vec<CollapseSpan>,
     /// All runs of the collapse routine.
     pub span_count: u64,
+    /// How long they took, ns.
+    pub collapse_durations: Histogram,
     /// Times dirty logging went on for a slot.
     pub log_on: u64,
     /// Times dirty logging went off for a slot.
@@ -135,6 +138,7 @@ impl Vm {
             episodes: Episodes::default(),
             spans: Vec::new(),
             span_count: 0,
+            collapse_durations: Histogram::default(),
             log_on: 0,
             log_off: 0,
             logging: false,
@@ -356,6 +360,7 @@ impl Vm {
         let same = |slot: &Slot| (slot.as_id, slot.id) == (collapse.slot.as_id, collapse.slot.id);
         let race = self.race.take().filter(|(slot, _)| same(slot)).map(|(_, race)| race);
         let span = CollapseSpan::new(collapse, end, work, race);
+        self.collapse_durations.add(span.duration);
         self.episodes.collapse(end, &span);
         self.spans.push(span);
     }

@@ -7,6 +7,7 @@ mod events;
 mod export;
 mod live;
 mod measuring;
+mod metrics;
 mod ready;
 mod record;
 mod report;
@@ -72,6 +73,11 @@ enum Command {
     /// but --slot run in the kernel: changes that they leave out are counted there, but not recorded.
     #[command(after_help = Exit::HELP)]
     Events(events::EventsArgs),
+    /// Serve metrics to Prometheus, or write them to a file for its node exporter
+    ///
+    /// Without --duration and COMMAND, Ctrl-C or SIGTERM ends it. VMs that end have no series any more.
+    #[command(after_help = Exit::HELP)]
+    Metrics(metrics::MetricsArgs),
     /// Convert a recording for other programs
     #[command(after_help = Exit::HELP)]
     Export(export::ExportArgs),
@@ -174,6 +180,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Record(args) => record::run(args, setup),
         Command::Events(args) => events::run(args, setup),
         Command::Export(args) => export::run(&args),
+        Command::Metrics(args) => metrics::run(args, setup),
         Command::Doctor(args) => doctor::run(&args, verbose > 0, setup),
         Command::Schema { document } => schema::run(document),
         Command::Selftest(args) => selftest::run(&args, setup),

@@ -31,4 +31,4 @@ pub use session::{DRAIN_INTERVAL, Session};
 pub use switches::{ProbeSwitches, SwitchedOff};
 pub use tap::{NewRecording, Tap};
 pub use trigger::Trigger;
-pub use window::{Window, ended_as};
+pub use window::{Window, ended_as, until_ended};

@@ -81,6 +81,20 @@ impl Window<'_> {
     }
 }
 
+/// Waits until the time is up or a signal comes, while nothing is watched.
+pub fn until_ended(duration: Option<Duration>) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
+        let end = duration.and_then(|duration| Instant::now().checked_add(duration));
+        tokio::select! {
+            () = sleep_until(end) => {}
+            _ = signals.interrupt.recv() => {}
+            _ = signals.terminate.recv() => {}
+        }
+        Ok(())
+    })
+}
+
 /// The exit of a window with this command; success without one.
 pub fn ended_as(command: Option<&recording::RecordedCommand>) -> Exit {
     command.map_or(Exit::Ok, |command| Exit::of_command(command.status, command.signal))

@@ -9,8 +9,8 @@ use base::{CommandExt, workspace};
 const OF_UPPER_LAYERS: [&str; 4] = ["aya", "clap", "ratatui", "tokio"];
 
 /// Crates of the layers below the source and the dashboard.
-const LOWER_LAYERS: [&str; 4] =
-    ["collapse-common", "collapse-feed", "collapse-model", "collapse-report"];
+const LOWER_LAYERS: [&str; 5] =
+    ["collapse-common", "collapse-feed", "collapse-model", "collapse-metrics", "collapse-report"];
 
 /// The `unwanted` packages among the dependencies, direct or not, of a package that is built alone. Fails if there is no such package.
 fn built_with(package: &str, unwanted: &[&'static str]) -> Result<BTreeSet<&'static str>> {

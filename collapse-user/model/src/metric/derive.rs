@@ -123,6 +123,11 @@ impl Breakdown {
         self.counts.iter().filter(|((_, at), _)| *at == level).map(|(_, n)| n).sum()
     }
 
+    /// All of them by cause and level, those without any left out.
+    pub fn iter(&self) -> impl Iterator<Item = (Cause, u32, u64)> {
+        self.counts.iter().map(|((cause, level), n)| (*cause, *level, *n))
+    }
+
     /// All of them by cause, causes without any left out.
     pub fn by_cause(&self) -> BTreeMap<Cause, u64> {
         let mut by_cause = BTreeMap::new();
