@@ -1,7 +1,13 @@
 //! The distribution's packages.
 
-use std::{path::Path, process::Command, sync::Once};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Once,
+};
 
+use crate::cache;
 use crate::process::{CommandExt, describe, on_path};
 use anyhow::{Context, Result, bail};
 
@@ -47,6 +53,29 @@ pub fn install(packages: &[&str]) -> Result<()> {
     as_command(prefix, &install)?
         .run()
         .with_context(|| format!("installing {}", packages.join(", ")))
+}
+
+/// Returns the folder with a package's programs, `program` among them: where it is installed already, `None`; else
+/// the package is unpacked in the cache, not installed, so that no service starts.
+pub fn unpacked(package: &str, program: &str) -> Result<Option<PathBuf>> {
+    if on_path(program) {
+        return Ok(None);
+    }
+    let folder = cache::dir()?.join("packages").join(package);
+    let programs = folder.join("usr/bin");
+    let _lock = cache::lock()?;
+    if !programs.join(program).exists() {
+        refresh();
+        let download = folder.join("download");
+        fs::create_dir_all(&download)
+            .with_context(|| format!("creating {}", download.display()))?;
+        Command::new("apt-get").args(["download", package]).current_dir(&download).run()?;
+        for archive in fs::read_dir(&download)? {
+            Command::new("dpkg-deb").arg("-x").arg(archive?.path()).arg(&folder).run()?;
+        }
+        fs::remove_dir_all(&download)?;
+    }
+    Ok(Some(programs))
 }
 
 /// The version of a package that apt would install.

@@ -1,6 +1,9 @@
 //! Tests that need no lab.
 
-use base::{CommandExt, workspace};
+use std::{env, iter};
+
+use anyhow::Result;
+use base::{CommandExt, packages, workspace};
 
 use crate::{report::TestReport, selection::Selection};
 
@@ -42,4 +45,29 @@ pub fn run(selection: &Selection, report: &mut TestReport) {
             _ => report.timed(name, || workspace::cargo().args(arguments).run()),
         }
     }
+    if selection.wants(PROMETHEUS) {
+        report.timed(PROMETHEUS, prometheus);
+    }
+}
+
+const PROMETHEUS: &str = "host: metrics, rules and dashboard in a real Prometheus";
+
+fn prometheus() -> Result<()> {
+    let mut tests = workspace::cargo();
+    tests.args([
+        "test",
+        "--quiet",
+        "-p",
+        "collapse-user",
+        "--test",
+        "prometheus",
+        "--",
+        "--ignored",
+    ]);
+    if let Some(programs) = packages::unpacked("prometheus", "promtool")? {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = iter::once(programs).chain(env::split_paths(&path));
+        tests.env("PATH", env::join_paths(path)?);
+    }
+    tests.run()
 }

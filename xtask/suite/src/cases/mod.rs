@@ -6,6 +6,7 @@ mod each;
 mod failed_migration;
 mod hardship;
 mod life;
+mod metrics;
 mod observed;
 mod oracle;
 mod readme;
@@ -45,6 +46,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(reload::cases(rarely));
     cases.extend(readme::cases());
     cases.extend(ready::cases());
+    cases.extend(metrics::cases());
     cases.extend(reports::cases());
     cases.extend(dashboard::cases(rarely));
     cases
