@@ -13,8 +13,8 @@ use crate::case::LabCase;
 /// 2 MiB regions of the guest.
 const REGIONS: f64 = 16.0;
 
-/// Scrapes that there have to be, so that they could have disturbed.
-const LEAST_SCRAPES: u64 = 50;
+/// Scrapes that there have to be, so that they could have disturbed: as many as a busy host's emulation gets to.
+const LEAST_SCRAPES: u64 = 10;
 
 const COMMAND: &str = "
 set -e
