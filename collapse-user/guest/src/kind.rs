@@ -29,6 +29,19 @@ pub enum Advice {
     Nohugepage,
     /// Drops one small page of every 2 MiB, which splits the huge page.
     Split,
+    /// Lets the pages be merged with others of the same content.
+    Mergeable,
+    /// Lets the pages be dropped when memory is short.
+    Free,
+    /// Migrates the pages, as if their memory were failing.
+    SoftOffline,
+}
+
+impl Advice {
+    /// Whether there are kernels that do not know it.
+    pub fn is_optional(self) -> bool {
+        matches!(self, Self::Collapse | Self::Mergeable | Self::SoftOffline)
+    }
 }
 
 /// Host access rights.

@@ -81,6 +81,9 @@ impl Memory {
             Advice::Collapse => libc::MADV_COLLAPSE,
             Advice::Hugepage => libc::MADV_HUGEPAGE,
             Advice::Nohugepage => libc::MADV_NOHUGEPAGE,
+            Advice::Mergeable => libc::MADV_MERGEABLE,
+            Advice::Free => libc::MADV_FREE,
+            Advice::SoftOffline => libc::MADV_SOFT_OFFLINE,
             Advice::Split => {
                 for region in (from..from + size).step_by(HUGE as usize) {
                     self.advise(Advice::Dontneed, region, PAGE)?;
@@ -98,7 +101,7 @@ impl Memory {
             match error.raw_os_error() {
                 // MADV_COLLAPSE fails like that while the pages are briefly in use.
                 Some(libc::EAGAIN) if !stop::requested() => {}
-                Some(libc::EINVAL) if advice == Advice::Collapse => return Ok(false),
+                Some(libc::EINVAL) if advice.is_optional() => return Ok(false),
                 _ => return Err(error).with_context(|| format!("madvise {advice:?}")),
             }
         }

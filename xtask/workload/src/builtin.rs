@@ -125,7 +125,8 @@ const PHASES: &str =
         [rate=PER_SECOND] [background]     vcpu=N|all|split: split shares the range (default)
   stop | pause | resume                    the background touches
   log-on | log-off | get-log | clear-log [step=SIZE] | pre-fault
-  madvise dontneed|collapse|hugepage|nohugepage|split [from=SIZE] [size=SIZE]
+  madvise dontneed|collapse|hugepage|nohugepage|split|mergeable|free|soft-offline
+        [from=SIZE] [size=SIZE]
   mprotect none|ro|rw [from=SIZE] [size=SIZE]
   fork-cow | fork-end
   slot-delete | slot-add [slot=N size=SIZE backing=thp|4k|hugetlb] | slot-move [to=ADDRESS]
