@@ -25,11 +25,13 @@ ids! {
         Collapse = 6 "collapse" "collapse routine",
         /// Notifier: munmap and the like (`MMU_NOTIFY_UNMAP`).
         NotifierUnmap = 7 "notifier_unmap" "notifier: unmap",
-        /// Notifier: madvise, THP split, copy-on-write (`MMU_NOTIFY_CLEAR`).
+        /// Notifier: THP split, copy-on-write, and what is not told apart from them (`MMU_NOTIFY_CLEAR`): on
+        /// kernels before 5.15 also madvise.
         NotifierClear = 8 "notifier_clear" "notifier: madvise, THP split or COW",
         /// Notifier: mprotect, fork, NUMA hinting (`MMU_NOTIFY_PROTECTION_*`).
         NotifierProtect = 9 "notifier_protect" "notifier: mprotect, fork or NUMA",
-        /// Notifier: page migration and compaction (`MMU_NOTIFY_MIGRATE`).
+        /// Notifier: page migration (`migrate_pages`, kcompactd, `MMU_NOTIFY_MIGRATE`): compaction, `move_pages`,
+        /// memory policies, failing memory. Not by NUMA balancing.
         NotifierMigrate = 10 "notifier_migrate" "notifier: migration",
         /// Notifier: khugepaged putting a huge page together.
         NotifierThp = 11 "notifier_thp_collapse" "notifier: THP collapse",
@@ -46,7 +48,7 @@ ids! {
         /// `kvm_arch_flush_shadow_memslot`: a slot is deleted or moved.
         SlotGone = 17 "slot_deleted" "memslot deleted or moved",
         /// `kvm_zap_gfn_range`: MTRR and APICv changes.
-        ZapRange = 18 "zap_range" "zap of a gfn range",
+        ZapRange = 18 "zap_range" "MTRR or APICv change",
         /// All of a VM's SPTEs at once, outside the operations around (`nx_huge_pages` written, MMIO
         /// generation wrapped): `kvm_mmu_zap_all_fast`.
         ZapAll = 19 "zap_all" "zap of all SPTEs",
@@ -57,8 +59,8 @@ ids! {
         /// A vCPU's SPTE violation from the moment that a slot of the VM is published without dirty
         /// logging until the collapse routine has finished with it.
         RacingFault = 22 "guest_fault_collapsing" "guest fault during collapse",
-        /// Notifier: NUMA hinting (`change_prot_numa`).
-        NotifierNuma = 23 "notifier_numa" "notifier: NUMA hinting",
+        /// Notifier: NUMA balancing, by its hinting scan (`change_prot_numa`) and by the migration after it.
+        NotifierNuma = 23 "notifier_numa" "notifier: NUMA balancing",
         /// Notifier: copy-on-write broken by a guest fault of the same thread.
         NotifierCow = 24 "notifier_cow" "notifier: copy-on-write at a guest fault",
         /// `kvm_dirty_ring_reset`: pages of dirty rings that were read are protected again.
@@ -67,6 +69,13 @@ ids! {
         PreFault = 26 "pre_fault" "KVM_PRE_FAULT_MEMORY",
         /// `kvm_arch_pre_set_memory_attributes`: memory becomes private or shared.
         MemoryAttributes = 27 "memory_attributes" "KVM_SET_MEMORY_ATTRIBUTES",
+        /// Notifier: memory given back in ranges of 2 MiB or more, by `madvise` or by a hole punched in a file: free
+        /// page reporting, discarded memory. 5.15 and later.
+        NotifierDiscard = 28 "notifier_discard" "notifier: memory given back",
+        /// The same in smaller ranges, which split huge pages: a balloon. 5.15 and later.
+        NotifierDiscardSmall = 29 "notifier_discard_small" "notifier: small pages given back",
+        /// Notifier: an ioctl of userfaultfd, such as write-protection. 5.15 and later.
+        NotifierUserfault = 30 "notifier_userfaultfd" "notifier: userfaultfd",
     }
 }
 
@@ -90,6 +99,9 @@ impl Cause {
                 | Self::NotifierOther
                 | Self::NotifierNuma
                 | Self::NotifierCow
+                | Self::NotifierDiscard
+                | Self::NotifierDiscardSmall
+                | Self::NotifierUserfault
         )
     }
 }

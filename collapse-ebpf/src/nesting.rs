@@ -32,7 +32,7 @@ pub fn leave(cpu: &mut Cpu, thread: &mut Thread) -> u32 {
     let role = thread.roles & 15;
     thread.roles >>= 4;
     if role == Role::Host as u32 {
-        thread.host_cause = 0;
+        thread.host_causes >>= 8;
     } else if thread.depth != 0 {
         maps::EPOCH.tick();
         thread.depth -= 1;
@@ -48,5 +48,5 @@ pub fn leave(cpu: &mut Cpu, thread: &mut Thread) -> u32 {
 #[inline(always)]
 pub fn enter_host(thread: &mut Thread, cause: u32) {
     thread.roles = thread.roles << 4 | Role::Host as u32;
-    thread.host_cause = cause;
+    thread.host_causes = thread.host_causes << 8 | cause;
 }

@@ -68,6 +68,11 @@ fn begin(ctx: &ProbeContext, cpu: &mut Cpu, mut kvm: u64, role: u32, mut cause: 
         nesting::enter_host(thread, cause);
         return;
     }
+    if role == Role::Migration as u32 {
+        cause = opaque(notifier::of_migration(kernel::arg(ctx, 5)).into(), thread.id) as u32;
+        nesting::enter_host(thread, cause);
+        return;
+    }
     if role == Role::Invalidation as u32 {
         kvm = kvm.wrapping_sub(fact!(kvm_mmu_notifier).into());
         let event: u32 = kernel::read(kernel::arg(ctx, 1), fact!(range_event)).unwrap_or(u32::MAX);

@@ -80,7 +80,7 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         began: hints::NOT_BEGUN,
         outcome: 0,
         cpu: cpu.id,
-        host_cause: 0,
+        host_causes: 0,
         slot_kvm: 0,
         yields: 0,
         span: Span::NONE,
@@ -145,7 +145,7 @@ pub fn remove_hint(thread: &mut Thread) {
 /// grows with concurrency, not with the number of threads ever seen.
 #[inline(always)]
 pub fn release_if_idle(thread: &mut Thread) {
-    if thread.depth == 0 && thread.vcpu == 0 && thread.host_cause == 0 {
+    if thread.depth == 0 && thread.vcpu == 0 && thread.host_causes == 0 {
         release(thread);
     }
 }

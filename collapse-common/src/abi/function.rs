@@ -36,6 +36,9 @@ ids! {
         Yield = 12,
         /// An operation whose first argument is a vCPU.
         OfVcpu = 13,
+        /// The migration of pages, work on host memory whose sixth argument is the reason
+        /// (`enum migrate_reason`): that of NUMA balancing has a cause of its own.
+        Migration = 14,
     }
 }
 

@@ -70,8 +70,8 @@ pub struct Kernel {
     pub time_faults: u32,
     /// Length of a tick of the kernel's clock, ns.
     pub tick_ns: u32,
-    /// Padding.
-    pub pad2: u32,
+    /// Whether there is the helper `bpf_task_pt_regs` (5.15 and later).
+    pub task_regs: u32,
     /// Address of the `vm_list` variable, 0 if hidden.
     pub vm_list: u64,
     /// Address of the `page_offset_base` variable, 0 if hidden.
@@ -121,7 +121,7 @@ impl Kernel {
         clear_takes_kvm: 1,
         ept: 0,
         tick_ns: 0,
-        pad2: 0,
+        task_regs: 0,
         time_faults: 0,
         vm_list: 0,
         page_offset_base: 0,

@@ -45,9 +45,9 @@ pub struct Thread {
     pub outcome: u32,
     /// The CPU that has a hint of it.
     pub cpu: u32,
-    /// [`crate::Cause`] of notifiers that this thread calls: what it does to host memory, if that is
-    /// known. 0 if not.
-    pub host_cause: u32,
+    /// [`crate::Cause`]s of notifiers that this thread calls, by what it does to host memory, 8 bits each, the
+    /// innermost lowest. 0 where it is not known to do anything.
+    pub host_causes: u32,
     /// Operations it is in.
     pub depth: u32,
     /// Its position in the table.

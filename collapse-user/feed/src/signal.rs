@@ -25,7 +25,7 @@ ids! {
         Collapse = 7 "collapse",
         /// MMU notifier invalidations.
         Notifier = 8 "notifier",
-        /// Host operations that invalidate memory: reclaim, NUMA hinting, `MADV_COLLAPSE`.
+        /// Host operations that invalidate memory: reclaim, migration, NUMA hinting, `MADV_COLLAPSE`.
         NotifierCallers = 9 "notifier_callers",
         /// Yields of `mmu_lock` to other threads.
         LockYields = 10 "lock_yields",
@@ -84,7 +84,7 @@ impl Signal {
                 "which changes are due to MMU notifiers, and the VM of those made by tasks outside its process"
             }
             Self::NotifierCallers => {
-                "which zaps by MMU notifiers are due to NUMA hinting, MADV_COLLAPSE, or reclaim outside kswapd"
+                "which zaps by MMU notifiers are due to migration, NUMA balancing, MADV_COLLAPSE, or reclaim outside kswapd"
             }
             Self::LockYields => "how often the collapse routine yields mmu_lock",
             Self::SlotDeleted => "which zaps are due to memslots being deleted or moved",

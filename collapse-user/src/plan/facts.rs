@@ -14,6 +14,9 @@ pub const VARIABLES: &[&str] =
 /// Functions whose parameters are looked up.
 pub const FUNCTIONS: &[&str] = &["kvm_arch_commit_memory_region", "mmu_spte_clear_track_bits"];
 
+/// Functions whose presence is a fact: helpers of eBPF programs.
+pub const HELPERS: &[&str] = &["bpf_task_pt_regs"];
+
 /// Types whose sizes are facts.
 pub const SIZES: &[&str] = &["page"];
 
@@ -130,6 +133,7 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         ret_pf_invalid,
         clear_takes_kvm: clear_takes_kvm.into(),
         ept: uses_ept(kernel).into(),
+        task_regs: HELPERS.iter().all(|helper| kernel.symbol(helper).is_some()).into(),
         vm_list: address("vm_list"),
         page_offset_base: address("page_offset_base"),
         vmemmap_base: address("vmemmap_base"),

@@ -243,9 +243,10 @@ fn every_hook() -> impl Iterator<Item = &'static Hook> {
     SIGNALS.iter().flat_map(|signal| signal.hook_sets).flat_map(|hooks| hooks.iter())
 }
 
-/// Lists the functions of every hook.
+/// Lists the functions of every hook, and those whose presence is a fact.
 fn functions() -> Vec<&'static str> {
-    let names: BTreeSet<_> = every_hook().filter_map(Hook::function).collect();
+    let hooks = every_hook().filter_map(Hook::function);
+    let names: BTreeSet<_> = hooks.chain(facts::HELPERS.iter().copied()).collect();
     names.into_iter().collect()
 }
 

@@ -129,6 +129,7 @@ const RECLAIM: [Hook; 3] = [
     host(Cause::NotifierReclaim, "try_to_free_mem_cgroup_pages"),
     host(Cause::NotifierReclaim, "reclaim_pages"),
 ];
+const MIGRATION: Hook = with_role(Role::Migration, "migrate_pages");
 const NUMA: Hook = host(Cause::NotifierNuma, "change_prot_numa");
 const MADV_COLLAPSE: Hook = host(Cause::NotifierThp, "madvise_collapse");
 
@@ -223,10 +224,10 @@ pub const SIGNALS: &[SignalHooks] = &[
     SignalHooks {
         signal: Signal::NotifierCallers,
         hook_sets: &[
-            &[RECLAIM[0], RECLAIM[1], RECLAIM[2], NUMA, MADV_COLLAPSE],
+            &[RECLAIM[0], RECLAIM[1], RECLAIM[2], MIGRATION, NUMA, MADV_COLLAPSE],
             // 5.10 has no MADV_COLLAPSE, and other kernels may be built without NUMA.
-            &[RECLAIM[0], RECLAIM[1], RECLAIM[2], NUMA],
-            &[RECLAIM[0], RECLAIM[1], RECLAIM[2], MADV_COLLAPSE],
+            &[RECLAIM[0], RECLAIM[1], RECLAIM[2], MIGRATION, NUMA],
+            &[RECLAIM[0], RECLAIM[1], RECLAIM[2], MIGRATION, MADV_COLLAPSE],
         ],
         fields: &[],
         only: None,

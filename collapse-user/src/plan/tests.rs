@@ -96,10 +96,12 @@ notifier_callers
   5.10  enter, leave as Host for notifier_reclaim at kprobe+kretprobe:try_to_free_pages
         enter, leave as Host for notifier_reclaim at kprobe+kretprobe:try_to_free_mem_cgroup_pages
         enter, leave as Host for notifier_reclaim at kprobe+kretprobe:reclaim_pages
+        enter, leave as Migration at kprobe+kretprobe:migrate_pages
         enter, leave as Host for notifier_numa at kprobe+kretprobe:change_prot_numa
   6.1   enter, leave as Host for notifier_reclaim at kprobe+kretprobe:try_to_free_pages
         enter, leave as Host for notifier_reclaim at kprobe+kretprobe:try_to_free_mem_cgroup_pages
         enter, leave as Host for notifier_reclaim at kprobe+kretprobe:reclaim_pages
+        enter, leave as Migration at kprobe+kretprobe:migrate_pages
         enter, leave as Host for notifier_numa at kprobe+kretprobe:change_prot_numa
         enter, leave as Host for notifier_thp_collapse at kprobe+kretprobe:madvise_collapse
 lock_yields

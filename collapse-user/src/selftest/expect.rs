@@ -175,7 +175,8 @@ impl Table<'_> {
             ("/splits/by_cause/guest_fault_logging", Signal::Faults)
         };
         self.count("splits_by_cause", &[cause], &[changes, signal, Signal::DirtyLogging], REGIONS);
-        let notifier = &["/zaps/by_cause/notifier_clear"];
+        // Where the kernel does not say that it is madvise, it is the event alone.
+        let notifier = &["/zaps/by_cause/notifier_clear", "/zaps/by_cause/notifier_discard"];
         self.count("zaps_by_notifier", notifier, &[changes, Signal::Notifier], REGIONS);
         let last = account.pages().map(|pages| pages.small + pages.huge + pages.gib);
         let teardown = last.map_or(REGIONS..=u64::MAX, |last| last..=last);

@@ -24,7 +24,8 @@ fn causes() {
          notifier_unmap notifier_clear notifier_protect notifier_migrate notifier_thp_collapse
          notifier_reclaim notifier_ksm notifier_other nx_recovery slot_change slot_deleted zap_range
          zap_all teardown guest_fault_logging guest_fault_collapsing notifier_numa notifier_cow
-         reset_dirty_ring pre_fault memory_attributes",
+         reset_dirty_ring pre_fault memory_attributes notifier_discard notifier_discard_small
+         notifier_userfaultfd",
     );
 }
 

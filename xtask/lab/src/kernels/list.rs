@@ -4,7 +4,9 @@
 use super::{
     CollapseRoutine::Zaps,
     CpuVendor, DefaultMmu,
-    Feature::{EagerSplit, FaultCounter, MadviseCollapse, NxRecoveryPeriod, VerifierCounts},
+    Feature::{
+        EagerSplit, FaultCounter, MadviseCollapse, NxRecoveryPeriod, TaskRegisters, VerifierCounts,
+    },
     KvmParameterSets, LIKE_THE_NEWEST, MeasuredTools, OracleProbes,
     SelectCase::{Budget, CrowdedVcpus, EachChange, Recordings, Stacks},
     Series, VendorKvm,
@@ -49,7 +51,14 @@ pub const KERNELS: &[Series] = &[
         ],
         mmu: DefaultMmu::Rmap,
         collapse: Zaps,
-        lacks: &[EagerSplit, FaultCounter, MadviseCollapse, NxRecoveryPeriod, VerifierCounts],
+        lacks: &[
+            EagerSplit,
+            FaultCounter,
+            MadviseCollapse,
+            NxRecoveryPeriod,
+            TaskRegisters,
+            VerifierCounts,
+        ],
         unseen_signals: &["lock_yields", "gauges"],
         oracle: OracleProbes {
             // mmu_spte_clear_track_bits does not take the VM there.

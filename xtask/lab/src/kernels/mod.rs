@@ -197,6 +197,8 @@ pub enum Feature {
     MadviseCollapse,
     /// `nx_huge_pages_recovery_period_ms` (from 5.17 on).
     NxRecoveryPeriod,
+    /// eBPF programs can read the user's registers (from 5.15 on), and so tell which system call is under way.
+    TaskRegisters,
     /// The number of verified instructions in a program's information (from 5.16 on).
     VerifierCounts,
 }

@@ -277,9 +277,15 @@ fn causes(vm: &Value, eager: bool, kernel: &Series) -> Result<()> {
         "dirty-rate" | "manual-protect" | "initially-set" | "two-vms" | "pause" | "churn" => {
             (logging, COLLAPSED)
         }
-        "madvise" if !kernel.has(Feature::MadviseCollapse) => (&[], &["notifier_clear"]),
-        // Khugepaged's is named like the kernel's thread, which must not be mistaken for it.
-        "madvise" | "khugepaged" => (&[], &["notifier_clear", "notifier_thp_collapse"]),
+        "madvise" if !kernel.has(Feature::TaskRegisters) => (&[], &["notifier_clear"]),
+        "madvise" => {
+            (&[], &["notifier_discard", "notifier_discard_small", "notifier_thp_collapse"])
+        }
+        "khugepaged" if !kernel.has(Feature::TaskRegisters) => {
+            (&[], &["notifier_clear", "notifier_thp_collapse"])
+        }
+        // It is named like the kernel's thread, which must not be mistaken for it.
+        "khugepaged" => (&[], &["notifier_discard_small", "notifier_thp_collapse"]),
         "mprotect" | "fork-cow" => (&[], &["notifier_protect"]),
         "memslot" => (&[], &["slot_deleted"]),
         "steady" => (&[], &[]),
