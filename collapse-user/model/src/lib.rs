@@ -48,12 +48,12 @@ pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{
     Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Region, RegionCounts, Regions, Returned,
-    ReturnedRegions, Standing, Step, regions_of,
+    ReturnedRegions, Standing, Step, Thrash, Thrashed, regions_of,
 };
 pub use span::{CollapseSpan, Race, Work};
 pub use stall::StallEstimate;
 pub use totals::Totals;
-pub use vm::{SPANS_KEPT, Vm};
+pub use vm::{SPANS_KEPT, SlotsGone, Vm};
 
 use collapse_feed::{Batch, Coverage, Event, Overhead, Update};
 

@@ -71,6 +71,8 @@ pub struct Vm {
     pub log_on: u64,
     /// Times dirty logging went off for a slot.
     pub log_off: u64,
+    /// Memslots that were deleted or moved; `None` if none was.
+    pub slots_gone: Option<SlotsGone>,
     /// Whether dirty logging concerns it as a whole, not just a display.
     pub logging: bool,
     /// Slots whose dirty logging state was seen, by address space and id.
@@ -91,6 +93,17 @@ pub struct Vm {
     work: Work,
     /// The slot whose dirty logging went off last, and what guest faults did to it since.
     race: Option<(Slot, Race)>,
+}
+
+/// Memslots that were deleted or moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotsGone {
+    /// Times.
+    pub count: u64,
+    /// The first time, `CLOCK_MONOTONIC` ns.
+    pub first: u64,
+    /// The last time, `CLOCK_MONOTONIC` ns.
+    pub last: u64,
 }
 
 /// Whether counts and gauges of a VM can still move.
@@ -141,6 +154,7 @@ impl Vm {
             collapse_durations: Histogram::default(),
             log_on: 0,
             log_off: 0,
+            slots_gone: None,
             logging: false,
             slots: Slots::new(),
             memory: MemoryMaps::default(),
@@ -321,6 +335,8 @@ impl Vm {
         };
         let Self { regions, episodes, .. } = self;
         if let Some(left) = left {
+            let gone = self.slots_gone.get_or_insert(SlotsGone { count: 0, first: at, last: at });
+            (gone.count, gone.last) = (gone.count + 1, at);
             let logged = left.is_logging() || known.is_some_and(|known| known.is_logging());
             regions.slot_gone(&left, logged, &mut |episode, step| episodes.step(at, episode, step));
         }

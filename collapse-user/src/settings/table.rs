@@ -250,4 +250,26 @@ pub const SETTINGS: &[Setting] = &[
         "hugetlb_mapped_small: report when this share of hugetlb memory is mapped by 4 KiB SPTEs.",
         threshold!(hugetlb_share, parse_share),
     ),
+    setting(
+        "threshold.thrash",
+        "COUNT",
+        Kind::Number,
+        "host_thrashes, numa_balancing: report when the host took regions that many times for at least the third \
+         time, and the guest faulted them back.",
+        threshold!(thrash, parse_count),
+    ),
+    setting(
+        "threshold.churn",
+        "COUNT",
+        Kind::Number,
+        "memslot_churn: report when this many memslots are deleted or moved.",
+        threshold!(churn, parse_count),
+    ),
+    setting(
+        "threshold.periodic",
+        "COUNT",
+        Kind::Number,
+        "logged_periodically: report when dirty logging goes on this many times.",
+        threshold!(periodic, parse_count),
+    ),
 ];

@@ -29,6 +29,17 @@ impl Evidence {
         Self { since: Some(since), ..self }
     }
 
+    /// Says how much vCPU time all faults of the kind took, ns, if that is known: it cost the guest no more.
+    pub(super) fn costing_at_most(mut self, most: Option<u64>) -> Self {
+        if let Some(ns) = most.filter(|ns| *ns > 0) {
+            self.sentence.push_str("; all guest faults together took ");
+            self.sentence.push_str(&duration(ns));
+            self.sentence.push_str(" of vCPU time");
+            self.numbers.push(Measure { name: "stall_at_most", value: ns, unit: Unit::Ns });
+        }
+        self
+    }
+
     /// Adds the vCPU time that it cost the guest, ns, if that is known.
     pub(super) fn costing(mut self, cost: Option<u64>) -> Self {
         if let Some(ns) = cost.filter(|ns| *ns > 0) {

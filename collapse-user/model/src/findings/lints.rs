@@ -3,7 +3,7 @@
 use collapse_feed::Signal;
 
 use super::{
-    Lint,
+    Lint, host,
     knobs::{any, cloud_hypervisor, firecracker, kubevirt, qemu},
     logging, memory,
 };
@@ -41,6 +41,72 @@ pub(super) const LINTS: &[Lint] = &[
         check: logging::for_long,
     },
     Lint {
+        name: "numa_balancing",
+        title: "NUMA balancing takes memory from the guest again and again",
+        knobs: &[
+            any(
+                "kernel.numa_balancing=0, or a memory policy for the VM's memory, which the scanner skips; if \
+                 a device is assigned, its memory is pinned and cannot move anyway",
+            ),
+            qemu("host-nodes= and policy=bind at the memory backend, virsh numatune"),
+            cloud_hypervisor("host_numa_node= at --memory-zone"),
+            kubevirt("spec.domain.cpu.numa.guestMappingPassthrough"),
+        ],
+        needs: &[Signal::Notifier, Signal::NotifierCallers],
+        check: host::numa_balancing,
+    },
+    Lint {
+        name: "host_thrashes",
+        title: "the host takes memory from the guest again and again",
+        knobs: &[any(
+            "find out who does it: `collapse events --kind zap --stacks`. If it is reclaim, the VM's cgroup or the \
+             host has too little memory; if it is the VMM's madvise, it gives back what the guest needs soon",
+        )],
+        needs: &[Signal::Notifier],
+        check: host::thrashes,
+    },
+    Lint {
+        name: "ksm_merges",
+        title: "KSM takes huge pages apart",
+        knobs: &[
+            any(
+                "KSM saves memory for huge pages: switch it off (/sys/kernel/mm/ksm/run) or leave this VM out",
+            ),
+            qemu("-machine mem-merge=off, <nosharepages/> in <memoryBacking>"),
+            cloud_hypervisor("mergeable=off at --memory"),
+            kubevirt("ksmConfiguration in the KubeVirt resource"),
+        ],
+        needs: &[Signal::Notifier],
+        check: host::ksm_merges,
+    },
+    Lint {
+        name: "given_back_small",
+        title: "memory is given back in small pages, which takes huge pages apart",
+        knobs: &[
+            any(
+                "a balloon gives back 4 KiB at a time: give back whole huge pages instead, by free page reporting or by \
+                 memory hot-unplug (virtio-mem)",
+            ),
+            qemu("virtio-balloon with free-page-reporting=on, or virtio-mem with block-size=2M"),
+            firecracker("free_page_reporting of the balloon device"),
+            cloud_hypervisor("--balloon free_page_reporting=on"),
+            kubevirt("autoattachMemBalloon: false"),
+        ],
+        needs: &[Signal::Notifier],
+        check: host::given_back_small,
+    },
+    Lint {
+        name: "memslot_churn",
+        title: "memslots come and go, and each time the whole VM is zapped",
+        knobs: &[any(
+            "KVM drops all SPTEs of the VM when any slot is deleted or moved (firmware, BARs, ROMs, memory hotplug): \
+             change them seldom and at once; where the VMM disables KVM_X86_QUIRK_SLOT_ZAP_ALL (6.12 and later), only \
+             the slot's own go",
+        )],
+        needs: &[Signal::Memslots, Signal::SlotDeleted],
+        check: host::memslot_churn,
+    },
+    Lint {
         name: "eager_split_off",
         title: "huge pages are split by guest faults",
         knobs: &[any(
@@ -55,6 +121,22 @@ pub(super) const LINTS: &[Lint] = &[
         knobs: &[any("turn dirty logging off while the guest is idle or paused, slot by slot")],
         needs: &[Signal::DirtyLogging, Signal::Collapse, Signal::Faults],
         check: logging::collapse_raced,
+    },
+    Lint {
+        name: "logged_periodically",
+        title: "dirty logging goes on and off again and again",
+        knobs: &[
+            any(
+                "find out who asks for it: snapshots, backups and dirty-rate measurements that run by the clock split \
+                 all huge pages each time",
+            ),
+            qemu(
+                "calc-dirty-rate and virsh domdirtyrate-calc in mode page-sampling do without dirty logging",
+            ),
+            firecracker("snapshots of differences need it: take full ones, or fewer"),
+        ],
+        needs: &[Signal::DirtyLogging],
+        check: logging::periodically,
     },
     Lint {
         name: "nx_recovery_undone",

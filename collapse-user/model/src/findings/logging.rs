@@ -37,6 +37,28 @@ pub(super) fn for_long(case: &Case) -> Option<Evidence> {
     })
 }
 
+pub(super) fn periodically(case: &Case) -> Option<Evidence> {
+    let (count, episodes) = (case.vm.episodes.count(), &case.vm.episodes);
+    let logged: u64 = episodes.kept().filter_map(Episode::logging_duration).sum();
+    let lost: u64 = episodes.kept().map(|episode| episode.regions.lost).sum();
+    let (first, latest) = (episodes.kept().next()?, latest(case)?);
+    (count >= case.thresholds.periodic).then(|| {
+        let gaps = (episodes.kept().len() as u64).saturating_sub(1).max(1);
+        let every = latest.start.saturating_sub(first.start) / gaps;
+        Evidence::certain(format!(
+            "on {count} times, every {} on average and for {} altogether, {lost} regions split or zapped",
+            duration(every),
+            duration(logged),
+        ))
+        .with("times", count, Unit::Count)
+        .with("every", every, Unit::Ns)
+        .with("logged_for", logged, Unit::Ns)
+        .with("lost", lost, Unit::Regions)
+        .since(first.start)
+        .costing(case.stall_of(Cause::LoggedFault))
+    })
+}
+
 pub(super) fn stuck_small(case: &Case) -> Option<Evidence> {
     let episode = latest(case).filter(|episode| !episode.is_losing())?;
     let log_off = episode.log_off?;

@@ -1,6 +1,7 @@
 //! Short diagnoses of one VM: what costs it huge pages or time, the evidence, and what to do about it.
 
 mod evidence;
+mod host;
 mod knobs;
 mod lints;
 mod log;

@@ -217,6 +217,75 @@ fn hugetlb_memory_that_is_mapped_small() {
     assert_eq!(found(1 << 30, 100_000, true), [""; 0]);
 }
 
+/// Taken by the host and faulted back, so many times.
+fn thrashed(cause: Cause, times: u32, regions: u32) -> Bench {
+    let mut bench = Bench::new();
+    bench.change(Cause::GuestFault, Transition::Install, 2, regions);
+    for _ in 0..times {
+        bench.change(cause, Transition::Zap, 2, regions);
+        bench.change(Cause::GuestFault, Transition::Install, 2, regions);
+    }
+    bench
+}
+
+#[test]
+fn memory_that_the_host_takes_again_and_again() {
+    // Twice may be chance; from then on each time counts.
+    assert_eq!(thrashed(Cause::NotifierProtect, 2, 32).found(0), [""; 0]);
+    let often = thrashed(Cause::NotifierProtect, 3, 32);
+    assert_eq!(often.found(0), ["host_thrashes"]);
+    assert_eq!(often.found(90), [""; 0], "it is over");
+    assert_eq!(thrashed(Cause::NotifierProtect, 3, 31).found(0), [""; 0]);
+    assert_eq!(thrashed(Cause::NotifierNuma, 3, 32).found(0), ["numa_balancing"]);
+    // khugepaged gives more than it takes, and munmap takes for good.
+    assert_eq!(thrashed(Cause::NotifierThp, 9, 32).found(0), [""; 0]);
+    assert_eq!(thrashed(Cause::NotifierUnmap, 9, 32).found(0), [""; 0]);
+}
+
+#[test]
+fn memory_that_goes_in_small_pages() {
+    assert_eq!(thrashed(Cause::NotifierDiscardSmall, 1, 8).found(0), ["given_back_small"]);
+    assert_eq!(thrashed(Cause::NotifierDiscardSmall, 1, 7).found(0), [""; 0]);
+    assert_eq!(thrashed(Cause::NotifierDiscard, 1, 32).found(0), [""; 0]);
+    assert_eq!(thrashed(Cause::NotifierKsm, 1, 8).found(0), ["ksm_merges"]);
+}
+
+#[test]
+fn memslots_that_come_and_go() {
+    let churn = |times, regions| {
+        let mut bench = Bench::new();
+        let other = Slot { id: 2, base_gfn: 1 << 20, ..slot(0) };
+        for _ in 0..times {
+            if regions > 0 {
+                bench.change(Cause::GuestFault, Transition::Install, 2, regions);
+                bench.change(Cause::SlotGone, Transition::Zap, 2, regions);
+            }
+            let change = SlotChange::Deleted;
+            let gone = EventKind::SlotChanged { slot: other, change, logging: false };
+            bench.apply(vec![gone], vec![]);
+        }
+        bench.found(0)
+    };
+    assert_eq!(churn(8, 8), ["memslot_churn"]);
+    assert_eq!(churn(7, 8), [""; 0]);
+    assert_eq!(churn(8, 0), [""; 0], "nothing of other slots went");
+}
+
+#[test]
+fn dirty_logging_by_the_clock() {
+    let mut bench = Bench::new();
+    bench.change(Cause::GuestFault, Transition::Install, 2, 32);
+    for time in 1..=4 {
+        assert_eq!(bench.found(0), [""; 0], "{time}");
+        bench.logging(true);
+        bench.change(Cause::EagerSplit, Transition::Split, 2, 32);
+        bench.logging(false);
+        bench.collapse();
+        bench.change(Cause::GuestFault, Transition::Install, 2, 32);
+    }
+    assert_eq!(bench.found(0), ["logged_periodically"]);
+}
+
 #[test]
 fn thresholds_are_the_users() {
     let mut bench = Bench::new();
@@ -290,4 +359,28 @@ fn other_failed_migrations_on_real_runs() {
     assert_eq!(found_in(recorded!("read-only")), ["recovered_read_only"]);
     assert_eq!(found_in(recorded!("raced")), [""; 0]);
     assert_eq!(found_in(recorded!("raced-small")), ["collapse_raced"]);
+}
+
+/// Memory that the VMM gives back once, 4 KiB of each huge page or all of it; pages that the host migrates once;
+/// and memory that is protected and unprotected again and again.
+#[test]
+fn work_of_the_host_on_real_runs() {
+    assert_eq!(found_in(recorded!("balloon")), ["given_back_small"]);
+    assert_eq!(found_in(recorded!("give-back")), [""; 0]);
+    assert_eq!(found_in(recorded!("migrated")), [""; 0]);
+    assert_eq!(found_in(recorded!("thrash")), ["host_thrashes"]);
+}
+
+/// A slot beside the guest's memory that comes and goes twelve times, and the guest's own, once.
+#[test]
+fn memslots_on_real_runs() {
+    assert_eq!(found_in(recorded!("churn")), ["memslot_churn"]);
+    assert_eq!(found_in(recorded!("slot-deleted")), [""; 0]);
+}
+
+#[test]
+fn dirty_logging_by_the_clock_on_a_real_run() {
+    assert_eq!(found_in(recorded!("periodic")), ["logged_periodically"]);
+    let patient = Thresholds { periodic: 5, ..Thresholds::default() };
+    assert_eq!(found_by(recorded!("periodic"), &patient), [""; 0]);
 }

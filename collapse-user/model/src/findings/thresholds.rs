@@ -15,6 +15,12 @@ pub struct Thresholds {
     pub raced: u64,
     /// Part of hugetlb memory that is mapped by 4 KiB leaves.
     pub hugetlb_share: f64,
+    /// Times that regions are taken by the host and faulted back, from the third time of each on.
+    pub thrash: u64,
+    /// Memslots deleted or moved.
+    pub churn: u64,
+    /// Times that dirty logging goes on.
+    pub periodic: u64,
 }
 
 impl Default for Thresholds {
@@ -26,6 +32,9 @@ impl Default for Thresholds {
             read_only_share: 0.25,
             raced: 512,
             hugetlb_share: 0.1,
+            thrash: 32,
+            churn: 8,
+            periodic: 4,
         }
     }
 }

@@ -9,6 +9,7 @@ mod returned;
 mod taken;
 #[cfg(test)]
 mod tests;
+mod thrash;
 mod unlogged;
 
 use std::{
@@ -22,6 +23,7 @@ pub use counts::{Mapping, Recovery, RegionCounts, Standing, Step};
 pub use lost::{Lost, Region};
 pub use nx::NxRecovery;
 pub use returned::{RETURNED_KEPT, Returned, ReturnedRegions};
+pub use thrash::{Thrash, Thrashed};
 
 use gains::Gains;
 use refaults::Refaults;
@@ -47,6 +49,7 @@ pub struct Regions {
     lost_by_cause: BTreeMap<Cause, u64>,
     refaults: Refaults,
     nx: NxRecovery,
+    thrash: Thrash,
     returned: ReturnedRegions,
     time_to_refault: Histogram,
     time_to_recover: Histogram,
@@ -92,6 +95,9 @@ impl Regions {
         self.refaults.end_of_change();
         if matches!(change.cause, Cause::NxRecovery | Cause::GuestFault) && change.level <= 2 {
             each(at, change, |touch| self.nx.apply(&touch));
+        }
+        if self.thrash.wants(change.cause, change.transition) {
+            each(at, change, |touch| self.thrash.apply(&touch));
         }
     }
 
@@ -145,6 +151,11 @@ impl Regions {
     /// Regions that the NX recovery worker gave back, by what became of them.
     pub fn nx_recovery(&self) -> &NxRecovery {
         &self.nx
+    }
+
+    /// Regions that the host took from the guest again and again.
+    pub fn thrash(&self) -> &Thrash {
+        &self.thrash
     }
 
     /// How long regions that had lost their huge leaf had nothing mapped, until the next leaf of any

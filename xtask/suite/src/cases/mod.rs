@@ -5,6 +5,7 @@ mod dashboard;
 mod each;
 mod failed_migration;
 mod hardship;
+mod host_work;
 mod life;
 mod metrics;
 mod observed;
@@ -34,6 +35,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     let mut cases = streams::cases();
     cases.extend(failed_migration::cases(rarely));
     cases.extend(scenarios::cases(rarely));
+    cases.extend(host_work::cases(rarely));
     cases.extend(hardship::cases());
     cases.extend(unprobed::cases());
     cases.extend(switched_off::cases());

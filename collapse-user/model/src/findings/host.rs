@@ -1,0 +1,95 @@
+//! Findings about what the host and the VMM do to a guest's memory outside dirty logging.
+
+use collapse_common::Cause;
+
+use super::{Case, Evidence, Unit};
+use crate::{Thrashed, metric::LeafChange, wording::duration};
+
+/// What did not happen for so long is over, ns.
+const OVER: u64 = 60_000_000_000;
+
+pub(super) fn numa_balancing(case: &Case) -> Option<Evidence> {
+    thrashed_by(case, |cause| cause == Cause::NotifierNuma)
+}
+
+pub(super) fn thrashes(case: &Case) -> Option<Evidence> {
+    thrashed_by(case, |cause| cause != Cause::NotifierNuma)
+}
+
+fn thrashed_by(case: &Case, pick: impl Fn(Cause) -> bool) -> Option<Evidence> {
+    let thrash = case.vm.regions.thrash().by_cause().iter();
+    let mut causes: Vec<_> = thrash.filter(|(cause, _)| pick(**cause)).collect();
+    causes.sort_by_key(|(_, thrashed)| std::cmp::Reverse(thrashed.rounds));
+    let all = causes.iter().map(|(_, thrashed)| **thrashed).reduce(together)?;
+    let goes_on = case.now.saturating_sub(all.last) < OVER;
+    (all.rounds >= case.thresholds.thrash && goes_on).then(|| {
+        let parts = causes.iter().map(|(cause, thrashed)| {
+            format!("{} {}", cause.label().trim_start_matches("notifier: "), thrashed.rounds)
+        });
+        let parts: Vec<_> = parts.collect();
+        let time = all.last.saturating_sub(all.first);
+        Evidence::certain(format!(
+            "{} regions were taken and faulted back three times or more, {} times in {} ({})",
+            all.regions,
+            all.rounds,
+            duration(time),
+            parts.join(", "),
+        ))
+        .with("regions", all.regions, Unit::Regions)
+        .with("rounds", all.rounds, Unit::Count)
+        .with("in", time, Unit::Ns)
+        .since(all.first)
+        .costing_at_most(case.stall_of(Cause::GuestFault))
+    })
+}
+
+fn together(a: Thrashed, b: Thrashed) -> Thrashed {
+    Thrashed {
+        regions: a.regions + b.regions,
+        rounds: a.rounds + b.rounds,
+        first: a.first.min(b.first),
+        last: a.last.max(b.last),
+    }
+}
+
+pub(super) fn ksm_merges(case: &Case) -> Option<Evidence> {
+    let lost = case.vm.regions.lost_by_cause().get(&Cause::NotifierKsm).copied().unwrap_or(0);
+    let zaps = case.vm.totals().count_of(LeafChange::Zap, Cause::NotifierKsm);
+    (lost >= case.thresholds.least).then(|| {
+        Evidence::certain(format!("{lost} regions lost their huge page to ksmd, {zaps} SPTEs went"))
+            .with("lost", lost, Unit::Regions)
+            .with("zaps", zaps, Unit::Sptes)
+    })
+}
+
+pub(super) fn given_back_small(case: &Case) -> Option<Evidence> {
+    let lost_by_cause = case.vm.regions.lost_by_cause();
+    let lost = lost_by_cause.get(&Cause::NotifierDiscardSmall).copied().unwrap_or(0);
+    let zaps = case.vm.totals().count_of(LeafChange::Zap, Cause::NotifierDiscardSmall);
+    (lost >= case.thresholds.least).then(|| {
+        Evidence::certain(format!(
+            "{lost} times a region lost its huge page as less than 2 MiB of it was given back (madvise, or a hole in a \
+             file), {zaps} SPTEs went"
+        ))
+        .with("lost", lost, Unit::Regions)
+        .with("zaps", zaps, Unit::Sptes)
+    })
+}
+
+pub(super) fn memslot_churn(case: &Case) -> Option<Evidence> {
+    let gone = case.vm.slots_gone?;
+    let lost = case.vm.regions.lost_by_cause().get(&Cause::SlotGone).copied().unwrap_or(0);
+    let enough = gone.count >= case.thresholds.churn && lost >= case.thresholds.least;
+    (enough && case.now.saturating_sub(gone.last) < OVER).then(|| {
+        let (count, time) = (gone.count, gone.last.saturating_sub(gone.first));
+        Evidence::certain(format!(
+            "{count} memslots were deleted or moved in {}, and {lost} times a region of another slot lost its huge \
+             page",
+            duration(time),
+        ))
+        .with("slots", count, Unit::Count)
+        .with("lost", lost, Unit::Regions)
+        .with("in", time, Unit::Ns)
+        .since(gone.first)
+    })
+}
