@@ -384,3 +384,22 @@ fn dirty_logging_by_the_clock_on_a_real_run() {
     let patient = Thresholds { periodic: 5, ..Thresholds::default() };
     assert_eq!(found_by(recorded!("periodic"), &patient), [""; 0]);
 }
+
+/// A sentence about regions that stay small names what was seen to keep them so, and claims nothing of what could
+/// not be seen: here memory of the host that is split while it is mapped for the guest, and while it is not.
+#[test]
+fn what_is_not_seen_is_not_denied() {
+    let sentence = |recording: &[u8]| {
+        let model = model_of(recording, &Thresholds::default());
+        let vm = model.vms.values().next().unwrap();
+        let found: Vec<_> = vm.findings.kinds().map(|found| &found.finding).collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].name, "regions_stuck_small");
+        found[0].sentence.clone()
+    };
+    let mapped = sentence(recorded!("split-mapped"));
+    assert!(mapped.contains("small pages given back 4096"), "{mapped}");
+    assert!(!mapped.contains("neither"), "{mapped}");
+    let unmapped = sentence(recorded!("split-unmapped"));
+    assert!(unmapped.contains("while it is not mapped for the guest is not seen"), "{unmapped}");
+}
