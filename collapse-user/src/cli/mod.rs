@@ -8,6 +8,7 @@ mod export;
 mod live;
 mod measuring;
 mod metrics;
+mod packaging;
 mod ready;
 mod record;
 mod report;
@@ -98,6 +99,10 @@ enum Command {
         /// Output to describe
         document: schema::Document,
     },
+    /// Print completions for a shell
+    Completions(packaging::CompletionsArgs),
+    /// Write the manual, a page for each command
+    Manual(packaging::ManualArgs),
     /// Check on this machine that measurements are right
     ///
     /// A guest of 16 MiB, in a process of its own, causes known numbers of splits, zaps, refaults and
@@ -183,6 +188,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Metrics(args) => metrics::run(args, setup),
         Command::Doctor(args) => doctor::run(&args, verbose > 0, setup),
         Command::Schema { document } => schema::run(document),
+        Command::Completions(args) => packaging::completions(&args, Cli::command()),
+        Command::Manual(args) => packaging::manual(&args, Cli::command()),
         Command::Selftest(args) => selftest::run(&args, setup),
         Command::SelftestGuest => guest::run(),
     }
