@@ -4,14 +4,20 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::kernel::inspect::{Capability, Inspected, Lockdown, ModuleState};
+use crate::kernel::inspect::{
+    Capability::{self, DacReadSearch},
+    Inspected, Lockdown, ModuleState, Unknown,
+};
 
 /// Capabilities that loading and attaching depend on.
 const NEEDED: [Capability; 2] = [Capability::Bpf, Capability::Perfmon];
 
-/// Capabilities that reading the kernel's files, and those of other users' processes, depends on.
-const HELPFUL: [Capability; 3] =
-    [Capability::DacReadSearch, Capability::SysPtrace, Capability::Syslog];
+/// Capabilities that more depends on, and what is missing without each.
+const HELPFUL: [(Capability, &str); 3] = [
+    (DacReadSearch, "tracefs is closed to other users than root"),
+    (Capability::Syslog, "kernel addresses are hidden, by which functions are told apart"),
+    (Capability::SysAdmin, "the cost of the probes is not measured, so that it has no limit"),
+];
 
 /// An obstacle to measuring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -55,7 +61,8 @@ fn privileges(host: &Inspected) -> Option<(String, String)> {
     if missing.is_empty() {
         return None;
     }
-    let remedy = if privileges.is_root() {
+    let some = missing.len() < NEEDED.len();
+    let remedy = if privileges.is_root() || some {
         format!("give the container or service {}", names(&missing))
     } else {
         "run as root (sudo collapse …)".to_owned()
@@ -92,7 +99,10 @@ fn types(host: &Inspected) -> Option<(String, String)> {
 
 fn tracefs(host: &Inspected) -> Option<(String, String)> {
     let why = host.tracefs.as_ref().err()?;
-    let remedy = "mount it with `mount -t tracefs tracefs /sys/kernel/tracing`".to_owned();
+    let remedy = match why {
+        Unknown::Denied(_) => format!("run as root, or give it {}", names(&[DacReadSearch])),
+        _ => "mount it with `mount -t tracefs tracefs /sys/kernel/tracing`".to_owned(),
+    };
     Some((format!("tracefs is not available ({why})"), remedy))
 }
 
@@ -120,11 +130,10 @@ fn realtime(host: &Inspected) -> Option<(String, String)> {
 fn capabilities(host: &Inspected) -> Option<(String, String)> {
     let privileges = &host.privileges;
     privileges.effective.as_ref().ok()?;
-    let missing: Vec<_> =
-        HELPFUL.into_iter().filter(|capability| !privileges.has(*capability)).collect();
-    let what =
-        format!("kernel addresses and names of VMs may be hidden without {}", names(&missing));
-    (!missing.is_empty()).then(|| (what, "run as root (sudo collapse …)".to_owned()))
+    let missing = HELPFUL.into_iter().filter(|(capability, _)| !privileges.has(*capability));
+    let (missing, lost): (Vec<_>, Vec<_>) = missing.unzip();
+    let remedy = || format!("run as root, or give it {}", names(&missing));
+    (!missing.is_empty()).then(|| (lost.join("; "), remedy()))
 }
 
 fn addresses(host: &Inspected) -> Option<(String, String)> {
@@ -148,7 +157,7 @@ fn names(capabilities: &[Capability]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kernel::inspect::Unknown, plan::tests::kernel};
+    use crate::plan::tests::kernel;
 
     fn host(change: impl Fn(&mut Inspected)) -> Vec<Obstacle> {
         let mut host = kernel("6.12");
@@ -169,9 +178,14 @@ mod tests {
     fn missing_privileges_come_with_a_remedy() {
         let user = host(|host| {
             host.privileges.euid = Ok(1000);
-            host.privileges.effective = Ok([Capability::Bpf].into());
+            host.privileges.effective = Ok([].into());
         });
         assert_eq!(fatal(&user), ["not permitted: run as root (sudo collapse …)"]);
+        assert!(
+            user.iter().any(|found| found
+                .remedy
+                .contains("CAP_DAC_READ_SEARCH, CAP_SYSLOG, CAP_SYS_ADMIN"))
+        );
         let container = host(|host| host.privileges.effective = Ok([Capability::Bpf].into()));
         assert_eq!(fatal(&container), ["not permitted: give the container or service CAP_PERFMON"]);
         let unknown = host(|host| host.privileges.effective = Err(Unknown::Absent("x".into())));
