@@ -12,7 +12,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     exporter::{Address, Exporter, Listener, Server, Shelf, Textfile},
     output::is_dash,
-    settings::values::parse_duration,
+    settings::{ThresholdFlags, values::parse_duration},
     watch::{Attached, Pipeline, Session, Setup, Window, replay, until_ended},
 };
 
@@ -44,6 +44,8 @@ pub(super) struct MetricsArgs {
     #[arg(long, value_name = "N", default_value_t = Options::default().max_vms)]
     limit_vms: usize,
     #[command(flatten)]
+    thresholds: ThresholdFlags,
+    #[command(flatten)]
     ready: ReadyArgs,
     /// Time to watch, or with --from to serve, such as 10s, 500ms or 2m
     #[arg(long, short, value_parser = parse_duration, conflicts_with = "command")]
@@ -74,10 +76,11 @@ pub(super) fn run(args: MetricsArgs, setup: Setup) -> Result<Exit, Failure> {
     let options = Options { max_vms: args.limit_vms };
     let output = textfile.as_ref().map(Textfile::name).unwrap_or_default();
     let shelved = shelf.clone();
+    let thresholds = args.thresholds.load()?;
     let interval = args.from.is_none().then_some(args.interval);
     let pipeline = |kernel| {
         let exporter = Exporter::new(kernel, options, shelved, textfile, interval);
-        Pipeline::observed(output, exporter)
+        Pipeline::observed(output, exporter).diagnosing(thresholds)
     };
     let serve = || {
         let served = listener.zip(shelf.clone()).map(|(listener, shelf)| {
