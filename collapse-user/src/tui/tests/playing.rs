@@ -5,7 +5,7 @@ use ratatui::crossterm::event::{KeyCode, MouseButton, MouseEventKind};
 use super::{
     Stage,
     frames::check,
-    recorded::{FAILED, FOUR},
+    recorded::{FAILED, FOUR, PML},
 };
 use collapse_model::player::{Motion, Track};
 
@@ -32,6 +32,21 @@ fn frames_of_a_failed_migration() {
     check("playing-events-80x24", &stage.frame(80, 24));
     stage.type_in("1?");
     check("playing-help-120x40", &stage.frame(120, 40));
+}
+
+/// Where the CPU logs dirty pages, exits for a full log are what logging cost, and no fault is.
+#[test]
+fn frames_of_dirty_logging_by_the_cpu() {
+    let mut stage = Stage::playing(PML, 0);
+    stage.type_in("n");
+    for (view, key) in [("overview", "1"), ("vm", "2"), ("episodes", "3")] {
+        stage.type_in(key);
+        for (columns, rows) in [(80, 24), (120, 40)] {
+            check(&format!("pml-{view}-{columns}x{rows}"), &stage.frame(columns, rows));
+        }
+    }
+    let episodes = stage.text(120, 40);
+    assert!(episodes.contains("logged by") && episodes.contains("PML-full exits"), "{episodes}");
 }
 
 #[test]

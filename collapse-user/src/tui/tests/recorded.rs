@@ -15,6 +15,9 @@ pub const FOUR: &[u8] = include_bytes!("../../../tests/fixtures/recorded/four-gu
 /// One guest whose migration fails.
 pub const FAILED: &[u8] = include_bytes!("../../../tests/fixtures/recorded/failed-migration.rec");
 
+/// One guest whose dirty rate is measured, on an emulated Intel CPU, which logs dirty pages.
+pub const PML: &[u8] = include_bytes!("../../../tests/fixtures/recorded/pml.rec");
+
 impl Stage {
     /// Plays a recording, paused `ms` after its beginning.
     pub fn playing(bytes: &'static [u8], ms: u64) -> Self {
