@@ -36,7 +36,8 @@ ids! {
         LongNs = 4 "long_ns",
         /// Number of exits for a full log of dirty pages (PML), which are no faults.
         PmlFull = 5 "pml_full",
-        /// Their time, ns. Each is timed: there is one in 512 writes.
+        /// Their time, ns, from KVM's tracepoint, where it has emptied the log already. Each is timed: there is
+        /// one in 512 writes.
         PmlFullNs = 6 "pml_full_ns",
     }
 }

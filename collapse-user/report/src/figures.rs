@@ -98,12 +98,12 @@ fn some_of(
 }
 
 /// Exits for a full log of dirty pages, where the CPU logs them (PML): what dirty logging costs the guest there.
-/// They are no guest faults, and each is timed.
+/// They are no guest faults, and each is timed from `kvm_pml_full` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PmlFullReport {
     /// All of them.
     pub total: u64,
-    /// Time that they kept vCPUs from their guest, ns, summed over vCPUs.
+    /// Time that they kept vCPUs from their guest after KVM had emptied the log, ns, summed over vCPUs.
     pub time_ns: u64,
 }
 

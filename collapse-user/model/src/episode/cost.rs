@@ -27,7 +27,7 @@ pub struct FaultCost {
 pub struct PmlFullCost {
     /// All of them.
     pub exits: u64,
-    /// Time from exit to guest re-entry, ns, summed over vCPUs.
+    /// Time from KVM's tracepoint, where it has emptied the log already, to guest re-entry, ns, summed over vCPUs.
     pub time_ns: u64,
 }
 
