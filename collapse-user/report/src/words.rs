@@ -268,7 +268,7 @@ pub fn pml_full_row(vm: &VmReport) -> Option<(String, String)> {
     match vm.pml_full_exits {
         Some(PmlFullReport { total: 0, .. }) => Some(("0".to_owned(), String::new())),
         Some(PmlFullReport { total, time_ns }) => {
-            Some((total.to_string(), format!("{} of vCPU time", duration(time_ns))))
+            Some((total.to_string(), beside_emptying(time_ns)))
         }
         None => logs().then(|| (UNKNOWN.to_owned(), String::new())),
     }
@@ -292,12 +292,17 @@ pub fn dirty_logging(vm: &VmReport) -> String {
     format!("on {on} times, off {off} times (per slot){by}{asked}")
 }
 
+/// What exits for a full log took after KVM had emptied it.
+fn beside_emptying(ns: u64) -> String {
+    format!("{} of vCPU time beside emptying the log", duration(ns))
+}
+
 /// Exits for a full log of dirty pages, and what they took.
 fn pml_full(PmlFullReport { total, time_ns }: PmlFullReport) -> String {
     match total {
         0 => "no PML-full exits".to_owned(),
-        1 => format!("1 PML-full exit in {} of vCPU time", duration(time_ns)),
-        n => format!("{n} PML-full exits in {} of vCPU time", duration(time_ns)),
+        1 => format!("1 PML-full exit in {}", beside_emptying(time_ns)),
+        n => format!("{n} PML-full exits in {}", beside_emptying(time_ns)),
     }
 }
 
