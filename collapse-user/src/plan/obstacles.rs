@@ -16,7 +16,11 @@ const NEEDED: [Capability; 2] = [Capability::Bpf, Capability::Perfmon];
 const HELPFUL: [(Capability, &str); 3] = [
     (DacReadSearch, "tracefs is closed to other users than root"),
     (Capability::Syslog, "kernel addresses are hidden, by which functions are told apart"),
-    (Capability::SysAdmin, "the cost of the probes is not measured, so that it has no limit"),
+    (
+        Capability::SysAdmin,
+        "kprobes are refused where kernel.perf_event_paranoid is above 2, and the cost of the probes is \
+         not measured, so that it has no limit",
+    ),
 ];
 
 /// An obstacle to measuring.
