@@ -31,13 +31,13 @@ pub struct VmOptions {
     /// A parameter for KVM's modules, such as `tdp_mmu=N`, `npt=0` or `pml=0`; may be repeated
     #[arg(long, value_name = "PARAMETER=VALUE")]
     kvm: Vec<KvmParameter>,
-    /// Number of CPUs; by default 2, on Intel 1 (of at most 2)
+    /// Number of CPUs; by default 2, with --icount and on Intel 1 (of at most 2)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: Option<u32>,
     /// Size of the memory; by default 2G, on Intel 1G
     #[arg(long)]
     memory: Option<String>,
-    /// Make guest time a function of executed instructions, on one CPU
+    /// Make guest time the number of executed instructions, one a nanosecond
     #[arg(long)]
     icount: bool,
     /// Emulate each CPU on a thread of its own: nearer to real races, but some 6 % of such runs die
@@ -81,7 +81,7 @@ pub fn run(options: VmOptions) -> Result<i32> {
     let mut lab = Lab {
         kvm_params: options.kvm,
         size: MachineSize {
-            cpus: options.cpus.unwrap_or(lab.size.cpus),
+            cpus: options.cpus.unwrap_or(if options.icount { 1 } else { lab.size.cpus }),
             memory: options.memory.unwrap_or(lab.size.memory),
             icount: options.icount,
             parallel: options.parallel,

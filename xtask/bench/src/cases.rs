@@ -37,6 +37,28 @@ pub enum Part {
     Check,
     /// Cost by number of VMs.
     Scale,
+    /// Cost to a guest whose vCPUs contend, and to one with a single vCPU on the same machine.
+    Contention,
+}
+
+impl Part {
+    /// Whether it has rows of its own.
+    pub fn is_shown(self) -> bool {
+        !matches!(self, Self::WarmUp | Self::Base)
+    }
+}
+
+impl BenchCase {
+    /// Whether others cannot be judged without it.
+    pub fn is_needed_always(&self) -> bool {
+        matches!(self.part, Part::WarmUp | Part::Base)
+            || self.part == Part::Contention && self.tool == Tool::None
+    }
+
+    /// Whether it takes the guest through the same commands as another.
+    pub fn does_work_of(&self, other: &Self) -> bool {
+        self.run.split(' ').next_back() == other.run.split(' ').next_back()
+    }
 }
 
 const fn cost(
@@ -107,8 +129,18 @@ const fn idle(name: &'static str, run: &'static str) -> BenchCase {
     BenchCase { part: Part::Scale, starts_work: false, ..cost(name, Tool::Collapse, "", run) }
 }
 
+const fn contention(name: &'static str, tool: Tool, run: &'static str) -> BenchCase {
+    BenchCase { part: Part::Contention, of: Collapse, ..cost(name, tool, "", run) }
+}
+
+macro_rules! report {
+    ($command:literal) => {
+        concat!("collapse report --format json -o report.json -- ", $command)
+    };
+}
+
 /// All cases, in the order in which they run.
-pub const CASES: [BenchCase; 25] = [
+pub const CASES: [BenchCase; 31] = [
     BenchCase { part: Part::WarmUp, of: Report, ..cost("warm-up", Tool::None, "", "cycle") },
     BenchCase {
         part: Part::Base,
@@ -180,7 +212,7 @@ pub const CASES: [BenchCase; 25] = [
         ..collapse(
             "collapse report",
             "VM, cause, kind, level, gfn, time, regions, episodes; faults and their time",
-            "collapse report --format json -o report.json -- cycle",
+            report!("cycle"),
         )
     },
     BenchCase {
@@ -257,4 +289,10 @@ pub const CASES: [BenchCase; 25] = [
     idle("1 VM", idle_vms!("1")),
     idle("10 VMs", idle_vms!("10")),
     idle("100 VMs", idle_vms!("100")),
+    contention("no tracing, 1 vCPU", Tool::None, "cycle"),
+    contention("no tracing, 8 vCPUs", Tool::None, "crowd"),
+    contention("no tracing again, 1 vCPU", Tool::None, "cycle"),
+    contention("no tracing again, 8 vCPUs", Tool::None, "crowd"),
+    contention("collapse report, 1 vCPU", Tool::Collapse, report!("cycle")),
+    contention("collapse report, 8 vCPUs", Tool::Collapse, report!("crowd")),
 ];

@@ -28,6 +28,22 @@ pub struct MeteredCost {
     pub bpf: u64,
 }
 
+impl MeteredCost {
+    /// Turns times into instructions.
+    pub fn in_instructions(self, ns_per_instruction: u64) -> Self {
+        let instructions = |ns: u64| ns / ns_per_instruction;
+        Self {
+            start_ns: instructions(self.start_ns),
+            end_ns: instructions(self.end_ns),
+            busy_start_ns: instructions(self.busy_start_ns),
+            busy_end_ns: instructions(self.busy_end_ns),
+            cpu_before_ns: instructions(self.cpu_before_ns),
+            cpu_after_ns: instructions(self.cpu_after_ns),
+            ..self
+        }
+    }
+}
+
 /// A case that came to its end.
 #[derive(Clone, Debug)]
 pub struct Measured {

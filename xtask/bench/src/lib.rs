@@ -5,6 +5,7 @@ mod document;
 mod figures;
 mod goals;
 mod host;
+mod machine;
 mod peers;
 mod render;
 mod scenario;
@@ -21,14 +22,15 @@ use anyhow::{Context, Result, ensure};
 use base::workspace;
 use clap::Args;
 use lab::{
-    Ending, ImageFile, KernelChoice, Lab, MachineSize, Series,
+    Ending, ImageFile, Lab, Series,
     kernels::{self, DefaultMmu, MeasuredTools},
     programs,
 };
 use serde::de::DeserializeOwned;
 
 use cases::{BenchCase, CASES, Part};
-use figures::Measured;
+use figures::{Measured, MeteredCost};
+use machine::BenchMachine;
 use peers::Peers;
 use render::CaseRun;
 
@@ -42,14 +44,17 @@ const PARTS: [&str; 2] = ["lab", "host"];
 pub struct BenchOptions {
     #[arg(long, help = format!("Only on this kernel series ({})", kernels::names()))]
     kernel: Option<String>,
+    /// Only on this machine; may be repeated
+    #[arg(long, value_name = "MACHINE")]
+    machine: Vec<BenchMachine>,
     /// Only cases with this in their names, besides the runs without tracing; may be repeated
     #[arg(long, value_name = "PART OF A NAME")]
     only: Vec<String>,
     /// Measure user space on this machine instead, without a kernel
-    #[arg(long, conflicts_with_all = ["kernel", "only", "no_build"])]
+    #[arg(long, conflicts_with_all = ["kernel", "machine", "only", "no_build"])]
     host: bool,
     /// Write the tables to docs/cost.md, too
-    #[arg(long, conflicts_with_all = ["kernel", "only"])]
+    #[arg(long, conflicts_with = "only")]
     write: bool,
     /// Use the programs of the last build
     #[arg(long)]
@@ -58,17 +63,26 @@ pub struct BenchOptions {
 
 /// Measures, prints the tables and returns the exit code.
 pub fn run(options: &BenchOptions) -> Result<i32> {
-    let (part, text) =
-        if options.host { (PARTS[1], host::run()?) } else { (PARTS[0], in_lab(options)?) };
-    print!("{text}");
-    if options.write {
-        document::write(part, &text)?;
+    if options.host {
+        show(PARTS[1], &host::run()?, options)?;
+    } else {
+        in_lab(options)?;
     }
     Ok(0)
 }
 
-/// The tables of the kernels that are wanted, those with every tool first.
-fn in_lab(options: &BenchOptions) -> Result<String> {
+/// Prints tables, and writes them to the document if that is wanted.
+fn show(part: &str, text: &str, options: &BenchOptions) -> Result<()> {
+    print!("{text}");
+    if options.write && !text.is_empty() {
+        document::write(part, text)?;
+    }
+    Ok(())
+}
+
+/// Shows the tables of the kernels and machines that are wanted, one after the other; the kernel with
+/// every tool is the first.
+fn in_lab(options: &BenchOptions) -> Result<()> {
     let mut binaries = if options.no_build { programs::built() } else { programs::build() }?;
     binaries.push(programs::build_also("meter")?);
     let mut kernels: Vec<&Series> = kernels::all()
@@ -77,13 +91,28 @@ fn in_lab(options: &BenchOptions) -> Result<String> {
         .collect();
     ensure!(!kernels.is_empty(), "the kernels of the lab are {}", kernels::names());
     kernels.sort_by_key(|series| series.bench);
-    kernels.iter().map(|kernel| on_kernel(kernel, &binaries, options)).collect()
+    for kernel in kernels {
+        for machine in BenchMachine::ALL {
+            if options.machine.is_empty() || options.machine.contains(&machine) {
+                show(PARTS[0], &on_machine(kernel, machine, &binaries, options)?, options)?;
+            }
+        }
+    }
+    Ok(())
 }
 
-/// The tables of one kernel.
-fn on_kernel(kernel: &Series, binaries: &[PathBuf], options: &BenchOptions) -> Result<String> {
+/// The tables of one kernel on one machine; none if nothing is measured there.
+fn on_machine(
+    kernel: &Series,
+    machine: BenchMachine,
+    binaries: &[PathBuf],
+    options: &BenchOptions,
+) -> Result<String> {
     let cases: Vec<&BenchCase> =
-        CASES.iter().filter(|case| wanted(case, kernel, options)).collect();
+        CASES.iter().filter(|case| wanted(case, machine, kernel, options)).collect();
+    if !cases.iter().any(|case| case.part.is_shown()) {
+        return Ok(String::new());
+    }
     let peers = cases.iter().any(|case| needs_peers(case)).then(Peers::fetch);
     let (peers, missing) = match peers.transpose() {
         Ok(peers) => (peers, false),
@@ -92,23 +121,28 @@ fn on_kernel(kernel: &Series, binaries: &[PathBuf], options: &BenchOptions) -> R
             (None, true)
         }
     };
-    let out = boot(kernel, binaries, &cases, peers.as_ref())?;
+    let (lab, ns_per_instruction) = machine.lab(kernel);
+    let lab = Lab { binaries: binaries.to_vec(), ..lab };
+    let out = boot(lab, kernel, machine, &cases, peers.as_ref())?;
     let run = |case: &&'static BenchCase| {
         let outcome = if missing && needs_peers(case) {
             Err("could not be fetched here".to_owned())
         } else {
-            read(case, &out.join(folder(case))).map_err(|error| format!("{error:#}"))
+            let measured = read(case, &out.join(folder(case)), ns_per_instruction);
+            measured.map_err(|error| format!("{error:#}"))
         };
         CaseRun { case, outcome }
     };
     let runs: Vec<CaseRun> = cases.iter().map(run).collect();
     let release = fs::read_to_string(out.join("release")).unwrap_or_default();
-    let mut text = format!("### {}\n\n{}\n", release.trim(), render::tables(&runs));
+    let heading = format!("### {}{}", release.trim(), machine.heading());
+    let mut text = format!("{heading}\n\n{}\n", render::tables(&runs));
     // Writing to a String cannot fail.
-    if options.only.is_empty() && has_tracepoint(kernel) {
+    if machine == BenchMachine::OneCpu && options.only.is_empty() && has_tracepoint(kernel) {
         let _ = writeln!(text, "{}", goals::goals(kernel, &runs));
     }
-    if let Some(peers) = peers.filter(|_| kernel.bench == MeasuredTools::EveryTool) {
+    let every_tool = machine == BenchMachine::OneCpu && kernel.bench == MeasuredTools::EveryTool;
+    if let Some(peers) = peers.filter(|_| every_tool) {
         let versions = peers.versions.iter().map(|(name, version)| format!("{name} {version}"));
         let (versions, own) = (versions.collect::<Vec<_>>(), env!("CARGO_PKG_VERSION"));
         let _ = writeln!(text, "Tools: {}, collapse {own}.\n", versions.join(", "));
@@ -116,11 +150,15 @@ fn on_kernel(kernel: &Series, binaries: &[PathBuf], options: &BenchOptions) -> R
     Ok(text)
 }
 
-fn wanted(case: &BenchCase, kernel: &Series, options: &BenchOptions) -> bool {
+fn wanted(
+    case: &BenchCase,
+    machine: BenchMachine,
+    kernel: &Series,
+    options: &BenchOptions,
+) -> bool {
     let named = || options.only.iter().any(|part| case.name.contains(part.as_str()));
-    let always = matches!(case.part, Part::WarmUp | Part::Base);
-    let measured = kernel.bench <= case.of && (!needs_peers(case) || has_tracepoint(kernel));
-    always || measured && (options.only.is_empty() || named())
+    let measured = machine.runs(case, kernel) && (!needs_peers(case) || has_tracepoint(kernel));
+    measured && (case.is_needed_always() || options.only.is_empty() || named())
 }
 
 /// Whether the kernel has the tracepoint that other tools count.
@@ -139,12 +177,14 @@ fn folder(case: &BenchCase) -> String {
 
 /// Runs the cases one after the other in one boot; returns where their files are.
 fn boot(
+    lab: Lab,
     kernel: &Series,
-    binaries: &[PathBuf],
+    machine: BenchMachine,
     cases: &[&BenchCase],
     peers: Option<&Peers>,
 ) -> Result<PathBuf> {
-    let out = workspace::lab_dir().join("bench").join(kernel.name);
+    let name = format!("{}-{machine:?}", kernel.name);
+    let out = workspace::lab_dir().join("bench").join(&name);
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("clearing {}", out.display()))?;
     }
@@ -157,20 +197,10 @@ fn boot(
         })
         .collect();
     files.extend(peers.into_iter().flat_map(|peers| peers.files.iter().cloned()));
-    let lab = Lab {
-        size: MachineSize { cpus: 1, memory: "4G".to_owned(), icount: true, parallel: false },
-        timeout: Some(TIMEOUT),
-        files,
-        out: Some(out.clone()),
-        ..Lab::new(KernelChoice::Series(kernel.name.to_owned()), binaries.to_vec())
-    };
+    let lab = Lab { timeout: Some(TIMEOUT), files, out: Some(out.clone()), ..lab };
     let outcome = lab.stream(["bench"])?;
     outcome.explain();
-    ensure!(
-        outcome.ending == Ending::Exited(0),
-        "the run on {} did not come to its end",
-        kernel.name
-    );
+    ensure!(outcome.ending == Ending::Exited(0), "the run {name} did not come to its end");
     Ok(out)
 }
 
@@ -194,8 +224,8 @@ fn script(cases: &[&BenchCase]) -> String {
     )
 }
 
-/// Reads the files that a case left.
-fn read(case: &BenchCase, folder: &Path) -> Result<Measured> {
+/// Reads the files that a case left on a machine whose clock takes so many ns for each instruction.
+fn read(case: &BenchCase, folder: &Path, ns_per_instruction: u64) -> Result<Measured> {
     let text = |name: &str| {
         fs::read_to_string(folder.join(name)).with_context(|| format!("it left no {name}"))
     };
@@ -206,9 +236,11 @@ fn read(case: &BenchCase, folder: &Path) -> Result<Measured> {
         anyhow::bail!("ended with status {}", status.trim());
     }
     Ok(Measured {
-        tool: json(&text("tool.json")?)?,
-        work: json(&text("work.json")?)?,
-        phases: text("phases.jsonl").and_then(|phases| scenario::parse(&phases)).ok(),
+        tool: json::<MeteredCost>(&text("tool.json")?)?.in_instructions(ns_per_instruction),
+        work: json::<MeteredCost>(&text("work.json")?)?.in_instructions(ns_per_instruction),
+        phases: text("phases.jsonl")
+            .and_then(|phases| scenario::parse(&phases, ns_per_instruction))
+            .ok(),
         seen: case.tool.seen(folder),
         perf: text("perf.csv").ok().and_then(|csv| seen::perf(&csv).changes),
     })

@@ -43,6 +43,16 @@ const CHECKS: [&str; 6] = [
     "records + open blocks",
     "lost",
 ];
+const CONTENTION: [&str; 8] = [
+    "above the untraced guest with as many vCPUs",
+    "per SPTE change",
+    "per write fault",
+    "per mapped page",
+    "dirty-touch phase",
+    "dirty-log cycle",
+    "all phases",
+    "lost or unknown",
+];
 const SCALE: [&str; 5] = [
     "collapse live beside idle VMs",
     "CPU per second, M",
@@ -62,7 +72,14 @@ pub fn tables(runs: &[CaseRun]) -> String {
     let uses: Vec<_> = uses.map(usage).collect();
     let checks: Vec<_> = of(Part::Check).map(check).collect();
     let scale: Vec<_> = of(Part::Scale).map(scale).collect();
-    let parts = [(&COST[..], costs), (&USE[..], uses), (&CHECKS[..], checks), (&SCALE[..], scale)];
+    let contention: Vec<_> = of(Part::Contention).map(|ran| contention(ran, runs)).collect();
+    let parts = [
+        (&COST[..], costs),
+        (&USE[..], uses),
+        (&CHECKS[..], checks),
+        (&SCALE[..], scale),
+        (&CONTENTION[..], contention),
+    ];
     let tables = parts.iter().filter(|(_, rows)| !rows.is_empty());
     tables.map(|(head, rows)| table(head, rows)).collect::<Vec<_>>().join("\n")
 }
@@ -85,6 +102,12 @@ fn cost(ran: &CaseRun, base: Option<&PhaseCosts>) -> Vec<String> {
             None
         }
     };
+    row.extend(above(base, phases));
+    row
+}
+
+/// The figures of a case above its base, instructions and percent.
+fn above(base: Option<&PhaseCosts>, phases: Option<&PhaseCosts>) -> [String; 6] {
     let figures = base.zip(phases).map(|(base, phases)| Figures::new(base, phases));
     let number = |pick: fn(&Figures) -> f64| {
         or_dash(figures.as_ref().map(|figures| rounded(pick(figures), 0)))
@@ -92,14 +115,37 @@ fn cost(ran: &CaseRun, base: Option<&PhaseCosts>) -> Vec<String> {
     let percent = |pick: fn(&Figures) -> f64| {
         or_dash(figures.as_ref().map(|figures| rounded(pick(figures), 1) + " %"))
     };
-    row.extend([
+    [
         number(|figures| figures.per_change),
         number(|figures| figures.per_fault),
         number(|figures| figures.per_install),
         percent(|figures| figures.dirty),
         percent(|figures| figures.cycle),
         percent(|figures| figures.all),
-    ]);
+    ]
+}
+
+/// A case above the first one that does the same work without tracing; that one shows all instructions.
+fn contention(ran: &CaseRun, runs: &[CaseRun]) -> Vec<String> {
+    let phases = |ran: &'_ CaseRun| ran.outcome.as_ref().ok()?.phases.clone();
+    let base = runs.iter().find(|other| {
+        other.case.part == Part::Contention
+            && !other.case.tool.is_any()
+            && other.case.does_work_of(ran.case)
+    });
+    let is_base = base.is_some_and(|base| base.case.name == ran.case.name);
+    let mut row = vec![name(ran)];
+    if is_base {
+        row[0].push_str(", all instructions");
+        let all = phases(ran).map(|phases| Figures::new(&PhaseCosts::new(), &phases));
+        let all = all.map(|all| [all.per_change, all.per_fault, all.per_install]);
+        row.extend((0..3).map(|at| or_dash(all.map(|all| rounded(all[at], 0)))));
+        row.extend([(); 3].map(|()| or_dash(None::<u8>)));
+    } else {
+        row.extend(above(base.and_then(phases).as_ref(), phases(ran).as_ref()));
+    }
+    let seen = ran.outcome.as_ref().ok().map(|measured| measured.seen);
+    row.push(or_dash(seen.and_then(|seen| Some(seen.lost? + seen.unattributed?))));
     row
 }
 
@@ -178,7 +224,7 @@ mod tests {
                 case,
                 outcome: match case.name {
                     "perf stat, 1 event" => Err("not here".to_owned()),
-                    "collapse report" => Ok(measured(450)),
+                    name if name.starts_with("collapse report") => Ok(measured(450)),
                     _ => Ok(measured(200)),
                 },
             })
@@ -197,6 +243,9 @@ mod tests {
         assert_eq!(row("| 10 VMs |"), ["| 10 VMs | 5.00 | 0.17 % | 3.0 | 0.5 |"]);
         assert!(row("| no tracing, all")[0].contains("| nothing | 200 | 1000 | 0 | – |"));
         assert!(row("| warm-up").is_empty());
+        let crowd = row("| collapse report, 8 vCPUs |");
+        assert!(crowd[0].contains("| 250 | 0 |"), "{crowd:?}");
+        assert!(row("| no tracing, 8 vCPUs, all instructions |")[0].contains("| 200 | 1000 |"));
     }
 
     #[test]

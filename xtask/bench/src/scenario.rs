@@ -31,14 +31,20 @@ pub const CYCLE: [&str; 5] = ["dirty_on", "dirty", "getlog", "dirty2", "dirty_of
 /// 256 MiB split in one ioctl and collapsed in another, which no reader can come between.
 const BURST: &str = "--size 256M 'touch; log-on; log-off; touch'";
 
-/// Two commands for the lab's `/bin`, named `cycle` and `burst`: they leave phases and costs in the
+/// vCPUs of the guest that contends for the host's two CPUs and for KVM's locks; they share each phase's
+/// pages.
+pub const CROWD: u32 = 8;
+
+/// Commands for the lab's `/bin`, named `cycle`, `crowd` and `burst`: they leave phases and costs in the
 /// current folder.
-pub fn commands() -> [(&'static str, String); 2] {
+pub fn commands() -> [(&'static str, String); 3] {
     let cycle: Vec<&str> = PHASES.iter().map(|(_, text)| *text).collect();
     let command = |arguments: &str| {
         format!("#!/bin/sh\nexec meter cost work.json workload run {arguments} >phases.jsonl\n")
     };
-    [("cycle", command(&format!("'{}'", cycle.join("; ")))), ("burst", command(BURST))]
+    let cycle = format!("'{}'", cycle.join("; "));
+    let crowd = format!("--vcpus {CROWD} {cycle}");
+    [("cycle", command(&cycle)), ("crowd", command(&crowd)), ("burst", command(BURST))]
 }
 
 /// Instructions by phase.
@@ -53,14 +59,16 @@ struct Line {
     t_end_ns: Option<u64>,
 }
 
-/// Reads the lines that `workload` printed while it went through [`PHASES`].
-pub fn parse(lines: &str) -> Result<PhaseCosts> {
+/// Reads the lines that `workload` printed while it went through [`PHASES`] on a machine whose clock takes
+/// so many ns for each instruction.
+pub fn parse(lines: &str, ns_per_instruction: u64) -> Result<PhaseCosts> {
     let mut phases = Vec::new();
     for line in lines.lines() {
         let line: Line = serde_json::from_str(line).context("a line of the workload")?;
         if line.kind == "phase" && !["create", "destroy"].contains(&line.phase.as_str()) {
             let times = line.t_start_ns.zip(line.t_end_ns).context("a phase without times")?;
-            phases.push((line.phase, times.1.saturating_sub(times.0)));
+            let instructions = times.1.saturating_sub(times.0) / ns_per_instruction;
+            phases.push((line.phase, instructions));
         }
     }
     let done = phases.iter().map(|(phase, _)| phase.as_str());
@@ -87,8 +95,9 @@ mod tests {
 
     #[test]
     fn phases_get_their_names() {
-        let phases = parse(&lines().join("\n")).unwrap();
+        let phases = parse(&lines().join("\n"), 1).unwrap();
         assert_eq!((phases["dirty_on"], phases["getlog"], phases["zap4k"]), (10, 30, 90));
+        assert_eq!(parse(&lines().join("\n"), 10).unwrap()["getlog"], 3);
         assert!(CYCLE.iter().all(|name| phases.contains_key(name)));
     }
 
@@ -96,7 +105,7 @@ mod tests {
     fn an_unfinished_run_is_refused() {
         let mut lines = lines();
         lines.remove(5);
-        assert!(parse(&lines.join("\n")).is_err());
-        assert!(parse("no json").is_err());
+        assert!(parse(&lines.join("\n"), 1).is_err());
+        assert!(parse("no json", 1).is_err());
     }
 }

@@ -44,6 +44,9 @@ pub trait Emulator: Debug + Sync {
     /// Whether KVM's modules keep their signatures, whose check takes its time.
     fn signed_modules(&self) -> bool;
 
+    /// Guest time that an instruction takes where it is a function of executed instructions, ns.
+    fn ns_per_instruction(&self) -> u64;
+
     /// Modules that the guest loads before `connect`, where the kernel has them.
     fn transport(&self) -> &'static [&'static str];
 
@@ -75,7 +78,7 @@ pub struct MachineSize {
     pub cpus: u32,
     /// Size of the memory as QEMU takes it, such as `2G`.
     pub memory: String,
-    /// Whether guest time is a function of executed instructions; takes one CPU.
+    /// Whether guest time is the number of instructions that the CPUs executed, all together.
     pub icount: bool,
     /// Whether each CPU is emulated by a thread of its own, where the emulator can. Races are then as near
     /// to real ones as they get here, but QEMU now and then goes on executing code that another CPU has

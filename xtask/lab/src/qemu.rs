@@ -44,6 +44,11 @@ impl Emulator for Qemu {
         true
     }
 
+    fn ns_per_instruction(&self) -> u64 {
+        // By `-icount shift=0`.
+        1
+    }
+
     fn transport(&self) -> &'static [&'static str] {
         TRANSPORT_MODULES
     }
@@ -111,7 +116,6 @@ const VIRTIO_PORTS: [&str; 5] = ["control", "stdin", "stdout", "stderr", "files"
 fn command(machine: &Machine, image: &OwnedFd) -> Command {
     let MachineSize { cpus, memory, icount, parallel } = machine.size;
     let thread = if *parallel && !icount { "multi" } else { "single" };
-    let cpus = if *icount { 1 } else { *cpus };
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
         .args(["-accel", &format!("tcg,thread={thread}"), "-cpu", "EPYC,+svm,+npt"])

@@ -21,8 +21,6 @@ pub struct LabCase {
     pub kvm: String,
     /// Number of CPUs.
     pub cpus: u32,
-    /// Whether guest time is a function of executed instructions.
-    pub icount: bool,
     /// The time limit of the command in QEMU.
     pub timeout: Duration,
     /// Files that it needs besides the programs.
@@ -50,7 +48,6 @@ impl LabCase {
             cpu: CpuVendor::Amd,
             kvm: String::new(),
             cpus: 2,
-            icount: false,
             timeout: DEFAULT_TIMEOUT,
             files: Vec::new(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -88,7 +85,6 @@ impl LabCase {
             kvm_params: kvm.collect::<Result<Vec<KvmParameter>>>()?,
             size: MachineSize {
                 cpus: self.cpus,
-                icount: self.icount,
                 parallel: self.cpus > 1 && self.cpu == CpuVendor::Amd,
                 ..lab.size
             },

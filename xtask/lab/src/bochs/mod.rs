@@ -88,6 +88,10 @@ impl Emulator for Bochs {
         false
     }
 
+    fn ns_per_instruction(&self) -> u64 {
+        u64::from(1_000_000_000 / INSTRUCTIONS_PER_SECOND)
+    }
+
     fn transport(&self) -> &'static [&'static str] {
         &[]
     }
