@@ -77,7 +77,7 @@ fn changed(ctx: &ProbeContext, kvm: u64, sptep: u64, new: u64) -> u32 {
     let Some(old) = kernel::read::<u64>(sptep, 0) else { return 0 };
     let Some(mut place) = Place::of(sptep) else { return 0 };
     let transition = classify(&kernel::spte_layout(), place.level, old, new);
-    let (transition, level) = runs::generalize(cpu, transition, place.level);
+    let (transition, level) = runs::generalize(transition, place.level, old);
     place.level = level;
     let maker = match threads::current(cpu) {
         Some(thread) => count(ctx, cpu, thread, transition, &place, sptep),

@@ -1,6 +1,6 @@
 //! Counting, and run-length records.
 
-use core::{mem, ptr};
+use core::mem;
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns, programs::tracing::StackIdContext,
@@ -19,7 +19,7 @@ use collapse_common::{
 use crate::{
     kernel::chosen,
     maps,
-    word::{bounded, shared_add},
+    word::{bounded, opaque, shared_add},
 };
 
 /// Adds one to a counter of `row`.
@@ -61,19 +61,15 @@ pub fn records(transition: Transition) -> bool {
     chosen!(transitions) >> (transition as u32) & 1 != 0
 }
 
-/// Returns a transition and a level as they are, but known to the verifier as any: else it follows what comes
-/// after once for each kind of change that leads there, and a program takes ten times as long to load.
+/// Returns the transition and level of the change of an SPTE from `old` as they are, but [`opaque`] to the
+/// verifier: else it follows what comes after once for each kind of change that leads there, and a program
+/// takes ten times as long to load.
 #[inline(always)]
-pub fn generalize(cpu: &mut Cpu, transition: Transition, level: u32) -> (Transition, u32) {
-    let change = &raw mut cpu.change;
-    // SAFETY: written and read back by the same program.
-    let [transition, level] = unsafe {
-        ptr::write_volatile(change, [transition as u16, level as u16]);
-        ptr::read_volatile(change)
-    };
-    // SAFETY: the number of a transition, as written above.
-    let transition = unsafe { mem::transmute::<u8, Transition>(transition as u8) };
-    (transition, u32::from(level) & 7)
+pub fn generalize(transition: Transition, level: u32, old: u64) -> (Transition, u32) {
+    let change = opaque(u64::from(level) << 8 | transition as u64, old);
+    // SAFETY: the number of a transition, as given.
+    let transition = unsafe { mem::transmute::<u8, Transition>(change as u8) };
+    (transition, (change >> 8) as u32 & 7)
 }
 
 /// One change that is worth a record.

@@ -154,7 +154,7 @@ fn changed<C: Change + StackIdContext + EbpfContext>(ctx: &C, layout: &impl Spte
     if runs::records(transition)
         && let Some(cpu) = maps::cpu()
     {
-        let (transition, level) = runs::generalize(cpu, transition, level);
+        let (transition, level) = runs::generalize(transition, level, ctx.old());
         record(ctx, cpu, row, level, transition);
     }
 }
@@ -182,7 +182,7 @@ fn count<C: Change + EbpfContext>(
         runs::count_shared(cpu, UNKNOWN_ROW, index(transition, level));
         return None;
     }
-    let (mut transition, level) = runs::generalize(cpu, transition, level);
+    let (mut transition, level) = runs::generalize(transition, level, ctx.old());
     let row = if let Some(thread) = threads::current(cpu) {
         // Most changes do not matter to a fault: those in place, and all outside faults.
         if thread.row == thread.base && fault::may_matter(transition, level) {

@@ -32,8 +32,8 @@ pub struct Cpu {
     pub id: u32,
     /// Where this CPU's counters begin, set by user space.
     pub first_row: u32,
-    /// [`crate::Transition`] and level of the change that a program is at.
-    pub change: [u16; 2],
+    /// Padding.
+    pub pad: u32,
     /// Events lost on this CPU, by [`Loss`].
     pub loss: [u64; LOSSES],
     /// Run lists by [`Writer`].
