@@ -1,10 +1,10 @@
 //! Facts about the running kernel, and reading its memory.
 
-use core::ptr;
+use core::{mem, ptr};
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::bpf_probe_read_kernel,
+    helpers::{self, bpf_probe_read_kernel},
     programs::{ProbeContext, RawTracePointContext},
 };
 use collapse_common::{
@@ -92,6 +92,21 @@ pub fn read<T>(address: u64, offset: u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const T) }.ok()
 }
 
+/// Reads a number at `address` plus a field's `offset`; 0 if the field is unknown on this kernel or the
+/// read faults. Leaves the verifier one way to follow: the kernel clears what it cannot read.
+#[inline(always)]
+pub fn read_or_zero<T>(address: u64, offset: u32) -> T {
+    // SAFETY: `T` is a number at every call, and 0 is one.
+    let mut value: T = unsafe { mem::zeroed() };
+    if offset != Kernel::UNKNOWN {
+        let size = const { size_of::<T>() as u32 };
+        let place = (address + u64::from(offset)) as *const _;
+        // SAFETY: `value` has the size; the helper checks the address.
+        unsafe { helpers::generated::bpf_probe_read_kernel((&raw mut value).cast(), size, place) };
+    }
+    value
+}
+
 /// KVM's gauges of a VM.
 #[inline(always)]
 pub fn pages(kvm: u64) -> Pages {
@@ -102,18 +117,18 @@ pub fn pages(kvm: u64) -> Pages {
 #[inline(always)]
 pub fn slot(slot: u64) -> Slot {
     Slot {
-        base_gfn: read(slot, fact!(slot_base_gfn)).unwrap_or(0),
-        npages: read(slot, fact!(slot_npages)).unwrap_or(0),
-        id: read(slot, fact!(slot_id)).unwrap_or(0),
-        as_id: read(slot, fact!(slot_as_id)).unwrap_or(0),
-        flags: read(slot, fact!(slot_flags)).unwrap_or(0),
+        base_gfn: read_or_zero(slot, fact!(slot_base_gfn)),
+        npages: read_or_zero(slot, fact!(slot_npages)),
+        id: read_or_zero(slot, fact!(slot_id)),
+        as_id: read_or_zero(slot, fact!(slot_as_id)),
+        flags: read_or_zero(slot, fact!(slot_flags)),
     }
 }
 
 /// Returns the VM of a vCPU.
 #[inline(always)]
 pub fn vcpu_kvm(vcpu: u64) -> u64 {
-    read(vcpu, fact!(vcpu_kvm)).unwrap_or(0)
+    read_or_zero(vcpu, fact!(vcpu_kvm))
 }
 
 /// Returns the number of a vCPU.
@@ -128,7 +143,7 @@ pub fn vcpu_id(vcpu: u64) -> u32 {
 pub fn loaded_vcpu(cpu: u32) -> u64 {
     let running = fact!(running_vcpu);
     match read::<u64>(fact!(per_cpu_offset), cpu * 8) {
-        Some(offset) if running != 0 => read(offset.wrapping_add(running), 0).unwrap_or(0),
+        Some(offset) if running != 0 => read_or_zero(offset.wrapping_add(running), 0),
         _ => 0,
     }
 }
@@ -136,11 +151,11 @@ pub fn loaded_vcpu(cpu: u32) -> u64 {
 /// Returns the faults that KVM has counted of a vCPU; 0 where it does not count them.
 #[inline(always)]
 pub fn vcpu_faults(vcpu: u64) -> VcpuFaults {
-    VcpuFaults { taken: read(vcpu, fact!(vcpu_taken)).unwrap_or(0), fast: vcpu_fast_faults(vcpu) }
+    VcpuFaults { taken: read_or_zero(vcpu, fact!(vcpu_taken)), fast: vcpu_fast_faults(vcpu) }
 }
 
 /// Returns the fast faults that KVM has counted of a vCPU; 0 where it does not count them.
 #[inline(always)]
 pub fn vcpu_fast_faults(vcpu: u64) -> u64 {
-    read(vcpu, fact!(vcpu_fast)).unwrap_or(0)
+    read_or_zero(vcpu, fact!(vcpu_fast))
 }

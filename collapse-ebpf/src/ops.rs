@@ -79,7 +79,7 @@ fn begin(ctx: &ProbeContext, cpu: &mut Cpu, mut kvm: u64, role: u32, mut cause: 
         cause = opaque(notifier::cause(thread, event).into(), thread.id) as u32;
     }
     if role == Role::OfVcpu as u32 {
-        kvm = opaque(kernel::vcpu_kvm(kvm), thread.id);
+        kvm = kernel::vcpu_kvm(kvm);
     }
     let row = if role == Role::Outermost as u32 && thread.depth != 0 {
         thread.row

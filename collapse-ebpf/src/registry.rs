@@ -8,7 +8,7 @@ use collapse_common::{
     cause::CAUSES,
 };
 
-use crate::{kernel, maps, marks, runs};
+use crate::{kernel, maps, marks, runs, word::opaque};
 
 /// `BPF_NOEXIST`: fail rather than replace.
 const NO_EXIST: u64 = 1;
@@ -78,11 +78,12 @@ pub fn is_seen_from_creation(kvm: u64) -> bool {
 /// The [`Cause`] by number of guest faults of a VM at present.
 #[inline(always)]
 pub fn fault_cause(cpu: &mut Cpu, kvm: u64) -> u32 {
-    match entry(cpu, kvm) {
-        Some(vm) if vm.collapsing != 0 => Cause::RacingFault as u32,
-        Some(vm) if vm.logging != 0 => Cause::LoggedFault as u32,
-        _ => Cause::GuestFault as u32,
-    }
+    let cause = match entry(cpu, kvm) {
+        Some(vm) if vm.collapsing != 0 => Cause::RacingFault,
+        Some(vm) if vm.logging != 0 => Cause::LoggedFault,
+        _ => Cause::GuestFault,
+    };
+    opaque(cause as u64, kvm) as u32
 }
 
 /// Returns the row of `kvm` and the [`Cause`] numbered `cause`, which is taken from the free rows
