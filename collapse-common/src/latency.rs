@@ -1,4 +1,4 @@
-//! Histograms of how long guest faults keep a vCPU from its guest.
+//! Histograms of how long guest faults keep a vCPU from its guest, and how long operations took.
 
 use crate::ids;
 
@@ -19,9 +19,12 @@ pub const NO_LATENCIES: Latencies = [[0; BUCKETS]; OUTCOMES + 1];
 pub const SUMS: usize = OUTCOMES;
 
 ids! {
-    /// Sums over what keeps the vCPUs of a row from their guest: guest faults, without those on emulated device
-    /// memory, whose time is not KVM's, and exits for a full log of dirty pages. A fault is *long* if two ticks of the clock or more fell into it: these are all counted, be
-    /// they timed or not. Of the others one in N is timed.
+    /// Sums over a row, of what its cause says: of operations, or of what keeps the vCPUs of a VM from their
+    /// guest, guest faults and exits for a full log of dirty pages.
+    ///
+    /// Guest faults on emulated device memory are left out, as their time is not KVM's. A fault is *long* if two
+    /// ticks of the clock or more fell into it: these are all counted, be they timed or not. Of the
+    /// others one in N is timed. Exits for a full log, and operations, are all timed.
     pub enum Sum: u8 {
         /// Number of timed faults that were not long.
         Timed = 0 "timed",
@@ -39,6 +42,12 @@ ids! {
         /// Their time, ns, from KVM's tracepoint, where it has emptied the log already. Each is timed: there is
         /// one in 512 writes.
         PmlFullNs = 6 "pml_full_ns",
+        /// Number of operations that ended.
+        Calls = 7 "calls",
+        /// Their time, ns, with that of operations inside them.
+        CallsNs = 8 "calls_ns",
+        /// The time of the longest of them, ns. No sum: it grows only where a longer one ends.
+        LongestCallNs = 9 "longest_call_ns",
     }
 }
 

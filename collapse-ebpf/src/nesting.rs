@@ -1,12 +1,14 @@
 //! The operations that a thread is in. Each publishes VM and cause of the changes in it when it
-//! begins, and takes them back when it ends.
+//! begins, and takes them back when it ends. Each is timed.
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use collapse_common::{
     Counter,
     abi::{Cpu, DEPTH, Loss, Role, Thread},
+    latency::{SUMS, Sum},
 };
 
-use crate::{maps, runs, threads};
+use crate::{maps, runs, threads, word::shared_add};
 
 /// Begins an operation on this thread, whose changes are counted in `row` until [`leave`].
 #[inline(always)]
@@ -20,6 +22,9 @@ pub fn enter(cpu: &mut Cpu, thread: &mut Thread, role: u32, row: u32) {
     }
     thread.roles = thread.roles << 4 | role;
     thread.stack = thread.stack << 16 | u64::from(thread.row);
+    let [first, second, third, _] = thread.began_ns;
+    // SAFETY: no arguments.
+    thread.began_ns = [unsafe { bpf_ktime_get_ns() }, first, second, third];
     thread.depth += 1;
     thread.row = row;
     threads::update_hint(cpu, thread);
@@ -35,12 +40,32 @@ pub fn leave(cpu: &mut Cpu, thread: &mut Thread) -> u32 {
         thread.host_causes >>= 8;
     } else if thread.depth != 0 {
         maps::EPOCH.tick();
+        add_time(thread);
         thread.depth -= 1;
         thread.row = (thread.stack & 0xffff) as u32;
         thread.stack >>= 16;
         threads::update_hint(cpu, thread);
     }
     role
+}
+
+/// Adds the time of the innermost operation to the sums of its row.
+#[inline(always)]
+fn add_time(thread: &mut Thread) {
+    let [began, first, second, third] = thread.began_ns;
+    thread.began_ns = [first, second, third, 0];
+    // SAFETY: no arguments.
+    let took = unsafe { bpf_ktime_get_ns() } - began;
+    let Some(latencies) = maps::latencies().get_ptr_mut(thread.row) else { return };
+    // SAFETY: the value lives as long as the program.
+    let sums = unsafe { &mut (*latencies)[SUMS] };
+    shared_add(&mut sums[Sum::Calls as usize], 1);
+    shared_add(&mut sums[Sum::CallsNs as usize], took);
+    // Of two that end on two CPUs at once, the longer may be overwritten, as the kernel side cannot compare
+    // and exchange before 5.12.
+    if took > sums[Sum::LongestCallNs as usize] {
+        sums[Sum::LongestCallNs as usize] = took;
+    }
 }
 
 /// Begins work on host memory on this thread, for the [`collapse_common::Cause`] numbered `cause`, which

@@ -2,7 +2,7 @@
 //! to; a hot program finds the place of its thread through this CPU's hint and never hashes.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use collapse_common::abi::{Cpu, Loss, Span, Thread, UNKNOWN_ROW, VcpuFaults};
+use collapse_common::abi::{Cpu, DEPTH, Loss, Span, Thread, UNKNOWN_ROW, VcpuFaults};
 
 use crate::{hints, maps, runs};
 
@@ -84,7 +84,8 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         slot_kvm: 0,
         yields: 0,
         span: Span::NONE,
-        rest: [0; 5],
+        began_ns: [0; DEPTH as usize],
+        rest: [0; 1],
     };
     learn(cpu, thread);
     Some(thread)

@@ -60,8 +60,10 @@ pub struct Thread {
     pub yields: u64,
     /// The collapse routine or teardown that this thread is in.
     pub span: Span,
+    /// When the operations that it is in began, `CLOCK_MONOTONIC` ns, the innermost first.
+    pub began_ns: [u64; DEPTH as usize],
     /// Padding.
-    pub rest: [u64; 5],
+    pub rest: [u64; 1],
 }
 
 /// The faults that KVM has counted of a vCPU since its creation.

@@ -29,16 +29,32 @@ impl FaultLatencies {
     #[must_use]
     pub fn growth(&self, cause: Cause, mut now: Box<Latencies>) -> Box<Latencies> {
         let before = self.rows.get(&cause).map_or(&[][..], |row| row.as_flattened());
+        let longest = now[SUMS][Sum::LongestCallNs as usize];
         for (n, before) in now.as_flattened_mut().iter_mut().zip(before) {
             *n = n.saturating_sub(*before);
+        }
+        let grown = &mut now[SUMS][Sum::LongestCallNs as usize];
+        if *grown > 0 {
+            *grown = longest;
         }
         now
     }
 
-    /// Causes with any fault in them.
+    /// Causes of guest faults with any fault in them.
     pub fn causes(&self) -> impl Iterator<Item = Cause> {
         let faulted = |row: &Latencies| row.as_flattened().iter().any(|n| *n > 0);
-        self.rows.iter().filter(move |(_, row)| faulted(row)).map(|(cause, _)| *cause)
+        let faults = self.rows.iter().filter(|(cause, _)| cause.is_guest_fault());
+        faults.filter(move |(_, row)| faulted(row)).map(|(cause, _)| *cause)
+    }
+
+    /// The time that the operations of one cause took; `None` if none has ended.
+    pub fn operations(&self, cause: Cause) -> Option<OperationTime> {
+        let sums = &self.rows.get(&cause)?[SUMS];
+        let sum = |which: Sum| sums[which as usize];
+        let longest_ns = Some(sum(Sum::LongestCallNs)).filter(|ns| *ns > 0);
+        let time =
+            OperationTime { calls: sum(Sum::Calls), total_ns: sum(Sum::CallsNs), longest_ns };
+        (time.calls > 0).then_some(time)
     }
 
     /// How many faults of one cause came to `outcome`.
@@ -63,6 +79,18 @@ impl FaultLatencies {
         }
         Histogram::from_buckets(&buckets, sum)
     }
+}
+
+/// The time that operations of one cause took, from when KVM's function was called until it returned: with what
+/// they waited for, and with the operations inside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperationTime {
+    /// Operations that ended.
+    pub calls: u64,
+    /// Their time, ns.
+    pub total_ns: u64,
+    /// The time of the longest, ns; `None` if one before the window was as long.
+    pub longest_ns: Option<u64>,
 }
 
 /// Guest faults that were timed, one in [`TimedFaults::one_in`].
@@ -183,6 +211,32 @@ mod tests {
         assert_eq!(all.histogram(|_, outcome| outcome == Outcome::Huge, None).count(), 15);
         let racing = all.histogram(|cause, _| cause == Cause::RacingFault, Some(196_000));
         assert_eq!((racing.count(), racing.mean()), (196, Some(1_000)));
+    }
+
+    #[test]
+    fn the_longest_operation_of_a_window_is_known_if_it_was_longer_than_those_before() {
+        let times = |calls, ns, longest| {
+            let mut row = Box::new(NO_LATENCIES);
+            row[SUMS][Sum::Calls as usize] = calls;
+            row[SUMS][Sum::CallsNs as usize] = ns;
+            row[SUMS][Sum::LongestCallNs as usize] = longest;
+            row
+        };
+        let mut before = FaultLatencies::default();
+        before.set(Cause::Collapse, times(2, 50, 40));
+        let since = |now| {
+            let mut since = FaultLatencies::default();
+            since.set(Cause::Collapse, before.growth(Cause::Collapse, now));
+            since.operations(Cause::Collapse)
+        };
+        let time = |longest_ns| Some(OperationTime { calls: 1, total_ns: 30, longest_ns });
+        assert_eq!(since(times(3, 80, 40)), time(None));
+        assert_eq!(
+            since(times(3, 110, 60)),
+            Some(OperationTime { calls: 1, total_ns: 60, longest_ns: Some(60) })
+        );
+        assert_eq!(since(times(2, 50, 40)), None);
+        assert!(before.causes().next().is_none());
     }
 
     /// Recordings of earlier versions have no sums: one fault in 128 was timed, and its time stood for those

@@ -39,7 +39,7 @@ pub use episode::{
 };
 pub use histogram::Histogram;
 pub use history::{History, KEPT, MERGED, Sample};
-pub use latency::TimedFaults;
+pub use latency::{OperationTime, TimedFaults};
 pub use logging::LoggedBy;
 pub use memory_map::{MapCell, MemoryMaps, SlotMap};
 pub use metric::{Metric, MetricId};

@@ -11,7 +11,7 @@ use super::{
     findings::{self, Findings, Sight, Thresholds, Turn},
     histogram::Histogram,
     history::{History, Sample},
-    latency::{FaultLatencies, TimedFaults},
+    latency::{FaultLatencies, OperationTime, TimedFaults},
     logging::{self, LoggedBy},
     memory_map::MemoryMaps,
     metric::{LeafChange, Values},
@@ -202,6 +202,12 @@ impl Vm {
     /// Returns the guest faults that were timed since it was first seen: one in `one_in`.
     pub fn timed_faults(&self, one_in: u32) -> TimedFaults<'_> {
         TimedFaults::new(&self.since.latencies, &self.since.totals, one_in)
+    }
+
+    /// The time that KVM's operations on it took, by cause; causes of which none has ended are left out.
+    pub fn operations(&self) -> impl Iterator<Item = (Cause, OperationTime)> {
+        let latencies = &self.since.latencies;
+        Cause::ALL.iter().filter_map(|cause| Some((*cause, latencies.operations(*cause)?)))
     }
 
     /// Replaces the counts of one cause, all that there are since attaching.

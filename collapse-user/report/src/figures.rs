@@ -10,7 +10,9 @@ use super::{
     keys::{self, Name},
     schema::NS,
 };
-use collapse_model::{Histogram, PmlFullCost, StallEstimate, TimedFaults, Totals};
+use collapse_model::{
+    Histogram, OperationTime, PmlFullCost, StallEstimate, TimedFaults, Totals, Vm,
+};
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
 /// octave: its shortest and longest duration are then bounds.
@@ -110,6 +112,30 @@ pub struct PmlFullReport {
 impl From<PmlFullCost> for PmlFullReport {
     fn from(PmlFullCost { exits, time_ns }: PmlFullCost) -> Self {
         Self { total: exits, time_ns }
+    }
+}
+
+/// How long operations of one cause took, from when KVM's function was called until it returned: with what they
+/// waited for, and with the operations inside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OperationReport {
+    /// Operations that ended.
+    pub calls: u64,
+    /// Their time, ns.
+    pub total_ns: u64,
+    /// The time of the longest, ns; `None` if one before the window was as long.
+    #[schemars(extend("x-sum" = false))]
+    pub longest_ns: Option<u64>,
+}
+
+impl OperationReport {
+    pub(super) fn of(vm: &Vm) -> BTreeMap<Name, Self> {
+        let report = |time: OperationTime| Self {
+            calls: time.calls,
+            total_ns: time.total_ns,
+            longest_ns: time.longest_ns,
+        };
+        vm.operations().map(|(cause, time)| (cause.name().into(), report(time))).collect()
     }
 }
 

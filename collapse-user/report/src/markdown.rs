@@ -124,6 +124,10 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
         row(out, "PML-full exits", exits, &time)?;
     }
     row(out, "dirty logging", "", &words::dirty_logging(vm))?;
+    if let Some(operations) = words::operations(&vm.operations) {
+        let calls: u64 = vm.operations.values().map(|time| time.calls).sum();
+        row(out, "operations", calls, &operations)?;
+    }
     let episodes = vm.episodes.as_deref().unwrap_or_default();
     let stories = latest(episodes)
         .iter()

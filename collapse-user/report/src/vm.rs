@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     episode::EpisodeReport,
-    figures::{HistogramReport, LatencyReport, PmlFullReport, StallReport},
+    figures::{HistogramReport, LatencyReport, OperationReport, PmlFullReport, StallReport},
     finding::{self, FindingReport},
     keys::{self, Name, SIZES, by_name},
     per_metric::{MetricValue, PerMetric},
@@ -110,6 +110,11 @@ pub struct VmReport {
     /// Exits for a full log of dirty pages; `None` if not seen, as where the CPU does not log them.
     #[serde(default)]
     pub pml_full_exits: Option<PmlFullReport>,
+    /// How long KVM's operations on the VM took, by cause. Those that end after the window, or whose hooks are
+    /// missing, are in none.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub operations: BTreeMap<Name, OperationReport>,
     /// Calls of `drop_spte`; `None` if not seen.
     pub drop_spte_calls: Option<u64>,
     /// Whether dirty logging is on for the VM as a whole. `None` if not seen, or if the VM was there
@@ -359,6 +364,7 @@ impl VmReport {
                     time_ns: vm.totals().counter(Counter::PmlFullNs),
                 },
             ),
+            operations: OperationReport::of(vm),
             drop_spte_calls: coverage
                 .known(Signal::DropSpte, vm.totals().counter(Counter::DropSpte)),
             dirty_logging: vm.is_logging().filter(|_| sees(Signal::DirtyLogging)),

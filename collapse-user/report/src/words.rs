@@ -1,6 +1,7 @@
 //! Sentences that every view for people has.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
 };
@@ -8,8 +9,8 @@ use std::{
 use collapse_common::{Cause, abi::Loss};
 
 use super::{
-    EpisodeReport, Faults, FindingReport, GainsReport, HistogramReport, Name, PmlFullReport,
-    Recoveries, Report, SignalReport, SpanReport, StallReport, VmReport,
+    EpisodeReport, Faults, FindingReport, GainsReport, HistogramReport, Name, OperationReport,
+    PmlFullReport, Recoveries, Report, SignalReport, SpanReport, StallReport, VmReport,
     gate::{CheckKind, CheckState, checks},
 };
 use collapse_model::{
@@ -181,6 +182,32 @@ pub fn ways(recoveries: &Recoveries) -> String {
 /// Which regions became huge that had been small from the start.
 pub fn gains(gains: &GainsReport) -> String {
     format!("regions small from the start: {}", most_first(&gains.by_cause))
+}
+
+/// Operations listed in a line.
+const OPERATIONS_SHOWN: usize = 4;
+
+/// Which of KVM's operations took longest, the longest first; `None` if none was timed.
+pub fn operations(operations: &BTreeMap<Name, OperationReport>) -> Option<String> {
+    let mut all: Vec<_> = operations.iter().collect();
+    all.sort_by_key(|(_, time)| Reverse(time.total_ns));
+    let words = all.iter().take(OPERATIONS_SHOWN).map(|(name, time)| operation(name, time));
+    let mut words: Vec<String> = words.collect();
+    if all.len() > OPERATIONS_SHOWN {
+        words.push(format!("{} more", all.len() - OPERATIONS_SHOWN));
+    }
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+fn operation(name: &str, time: &OperationReport) -> String {
+    let total = duration(time.total_ns);
+    match time {
+        OperationReport { calls: 1, .. } => format!("{name} {total}"),
+        OperationReport { calls, longest_ns: Some(longest), .. } => {
+            format!("{name} {total} (in {calls}, the longest {})", duration(*longest))
+        }
+        OperationReport { calls, .. } => format!("{name} {total} (in {calls})"),
+    }
 }
 
 /// When the mappings at the end were read.
@@ -383,7 +410,7 @@ pub fn spans(spans: &[SpanReport], most: usize) -> Vec<String> {
         zapped_4k.saturating_add(zapped_2m).saturating_add(recovered.saturating_mul(512))
     };
     let (idle, mut busy): (Vec<_>, Vec<_>) = spans.iter().partition(|span| done(span) == 0);
-    busy.sort_by_key(|span| std::cmp::Reverse((done(span), span.duration_ns)));
+    busy.sort_by_key(|span| Reverse((done(span), span.duration_ns)));
     let mut lines: Vec<_> = busy.iter().take(most).map(|span| self::span(span)).collect();
     let sum = |spans: &[&SpanReport]| {
         duration(spans.iter().fold(0, |sum, span| span.duration_ns.saturating_add(sum)))

@@ -55,7 +55,7 @@ fn transitions_and_counters() {
     // The sums come after the outcomes: a new outcome would move them.
     keeps(
         &Sum::ALL.map(Sum::name),
-        "timed timed_ns timed_squares long long_ns pml_full pml_full_ns",
+        "timed timed_ns timed_squares long long_ns pml_full pml_full_ns calls calls_ns longest_call_ns",
     );
 }
 

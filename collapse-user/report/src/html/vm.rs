@@ -131,12 +131,36 @@ fn tables(vm: &VmReport) -> Markup {
                 }
             } }
         }
+        (operations(vm))
         (episodes(vm.episodes.as_deref().unwrap_or_default()))
         @if let Some(spans) = vm.collapse_spans.as_deref().filter(|spans| !spans.is_empty()) {
             details {
                 summary { "Runs of the collapse routine: " (known(vm.collapse_runs)) }
                 ul { @for line in words::spans(spans, LISTED) { li { (line) } } }
             }
+        }
+    }
+}
+
+fn operations(vm: &VmReport) -> Markup {
+    html! {
+        @if !vm.operations.is_empty() {
+            div.scroll { table {
+                caption { "KVM's operations" }
+                thead { tr {
+                    th { "cause" } th.n { "calls" } th.n { "time" } th.n { "the longest" }
+                } }
+                tbody {
+                    @for (cause, time) in &vm.operations {
+                        tr {
+                            td { (cause) }
+                            td.n { (time.calls) }
+                            td.n { (wording::duration(time.total_ns)) }
+                            td.n { (shown(time.longest_ns)) }
+                        }
+                    }
+                }
+            } }
         }
     }
 }

@@ -45,6 +45,10 @@ pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
         Some(latency) if latency.total.count == 0 => {}
         Some(latency) => row(out, "fault latency", latency.total.count, &spread(&latency.total))?,
     }
+    if let Some(operations) = words::operations(&vm.operations) {
+        let calls: u64 = vm.operations.values().map(|time| time.calls).sum();
+        row(out, "operations", calls, &operations)?;
+    }
     if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
         row(out, words::RINGS_FULL, exits, words::RING_FULL)?;
     }

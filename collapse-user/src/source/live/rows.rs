@@ -9,7 +9,7 @@ use collapse_common::{
     Cause,
     abi::{Row, RowOwner, UNKNOWN_ROW, VmKey, map, request::GiveBack},
     counter::{COUNTERS, transition_at},
-    latency::Latencies,
+    latency::{BUCKETS, Latencies, NO_LATENCIES, SUMS, Sum},
 };
 
 use super::vcpus::Totals;
@@ -24,6 +24,8 @@ pub struct Rows {
     upcoming: VecDeque<u32>,
     /// Rows in use, with their owners.
     used: BTreeMap<u32, RowOwner>,
+    /// How many operations had ended when a row's times were last returned.
+    calls: BTreeMap<u32, u64>,
 }
 
 impl Rows {
@@ -33,7 +35,7 @@ impl Rows {
         for row in &upcoming {
             maps.free_rows.push(row, 0).map_err(map_error(map::FREE_ROWS))?;
         }
-        Ok(Self { upcoming, used: BTreeMap::new() })
+        Ok(Self { upcoming, used: BTreeMap::new(), calls: BTreeMap::new() })
     }
 
     /// Returns rows in use, with their owners. The row of unknown owners is none of them.
@@ -82,16 +84,21 @@ impl Rows {
         self.with_unknown().map(|row| changes(maps.row(row))).sum()
     }
 
-    /// Returns the latencies of every row in use that has any.
-    pub fn latencies(&self, maps: &Maps) -> Vec<(VmKey, Cause, Box<Latencies>)> {
-        let faults = self.used.iter().filter_map(|(row, owner)| {
+    /// Returns the latencies of every row of guest faults that has any, and the times of every row of operations
+    /// that ended since the last call.
+    pub fn latencies(&mut self, maps: &Maps) -> Vec<(VmKey, Cause, Box<Latencies>)> {
+        let Self { used, calls, .. } = self;
+        let rows = used.iter().filter_map(|(row, owner)| {
             let cause = Cause::from_number(owner.cause as u8)?;
-            cause.is_guest_fault().then_some((*row, owner.vm, cause))
+            let latencies = if cause.is_guest_fault() {
+                let latencies = Box::new(maps.latencies.read(*row as usize));
+                latencies.iter().flatten().any(|n| *n > 0).then_some(latencies)
+            } else {
+                times(maps, *row, calls.entry(*row).or_default())
+            };
+            Some((owner.vm, cause, latencies?))
         });
-        faults
-            .map(|(row, vm, cause)| (vm, cause, Box::new(maps.latencies.read(row as usize))))
-            .filter(|(_, _, latencies)| latencies.iter().flatten().any(|n| *n > 0))
-            .collect()
+        rows.collect()
     }
 
     /// Returns the totals by owner. Two CPUs that took a row for the same VM and cause at once both
@@ -119,6 +126,7 @@ impl Rows {
         for row in &rows {
             maps.clear_row(*row);
             self.used.remove(row);
+            self.calls.remove(row);
             match probe.request(&GiveBack::Row(*row)) {
                 Ok(()) => self.upcoming.push_back(*row),
                 Err(error) => log::warn!("{}", error.line()),
@@ -126,4 +134,19 @@ impl Rows {
         }
         rows
     }
+}
+
+/// Returns the times of a row of operations if more than `known` have ended, and how many have now.
+fn times(maps: &Maps, row: u32, known: &mut u64) -> Option<Box<Latencies>> {
+    // Most rows have nothing new, and all are looked at ten times a second.
+    let sums = SUMS * size_of::<[u64; BUCKETS]>();
+    let calls = sums + Sum::Calls as usize * size_of::<u64>();
+    let calls: u64 = maps.latencies.read_part(row as usize, calls);
+    if calls == *known {
+        return None;
+    }
+    *known = calls;
+    let mut latencies = Box::new(NO_LATENCIES);
+    latencies[SUMS] = maps.latencies.read_part(row as usize, sums);
+    Some(latencies)
 }

@@ -33,6 +33,7 @@ pub fn timeline(run: &ObservedRun, vm: &Value, regions: u64) -> Result<()> {
     let logging = at("/logging_duration_ns")?;
     within("time of logging", logging, (off.0 - on.1, off.1 - on.0))?;
 
+    operations(run, vm)?;
     let recovered = &vm["time_to_recover"];
     same("times to recover", count(recovered, "/count"), Some(regions))?;
     let longest = count(recovered, "/max_ns").context("no time to recover")?;
@@ -61,6 +62,25 @@ pub fn timeline(run: &ObservedRun, vm: &Value, regions: u64) -> Result<()> {
         touches.filter_map(|phase| Some(count(phase, "/t_end_ns")? - count(phase, "/t_start_ns")?));
     let most = spans.sum::<u64>() + 4 * count_of(vm, "/stall/error_ns")?;
     within("time lost to faults", count_of(vm, "/stall/total_ns")?, (least, most))
+}
+
+/// KVM's operations took part of the ioctls that asked for them, and the collapse routine as long as its span.
+fn operations(run: &ObservedRun, vm: &Value) -> Result<()> {
+    let of = |cause: &str, key: &str| count_of(vm, &format!("/operations/{cause}/{key}"));
+    same("collapse operations", of("collapse", "calls")?, 1)?;
+    let took = of("collapse", "total_ns")?;
+    same("the longest of one", of("collapse", "longest_ns")?, took)?;
+    within("time of collapse", took, (1, count_of(vm, "/collapse_spans/0/duration_ns")?))?;
+    let harvests: Vec<u64> = run
+        .phases
+        .iter()
+        .filter(|phase| phase["phase"] == "get-log")
+        .filter_map(|phase| Some(count(phase, "/t_end_ns")? - count(phase, "/t_start_ns")?))
+        .collect();
+    same("harvests", of("get_dirty_log", "calls")?, harvests.len() as u64)?;
+    let longest = of("get_dirty_log", "longest_ns")?;
+    within("the longest harvest", longest, (1, harvests.iter().max().copied().unwrap_or(0)))?;
+    within("time of harvests", of("get_dirty_log", "total_ns")?, (longest, harvests.iter().sum()))
 }
 
 fn count_of(vm: &Value, path: &str) -> Result<u64> {
