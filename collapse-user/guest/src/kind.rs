@@ -67,6 +67,10 @@ pub enum Backing {
     Small,
     /// 2 MiB pages of hugetlbfs.
     Hugetlb,
+    /// Anonymous memory without advice: huge if the host makes it so.
+    Plain,
+    /// Shared memory (memfd) without advice: huge if the host makes it so.
+    Shmem,
 }
 
 /// A mode of write-protection for the dirty log.
@@ -87,7 +91,7 @@ impl Backing {
     /// Returns the page size that the size of a slot must be a multiple of, bytes.
     pub fn page_size(self) -> u64 {
         match self {
-            Self::Small => PAGE,
+            Self::Small | Self::Plain | Self::Shmem => PAGE,
             Self::Thp | Self::Hugetlb => HUGE,
         }
     }

@@ -12,6 +12,7 @@ pub mod memory;
 mod ring;
 pub mod stop;
 pub mod units;
+mod userfaultfd;
 pub mod vcpu;
 pub mod vm;
 

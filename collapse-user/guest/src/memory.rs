@@ -1,7 +1,8 @@
 //! Host memory that backs a slot.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::ptr;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,12 +10,15 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::kind::{Advice, Backing, Protection};
 use crate::stop;
 use crate::units::{Bytes, HUGE, PAGE};
+use crate::userfaultfd;
 
-/// Anonymous memory, aligned to 2 MiB and fully populated from the start.
+/// Memory, aligned to 2 MiB and fully populated from the start.
 pub struct Memory {
     start: *mut libc::c_void,
     size: u64,
     backing: Backing,
+    /// The userfaultfd that it is registered with.
+    userfaultfd: Option<OwnedFd>,
     /// Reserved address space around the memory. It keeps the kernel from merging the memory with an
     /// adjacent area, with which it would share an entry in `smaps`.
     reserved: (*mut libc::c_void, usize),
@@ -37,7 +41,8 @@ impl Memory {
         }
         let past = (reserved as usize + 1).next_multiple_of(HUGE as usize) - reserved as usize;
         let start = reserved.wrapping_byte_add(past);
-        let memory = Self { start, size, backing, reserved: (reserved, reserved_length) };
+        let reserved = (reserved, reserved_length);
+        let memory = Self { start, size, backing, userfaultfd: None, reserved };
         memory.map()?;
         memory.populate()?;
         Ok(memory)
@@ -71,7 +76,7 @@ impl Memory {
             return Ok(self.size / HUGE);
         }
         let smaps = fs::read_to_string("/proc/self/smaps").context("cannot read smaps")?;
-        Ok(anon_huge_bytes(&smaps, self.address(), self.address() + self.size) / HUGE)
+        Ok(huge_bytes(&smaps, self.address(), self.address() + self.size) / HUGE)
     }
 
     /// Advises the kernel about a part. Returns false if this kernel does not support the advice.
@@ -105,6 +110,13 @@ impl Memory {
                 _ => return Err(error).with_context(|| format!("madvise {advice:?}")),
             }
         }
+    }
+
+    /// Registers all of it with userfaultfd, as a VMM does that restores a guest. Pages that are there cause no
+    /// fault of it.
+    pub fn register_userfaultfd(&mut self) -> Result<()> {
+        self.userfaultfd = Some(userfaultfd::register(self.start as u64, self.size)?);
+        Ok(())
     }
 
     /// Changes the host's access rights to a part.
@@ -148,10 +160,15 @@ impl Memory {
         } else {
             0
         };
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | huge;
+        let file = (self.backing == Backing::Shmem).then(|| memory_file(self.size)).transpose()?;
+        let (kind, fd) = match &file {
+            Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
+            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+        };
+        let flags = kind | libc::MAP_FIXED | huge;
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the range is inside our own reservation.
-        let mapped = unsafe { libc::mmap(self.start, self.size as usize, rights, flags, -1, 0) };
+        let mapped = unsafe { libc::mmap(self.start, self.size as usize, rights, flags, fd, 0) };
         if mapped == libc::MAP_FAILED {
             let error = Err(io::Error::last_os_error());
             return match self.backing {
@@ -165,7 +182,7 @@ impl Memory {
         match self.backing {
             Backing::Thp => self.advise(Advice::Hugepage, 0, self.size)?,
             Backing::Small => self.advise(Advice::Nohugepage, 0, self.size)?,
-            Backing::Hugetlb => true,
+            Backing::Hugetlb | Backing::Plain | Backing::Shmem => true,
         };
         Ok(())
     }
@@ -209,19 +226,37 @@ impl Drop for Memory {
     }
 }
 
+/// Makes a file of memory that no path leads to.
+fn memory_file(size: u64) -> Result<File> {
+    // SAFETY: the name ends with a zero.
+    let fd = unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error()).context("memfd_create");
+    }
+    // SAFETY: the call made the file, and nobody else knows of it.
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    file.set_len(size).context("sizing a memfd")?;
+    Ok(file)
+}
+
 /// Returns the bytes in huge pages between two addresses, from the text of `smaps`.
-fn anon_huge_bytes(smaps: &str, start: u64, end: u64) -> u64 {
+fn huge_bytes(smaps: &str, start: u64, end: u64) -> u64 {
     let mut inside = false;
     let mut bytes = 0;
     for line in smaps.lines() {
         if let Some((from, to)) = area(line) {
             inside = from >= start && to <= end;
-        } else if let Some(value) = line.strip_prefix("AnonHugePages:").filter(|_| inside) {
+        } else if let Some(value) = huge_kib(line).filter(|_| inside) {
             let kib = value.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
             bytes += kib << 10;
         }
     }
     bytes
+}
+
+/// Returns what a line says of huge pages, KiB.
+fn huge_kib(line: &str) -> Option<&str> {
+    line.strip_prefix("AnonHugePages:").or_else(|| line.strip_prefix("ShmemPmdMapped:"))
 }
 
 /// Parses the addresses at the head of an area's entry.
@@ -246,10 +281,10 @@ Rss:                2048 kB
 AnonHugePages:      2048 kB
 VmFlags: rd wr mr
 ";
-        assert_eq!(anon_huge_bytes(smaps, 0x7f00_0000_0000, 0x7f00_0080_0000), 4 << 20);
-        assert_eq!(anon_huge_bytes(smaps, 0x7f00_0020_0000, 0x7f00_0080_0000), 2 << 20);
-        assert_eq!(anon_huge_bytes(smaps, 0, 0x1000), 0);
-        assert_eq!(anon_huge_bytes("", 0, u64::MAX), 0);
+        assert_eq!(huge_bytes(smaps, 0x7f00_0000_0000, 0x7f00_0080_0000), 4 << 20);
+        assert_eq!(huge_bytes(smaps, 0x7f00_0020_0000, 0x7f00_0080_0000), 2 << 20);
+        assert_eq!(huge_bytes(smaps, 0, 0x1000), 0);
+        assert_eq!(huge_bytes("", 0, u64::MAX), 0);
     }
 
     #[test]

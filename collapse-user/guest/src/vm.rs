@@ -71,7 +71,7 @@ impl GuestVm {
         let mut vm = Self { vcpus: Vec::new(), fd, slots: BTreeMap::new(), tid, free_address: GIB };
         let low = Memory::new(code::LOW_SIZE, Backing::Small)?;
         code::load(&low)?;
-        vm.insert(LOW_SLOT, 0, low)?;
+        vm.insert(LOW_SLOT, 0, low, false)?;
         for number in 0..vcpus {
             let vcpu = new_vcpu(kvm, &vm.fd, number)?;
             let ring = match protect {
@@ -114,17 +114,23 @@ impl GuestVm {
         self.slots.values().filter(|slot| slot.present)
     }
 
-    /// Adds a slot with new memory, at the next free GiB.
-    pub fn add_slot(&mut self, id: u32, size: u64, backing: Backing) -> Result<()> {
+    /// Adds a slot with new memory, at the next free GiB, with dirty logging on from its first moment or without.
+    pub fn add_slot(&mut self, id: u32, size: u64, backing: Backing, logged: bool) -> Result<()> {
         ensure!(!self.knows_slot(id), "there is a slot {id} already");
         let memory = Memory::new(size, backing).with_context(|| format!("memory of slot {id}"))?;
         let address = self.reserve(self.free_address, size)?;
-        self.insert(id, address, memory)
+        self.insert(id, address, memory, logged)
     }
 
-    /// Adds a removed slot again.
-    pub fn restore_slot(&mut self, id: u32) -> Result<()> {
-        self.change(id, |slot| slot.present = true)
+    /// Adds a removed slot again, with dirty logging on from its first moment or without.
+    pub fn restore_slot(&mut self, id: u32, logged: bool) -> Result<()> {
+        self.change(id, |slot| (slot.present, slot.logged) = (true, logged))
+    }
+
+    /// Registers the memory of a slot with userfaultfd.
+    pub fn register_userfaultfd(&mut self, id: u32) -> Result<()> {
+        let slot = self.slots.get_mut(&id).with_context(|| format!("there is no slot {id}"))?;
+        slot.memory.register_userfaultfd()
     }
 
     /// Removes a slot from the guest.
@@ -221,10 +227,10 @@ impl GuestVm {
         Ok(address)
     }
 
-    fn insert(&mut self, id: u32, address: u64, memory: Memory) -> Result<()> {
+    fn insert(&mut self, id: u32, address: u64, memory: Memory, logged: bool) -> Result<()> {
         let slot = GuestSlot { address, memory, present: false, logged: false, dirty: None };
         self.slots.insert(id, slot);
-        self.restore_slot(id)
+        self.restore_slot(id, logged)
     }
 
     /// Changes a slot, and updates it in KVM.

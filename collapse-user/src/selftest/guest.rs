@@ -126,7 +126,7 @@ pub fn run() -> Result<Exit, Failure> {
 
 fn live() -> Result<(GuestVm, Account)> {
     let mut vm = GuestVm::new(&vm::open_kvm()?, 1, LogProtect::Off)?;
-    vm.add_slot(SLOT, SIZE, Backing::Thp)?;
+    vm.add_slot(SLOT, SIZE, Backing::Thp, false)?;
     let mut phases = Vec::new();
     for (phase, act) in LIFE {
         let moment = IntervalStart::now(vm.gauges());

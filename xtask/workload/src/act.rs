@@ -28,10 +28,11 @@ pub fn on_vm(vm: &mut GuestVm, phase: &Phase, options: &WorkloadOptions) -> Resu
         Action::Madvise(advice, range) => madvise(vm, phase.slot, *advice, *range),
         Action::Mprotect(protection, range) => mprotect(vm, phase.slot, *protection, *range),
         Action::SlotDelete => slot_delete(vm, phase.slot),
-        Action::SlotAdd(size, backing) => {
+        Action::SlotAdd(size, backing, logged) => {
             let size = size.unwrap_or(options.size);
-            slot_add(vm, phase.slot, size, backing.unwrap_or(options.backing))
+            slot_add(vm, phase.slot, size, backing.unwrap_or(options.backing), *logged)
         }
+        Action::UffdRegister => uffd_register(vm, phase.slot),
         Action::SlotMove(to) => slot_move(vm, phase.slot, *to),
         Action::WaitRecovery(timeout) => wait_recovery(vm, *timeout),
         Action::Create(_)
@@ -227,17 +228,31 @@ fn slot_delete(vm: &mut GuestVm, pick: SlotPick) -> Result<Value> {
     Ok(json!({ "slots": slots }))
 }
 
-fn slot_add(vm: &mut GuestVm, pick: SlotPick, size: Bytes, backing: Backing) -> Result<Value> {
+fn uffd_register(vm: &mut GuestVm, pick: SlotPick) -> Result<Value> {
+    let slots = slots::pick(vm, pick, |_| true, "known")?;
+    for id in &slots {
+        vm.register_userfaultfd(*id)?;
+    }
+    Ok(json!({ "slots": slots }))
+}
+
+fn slot_add(
+    vm: &mut GuestVm,
+    pick: SlotPick,
+    size: Bytes,
+    backing: Backing,
+    logged: bool,
+) -> Result<Value> {
     if let SlotPick::Id(id) = pick
         && !vm.knows_slot(id)
     {
         check_slot_size(size, backing)?;
-        vm.add_slot(id, size.0, backing)?;
+        vm.add_slot(id, size.0, backing, logged)?;
         return Ok(json!({ "slots": [id] }));
     }
     let slots = slots::pick(vm, pick, |slot| !slot.present, "deleted")?;
     for id in &slots {
-        vm.restore_slot(*id)?;
+        vm.restore_slot(*id, logged)?;
     }
     Ok(json!({ "slots": slots }))
 }

@@ -128,8 +128,8 @@ const PHASES: &str =
   madvise dontneed|collapse|hugepage|nohugepage|split|mergeable|free|soft-offline
         [from=SIZE] [size=SIZE]
   mprotect none|ro|rw [from=SIZE] [size=SIZE]
-  fork-cow | fork-end
-  slot-delete | slot-add [slot=N size=SIZE backing=thp|4k|hugetlb] | slot-move [to=ADDRESS]
+  fork-cow | fork-end | uffd-register
+  slot-delete | slot-add [logged slot=N size=SIZE backing=thp|4k|hugetlb|plain|shmem] | slot-move [to=ADDRESS]
   hold MS | wait-recovery [timeout=MS]
   create [count=N] | destroy                 without a leading create, the VMs are there
   repeat N { ... }                         # starts a comment

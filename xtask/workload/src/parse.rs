@@ -57,7 +57,11 @@ fn action(name: &str, args: &mut Args) -> Result<Action> {
         "fork-cow" => Action::ForkCow,
         "fork-end" => Action::ForkEnd,
         "slot-delete" => Action::SlotDelete,
-        "slot-add" => Action::SlotAdd(args.parsed("size")?, args.chosen("backing")?),
+        "slot-add" => {
+            let logged = args.flag("logged");
+            Action::SlotAdd(args.parsed("size")?, args.chosen("backing")?, logged)
+        }
+        "uffd-register" => Action::UffdRegister,
         "slot-move" => Action::SlotMove(args.parsed("to")?),
         "hold" => Action::Hold(args.milliseconds()?),
         "wait-recovery" => {
@@ -217,7 +221,7 @@ mod tests {
     #[test]
     fn names_of_choices_are_the_words_of_the_language() {
         assert_eq!(choices::<Access>(), "write, read, exec");
-        assert_eq!(choices::<Backing>(), "thp, 4k, hugetlb");
+        assert_eq!(choices::<Backing>(), "thp, 4k, hugetlb, plain, shmem");
     }
 
     fn only_phase(text: &str) -> Phase {

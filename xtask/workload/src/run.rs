@@ -245,7 +245,7 @@ impl<'a> Runner<'a> {
         let WorkloadOptions { vcpus, log_protect, slots, size, backing, .. } = *self.options();
         let mut vm = GuestVm::new(&self.kvm, vcpus, log_protect)?;
         for id in 1..=slots {
-            vm.add_slot(id, size.0, backing)?;
+            vm.add_slot(id, size.0, backing, false)?;
         }
         Ok(vm)
     }

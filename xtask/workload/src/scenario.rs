@@ -67,8 +67,10 @@ pub enum Action {
     ForkEnd,
     /// Removes slots from the guest.
     SlotDelete,
-    /// Puts a removed slot back, or makes a new one.
-    SlotAdd(Option<Bytes>, Option<Backing>),
+    /// Puts a removed slot back, or makes a new one; with dirty logging on from its first moment, or without.
+    SlotAdd(Option<Bytes>, Option<Backing>, bool),
+    /// Registers slots' memory with userfaultfd.
+    UffdRegister,
     /// Moves slots to another guest-physical address.
     SlotMove(Option<Bytes>),
     /// Does nothing for a while.
