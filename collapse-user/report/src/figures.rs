@@ -11,7 +11,7 @@ use super::{
     schema::NS,
 };
 use collapse_model::{
-    Histogram, OperationTime, PmlFullCost, StallEstimate, TimedFaults, Totals, Vm,
+    Histogram, OperationTime, PmlFullCost, StallEstimate, TimedFaults, Totals, Vm, wording,
 };
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
@@ -192,6 +192,12 @@ impl StallReport {
             long_faults: stall.long,
             long_ns: stall.long_ns,
         }
+    }
+
+    /// Of one cause, for people: its error is told only where it says all there is to say.
+    pub(super) fn estimate_of(&self, cause: Cause) -> String {
+        let (ns, error) = (self.of(cause), self.error_by_cause.get(cause.name()).copied());
+        wording::estimate(ns, error.filter(|error| error.saturating_mul(2) >= ns))
     }
 
     /// Of one cause, ns.

@@ -81,10 +81,10 @@ pub fn verdict(vm: &VmReport) -> String {
         return format!("no region {seen} its huge page{taken}");
     }
     let rate = match (vm.recovery_rate, vm.recovery_rate_touched) {
-        (_, Some(touched))
-            if standing(vm) == Standing::Good && regions.recovered < regions.lost =>
-        {
-            format!(" ({} of those touched since)", percent(touched))
+        (_, Some(_)) if standing(vm) == Standing::Good && regions.recovered < regions.lost => {
+            let which =
+                if regions.unmapped() > 0 { "were touched since" } else { "could come back" };
+            format!(", all that {which}")
         }
         (Some(rate), Some(touched)) if rate < touched && standing(vm) == Standing::Bad => {
             format!(" ({}, {} of those touched since)", percent(rate), percent(touched))
@@ -131,8 +131,14 @@ pub fn price(vm: &VmReport) -> Option<String> {
     let stall = vm.stall.as_ref().filter(|stall| stall.total_ns > 0).map(|stall| {
         let parts =
             [(Cause::LoggedFault, "under dirty logging"), (Cause::RacingFault, "during collapse")];
-        let parts = parts.map(|(cause, when)| (stall.of(cause), when));
-        let parts = list(parts, |ns, when| format!("{} {when}", duration(*ns)));
+        let all = parts.iter().find(|(cause, _)| stall.of(*cause) == stall.total_ns);
+        let parts = if let Some((_, when)) = all {
+            format!("all {when}")
+        } else {
+            let some = parts.iter().filter(|(cause, _)| stall.of(*cause) > 0);
+            let some = some.map(|(cause, when)| format!("{} {when}", stall.estimate_of(*cause)));
+            some.collect::<Vec<_>>().join(", ")
+        };
         let parts = if parts.is_empty() { parts } else { format!(" ({parts})") };
         format!("vCPU time lost to faults: {}{parts}", lost(stall))
     });

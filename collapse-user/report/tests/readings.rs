@@ -84,7 +84,7 @@ fn what_was_never_touched_again_is_no_failure() {
     let report = report("quarter-untouched");
     assert_eq!(
         verdict(&report),
-        "huge pages: 8 lost, 6 recovered (100.0 % of those touched since); \
+        "huge pages: 8 lost, 6 recovered, all that could come back; \
          2 taken away before they could come back"
     );
     assert!(holds(&report, "recovery_rate == 1") && holds(&report, "total.recovery_rate == 1"));
@@ -99,7 +99,7 @@ fn what_was_never_touched_again_is_no_failure() {
 #[test]
 fn a_slot_deleted_in_mid_episode_takes_its_regions_along() {
     let report = report("slot-deleted");
-    let line = "huge pages: 12 lost, 8 recovered (100.0 % of those touched since); \
+    let line = "huge pages: 12 lost, 8 recovered, all that could come back; \
                 4 taken away before they could come back";
     assert_eq!(verdict(&report), line);
     let episode = &only(&report).episodes.as_ref().unwrap()[0];

@@ -4,7 +4,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 pub use collapse_model::wording::{
     UNKNOWN,
-    narrow::{busy, bytes, count, duration, known, rate, share},
+    narrow::{busy, bytes, count, duration, estimate, known, rate, share},
 };
 
 /// Truncates `text` to `columns` columns, with `…` at its end if anything is cut.

@@ -74,9 +74,13 @@ pub fn duration(ns: u64) -> String {
     }
 }
 
-/// An estimated duration in ns, with its standard error where there is one.
+/// An estimated duration in ns, with its standard error where there is one. Of one that might as well be
+/// nothing, what it is at most: two errors more.
 pub fn estimate(ns: u64, error: Option<u64>) -> String {
     match error {
+        Some(error) if error.saturating_mul(2) >= ns && error > 0 => {
+            format!("up to {}", duration(ns.saturating_add(error.saturating_mul(2))))
+        }
         Some(error) if error > 0 => format!("{} ± {}", duration(ns), duration(error)),
         _ => duration(ns),
     }
@@ -159,9 +163,14 @@ mod tests {
         let words = ["950 ns", "1.5 µs", "23.8 ms", "59.9 s", "2 min 13 s", "2 h 01 min"];
         assert_eq!(durations.map(duration), words);
         assert_eq!([4096, 64 << 20, 1536 << 20].map(bytes), ["4 KiB", "64 MiB", "1.5 GiB"]);
-        let estimates = [(170_000_000, Some(12_000_000)), (7_000, Some(0)), (7_000, None)];
+        let estimates = [
+            (170_000_000, Some(12_000_000)),
+            (734_000_000, Some(808_500_000)),
+            (7_000, Some(0)),
+            (7_000, None),
+        ];
         let estimates = estimates.map(|(ns, error)| estimate(ns, error));
-        assert_eq!(estimates, ["170.0 ms ± 12.0 ms", "7.0 µs", "7.0 µs"]);
+        assert_eq!(estimates, ["170.0 ms ± 12.0 ms", "up to 2.4 s", "7.0 µs", "7.0 µs"]);
         assert_eq!([1.0, 0.9999].map(percent), ["100.0 %", "99.9 %"]);
         assert_eq!((leaves(30, 2), known(None::<u64>)), ("30 × 2M".to_owned(), "–".to_owned()));
     }

@@ -41,6 +41,18 @@ pub fn duration(ns: u64) -> String {
     }
 }
 
+/// An estimated duration with its standard error, in at most fifteen columns. Of one that might as well be
+/// nothing, what it is at most.
+pub fn estimate(ns: u64, error: Option<u64>) -> String {
+    match error.filter(|error| *error > 0) {
+        None => duration(ns),
+        Some(error) if error.saturating_mul(2) >= ns => {
+            format!("≤{}", duration(ns.saturating_add(error.saturating_mul(2))))
+        }
+        Some(error) => format!("{}±{}", duration(ns), duration(error)),
+    }
+}
+
 /// A part of a whole. Never rounds up to a whole that is not.
 pub fn share(part: u64, whole: u64) -> String {
     if whole == 0 {

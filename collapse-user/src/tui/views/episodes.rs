@@ -167,7 +167,7 @@ fn number(n: u64, role: Role) -> (String, Role) {
 fn cost(
     episode: &Episode,
     part: fn(&EpisodeCost) -> FaultCost,
-    value: fn(FaultCost) -> String,
+    value: impl Fn(FaultCost) -> String,
 ) -> (String, Role) {
     plain(format::known(episode.cost.ok(), |cost| value(part(&cost))))
 }
@@ -222,7 +222,12 @@ const ENTRIES: &[Entry] = &[
     }),
     figure("vCPU time lost", |scene, episode| {
         if scene.coverage.sees(Signal::FaultLatency) {
-            cost(episode, |cost| cost.logging, |cost| format::duration(cost.stall_ns))
+            let one_in = scene.coverage.timed_faults;
+            cost(
+                episode,
+                |cost| cost.logging,
+                |cost| format::estimate(cost.stall_ns, cost.stall_error(one_in)),
+            )
         } else {
             plain(format::UNKNOWN.to_owned())
         }
@@ -263,7 +268,12 @@ const ENTRIES: &[Entry] = &[
     figure("yields", |_, episode| plain(format::known(episode.collapse.yields, format::count))),
     figure("vCPU time lost", |scene, episode| {
         if scene.coverage.sees(Signal::FaultLatency) {
-            cost(episode, |cost| cost.collapsing, |cost| format::duration(cost.stall_ns))
+            let one_in = scene.coverage.timed_faults;
+            cost(
+                episode,
+                |cost| cost.collapsing,
+                |cost| format::estimate(cost.stall_ns, cost.stall_error(one_in)),
+            )
         } else {
             plain(format::UNKNOWN.to_owned())
         }

@@ -8,7 +8,10 @@ use ratatui::{
 };
 
 use crate::tui::{format, metric, scene::Scene, theme::Role, widgets};
-use collapse_model::{Histogram, Metric, Vm, wording::mapped_sum};
+use collapse_model::{
+    Histogram, Metric, Vm,
+    wording::{self, mapped_sum},
+};
 
 /// Columns left of charts where there is room: the name of what is charted, its value below it, and
 /// its axis.
@@ -104,9 +107,15 @@ fn rate(buf: &mut Buffer, at: Rect, gutter: u16, scene: &Scene, vm: &Vm, metric:
 /// How long faults take, and until regions are touched and huge again.
 pub fn latency(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let timed = vm.timed_faults(scene.coverage.timed_faults);
-    let faults = scene.coverage.known(Signal::FaultLatency, timed).map(|timed| timed.all());
+    let timed = scene.coverage.known(Signal::FaultLatency, timed);
+    let faults = timed.map(|timed| timed.all());
+    let lost = timed.map(|timed| timed.stall()).filter(|stall| stall.total > 0);
+    let lost = lost.map_or(String::new(), |stall| {
+        format!(": {} in all", wording::estimate(stall.total, Some(stall.error)))
+    });
+    let faulting = format!("guest fault to guest re-entry{lost}");
     let histograms: [(&str, Option<&Histogram>, Role); 3] = [
-        ("guest fault to guest re-entry", faults.as_ref(), Role::Fault),
+        (&faulting, faults.as_ref(), Role::Fault),
         ("nothing mapped until the next fault", Some(vm.regions.time_to_refault()), Role::Small),
         ("could be huge until it was", Some(vm.regions.time_to_recover()), Role::Huge),
     ];
