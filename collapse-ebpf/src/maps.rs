@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, Queue, RingBuf, StackTrace},
 };
 use collapse_common::{
-    abi::{Cpu, CpuRow, Function, PendingFaults, RowOwner, Thread, Vm, VmGauges},
+    abi::{Cpu, CpuRow, Function, Peeked, PendingFaults, RowOwner, Thread, Vm, VmGauges},
     latency::Latencies,
 };
 
@@ -74,6 +74,10 @@ static STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
 #[map]
 static GAUGES: Array<VmGauges> = Array::with_max_entries(1, MAPPED);
 
+/// What [`crate::requests::peek`] read.
+#[map]
+static PEEKED: Array<Peeked> = Array::with_max_entries(1, MAPPED);
+
 /// The faults that [`crate::requests::pending_faults`] found.
 #[map]
 static PENDING_FAULTS: Array<PendingFaults> = Array::with_max_entries(1, MAPPED);
@@ -124,6 +128,10 @@ pub fn stacks() -> &'static StackTrace {
 
 pub fn gauges() -> &'static Array<VmGauges> {
     &GAUGES
+}
+
+pub fn peeked() -> &'static Array<Peeked> {
+    &PEEKED
 }
 
 pub fn pending_faults() -> &'static Array<PendingFaults> {

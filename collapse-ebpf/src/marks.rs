@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_current_comm},
 };
 use collapse_common::abi::{
     Cpu, Loss, Mark, MarkKind, Pages, RECORD_MARK, RECORD_VCPU_MARK, Slot, Span, VcpuMark,
@@ -21,7 +21,7 @@ pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Ma
         start: ts,
         vm,
         thread: bpf_get_current_pid_tgid(),
-        comm: bpf_get_current_comm().unwrap_or_default(),
+        comm: comm(),
         slot,
         pages_before: pages,
         pages,
@@ -29,7 +29,18 @@ pub fn point(kind: MarkKind, ts: u64, vm: VmKey, slot: Slot, pages: Pages) -> Ma
         change: 0,
         yields: 0,
         logging: 0,
+        userspace_addr: 0,
     }
+}
+
+/// Returns the current thread's name. aya's function has a result besides, and the stack has no room for that
+/// on older kernels: 480 bytes, where something is called.
+#[inline(always)]
+fn comm() -> [u8; 16] {
+    let mut comm = [0; 16];
+    // SAFETY: the buffer has the size; the kernel clears it where it fails.
+    unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), comm.len() as u32) };
+    comm
 }
 
 /// Returns the span that begins now on a VM and a memslot.

@@ -53,7 +53,8 @@ pub fn register(cpu: &mut Cpu, kvm: u64, born: u64, kind: MarkKind, flags: u64) 
         total: 0,
         logging: 0,
         collapsing: 0,
-        created: u64::from(matches!(kind, MarkKind::VmCreated)),
+        created: u32::from(matches!(kind, MarkKind::VmCreated)),
+        commits: 0,
         rows: [0; CAUSES],
     };
     match maps::vms().insert(kvm, vm, flags) {

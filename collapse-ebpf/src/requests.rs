@@ -3,23 +3,26 @@
 //! running meanwhile; these do not.
 
 use aya_ebpf::{
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes},
+    helpers::{
+        bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes, generated::bpf_probe_read_kernel,
+    },
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
 use collapse_common::abi::{
-    Cpu, PendingFaults, UNKNOWN_ROW, VmGauges, VmKey,
-    request::{ARGS, GiveBack, ReadPending, Request as _, SetDetail, Walk},
+    ANSWER, ANSWERED, Cpu, PendingFaults, UNKNOWN_ROW, VmGauges, VmKey, is_wide,
+    request::{ARGS, Adopt, GiveBack, Peek, ReadPending, Request as _, SetDetail, Walk},
 };
 
 use crate::{
     kernel::{self, fact},
     maps, registry, vcpus,
+    word::bounded,
 };
 
 #[inline(always)]
 fn args(ctx: &RawTracePointContext) -> [u64; ARGS] {
-    [ctx.arg(0), ctx.arg(1)]
+    [ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3)]
 }
 
 /// [`GiveBack`]
@@ -59,6 +62,50 @@ pub fn pending_faults(ctx: RawTracePointContext) -> u32 {
     0
 }
 
+/// [`Peek`]
+#[raw_tracepoint(tracepoint = "kvm_page_fault")]
+pub fn peek(ctx: RawTracePointContext) -> u32 {
+    let Peek { address, len } = Peek::decode(args(&ctx));
+    let Some(into) = maps::peeked().get_ptr_mut(0) else { return 0 };
+    answer(false);
+    if len == 0 || len > Peek::MOST {
+        return 0;
+    }
+    // The verifier of 5.10 does not follow the comparison.
+    let len = bounded::<{ Peek::MOST as usize - 1 }>(len as usize - 1) + 1;
+    // SAFETY: the helper checks the address, and the verifier that the length fits. Only this program
+    // writes the map, and user space runs it from one thread.
+    let error = unsafe { bpf_probe_read_kernel(into.cast(), len as u32, address as *const _) };
+    answer(error == 0);
+    0
+}
+
+/// Says whether a request was carried out: what a program returns is lost.
+#[inline(always)]
+fn answer(carried_out: bool) {
+    if let Some(peeked) = maps::peeked().get_ptr_mut(0) {
+        // SAFETY: only these programs write the map, and user space runs them from one thread.
+        unsafe { (*peeked)[ANSWER] = if carried_out { ANSWERED } else { 0 } };
+    }
+}
+
+/// [`Adopt`]
+#[raw_tracepoint(tracepoint = "kvm_page_fault")]
+pub fn adopt(ctx: RawTracePointContext) -> u32 {
+    let Adopt { kvm, commits, logged, total } = Adopt::decode(args(&ctx));
+    answer(false);
+    let Some(vm) = registry::known(kvm) else { return 0 };
+    if vm.commits != commits {
+        return 0;
+    }
+    vm.logged = logged;
+    vm.total = total;
+    vm.logging = is_wide(logged, total).into();
+    maps::GENERATION.tick();
+    answer(true);
+    0
+}
+
 /// [`Walk`]. One VM a run: a loop over the list in here would take the verifier of 7.3 a hundred times
 /// as long as all other programs together.
 ///
@@ -91,6 +138,8 @@ fn gauge(cpu: &mut Cpu, gauges: &mut VmGauges, kvm: u64) {
     // SAFETY: no arguments.
     gauges.ts = unsafe { bpf_ktime_get_ns() };
     gauges.pages = kernel::pages(kvm);
+    gauges.created = vm.created;
+    gauges.commits = vm.commits;
     gauges.tid = kernel::read(kvm, fact!(kvm_userspace_pid)).unwrap_or(0);
     gauges.debugfs[0] = 0;
     let name = kernel::read::<u64>(kvm, fact!(kvm_debugfs_dentry))

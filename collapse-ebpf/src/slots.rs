@@ -30,11 +30,14 @@ pub fn commit(ctx: &ProbeContext, cpu: &mut Cpu, kvm: u64) {
     maps::EPOCH.tick();
     let Some(vm) = registry::entry(cpu, kvm) else { return };
     let deleted = new == 0 || change as u32 == KVM_MR_DELETE;
-    let slot = kernel::slot(if deleted { old } else { new });
+    let place = if deleted { old } else { new };
+    let slot = kernel::slot(place);
+    let userspace_addr = kernel::read_or_zero(place, fact!(slot_userspace_addr));
     let old_flags: u32 = kernel::read(old, fact!(slot_flags)).unwrap_or(u32::MAX);
     let logged = if old_flags == u32::MAX { 0 } else { old_flags & LOG_DIRTY_PAGES };
     let logs = if deleted { 0 } else { slot.flags & LOG_DIRTY_PAGES };
     // The VM's `slots_lock` is held.
+    vm.commits += 1;
     vm.total = match change as u32 {
         KVM_MR_CREATE => vm.total + slot.npages,
         KVM_MR_DELETE => vm.total.saturating_sub(slot.npages),
@@ -57,6 +60,7 @@ pub fn commit(ctx: &ProbeContext, cpu: &mut Cpu, kvm: u64) {
     mark.old_flags = old_flags;
     mark.change = change as u32;
     mark.logging = logging;
+    mark.userspace_addr = userspace_addr;
     marks::send(cpu, &mark);
 }
 

@@ -41,6 +41,8 @@ pub struct Kernel {
     pub slot_id: u32,
     /// `kvm_memory_slot.as_id`.
     pub slot_as_id: u32,
+    /// `kvm_memory_slot.userspace_addr`.
+    pub slot_userspace_addr: u32,
     /// `mmu_notifier_range.event`.
     pub range_event: u32,
     /// `task_struct.flags`.
@@ -72,6 +74,8 @@ pub struct Kernel {
     pub tick_ns: u32,
     /// Whether there is the helper `bpf_task_pt_regs` (5.15 and later).
     pub task_regs: u32,
+    /// Padding.
+    pub pad: u32,
     /// Address of the `vm_list` variable, 0 if hidden.
     pub vm_list: u64,
     /// Address of the `page_offset_base` variable, 0 if hidden.
@@ -108,6 +112,7 @@ impl Kernel {
         slot_flags: Self::UNKNOWN,
         slot_id: Self::UNKNOWN,
         slot_as_id: Self::UNKNOWN,
+        slot_userspace_addr: Self::UNKNOWN,
         range_event: Self::UNKNOWN,
         task_flags: Self::UNKNOWN,
         page_private: Self::UNKNOWN,
@@ -122,6 +127,7 @@ impl Kernel {
         ept: 0,
         tick_ns: 0,
         task_regs: 0,
+        pad: 0,
         time_faults: 0,
         vm_list: 0,
         page_offset_base: 0,

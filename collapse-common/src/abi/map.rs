@@ -38,6 +38,8 @@ maps! {
     STACKS,
     /// One [`super::VmGauges`]: the answer to [`super::request::Walk`].
     GAUGES,
+    /// One [`super::Peeked`]: the answer to [`super::request::Peek`].
+    PEEKED,
     /// One [`super::PendingFaults`]: the answer to [`super::request::ReadPending`].
     PENDING_FAULTS,
 }

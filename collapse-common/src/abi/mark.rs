@@ -59,6 +59,8 @@ pub struct Mark {
     pub yields: u32,
     /// Whether dirty logging concerns the VM as a whole from now on, see [`super::is_wide`].
     pub logging: u32,
+    /// Where the slot's memory begins in the VMM's; 0 if that is not known, or no slot is concerned.
+    pub userspace_addr: u64,
 }
 
 ids! {

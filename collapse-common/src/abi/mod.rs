@@ -69,7 +69,9 @@ pub struct Vm {
     pub collapsing: u32,
     /// Whether it was seen from its creation on, so that all that KVM has counted of it happened while we
     /// watched.
-    pub created: u64,
+    pub created: u32,
+    /// Memslot updates seen.
+    pub commits: u32,
     /// Row by cause; 0 where none is taken yet.
     pub rows: [u16; CAUSES],
 }
@@ -102,11 +104,24 @@ pub struct VmGauges {
     pub pages: Pages,
     /// `kvm->userspace_pid`: the thread that created the VM.
     pub tid: u32,
+    /// [`Vm::created`].
+    pub created: u32,
+    /// [`Vm::commits`].
+    pub commits: u32,
     /// Padding.
     pub pad: u32,
     /// Name of its directory under `kvm/` in debugfs, zero-terminated; empty if there is none.
     pub debugfs: [u8; DEBUGFS_NAME],
 }
+
+/// Kernel memory, and [`ANSWERED`] at [`ANSWER`]: the answer to [`request::Peek`] and [`request::Adopt`].
+pub type Peeked = [u64; ANSWER + 1];
+
+/// Position in [`Peeked`] of whether a request was carried out.
+pub const ANSWER: usize = 512;
+
+/// That it was.
+pub const ANSWERED: u64 = 1;
 
 macro_rules! layouts {
     ($($ty:ty = $size:literal,)*) => {
@@ -136,12 +151,12 @@ layouts! {
     PendingFaults = 40,
     Thread = 256,
     Slot = 24,
-    Mark = 152,
+    Mark = 160,
     VcpuMark = 48,
     Function = 16,
-    Kernel = 200,
+    Kernel = 208,
     crate::Selection = 20,
-    VmGauges = 80,
+    VmGauges = 88,
 }
 
 /// Bytes of a cache line.

@@ -5,7 +5,7 @@
 use crate::spte::frames;
 
 /// Number of arguments that every request is encoded in.
-pub const ARGS: usize = 2;
+pub const ARGS: usize = 4;
 
 /// A request.
 pub trait Request: Sized {
@@ -38,13 +38,13 @@ impl Request for GiveBack {
 
     fn encode(&self) -> [u64; ARGS] {
         match *self {
-            Self::Row(row) => [Self::ROW, row.into()],
-            Self::Thread(id) => [Self::THREAD, id],
+            Self::Row(row) => [Self::ROW, row.into(), 0, 0],
+            Self::Thread(id) => [Self::THREAD, id, 0, 0],
         }
     }
 
     #[inline(always)]
-    fn decode([kind, value]: [u64; ARGS]) -> Self {
+    fn decode([kind, value, ..]: [u64; ARGS]) -> Self {
         if kind == Self::ROW { Self::Row(value as u32) } else { Self::Thread(value) }
     }
 }
@@ -62,11 +62,11 @@ impl Request for SetDetail {
     const PROGRAM: &'static str = "set_detail";
 
     fn encode(&self) -> [u64; ARGS] {
-        [self.untimed.into(), self.left_out.bits()]
+        [self.untimed.into(), self.left_out.bits(), 0, 0]
     }
 
     #[inline(always)]
-    fn decode([untimed, left_out]: [u64; ARGS]) -> Self {
+    fn decode([untimed, left_out, ..]: [u64; ARGS]) -> Self {
         Self { untimed: untimed != 0, left_out: LeftOut::from_bits(left_out) }
     }
 }
@@ -123,11 +123,11 @@ impl Request for Walk {
     const PROGRAM: &'static str = "walk";
 
     fn encode(&self) -> [u64; ARGS] {
-        [self.after, 0]
+        [self.after, 0, 0, 0]
     }
 
     #[inline(always)]
-    fn decode([after, _]: [u64; ARGS]) -> Self {
+    fn decode([after, ..]: [u64; ARGS]) -> Self {
         Self { after }
     }
 }
@@ -143,12 +143,66 @@ impl Request for ReadPending {
     const PROGRAM: &'static str = "pending_faults";
 
     fn encode(&self) -> [u64; ARGS] {
-        [self.place.into(), 0]
+        [self.place.into(), 0, 0, 0]
     }
 
     #[inline(always)]
-    fn decode([place, _]: [u64; ARGS]) -> Self {
+    fn decode([place, ..]: [u64; ARGS]) -> Self {
         Self { place: place as u32 }
+    }
+}
+
+/// Reads kernel memory into [`super::map::PEEKED`], which says whether it could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// First address.
+    pub address: u64,
+    /// Bytes, [`Self::MOST`] at most.
+    pub len: u32,
+}
+
+impl Peek {
+    /// Most bytes of one request.
+    pub const MOST: u32 = 8 * super::ANSWER as u32;
+}
+
+impl Request for Peek {
+    const PROGRAM: &'static str = "peek";
+
+    fn encode(&self) -> [u64; ARGS] {
+        [self.address, self.len.into(), 0, 0]
+    }
+
+    #[inline(always)]
+    fn decode([address, len, ..]: [u64; ARGS]) -> Self {
+        Self { address, len: len as u32 }
+    }
+}
+
+/// Tells the kernel side how much of a VM that existed before is under dirty logging.
+/// [`super::map::PEEKED`] says whether it took that: not if the VM is gone, or its memslots were updated since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopt {
+    /// Address of the `struct kvm`.
+    pub kvm: u64,
+    /// [`super::Vm::commits`] from before the memslots were read.
+    pub commits: u32,
+    /// Guest frames in slots with dirty logging.
+    pub logged: u64,
+    /// Guest frames in all slots.
+    pub total: u64,
+}
+
+impl Request for Adopt {
+    const PROGRAM: &'static str = "adopt";
+
+    fn encode(&self) -> [u64; ARGS] {
+        [self.kvm, self.commits.into(), self.logged, self.total]
+    }
+
+    #[inline(always)]
+    fn decode([kvm, commits, logged, total]: [u64; ARGS]) -> Self {
+        Self { kvm, commits: commits as u32, logged, total }
     }
 }
 
@@ -172,6 +226,8 @@ mod tests {
             survives(&SetDetail { untimed: flag, left_out: LeftOut::from_bits(word) });
             survives(&Walk { after: word });
             survives(&ReadPending { place: number });
+            survives(&Peek { address: word, len: number });
+            survives(&Adopt { kvm: word, commits: number, logged: word / 2, total: word / 3 });
         }
 
         /// Regions are left out as wholes, wherever guest memory is.

@@ -159,6 +159,7 @@ impl Fleet {
             settled: true,
             vms: guests.clone().map(reading).collect(),
             hugetlb: Vec::new(),
+            slots: Vec::new(),
             stacks: Vec::new(),
             rows: guests.clone().flat_map(rows).collect(),
             latencies: guests.flat_map(latencies).collect(),
@@ -212,7 +213,14 @@ impl VmHistory<'_> {
     }
 
     fn whole(&self, flags: u32) -> Slot {
-        Slot { id: 1, as_id: 0, base_gfn: 0, npages: self.guest.regions * REGION, flags }
+        Slot {
+            id: 1,
+            as_id: 0,
+            base_gfn: 0,
+            npages: self.guest.regions * REGION,
+            flags,
+            userspace_addr: None,
+        }
     }
 
     fn slot(&mut self, change: SlotChange, flags: u32) {

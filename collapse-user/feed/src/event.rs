@@ -114,12 +114,22 @@ pub struct Slot {
     /// `KVM_MEM_*` flags.
     #[serde(skip)]
     pub flags: u32,
+    /// Where its memory begins in the VMM's; `None` if that is not known.
+    #[serde(skip)]
+    pub userspace_addr: Option<u64>,
 }
 
 impl Slot {
     /// Whether its dirty logging is on.
     pub fn is_logging(&self) -> bool {
         self.flags & LOG_DIRTY_PAGES != 0
+    }
+
+    /// Returns by how many bytes its guest address is beyond that of its memory in the VMM, modulo `unit`, a power
+    /// of two: KVM maps leaves of this size only if it is 0. `None` if it is not known where the memory is.
+    pub fn offset(&self, unit: u64) -> Option<u64> {
+        let guest = self.base_gfn.wrapping_mul(4096);
+        Some(guest.wrapping_sub(self.userspace_addr?) & (unit - 1))
     }
 }
 

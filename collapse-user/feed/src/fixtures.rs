@@ -56,12 +56,26 @@ pub fn stacks() -> Vec<(u32, Vec<String>)> {
     (0..STACKS).map(|number| (number, vec!["zap".to_owned(); number as usize])).collect()
 }
 
+fn slot() -> impl Strategy<Value = Slot> {
+    (any::<u16>(), any::<u16>(), number(1 << 39), number(1 << 39), any::<u32>()).prop_map(
+        |(id, as_id, base_gfn, npages, flags)| Slot {
+            id,
+            as_id,
+            base_gfn,
+            npages,
+            flags,
+            userspace_addr: None,
+        },
+    )
+}
+
+/// Draws a slot of which it may be known where its memory is.
+fn placed_slot() -> impl Strategy<Value = Slot> {
+    (slot(), any::<Option<u64>>())
+        .prop_map(|(slot, userspace_addr)| Slot { userspace_addr, ..slot })
+}
+
 fn kinds() -> impl Strategy<Value = EventKind> {
-    let slot = || {
-        (any::<u16>(), any::<u16>(), number(1 << 39), number(1 << 39), any::<u32>()).prop_map(
-            |(id, as_id, base_gfn, npages, flags)| Slot { id, as_id, base_gfn, npages, flags },
-        )
-    };
     let slot_change = prop_oneof![
         Just(SlotChange::Created),
         Just(SlotChange::Deleted),
@@ -100,7 +114,7 @@ fn kinds() -> impl Strategy<Value = EventKind> {
         1 => pages().prop_map(|pages| EventKind::VmFlushed { pages }),
         1 => Just(EventKind::VmFreed),
         1 => prop::option::of(any::<u32>()).prop_map(|vcpu| EventKind::RingFull { vcpu }),
-        1 => (slot(), slot_change, any::<bool>())
+        1 => (placed_slot(), slot_change, any::<bool>())
             .prop_map(|(slot, change, logging)| EventKind::SlotChanged { slot, change, logging }),
         1 => (slot(), time(), pages(), pages(), prop::option::of(any::<u32>())).prop_map(
             |(slot, start, pages_before, pages_after, yields)| EventKind::Collapse(Collapse {
@@ -138,26 +152,39 @@ pub fn batches() -> impl Strategy<Value = Vec<Batch>> {
         prop::collection::vec(reading, 0..3),
         prop::collection::vec(totals, 0..3),
         prop::collection::vec(latency, 0..2),
-        prop::collection::vec((0..4u64, count()), 0..2),
+        (
+            prop::collection::vec((0..4u64, count()), 0..2),
+            prop::collection::vec((0..4u64, prop::collection::vec(placed_slot(), 0..3)), 0..2),
+        ),
         ([count(), count(), count()], any::<Option<(f64, u64)>>()),
     )
-        .prop_map(|((at, settled), events, vms, rows, latencies, hugetlb, (losses, cost))| Batch {
-            at,
-            settled,
-            vms,
-            hugetlb: hugetlb.into_iter().map(|(vm, bytes)| (key(vm), bytes)).collect(),
-            rows,
-            latencies,
-            events,
-            stacks: stacks(),
-            losses: Loss::ALL.iter().map(|loss| loss.name()).chain(["odd"]).zip(losses).collect(),
-            overhead: cost.map(|(percent, ns)| Overhead {
-                percent,
-                step: DetailStep::ALL[ns as usize % DetailStep::ALL.len()],
-                degraded: Degraded { no_latency_ns: ns, ..Degraded::default() },
-                ..Overhead::default()
-            }),
-        });
+        .prop_map(
+            |((at, settled), events, vms, rows, latencies, (hugetlb, slots), (losses, cost))| {
+                Batch {
+                    at,
+                    settled,
+                    vms,
+                    hugetlb: hugetlb.into_iter().map(|(vm, bytes)| (key(vm), bytes)).collect(),
+                    slots: slots.into_iter().map(|(vm, slots)| (key(vm), slots)).collect(),
+                    rows,
+                    latencies,
+                    events,
+                    stacks: stacks(),
+                    losses: Loss::ALL
+                        .iter()
+                        .map(|loss| loss.name())
+                        .chain(["odd"])
+                        .zip(losses)
+                        .collect(),
+                    overhead: cost.map(|(percent, ns)| Overhead {
+                        percent,
+                        step: DetailStep::ALL[ns as usize % DetailStep::ALL.len()],
+                        degraded: Degraded { no_latency_ns: ns, ..Degraded::default() },
+                        ..Overhead::default()
+                    }),
+                }
+            },
+        );
     prop::collection::vec(batch, 1..6)
 }
 

@@ -6,7 +6,7 @@ use collapse_common::{
     latency::Latencies,
 };
 
-use crate::{Event, Overhead, VmProcess};
+use crate::{Event, Overhead, Slot, VmProcess};
 
 /// A message of a source: a batch, or a change in whether anything is seen.
 #[allow(clippy::large_enum_variant, reason = "nearly all are batches")]
@@ -56,6 +56,8 @@ pub struct Batch {
     /// Memory that the processes of VMs have from hugetlbfs, bytes; only for VMs for which it
     /// changed.
     pub hugetlb: Vec<(VmKey, u64)>,
+    /// All memslots of VMs that existed before, once each, as they are after the events.
+    pub slots: Vec<(VmKey, Vec<Slot>)>,
     /// Totals since attaching of every (VM, cause) row in use, summed over CPUs; rows that have not
     /// changed may be left out. A VM key of zero is the unknown VM.
     pub rows: Vec<(VmKey, Cause, Box<Row>)>,

@@ -167,6 +167,11 @@ impl Model {
                 vm.hugetlb = Some(*bytes);
             }
         }
+        for (key, slots) in &batch.slots {
+            if let Some(vm) = self.vms.get_mut(key) {
+                vm.learn_slots(slots);
+            }
+        }
         let mut all = Sample {
             at: batch.at,
             pages: Some([0; 3]),

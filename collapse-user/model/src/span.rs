@@ -153,7 +153,8 @@ mod tests {
 
     use super::*;
 
-    const SLOT: Slot = Slot { id: 1, as_id: 0, base_gfn: 0x40000, npages: 16384, flags: 0 };
+    const SLOT: Slot =
+        Slot { id: 1, as_id: 0, base_gfn: 0x40000, npages: 16384, flags: 0, userspace_addr: None };
 
     fn install(cause: Cause, level: u32, gfn: u64, count: u32) -> Change {
         Change { level, gfn, count, ..fixtures::change(cause, Transition::Install) }

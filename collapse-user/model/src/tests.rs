@@ -112,7 +112,7 @@ fn latencies_count_from_the_first_reading_on() {
 #[test]
 fn dirty_logging_that_was_on_before_is_an_episode() {
     use collapse_feed::{Slot, SlotChange};
-    let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 512, flags: 1 };
+    let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 512, flags: 1, userspace_addr: None };
     let changed =
         |slot, change| EventKind::SlotChanged { slot, change, logging: slot.flags & 1 != 0 };
     let mut model = Model::default();
@@ -131,7 +131,8 @@ fn dirty_logging_that_was_on_before_is_an_episode() {
 fn a_deleted_slot_does_not_leave_its_regions_outstanding() {
     use collapse_feed::{Slot, SlotChange};
     let zap = Change { level: 2, count: 8, ..fixtures::change(Cause::SlotGone, Transition::Zap) };
-    let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 5 * 512, flags: 0 };
+    let slot =
+        Slot { id: 3, as_id: 0, base_gfn: 0, npages: 5 * 512, flags: 0, userspace_addr: None };
     let mut model = Model::default();
     model.apply(&batch(1, true));
     let deleted = EventKind::SlotChanged { slot, change: SlotChange::Deleted, logging: false };
@@ -189,7 +190,7 @@ fn counts_go_on_from_where_they_were_when_kvm_comes_back() {
 
 #[test]
 fn dirty_logging_of_a_vm_that_was_there_before_is_known_once_it_is_switched() {
-    let slot = Slot { id: 1, as_id: 0, base_gfn: 0, npages: 512, flags: 0 };
+    let slot = Slot { id: 1, as_id: 0, base_gfn: 0, npages: 512, flags: 0, userspace_addr: None };
     let switched = |at, change, logging| {
         let mut model = Model::default();
         model.apply(&Batch { vms: vec![reading(key(1), None)], ..batch(10, true) });

@@ -2,7 +2,7 @@
 
 use collapse_common::{
     Cause, Transition,
-    abi::{Pages, Row, VmKey},
+    abi::{Pages, Row, VmKey, is_wide},
     latency::Latencies,
 };
 
@@ -83,8 +83,8 @@ pub struct Vm {
     pub history: History,
     /// What was found about it.
     pub findings: Findings,
-    /// Whether `logging` was right from the start, by the first switch that was seen: off means that it
-    /// had been on. `None` as long as none was.
+    /// Whether `logging` was right from the start, by its memslots or by the first switch that was seen: off
+    /// means that it had been on. `None` as long as neither was.
     known: Option<bool>,
     stage: Stage,
     /// Whether the batch being taken has a reading of it from KVM, and whether that is the first
@@ -225,8 +225,8 @@ impl Vm {
         self.before.totals.changes(&pick) + self.since.totals.changes(&pick)
     }
 
-    /// Whether dirty logging concerns it as a whole now. `None` if it was there before we watched and
-    /// its dirty logging was not switched since.
+    /// Whether dirty logging concerns it as a whole now. `None` if it was there before we watched, its memslots
+    /// could not be read, and its dirty logging was not switched since.
     pub fn is_logging(&self) -> Option<bool> {
         (self.created || self.known.is_some()).then_some(self.logging)
     }
@@ -371,6 +371,20 @@ impl Vm {
         } else {
             self.slots.insert(key, slot);
         }
+    }
+
+    /// Learns all of its memslots, as they are now. It was there before we watched.
+    pub(super) fn learn_slots(&mut self, slots: &[Slot]) {
+        self.slots = slots.iter().map(|slot| ((slot.as_id, slot.id), *slot)).collect();
+        let pages = |slots: &mut dyn Iterator<Item = &Slot>| {
+            slots.fold(0, |sum: u64, slot| sum.saturating_add(slot.npages))
+        };
+        let logged = pages(&mut slots.iter().filter(|slot| slot.is_logging()));
+        self.logging = is_wide(logged, pages(&mut slots.iter()));
+        if self.known.is_none() && self.episodes.count() == 0 {
+            self.episodes.start(self.watched, &self.slots, self.logging);
+        }
+        self.known.get_or_insert(true);
     }
 
     fn collapse(&mut self, end: u64, collapse: &Collapse) {

@@ -52,7 +52,7 @@ fn a_reload_of_kvm_adds_up_to_the_same() {
 
 #[test]
 fn what_held_before_the_latest_is_known() {
-    let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 512, flags: 1 };
+    let slot = Slot { id: 3, as_id: 0, base_gfn: 0, npages: 512, flags: 1, userspace_addr: None };
     let on = EventKind::SlotChanged { slot, change: SlotChange::LogOn, logging: true };
     let mut batches = seconds(50);
     batches[0].events.push(Event { ts: 999_999_999, vm: key(1), tid: 1, kind: on });

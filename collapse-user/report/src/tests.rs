@@ -16,7 +16,8 @@ use collapse_model::Model;
 
 const MS: u64 = 1_000_000;
 const VM: VmKey = VmKey { kvm: 0xffff_8880_0000_0000, born: 5 };
-const SLOT: Slot = Slot { id: 1, as_id: 0, base_gfn: 0x40000, npages: 16_384, flags: 0 };
+const SLOT: Slot =
+    Slot { id: 1, as_id: 0, base_gfn: 0x40000, npages: 16_384, flags: 0, userspace_addr: None };
 
 /// Everything is seen but what `unless` takes.
 fn coverage(unless: fn(Signal) -> bool) -> Coverage {
@@ -122,6 +123,7 @@ fn failed_migration() -> Model {
         settled: true,
         vms: reading([1, 30, 0]),
         hugetlb: Vec::new(),
+        slots: Vec::new(),
         stacks: Vec::new(),
         rows,
         latencies,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use collapse_common::{SpteLayout, abi::Kernel};
 
-use super::{Hook, SIGNALS, every_hook};
+use super::{Hook, SIGNALS, SlotLayout, TdpLayout, VmFields, every_hook};
 use crate::kernel::inspect::{Fact, Inspected, Unknown, Vendor};
 
 /// Variables whose addresses are facts.
@@ -18,7 +18,7 @@ pub const FUNCTIONS: &[&str] = &["kvm_arch_commit_memory_region", "mmu_spte_clea
 pub const HELPERS: &[&str] = &["bpf_task_pt_regs"];
 
 /// Types whose sizes are facts.
-pub const SIZES: &[&str] = &["page"];
+pub const SIZES: &[&str] = &[SlotLayout::SLOT, "page"];
 
 /// Enumerators whose values are facts.
 pub const CONSTANTS: &[&str] = &["RET_PF_INVALID"];
@@ -44,7 +44,12 @@ const WITHOUT_MODULE_BTF: &[(&str, u32)] = &[
 
 /// Lists every field whose offset is looked up, by path.
 pub fn offsets() -> Vec<&'static str> {
-    let fields = SIGNALS.iter().flat_map(|signal| signal.fields).chain(OPTIONAL_FIELDS);
+    let fields = SIGNALS.iter().flat_map(|signal| signal.fields);
+    let fields = fields
+        .chain(OPTIONAL_FIELDS)
+        .chain(SlotLayout::FIELDS)
+        .chain(TdpLayout::FIELDS)
+        .chain(VmFields::FIELDS);
     let read = every_hook().filter_map(|hook| match hook {
         Hook::Read { field, .. } => Some(*field),
         _ => None,
@@ -118,6 +123,7 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         slot_flags: at("kvm_memory_slot.flags"),
         slot_id: at("kvm_memory_slot.id"),
         slot_as_id: at("kvm_memory_slot.as_id"),
+        slot_userspace_addr: at("kvm_memory_slot.userspace_addr"),
         range_event: at("mmu_notifier_range.event"),
         task_flags: at("task_struct.flags"),
         page_private: at("page.private"),

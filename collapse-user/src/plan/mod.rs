@@ -4,6 +4,7 @@
 mod facts;
 mod hook;
 mod latency;
+mod layout;
 mod obstacles;
 mod signals;
 #[cfg(test)]
@@ -18,10 +19,11 @@ pub use collapse_feed::{Coverage, Mmu, Paging, Signal, SignalStatus};
 
 pub use hook::{Hook, Layout};
 pub use latency::{FaultLatency, FaultLatencyError};
+pub use layout::{SlotIndex, SlotLayout, TdpLayout, VmFields};
 pub use obstacles::{NO_KVM, Obstacle, obstacles};
 pub use signals::{Only, REBUILDING_ROUTINE, SIGNALS, SignalHooks};
 
-use crate::kernel::inspect::{Inspected, Kvm, WantedFacts};
+use crate::kernel::inspect::{Fact, Inspected, Kvm, WantedFacts};
 
 /// The hooks to attach on a kernel, and the facts and settings to load their programs with.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Plan {
     pub kernel: Kernel,
     /// Changes that the eBPF programs record.
     pub selection: Selection,
+    /// Where KVM keeps memslots.
+    pub slots: Fact<SlotLayout>,
     /// Hooks to attach, by signal, in the order of the table of signals.
     pub hooks: Vec<(Signal, &'static [Hook])>,
     /// Addresses of the functions that they attach to, as far as they are known.
@@ -105,7 +109,8 @@ impl Plan {
             .filter_map(|name| Some((name, kernel.symbol(name)?.address)))
             .filter(|(_, address)| *address != 0)
             .collect();
-        Self { kernel: facts, selection: Selection::DEFAULT, hooks, addresses, coverage }
+        let slots = SlotLayout::of(kernel);
+        Self { kernel: facts, selection: Selection::DEFAULT, slots, hooks, addresses, coverage }
     }
 
     /// Returns the coverage if every hook attaches.

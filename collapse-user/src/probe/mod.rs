@@ -20,7 +20,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use collapse_common::abi::{
     CPUS, map,
-    request::{ARGS, GiveBack, Request, SetDetail},
+    request::{ARGS, Adopt, GiveBack, Peek, Request, SetDetail, Walk},
 };
 
 use crate::plan::{Hook, Plan};
@@ -35,9 +35,11 @@ use error::is_permission_error;
 const FILES: u64 = 512;
 
 /// Programs that serve requests for which there is no signal, and what does not work without them.
-const SERVICES: [(&str, &str); 2] = [
+const SERVICES: [(&str, &str); 4] = [
     (GiveBack::PROGRAM, "table rows of VMs that have ended cannot be used again"),
     (SetDetail::PROGRAM, "the overhead budget cannot be enforced"),
+    (Peek::PROGRAM, "memslots of VMs that existed before are not known"),
+    (Adopt::PROGRAM, "faults of VMs that were under dirty logging before count as ordinary ones"),
 ];
 
 /// The eBPF object that the build script made.
@@ -209,6 +211,21 @@ impl Probe {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub fn load_one(&mut self, program: &'static str) -> Result<(), String> {
+        self.programs.load(program).map(drop).map_err(|e| e.line())
+    }
+
+    /// Loads the programs that answer what is asked without anything being attached. Those that are refused
+    /// are logged, and do not answer.
+    pub fn load_questions(&mut self) {
+        for program in [Peek::PROGRAM, Walk::PROGRAM] {
+            if let Err(error) = self.programs.load(program) {
+                log::warn!("{}", error.line());
+            }
+        }
+    }
+
     /// Detaches the raw tracepoints of a signal that is seen and of no other, or attaches them again.
     pub fn suspend(&mut self, signal: Signal, suspended: bool) -> Result<(), HookError> {
         let is_attached = |status: &&HookStatus| status.refused.is_none();
@@ -368,7 +385,8 @@ mod tests {
         let object = aya_obj::Object::parse(OBJECT).unwrap();
         let programs: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
         let hooks = SIGNALS.iter().flat_map(|row| row.hook_sets).flat_map(|hooks| hooks.iter());
-        let requests = [GiveBack::PROGRAM, SetDetail::PROGRAM, Walk::PROGRAM, ReadPending::PROGRAM];
+        let answering = [Walk::PROGRAM, ReadPending::PROGRAM, Peek::PROGRAM, Adopt::PROGRAM];
+        let requests = [GiveBack::PROGRAM, SetDetail::PROGRAM].into_iter().chain(answering);
         assert_eq!(programs, hooks.flat_map(Hook::programs).chain(requests).collect());
     }
 }

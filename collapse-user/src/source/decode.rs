@@ -61,7 +61,7 @@ pub fn mark(
         MarkKind::VmFlushed => EventKind::VmFlushed { pages: pages(mark.pages) },
         MarkKind::VmFreed => EventKind::VmFreed,
         MarkKind::SlotChanged => EventKind::SlotChanged {
-            slot: slot(mark.slot),
+            slot: Slot { userspace_addr: userspace_addr(mark), ..slot(mark.slot) },
             change: slot_change(mark.change, mark.old_flags, mark.slot.flags),
             logging: mark.logging != 0,
         },
@@ -105,7 +105,11 @@ pub fn debugfs_name(gauges: &VmGauges) -> Option<&str> {
 
 fn slot(slot: abi::Slot) -> Slot {
     let abi::Slot { base_gfn, npages, id, as_id, flags } = slot;
-    Slot { id, as_id, base_gfn, npages, flags }
+    Slot { id, as_id, base_gfn, npages, flags, userspace_addr: None }
+}
+
+fn userspace_addr(mark: &Mark) -> Option<u64> {
+    (mark.userspace_addr != 0).then_some(mark.userspace_addr)
 }
 
 /// `change` is an `enum kvm_mr_change`. A flag change may be of another flag (read-only).

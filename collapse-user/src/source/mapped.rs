@@ -72,6 +72,17 @@ impl<T: Pod> Mapped<T> {
         part
     }
 
+    /// Reads the bytes that a value begins with, at most as many as it has.
+    pub fn read_bytes(&self, at: usize, into: &mut [u8]) {
+        assert!(into.len() <= size_of::<T>());
+        let from = self.place(at);
+        for (word, part) in into.chunks_mut(8).enumerate() {
+            // SAFETY: inside the value. Volatile, as the kernel side writes it.
+            let bytes = unsafe { from.add(word).read_volatile() }.to_ne_bytes();
+            part.copy_from_slice(&bytes[..part.len()]);
+        }
+    }
+
     /// Replaces the value at a position below [`Self::len`], which nobody else writes.
     pub fn write(&mut self, at: usize, value: &T) {
         let from = ptr::from_ref(value).cast::<u64>();

@@ -8,7 +8,8 @@ use aya::{
 };
 use collapse_common::{
     abi::{
-        Cpu, CpuRow, PendingFaults, Row, RowOwner, RunList, Thread, VmGauges, VmKey, WRITERS, map,
+        Cpu, CpuRow, Peeked, PendingFaults, Row, RowOwner, RunList, Thread, VmGauges, VmKey,
+        WRITERS, map,
     },
     counter::{COUNTERS, CPU_COUNTERS},
     latency::{Latencies, NO_LATENCIES},
@@ -28,6 +29,7 @@ pub struct Maps {
     pub threads: Mapped<Thread>,
     pub free_threads: Queue<MapData, u32>,
     pub gauges: Mapped<VmGauges>,
+    pub peeked: Mapped<Peeked>,
     pub pending_faults: Mapped<PendingFaults>,
     pub ring: RingBuf<MapData>,
 }
@@ -47,6 +49,7 @@ impl Maps {
             threads: mapped(probe, map::THREADS, threads)?,
             free_threads: queue(probe, map::FREE_THREADS)?,
             gauges: mapped(probe, map::GAUGES, 1)?,
+            peeked: mapped(probe, map::PEEKED, 1)?,
             pending_faults: mapped(probe, map::PENDING_FAULTS, 1)?,
             ring: probe.take_map(map::RING)?.try_into().map_err(map_error(map::RING))?,
         })
@@ -105,7 +108,8 @@ impl Maps {
     }
 }
 
-fn mapped<T: Pod>(
+/// Takes an array out of the loaded object, and maps its first values into our memory.
+pub fn mapped<T: Pod>(
     probe: &mut Probe,
     name: &'static str,
     len: usize,

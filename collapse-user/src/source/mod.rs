@@ -4,10 +4,15 @@
 pub mod cost;
 mod decode;
 mod hugetlb;
+pub mod idle;
 pub mod live;
 mod mapped;
 mod maps;
+pub mod memslots;
+pub mod peek;
 mod stacks;
+pub mod tdp;
+mod walk;
 
 pub use collapse_feed::{
     Batch, Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes, Update, VmReading,

@@ -101,9 +101,11 @@ impl Attached {
         let mut probe = Probe::load(&plan, limits, setup.ebpf_log).or_exit(Exit::CannotMeasure)?;
         let log = setup.ebpf_log.then(|| probe.logger(EbpfLog));
         let log = log.transpose().or_exit(Exit::CannotMeasure)?;
+        let slots = plan.slots.as_ref().inspect_err(|why| log::debug!("memslots: {why}")).ok();
+        let slots = slots.copied();
         let budget = setup.budget_overhead.percent();
-        let mut live =
-            Live::new(probe, plan.kernel.kvm_vm_list, rows, budget).or_exit(Exit::CannotMeasure)?;
+        let mut live = Live::new(probe, plan.kernel.kvm_vm_list, slots, rows, budget)
+            .or_exit(Exit::CannotMeasure)?;
         if selection.stacks != 0 {
             live.learn_functions();
         }

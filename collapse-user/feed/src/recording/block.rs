@@ -31,6 +31,8 @@ ids! {
         Stacks = 10,
         /// The machine's name.
         Host = 11,
+        /// Memslots of VMs that existed before, of the next batch.
+        Slots = 12,
     }
 }
 

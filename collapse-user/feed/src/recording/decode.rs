@@ -15,8 +15,8 @@ use super::{
     Malformed,
     wire::{
         BatchRecord, CellsRecord, ChangeKind, Changed, CodecState, EventKindRecord, EventRecord,
-        EventsRecord, HugetlbRecord, ReadingRecord, SlotRecord, StacksRecord, VisibilityRecord,
-        VmRecord, vm_key,
+        EventsRecord, HugetlbRecord, ReadingRecord, SlotRecord, SlotsRecord, StacksRecord,
+        VisibilityRecord, VmRecord, vm_key,
     },
 };
 use crate::{Batch, Change, Collapse, Event, EventKind, Overhead, Slot, Sptes, Update, VmReading};
@@ -69,6 +69,7 @@ pub struct Decoder {
     /// Events of the incomplete batch, as are the fields below.
     events: Vec<Event>,
     hugetlb: Vec<(VmKey, u64)>,
+    slots: Vec<(VmKey, Vec<Slot>)>,
     stacks: StacksRecord,
     overhead: Option<Overhead>,
     /// Numbers of all stacks so far.
@@ -138,6 +139,17 @@ impl Decoder {
         Ok(())
     }
 
+    /// Decodes the memslots, in the next batch, of VMs that existed before.
+    pub fn slots(&mut self, record: SlotsRecord) -> Result<(), Malformed> {
+        self.name(record.vms)?;
+        for (vm, slots) in record.slots {
+            let vm = self.vm(vm)?;
+            let placed = |(slot, at)| checked(slot).map(|slot| Slot { userspace_addr: at, ..slot });
+            self.slots.push((vm, slots.into_iter().map(placed).collect::<Result<_, _>>()?));
+        }
+        Ok(())
+    }
+
     /// Decodes the rest of a batch, and completes it.
     pub fn batch(&mut self, record: BatchRecord) -> Result<Batch, Malformed> {
         self.name(record.vms)?;
@@ -146,6 +158,7 @@ impl Decoder {
             settled: record.settled,
             events: std::mem::take(&mut self.events),
             hugetlb: std::mem::take(&mut self.hugetlb),
+            slots: std::mem::take(&mut self.slots),
             stacks: std::mem::take(&mut self.stacks),
             overhead: self.overhead.take(),
             ..Batch::default()
@@ -253,6 +266,10 @@ impl Decoder {
             EventKindRecord::VmFreed => EventKind::VmFreed,
             EventKindRecord::SlotChanged(slot, change, logging) => {
                 EventKind::SlotChanged { slot: checked(slot)?, change, logging }
+            }
+            EventKindRecord::SlotPlaced(slot, change, logging, at) => {
+                let slot = Slot { userspace_addr: Some(at), ..checked(slot)? };
+                EventKind::SlotChanged { slot, change, logging }
             }
             EventKindRecord::Collapse(slot, duration, pages_before, pages_after, yields) => {
                 let start = time(ts, duration.wrapping_neg())?;

@@ -9,7 +9,7 @@ use super::{
     block::{self, BlockKind},
     wire::{
         BatchRecord, CellsRecord, ChangeKind, Changed, CodecState, EventKindRecord, EventRecord,
-        EventsRecord, HugetlbRecord, ReadingRecord, VisibilityRecord, vm_record,
+        EventsRecord, HugetlbRecord, ReadingRecord, SlotsRecord, VisibilityRecord, vm_record,
     },
 };
 use crate::{Batch, Change, Event, EventKind, VmReading};
@@ -68,6 +68,9 @@ impl Encoder {
         }
         if !batch.hugetlb.is_empty() {
             append(BlockKind::Hugetlb, &self.hugetlb(batch), to)?;
+        }
+        if !batch.slots.is_empty() {
+            append(BlockKind::Slots, &self.slots(batch), to)?;
         }
         append(kind, &self.counts(batch), to)?;
         for event in batch.events.iter().filter(|event| matches!(event.kind, EventKind::VmFreed)) {
@@ -159,7 +162,11 @@ impl Encoder {
             EventKind::VmFlushed { pages } => EventKindRecord::VmFlushed(*pages),
             EventKind::VmFreed => EventKindRecord::VmFreed,
             EventKind::SlotChanged { slot, change, logging } => {
-                EventKindRecord::SlotChanged((*slot).into(), *change, *logging)
+                let (record, change, logging) = ((*slot).into(), *change, *logging);
+                match slot.userspace_addr {
+                    Some(at) => EventKindRecord::SlotPlaced(record, change, logging, at),
+                    None => EventKindRecord::SlotChanged(record, change, logging),
+                }
             }
             EventKind::Collapse(collapse) => EventKindRecord::Collapse(
                 collapse.slot.into(),
@@ -176,6 +183,16 @@ impl Encoder {
         for (vm, bytes) in &batch.hugetlb {
             let vm = self.vms.of(*vm, &mut record.vms, vm_record);
             record.bytes.push((vm, *bytes));
+        }
+        record
+    }
+
+    fn slots(&mut self, batch: &Batch) -> SlotsRecord {
+        let mut record = SlotsRecord::default();
+        for (vm, slots) in &batch.slots {
+            let vm = self.vms.of(*vm, &mut record.vms, vm_record);
+            let slots = slots.iter().map(|slot| ((*slot).into(), slot.userspace_addr));
+            record.slots.push((vm, slots.collect()));
         }
         record
     }

@@ -73,8 +73,9 @@ fn kinds_of_blocks() {
         BlockKind::Overhead,
         BlockKind::Stacks,
         BlockKind::Host,
+        BlockKind::Slots,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
 }
 
 /// Returns the number of a variant, which its encoding begins with.
@@ -84,7 +85,8 @@ fn number(value: &impl serde::Serialize) -> u8 {
 
 #[test]
 fn kinds_of_events() {
-    let slot = || Slot { id: 0, as_id: 0, base_gfn: 0, npages: 0, flags: 0 }.into();
+    let slot =
+        || Slot { id: 0, as_id: 0, base_gfn: 0, npages: 0, flags: 0, userspace_addr: None }.into();
     let process = crate::fixtures::process(1);
     let kinds = [
         wire::EventKindRecord::Change(0, 0, 0),
@@ -98,8 +100,9 @@ fn kinds_of_events() {
         wire::EventKindRecord::Single(0, 0, 0, 0),
         wire::EventKindRecord::Stacked(0, 0, 0, None),
         wire::EventKindRecord::RingFull(None),
+        wire::EventKindRecord::SlotPlaced(slot(), SlotChange::Created, false, 0),
     ];
-    assert_eq!(kinds.each_ref().map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(kinds.each_ref().map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     let changes = [
         SlotChange::Created,
         SlotChange::Deleted,

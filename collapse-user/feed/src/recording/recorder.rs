@@ -179,6 +179,7 @@ impl Recorder {
         let baseline = Batch {
             events: self.snapshot.events(),
             hugetlb: self.snapshot.hugetlb(),
+            slots: self.snapshot.slots(),
             overhead: self.snapshot.overhead(),
             stacks: self.snapshot.stacks(),
             ..mem::take(&mut self.last)

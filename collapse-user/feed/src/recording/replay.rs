@@ -134,6 +134,10 @@ impl<R: Read> Replay<R> {
                     let taken = value(&payload).and_then(|record| self.decoder.hugetlb(record));
                     taken.map_err(damaged)?;
                 }
+                Item::Block(BlockKind::Slots, payload) => {
+                    let taken = value(&payload).and_then(|record| self.decoder.slots(record));
+                    taken.map_err(damaged)?;
+                }
                 Item::Block(kind @ (BlockKind::Batch | BlockKind::Baseline), payload) => {
                     let batch = value(&payload).and_then(|record| self.decoder.batch(record));
                     let batch = batch.map_err(damaged)?;

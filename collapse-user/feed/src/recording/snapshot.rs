@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use collapse_common::abi::VmKey;
 
-use crate::{Batch, Event, EventKind, Overhead, SlotChange};
+use crate::{Batch, Event, EventKind, Overhead, Slot, SlotChange};
 
 /// The lasting effects of the updates so far: live VMs, slots, and values that batches repeat only
 /// when they change. A segment that is read without its predecessors needs them.
@@ -12,6 +12,8 @@ use crate::{Batch, Event, EventKind, Overhead, SlotChange};
 pub struct Snapshot {
     created: BTreeMap<VmKey, Event>,
     slots: BTreeMap<(VmKey, u16, u16), Event>,
+    /// Memslots of VMs that existed before.
+    earlier: BTreeMap<VmKey, BTreeMap<(u16, u16), Slot>>,
     hugetlb: BTreeMap<VmKey, u64>,
     overhead: Option<Overhead>,
     stacks: BTreeMap<u32, Vec<String>>,
@@ -34,23 +36,36 @@ impl Snapshot {
                     self.created.remove(&event.vm);
                     self.hugetlb.remove(&event.vm);
                     self.slots.retain(|(vm, ..), _| *vm != event.vm);
+                    self.earlier.remove(&event.vm);
                 }
                 EventKind::SlotChanged { slot, change, .. } => {
                     let place = (event.vm, slot.as_id, slot.id);
+                    let earlier = self.earlier.get_mut(&event.vm);
                     if *change == SlotChange::Deleted {
                         self.slots.remove(&place);
+                        earlier.and_then(|slots| slots.remove(&(slot.as_id, slot.id)));
                     } else {
                         self.slots.insert(place, event.clone());
+                        earlier.and_then(|slots| slots.insert((slot.as_id, slot.id), *slot));
                     }
                 }
                 _ => {}
             }
+        }
+        for (vm, slots) in &batch.slots {
+            let slots = slots.iter().map(|slot| ((slot.as_id, slot.id), *slot));
+            self.earlier.insert(*vm, slots.collect());
         }
     }
 
     /// Returns the memory that the processes of VMs have from hugetlbfs, bytes.
     pub fn hugetlb(&self) -> Vec<(VmKey, u64)> {
         self.hugetlb.iter().map(|(vm, bytes)| (*vm, *bytes)).collect()
+    }
+
+    /// Returns the memslots of VMs that existed before.
+    pub fn slots(&self) -> Vec<(VmKey, Vec<Slot>)> {
+        self.earlier.iter().map(|(vm, slots)| (*vm, slots.values().copied().collect())).collect()
     }
 
     /// Returns the last overhead of the programs.

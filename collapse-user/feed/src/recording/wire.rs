@@ -64,6 +64,8 @@ pub enum EventKindRecord {
     Stacked(u32, i64, u32, Option<(i64, i64)>),
     /// A full dirty ring: number of the vCPU.
     RingFull(Option<u32>),
+    /// As `SlotChanged`, and where the slot's memory begins in the VMM's.
+    SlotPlaced(SlotRecord, SlotChange, bool, u64),
 }
 
 /// The fields that SPTE changes of one kind have in common.
@@ -76,7 +78,7 @@ pub struct ChangeKind {
     pub read_only: bool,
 }
 
-/// A memslot.
+/// A memslot, without where its memory is in the VMM's.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct SlotRecord {
     id: u16,
@@ -88,7 +90,7 @@ pub struct SlotRecord {
 
 impl From<Slot> for SlotRecord {
     fn from(slot: Slot) -> Self {
-        let Slot { id, as_id, base_gfn, npages, flags } = slot;
+        let Slot { id, as_id, base_gfn, npages, flags, userspace_addr: _ } = slot;
         Self { id, as_id, base_gfn, npages, flags }
     }
 }
@@ -96,7 +98,7 @@ impl From<Slot> for SlotRecord {
 impl From<SlotRecord> for Slot {
     fn from(slot: SlotRecord) -> Self {
         let SlotRecord { id, as_id, base_gfn, npages, flags } = slot;
-        Self { id, as_id, base_gfn, npages, flags }
+        Self { id, as_id, base_gfn, npages, flags, userspace_addr: None }
     }
 }
 
@@ -128,6 +130,18 @@ pub struct HugetlbRecord {
     /// Place of the VM, and bytes.
     pub bytes: Vec<(u32, u64)>,
 }
+
+/// Memslots of VMs that existed before.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct SlotsRecord {
+    /// VMs that first occur here.
+    pub vms: Vec<VmRecord>,
+    /// Place of the VM, and its memslots.
+    pub slots: Vec<(u32, Vec<PlacedSlotRecord>)>,
+}
+
+/// A memslot, and where its memory begins in the VMM's.
+pub type PlacedSlotRecord = (SlotRecord, Option<u64>);
 
 /// Kernel stacks: number, and names of functions, innermost first.
 pub type StacksRecord = Vec<(u32, Vec<String>)>;

@@ -17,7 +17,14 @@ const MS: u64 = 1_000_000;
 /// A slot of 32 regions, one behind the other by id.
 fn slot(id: u16, logging: bool) -> Slot {
     let flags = if logging { LOG_DIRTY_PAGES } else { 0 };
-    Slot { id, as_id: 0, base_gfn: u64::from(id) * 16_384, npages: 16_384, flags }
+    Slot {
+        id,
+        as_id: 0,
+        base_gfn: u64::from(id) * 16_384,
+        npages: 16_384,
+        flags,
+        userspace_addr: None,
+    }
 }
 
 fn vm() -> Vm {

@@ -55,7 +55,7 @@ fn follow(changes: &[(Cause, Transition, u32, u64, u32)]) -> Regions {
 }
 
 fn slot(base_gfn: u64, npages: u64) -> Slot {
-    Slot { id: 1, as_id: 0, base_gfn, npages, flags: 0 }
+    Slot { id: 1, as_id: 0, base_gfn, npages, flags: 0, userspace_addr: None }
 }
 
 #[test]

@@ -10,7 +10,8 @@ use collapse_feed::fixtures::{self, full_coverage};
 use collapse_feed::{Batch, Collapse, Mmu, Slot, SlotChange, Sptes};
 
 const VM: VmKey = VmKey { kvm: 1, born: 5 };
-const SLOT: Slot = Slot { id: 3, as_id: 0, base_gfn: 0x1000, npages: 4096, flags: 1 };
+const SLOT: Slot =
+    Slot { id: 3, as_id: 0, base_gfn: 0x1000, npages: 4096, flags: 1, userspace_addr: None };
 
 fn zap(gfn: u64, count: u32) -> Change {
     let (cause, transition) = (Cause::Collapse, Transition::Zap);

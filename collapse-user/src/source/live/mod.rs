@@ -1,6 +1,7 @@
 //! Batches from the running kernel.
 
 mod budget;
+mod earlier;
 mod muting;
 mod ring;
 mod rows;
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::{
     identity,
+    plan::SlotLayout,
     probe::{Probe, ProbeError},
 };
 use collapse_feed::{Coverage, Signal, clock::monotonic_ns};
@@ -29,6 +31,7 @@ use collapse_feed::{Coverage, Signal, clock::monotonic_ns};
 pub use muting::RowFilter;
 
 use budget::Budget;
+use earlier::Earlier;
 use muting::Muting;
 use ring::{Patience, Ring};
 use rows::Rows;
@@ -50,6 +53,7 @@ pub struct Live {
     rows: Rows,
     ring: Ring,
     vms: Vms,
+    earlier: Earlier,
     stacks: Stacks,
     muting: Muting,
     budget: Budget,
@@ -61,11 +65,13 @@ pub struct Live {
 
 impl Live {
     /// Fills the tables of loaded programs, attaches them and starts reading. `vm_list_offset` is
-    /// that of `kvm.vm_list`. Rows that are not `wanted` are muted once their VM's process is known, if
-    /// the programs support that. `budget` is the most that they may cost, in percent of one core.
+    /// that of `kvm.vm_list`; without `slots`, memslots of VMs that exist already are not known. Rows that
+    /// are not `wanted` are muted once their VM's process is known, if the programs support that. `budget` is
+    /// the most that they may cost, in percent of one core.
     pub fn new(
         mut probe: Probe,
         vm_list_offset: u32,
+        slots: Option<SlotLayout>,
         wanted: Option<RowFilter>,
         budget: Option<f64>,
     ) -> Result<Self, ProbeError> {
@@ -86,6 +92,7 @@ impl Live {
             rows,
             ring,
             vms: Vms::new(vm_list_offset),
+            earlier: Earlier::new(slots),
             stacks,
             muting: Muting::new(wanted),
             budget: Budget::new(budget),
@@ -141,6 +148,7 @@ impl Live {
         let at = monotonic_ns();
         let vms = self.vms.readings(&gauges);
         let hugetlb = self.vms.hugetlb_changes(&vms);
+        let slots = self.earlier.slots(&gauges, &self.probe, &self.maps);
         self.muting.judge(&self.rows, &self.vms, &mut self.maps);
         let latencies = self.rows.latencies(&self.maps);
         let mut rows = self.rows.attribute(totals);
@@ -151,7 +159,19 @@ impl Live {
         self.keep_to_budget();
         let overhead = self.budget.news();
         let stacks = self.stacks.news();
-        Batch { at, settled, vms, hugetlb, rows, latencies, events, stacks, losses, overhead }
+        Batch {
+            at,
+            settled,
+            vms,
+            hugetlb,
+            slots,
+            rows,
+            latencies,
+            events,
+            stacks,
+            losses,
+            overhead,
+        }
     }
 
     /// Returns the time up to which no event is missing, ns.
@@ -228,6 +248,7 @@ impl Live {
         }
         for vm in freed {
             self.vms.forget(vm);
+            self.earlier.forget(vm);
             for row in self.rows.release(vm, &mut self.maps, &self.probe) {
                 self.muting.forget(row);
             }

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use collapse_common::abi::{VmGauges, VmKey, request::Walk};
+use collapse_common::abi::{VmGauges, VmKey};
 use collapse_feed::VmProcess;
 
 use crate::{
     identity,
     probe::Probe,
-    source::{VmReading, decode, hugetlb::Hugetlb, maps::Maps},
+    source::{VmReading, decode, hugetlb::Hugetlb, maps::Maps, walk::walk},
 };
-
-/// Most VMs read in one walk. The list is walked without its lock, and might lead in a circle.
-const MOST: usize = 1 << 16;
 
 /// VMs known so far.
 pub struct Vms {
@@ -29,23 +26,9 @@ impl Vms {
         Self { processes: BTreeMap::new(), hugetlb: Hugetlb::default(), list_offset }
     }
 
-    /// Reads every VM in KVM's list. Where a request is refused, the VMs after it are missing.
+    /// Reads every VM in KVM's list.
     pub fn walk(&self, probe: &Probe, maps: &Maps) -> Vec<VmGauges> {
-        let mut vms = Vec::new();
-        let mut after = Walk::HEAD;
-        while vms.len() < MOST {
-            if let Err(error) = probe.request(&Walk { after }) {
-                log::warn!("{}", error.line());
-                break;
-            }
-            let gauges = maps.gauges.read(0);
-            if gauges.vm == VmKey::default() {
-                break;
-            }
-            after = gauges.vm.kvm + u64::from(self.list_offset);
-            vms.push(gauges);
-        }
-        vms
+        walk(probe, &maps.gauges, self.list_offset)
     }
 
     /// Names the processes behind VMs.

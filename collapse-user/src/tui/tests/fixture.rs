@@ -52,7 +52,14 @@ impl Guest {
             comm: name.to_owned(),
             name: name_from(pid, &[], "", name.as_bytes()),
         };
-        let slot = Slot { id: 1, as_id: 0, base_gfn: 0x4_0000, npages: regions * REGION, flags: 0 };
+        let slot = Slot {
+            id: 1,
+            as_id: 0,
+            base_gfn: 0x4_0000,
+            npages: regions * REGION,
+            flags: 0,
+            userspace_addr: None,
+        };
         let mut guest = Self {
             key: VmKey { kvm: 0x1000 * number, born: number },
             process,

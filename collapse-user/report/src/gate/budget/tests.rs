@@ -10,7 +10,7 @@ use collapse_model::Work;
 
 fn span(duration_ns: u64) -> SpanReport {
     SpanReport {
-        slot: Slot { id: 0, as_id: 0, base_gfn: 0, npages: 512, flags: 0 },
+        slot: Slot { id: 0, as_id: 0, base_gfn: 0, npages: 512, flags: 0, userspace_addr: None },
         start_ns: 5,
         duration_ns,
         work: Work::default(),

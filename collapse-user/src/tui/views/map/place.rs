@@ -159,7 +159,14 @@ mod tests {
     fn vm(slots: &[(u16, u64, u64)]) -> Vm {
         let mut vm = Vm::new(VmKey { kvm: 1, born: 1 });
         for (id, base_gfn, npages) in slots {
-            let slot = Slot { id: *id, as_id: 0, base_gfn: *base_gfn, npages: *npages, flags: 0 };
+            let slot = Slot {
+                id: *id,
+                as_id: 0,
+                base_gfn: *base_gfn,
+                npages: *npages,
+                flags: 0,
+                userspace_addr: None,
+            };
             vm.slots.insert((0, *id), slot);
         }
         vm
