@@ -21,6 +21,7 @@ use collapse_model::{
     CollapseSpan, Grade, LoggedBy, Metric, Race, Reconciliation, RegionCounts, SlotMap,
     TimedFaults, Vm, Work,
     metric::{Breakdown, LEVELS},
+    wording,
 };
 
 /// One VM.
@@ -55,6 +56,13 @@ pub struct VmReport {
     pub findings: Vec<FindingReport>,
     /// KVM's own gauges.
     pub pages: PagesReport,
+    /// Memory that is mapped huge, as a part of all that is mapped, at the end of the window or before teardown;
+    /// `None` if nothing is mapped.
+    #[serde(default)]
+    pub huge_share: Option<f64>,
+    /// Memory that is mapped by 1 GiB leaves, as a part of all that is mapped.
+    #[serde(default)]
+    pub huge_share_1g: Option<f64>,
     /// Whether counts and gauges agree.
     pub reconciliation: ReconciliationReport,
     /// Metrics that count leaves.
@@ -118,7 +126,7 @@ pub struct VmReport {
     /// Calls of `drop_spte`; `None` if not seen.
     pub drop_spte_calls: Option<u64>,
     /// Whether dirty logging is on for the VM as a whole. `None` if not seen, or if the VM was there
-    /// before and its dirty logging was not switched since.
+    /// before, its memslots could not be read, and its dirty logging was not switched since.
     pub dirty_logging: Option<bool>,
     /// How dirty logging was done; `None` if not seen, or if an earlier version wrote the report.
     #[serde(default)]
@@ -271,7 +279,7 @@ pub struct Faults {
     /// All of them.
     pub total: u64,
     /// While dirty logging was on for the VM as a whole. `None` if that was not known all the time: the
-    /// VM was there before, and its dirty logging was not seen to go on.
+    /// VM was there before, its memslots could not be read, and its dirty logging was not seen to go on.
     pub while_logging: Option<u64>,
     /// From the publication of a slot without dirty logging until the collapse routine was through
     /// with it.
@@ -338,6 +346,8 @@ impl VmReport {
             in_teardown: vm.in_teardown(),
             findings: finding::of(vm),
             pages: PagesReport::new(vm),
+            huge_share: vm.pages().map(PagesBySize::from).and_then(PagesBySize::huge_share),
+            huge_share_1g: vm.pages().map(PagesBySize::from).and_then(PagesBySize::share_1g),
             reconciliation: ReconciliationReport::new(&vm.reconciliation),
             changes: PerMetric::new(|metric| {
                 metric.breakdown(vm).as_ref().map(Counts::of).unwrap_or_default()
@@ -507,6 +517,30 @@ impl SpanReport {
 impl From<Pages> for PagesBySize {
     fn from([small, huge, giant]: Pages) -> Self {
         Self { small, huge, giant }
+    }
+}
+
+impl PagesBySize {
+    /// Memory that is mapped, bytes.
+    pub fn bytes(self) -> u64 {
+        wording::mapped_sum(self.into())
+    }
+
+    /// Memory that is mapped huge, as a part of what is mapped; `None` if nothing is.
+    pub fn huge_share(self) -> Option<f64> {
+        let [_, huge, giant] = wording::mapped_bytes(self.into());
+        self.share(huge.saturating_add(giant))
+    }
+
+    /// Memory that is mapped by 1 GiB leaves, as a part of what is mapped; `None` if nothing is.
+    pub fn share_1g(self) -> Option<f64> {
+        let [.., giant] = wording::mapped_bytes(self.into());
+        self.share(giant)
+    }
+
+    fn share(self, part: u64) -> Option<f64> {
+        let whole = self.bytes();
+        (whole > 0).then(|| part as f64 / whole as f64)
     }
 }
 

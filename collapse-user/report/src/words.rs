@@ -76,6 +76,9 @@ pub fn verdict(vm: &VmReport) -> String {
         n => format!("; {n} taken away by the VMM or with their slot, which is no loss"),
     };
     if regions.lost == 0 {
+        if let Some(because) = small_by_logging(vm) {
+            return format!("{because}{taken}");
+        }
         // Splits and zaps may be among the changes of an unknown VM.
         let seen = if vm.log_on.is_some() { "lost" } else { "was seen to lose" };
         return format!("no region {seen} its huge page{taken}");
@@ -104,6 +107,22 @@ pub fn verdict(vm: &VmReport) -> String {
     let (lost, recovered) = (regions.lost, regions.recovered);
     let rest: String = rest.collect();
     format!("huge pages: {lost} lost, {recovered} recovered{rate}{failed}{rest}{taken}")
+}
+
+/// That nothing was lost because dirty logging kept it small from its first touch on.
+fn small_by_logging(vm: &VmReport) -> Option<String> {
+    let latest = vm.episodes.as_ref()?.last().filter(|_| is_logging(vm))?;
+    let pages = vm.pages.end.filter(|pages| pages.small > 0)?;
+    let since = if latest.began_before {
+        "since before the start"
+    } else {
+        "since before memory was touched"
+    };
+    let what = match pages.huge + pages.giant {
+        0 => "everything is".to_owned(),
+        _ => format!("{} are", bytes(pages.small.saturating_mul(4096))),
+    };
+    Some(format!("dirty logging on {since}; {what} small because of it"))
 }
 
 /// Regions that KVM could have mapped huge, and did not; nothing if there are none.
@@ -255,6 +274,7 @@ pub fn story(episode: &EpisodeReport) -> String {
     let logging = match (episode.logging_duration_ns, episode.log_off_ns) {
         (Some(ns), _) => format!("logging for {} ({slots})", duration(ns)),
         (None, Some(_)) => format!("logging since before ({slots})"),
+        (None, None) if episode.began_before => format!("logging is on since before ({slots})"),
         (None, None) => format!("logging is on ({slots})"),
     };
     let regions = &episode.regions;

@@ -21,6 +21,30 @@ pub(super) const LINTS: &[Lint] = &[
         check: logging::stuck_small,
     },
     Lint {
+        name: "logged_since_before",
+        title: "dirty logging has been on since before",
+        knobs: &[
+            any("end what asked for it: until then nothing is mapped huge"),
+            qemu("migrate_cancel, virsh domjobabort"),
+            firecracker(
+                "track_dirty_pages=false in the machine configuration, if no snapshots of \
+                         differences are taken",
+            ),
+        ],
+        needs: &[Signal::DirtyLogging],
+        check: logging::since_before,
+    },
+    Lint {
+        name: "slot_misaligned",
+        title: "a memslot is at other offsets in guest and host memory",
+        knobs: &[any(
+            "have the VMM map the slot's memory so that guest and host addresses are equal modulo 2 MiB: \
+             until then KVM maps none of it huge",
+        )],
+        needs: &[],
+        check: memory::slot_misaligned,
+    },
+    Lint {
         name: "dirty_logging_on_for_long",
         title: "dirty logging has been on for long",
         knobs: &[

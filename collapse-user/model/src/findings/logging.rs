@@ -1,13 +1,13 @@
 //! Findings about dirty logging and what follows it.
 
-use collapse_common::Cause;
+use collapse_common::{Cause, spte::frames};
 use collapse_feed::{Mmu, Signal};
 
 use super::{Case, Evidence, Unit};
 use crate::{
     Episode, Phase,
     metric::LeafChange,
-    wording::{duration, leaves},
+    wording::{bytes, duration, leaves},
 };
 
 fn latest<'a>(case: &Case<'a>) -> Option<&'a Episode> {
@@ -56,6 +56,26 @@ pub(super) fn periodically(case: &Case) -> Option<Evidence> {
         .with("lost", lost, Unit::Regions)
         .since(first.start)
         .costing(case.stall_of(Cause::LoggedFault))
+    })
+}
+
+pub(super) fn since_before(case: &Case) -> Option<Evidence> {
+    let latest = latest(case).filter(|episode| episode.phase == Phase::Logging)?;
+    let [small, huge, giant] = case.vm.pages()?;
+    let large = huge.saturating_add(giant.saturating_mul(frames(2))).saturating_mul(frames(2));
+    let enough = small >= case.thresholds.least.saturating_mul(frames(2)) && small > large;
+    let logged = latest.slots.values().sum::<u64>().saturating_mul(4096);
+    (latest.began_before && enough).then(|| {
+        Evidence::certain(format!(
+            "{} in {} slots are logged since before the start; mapped are {} and {}",
+            bytes(logged),
+            latest.slots.len(),
+            leaves(small, 1),
+            leaves(huge, 2),
+        ))
+        .with("logged", logged, Unit::Bytes)
+        .with("mapped_small", small.saturating_mul(4096), Unit::Bytes)
+        .since(latest.start)
     })
 }
 

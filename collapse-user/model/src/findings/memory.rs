@@ -1,6 +1,6 @@
 //! Findings about execution and the memory behind guests.
 
-use collapse_common::Cause;
+use collapse_common::{Cause, spte::frames};
 
 use super::{Case, Evidence, Unit};
 use crate::{metric::LeafChange, wording::bytes};
@@ -16,6 +16,27 @@ pub(super) fn nx_recovery_undone(case: &Case) -> Option<Evidence> {
         .with("given_back", nx.zapped(), Unit::Regions)
         .with("undone", nx.undone(), Unit::Regions)
     })
+}
+
+pub(super) fn slot_misaligned(case: &Case) -> Option<Evidence> {
+    let least = case.thresholds.least.saturating_mul(frames(2));
+    let slots = case.vm.slots.values().filter(|slot| slot.npages >= least);
+    let (slot, offset) = slots
+        .filter_map(|slot| Some((slot, slot.offset(frames(2) * 4096).filter(|at| *at > 0)?)))
+        .max_by_key(|(slot, _)| slot.npages)?;
+    let size = slot.npages.saturating_mul(4096);
+    Some(
+        Evidence::certain(format!(
+            "slot {} ({}): its guest address {:#x} is {} beyond that of its memory, {:#x}, modulo 2 MiB",
+            slot.id,
+            bytes(size),
+            slot.base_gfn.saturating_mul(4096),
+            bytes(offset),
+            slot.userspace_addr.unwrap_or_default(),
+        ))
+        .with("size", size, Unit::Bytes)
+        .with("offset", offset, Unit::Bytes),
+    )
 }
 
 pub(super) fn hugetlb_mapped_small(case: &Case) -> Option<Evidence> {

@@ -79,7 +79,7 @@ impl Bench {
 }
 
 fn slot(flags: u32) -> Slot {
-    Slot { id: 1, as_id: 0, base_gfn: 0, npages: 16384, flags }
+    Slot { id: 1, as_id: 0, base_gfn: 0, npages: 16384, flags, userspace_addr: None }
 }
 
 fn change(cause: Cause, transition: Transition, level: u32, count: u32) -> EventKind {
@@ -293,6 +293,49 @@ fn thresholds_are_the_users() {
     let vm = &bench.model.vms[&KEY];
     let strict = Thresholds { logging_ns: S, ..Thresholds::default() };
     assert_eq!(findings(vm, sight(Mmu::Tdp), bench.now + 2 * S, &strict).len(), 1);
+}
+
+/// A VM that was there before, with memslots of 64 MiB, and what is mapped of it.
+fn earlier(slots: &[Slot], pages: [u64; 3]) -> Bench {
+    let mut bench = Bench::new();
+    let reading = VmReading { vm: KEY, pages: Some(pages), process: None, fd: None };
+    bench.model.apply(&Batch {
+        at: bench.now + S,
+        vms: vec![reading],
+        slots: vec![(KEY, slots.to_vec())],
+        ..Batch::default()
+    });
+    bench.now += S;
+    bench
+}
+
+#[test]
+fn logged_since_before() {
+    let logged = slot(LOG_DIRTY_PAGES);
+    let mut bench = earlier(&[logged], [16384, 0, 0]);
+    assert_eq!(bench.model.vms[&KEY].is_logging(), Some(true));
+    assert_eq!(bench.found(1), ["logged_since_before"]);
+    // In a later reading, nothing is known to have changed.
+    bench.logging(false);
+    assert_eq!(bench.found(1), [""; 0]);
+    assert_eq!(bench.model.vms[&KEY].episodes.kept().next().map(|e| e.began_before), Some(true));
+
+    assert_eq!(earlier(&[logged], [0, 32, 0]).found(1), [""; 0], "huge pages are still there");
+    let plain = earlier(&[slot(0)], [16384, 0, 0]);
+    assert_eq!(plain.model.vms[&KEY].is_logging(), Some(false));
+    assert_eq!(plain.found(1), [""; 0]);
+    let display = Slot { id: 2, npages: 4096, base_gfn: 1 << 20, ..logged };
+    assert_eq!(earlier(&[slot(0), display], [16384, 0, 0]).found(1), [""; 0], "a display");
+}
+
+#[test]
+fn misaligned_slots() {
+    let at = |userspace_addr| Slot { userspace_addr, ..slot(0) };
+    let found = |at| earlier(&[at], [16384, 0, 0]).found(1);
+    assert_eq!(found(at(Some(0x7f00_0010_0000))), ["slot_misaligned"]);
+    assert_eq!(found(at(Some(0x7f00_0020_0000))), [""; 0]);
+    assert_eq!(found(at(None)), [""; 0], "not known");
+    assert_eq!(found(Slot { npages: 512, ..at(Some(4096)) }), [""; 0], "too little to matter");
 }
 
 /// What was found at any time in the recording of a real run.
