@@ -76,7 +76,7 @@ Exit status:
   2    wrong usage
   116  the recording could not be read to its end: missing, damaged, or of a newer version
   117  report: less was seen than --require demands
-  118  report: a budget was not met, or a metric was worse than the baseline
+  118  report, explain: a budget was not met, or a metric was worse than the baseline
   119  selftest: a signal is wrong
   120  the output could not be written
   121  nothing can be measured here: no permission, no KVM, no kprobes, no BTF

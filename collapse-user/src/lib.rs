@@ -6,7 +6,7 @@
 //! judges them; the report (`collapse_report`) and [`tui`] show them. The three lower crates know neither
 //! eBPF nor terminals.
 //!
-//! On top, [`live`], [`doctor`] and [`selftest`] do the work of the commands of their names, and [`cli`]
+//! On top, [`live`], [`doctor`], [`explain`] and [`selftest`] do the work of the commands of their names, and [`cli`]
 //! has the options of all commands and chooses exit codes.
 
 mod bpf;
@@ -14,6 +14,7 @@ pub mod cli;
 pub mod diagnostics;
 pub mod doctor;
 pub mod exit;
+pub mod explain;
 pub mod exporter;
 pub mod identity;
 pub mod kernel;

@@ -22,7 +22,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
             "probe",
             "source",
             "watch",
-            "doctor live selftest",
+            "doctor explain live selftest",
             "cli",
         ],
     ),

@@ -3,6 +3,7 @@
 mod csv;
 mod episode;
 pub mod events;
+pub mod explain;
 pub mod export;
 mod figures;
 mod finding;

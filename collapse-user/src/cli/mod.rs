@@ -4,6 +4,7 @@ mod choices;
 mod config;
 mod doctor;
 mod events;
+mod explain;
 mod export;
 mod live;
 mod measuring;
@@ -79,6 +80,12 @@ enum Command {
     /// Without --duration and COMMAND, Ctrl-C or SIGTERM ends it. VMs that end have no series any more.
     #[command(after_help = Exit::HELP)]
     Metrics(metrics::MetricsArgs),
+    /// Tell why guests are not huge: by memslot, with what to do
+    ///
+    /// Looks once, at VMs that run already: what is mapped for the guest and in the host, the memory behind, dirty
+    /// logging, and the settings. Attaches nothing, and faults no page in.
+    #[command(after_help = Exit::HELP)]
+    Explain(explain::ExplainArgs),
     /// Convert a recording for other programs
     #[command(after_help = Exit::HELP)]
     Export(export::ExportArgs),
@@ -184,6 +191,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Report(args) => report::run(&args, setup),
         Command::Record(args) => record::run(args, setup),
         Command::Events(args) => events::run(args, setup),
+        Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Metrics(args) => metrics::run(args, setup),
         Command::Doctor(args) => doctor::run(&args, verbose > 0, setup),

@@ -16,12 +16,15 @@ pub(super) enum Document {
     Report,
     /// Lines of events
     Events,
+    /// The explanation
+    Explain,
 }
 
 pub(super) fn run(document: Document) -> Result<Exit, Failure> {
     let schema = match document {
         Document::Report => report::schema(),
         Document::Events => events::schema(),
+        Document::Explain => report::explain::schema(),
     };
     let text = serde_json::to_string_pretty(&schema).or_exit(Exit::Output)?;
     Output::Stdout.write(&(text + "\n"))?;

@@ -5,10 +5,11 @@ mod tests;
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{label, path::MetricPath};
-use crate::{BudgetCheck, BudgetReport, Report, VmReport, VmSelect};
+use crate::{BudgetCheck, BudgetReport, Report, VmIdentity, VmReport, VmSelect};
 
 /// A comparison of one metric with a limit.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +62,7 @@ impl Budget {
     /// Compares with a report.
     pub(super) fn check(&self, report: &Report) -> BudgetReport {
         let vms = &report.vms;
-        let mut checks: Vec<_> = match &self.target {
+        let checks: Vec<_> = match &self.target {
             BudgetTarget::Report => {
                 vec![self.check_values(None, &self.metric.values(report), || None)]
             }
@@ -79,6 +80,10 @@ impl Budget {
                 })]
             }
         };
+        self.verdict(checks)
+    }
+
+    fn verdict(&self, mut checks: Vec<BudgetCheck>) -> BudgetReport {
         if checks.is_empty() {
             let reason = Some("there is no such VM".to_owned());
             checks.push(BudgetCheck { vm: None, value: None, ok: false, reason });
@@ -89,6 +94,23 @@ impl Budget {
             ok: checks.iter().all(|check| check.ok),
             checks,
         }
+    }
+
+    /// Compares with the values of VMs that are described otherwise than by a report: identity, label and
+    /// description. What these do not have is not known.
+    pub(crate) fn check_each<T: Serialize>(
+        &self,
+        vms: &[(VmIdentity<'_>, String, &T)],
+    ) -> BudgetReport {
+        let selects = |identity: &VmIdentity<'_>| match &self.target {
+            BudgetTarget::Vm(select) => select.selects(*identity),
+            BudgetTarget::EachVm | BudgetTarget::Total | BudgetTarget::Report => true,
+        };
+        let selected = vms.iter().filter(|(identity, ..)| selects(identity));
+        let checks = selected.map(|(_, label, vm)| {
+            self.check_values(Some(label.clone()), &self.metric.values(vm), || None)
+        });
+        self.verdict(checks.collect())
     }
 
     fn check_vm(&self, vm: &VmReport) -> BudgetCheck {
