@@ -211,11 +211,6 @@ impl Probe {
         Ok(())
     }
 
-    #[cfg(test)]
-    pub fn load_one(&mut self, program: &'static str) -> Result<(), String> {
-        self.programs.load(program).map(drop).map_err(|e| e.line())
-    }
-
     /// Loads the programs that answer what is asked without anything being attached. Those that are refused
     /// are logged, and do not answer.
     pub fn load_questions(&mut self) {
