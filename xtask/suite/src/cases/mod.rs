@@ -18,6 +18,7 @@ mod reports;
 mod scenarios;
 mod selftest;
 mod stacks;
+mod states;
 mod streams;
 mod switched_off;
 mod timeline;
@@ -36,6 +37,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(failed_migration::cases(rarely));
     cases.extend(scenarios::cases(rarely));
     cases.extend(host_work::cases(rarely));
+    cases.extend(states::cases(rarely));
     cases.extend(hardship::cases());
     cases.extend(unprobed::cases());
     cases.extend(switched_off::cases());
