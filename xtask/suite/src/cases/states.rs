@@ -163,7 +163,7 @@ fn reported(vm: &Value, text: &str, reason: Option<&str>) -> Result<()> {
     same("finding of logging", finds("logged_since_before"), logged)?;
     same("finding of misalignment", finds("slot_misaligned"), reason == Some("misaligned"))?;
     let first_lines = text.lines().take(6).collect::<Vec<_>>().join("\n");
-    let named = first_lines.contains("dirty logging on since before the start");
+    let named = first_lines.contains("dirty logging has been on since before");
     same("logging in the first lines", named, logged)
 }
 
