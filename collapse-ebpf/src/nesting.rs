@@ -54,6 +54,10 @@ pub fn leave(cpu: &mut Cpu, thread: &mut Thread) -> u32 {
 fn add_time(thread: &mut Thread) {
     let [began, first, second, third] = thread.began_ns;
     thread.began_ns = [first, second, third, 0];
+    if began == 0 {
+        // It fell off, as others were nested in it.
+        return;
+    }
     // SAFETY: no arguments.
     let took = unsafe { bpf_ktime_get_ns() } - began;
     let Some(latencies) = maps::latencies().get_ptr_mut(thread.row) else { return };

@@ -134,7 +134,7 @@ const UFFDIO: u64 = 0xaa;
 
 #[inline(always)]
 fn word(regs: u64, register: u32) -> u64 {
-    kernel::read(regs, register).unwrap_or(0)
+    kernel::read_or_zero(regs, register)
 }
 
 /// Whether advice drops pages: `MADV_DONTNEED`, `MADV_FREE`, `MADV_REMOVE`, `MADV_DONTNEED_LOCKED`.

@@ -13,8 +13,8 @@ use collapse_common::{
 
 use crate::{hints, maps, runs, threads, word::shared_add};
 
-/// `kvm_pml_full(vcpu_id)`: a vCPU left its guest for KVM to empty its log, which it did on its way here. Notes when, and leaves the rest to
-/// [`end`]. May be preempted from 7.x on: what is skipped then is counted as lost.
+/// `kvm_pml_full(vcpu_id)`: a vCPU left its guest for KVM to empty its log, which it did on its way here. Notes
+/// when, and leaves the rest to [`end`]. May be preempted from 7.x on: what is skipped then is counted as lost.
 ///
 /// The thread of a vCPU is known since its guest was entered; one whose guest ran when programs were attached is
 /// not, and its first exit is lost.
