@@ -224,7 +224,7 @@ fn script(cases: &[&BenchCase]) -> String {
     )
 }
 
-/// Reads the files that a case left on a machine whose clock takes so many ns for each instruction.
+/// Reads the files that a case left on a machine on which an instruction takes `ns_per_instruction`.
 fn read(case: &BenchCase, folder: &Path, ns_per_instruction: u64) -> Result<Measured> {
     let text = |name: &str| {
         fs::read_to_string(folder.join(name)).with_context(|| format!("it left no {name}"))

@@ -59,8 +59,8 @@ struct Line {
     t_end_ns: Option<u64>,
 }
 
-/// Reads the lines that `workload` printed while it went through [`PHASES`] on a machine whose clock takes
-/// so many ns for each instruction.
+/// Reads the lines that `workload` printed while it went through [`PHASES`], on a machine on which an
+/// instruction takes `ns_per_instruction`.
 pub fn parse(lines: &str, ns_per_instruction: u64) -> Result<PhaseCosts> {
     let mut phases = Vec::new();
     for line in lines.lines() {
