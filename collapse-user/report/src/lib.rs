@@ -14,6 +14,7 @@ mod junit;
 mod keys;
 mod live;
 mod markdown;
+mod pages;
 mod per_metric;
 mod report;
 mod schema;
@@ -35,6 +36,7 @@ pub use finding::{FindingReport, KnobReport, MeasureReport};
 pub use format::Format;
 pub use keys::Name;
 pub use live::live_lines;
+pub use pages::{PagesBySize, PagesReport, ReconciliationReport, ResidualBySize};
 pub use per_metric::{MetricValue, PerMetric};
 pub use report::{
     CommandReport, Host, Report, SCHEMA, SCHEMA_MINOR, SelectionReport, SignalReport,
@@ -49,6 +51,6 @@ pub use verdicts::{
     Verdicts,
 };
 pub use vm::{
-    Counts, DirtyLogReport, Faults, GainsReport, PagesBySize, PagesReport, Racing,
-    ReconciliationReport, Recoveries, RegionsReport, ResidualBySize, SpanReport, VmReport,
+    Counts, DirtyLogReport, Faults, GainsReport, Racing, Recoveries, RegionsReport, SpanReport,
+    VmReport,
 };

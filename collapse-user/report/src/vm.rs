@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use collapse_common::{Cause, Counter, abi::Pages, latency::Outcome};
+use collapse_common::{Cause, Counter, latency::Outcome};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use super::{
     figures::{HistogramReport, LatencyReport, OperationReport, PmlFullReport, StallReport},
     finding::{self, FindingReport},
     keys::{self, Name, SIZES, by_name},
+    pages::{PagesBySize, PagesReport, ReconciliationReport, ratio},
     per_metric::{MetricValue, PerMetric},
     schema::ratio_of_sums,
     timeline::Moment,
@@ -18,10 +19,8 @@ use super::{
 };
 use collapse_feed::{Coverage, Signal, Slot};
 use collapse_model::{
-    CollapseSpan, Grade, LoggedBy, Metric, Race, Reconciliation, RegionCounts, SlotMap,
-    TimedFaults, Vm, Work,
+    CollapseSpan, LoggedBy, Metric, Race, RegionCounts, SlotMap, TimedFaults, Vm, Work,
     metric::{Breakdown, LEVELS},
-    wording,
 };
 
 /// One VM.
@@ -150,63 +149,6 @@ pub struct VmReport {
     pub memory_map: Vec<SlotMap>,
     /// Why what is null is not known: path and reason.
     pub unknown: BTreeMap<Name, String>,
-}
-
-/// KVM's own gauges, and whether our counts agree.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct PagesReport {
-    /// At the start of the window; zero for a VM created inside it.
-    pub start: Option<PagesBySize>,
-    /// At its end, or just before teardown.
-    pub end: Option<PagesBySize>,
-    /// Change of the gauges minus what the counted changes add up to, when both were last read together. Zero if
-    /// it adds up.
-    pub residual: Option<ResidualBySize>,
-    /// When that was, `CLOCK_MONOTONIC` ns.
-    #[serde(default)]
-    #[schemars(extend("x-sum" = false))]
-    pub compared_ns: Option<u64>,
-}
-
-/// Mappings by size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PagesBySize {
-    /// 4 KiB.
-    #[serde(rename = "4k")]
-    pub small: u64,
-    /// 2 MiB.
-    #[serde(rename = "2m")]
-    pub huge: u64,
-    /// 1 GiB.
-    #[serde(rename = "1g")]
-    pub giant: u64,
-}
-
-/// Residual by size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ResidualBySize {
-    /// 4 KiB.
-    #[serde(rename = "4k")]
-    pub small: i64,
-    /// 2 MiB.
-    #[serde(rename = "2m")]
-    pub huge: i64,
-    /// 1 GiB.
-    #[serde(rename = "1g")]
-    pub giant: i64,
-}
-
-/// Whether counts and gauges agree, over intervals between two readings during which nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ReconciliationReport {
-    /// Over the whole time.
-    pub grade: Grade,
-    /// Intervals judged.
-    pub intervals: u64,
-    /// Checks that agreed to the last SPTE.
-    pub exact: u64,
-    /// Checks that did not.
-    pub off: u64,
 }
 
 /// How KVM learnt which pages the guest wrote to, and how often it was asked.
@@ -413,25 +355,6 @@ impl DirtyLogReport {
     }
 }
 
-impl PagesReport {
-    fn new(vm: &Vm) -> Self {
-        let residual = |[small, huge, giant]: [i64; 3]| ResidualBySize { small, huge, giant };
-        Self {
-            start: vm.pages_at_start.map(PagesBySize::from),
-            end: vm.pages().map(PagesBySize::from),
-            residual: vm.residual().map(residual),
-            compared_ns: vm.compared_at(),
-        }
-    }
-}
-
-impl ReconciliationReport {
-    fn new(reconciliation: &Reconciliation) -> Self {
-        let &Reconciliation { intervals, exact, off, .. } = reconciliation;
-        Self { grade: reconciliation.grade(), intervals, exact, off }
-    }
-}
-
 impl Counts {
     fn of(breakdown: &Breakdown) -> Self {
         let by_level = LEVELS.iter().zip(SIZES);
@@ -512,50 +435,4 @@ impl SpanReport {
             pages_after: span.pages_after.map(PagesBySize::from),
         }
     }
-}
-
-impl From<Pages> for PagesBySize {
-    fn from([small, huge, giant]: Pages) -> Self {
-        Self { small, huge, giant }
-    }
-}
-
-impl PagesBySize {
-    /// Memory that is mapped, bytes.
-    pub fn bytes(self) -> u64 {
-        wording::mapped_sum(self.into())
-    }
-
-    /// Memory that is mapped huge, as a part of what is mapped; `None` if nothing is.
-    pub fn huge_share(self) -> Option<f64> {
-        let [_, huge, giant] = wording::mapped_bytes(self.into());
-        self.share(huge.saturating_add(giant))
-    }
-
-    /// Memory that is mapped by 1 GiB leaves, as a part of what is mapped; `None` if nothing is.
-    pub fn share_1g(self) -> Option<f64> {
-        let [.., giant] = wording::mapped_bytes(self.into());
-        self.share(giant)
-    }
-
-    fn share(self, part: u64) -> Option<f64> {
-        let whole = self.bytes();
-        (whole > 0).then(|| part as f64 / whole as f64)
-    }
-}
-
-impl From<PagesBySize> for Pages {
-    fn from(PagesBySize { small, huge, giant }: PagesBySize) -> Self {
-        [small, huge, giant]
-    }
-}
-
-impl From<ResidualBySize> for [i64; 3] {
-    fn from(ResidualBySize { small, huge, giant }: ResidualBySize) -> Self {
-        [small, huge, giant]
-    }
-}
-
-fn ratio(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
 }

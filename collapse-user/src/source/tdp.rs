@@ -23,7 +23,7 @@ const FRAME: u64 = 0x000f_ffff_ffff_f000;
 /// Most roots of a VM: one for each kind of guest mode.
 const ROOTS: usize = 64;
 
-/// Tolerated difference to the gauges, as one in so many frames: a running guest maps meanwhile.
+/// Tolerated difference to the gauges, one in this many frames: a running guest maps meanwhile.
 const TOLERANCE: u64 = 64;
 
 /// Reason why it is not known what is mapped of each slot.

@@ -217,7 +217,7 @@ fn hugetlb_memory_that_is_mapped_small() {
     assert_eq!(found(1 << 30, 100_000, true), [""; 0]);
 }
 
-/// Taken by the host and faulted back, so many times.
+/// A region that the host took `times` times, and that the guest faulted back each time.
 fn thrashed(cause: Cause, times: u32, regions: u32) -> Bench {
     let mut bench = Bench::new();
     bench.change(Cause::GuestFault, Transition::Install, 2, regions);

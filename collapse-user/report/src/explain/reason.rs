@@ -104,11 +104,11 @@ reasons! {
     /// The guest executes it, and KVM splits for that.
     Nx: "kvm.nx_huge_pages=off, if no CPU has the iTLB multihit bug or the guests are trusted",
     /// It is huge in the host, and mapped small for the guest.
-    Debt: "MADV_COLLAPSE in the VMM, or dirty logging going on and off, has KVM map it anew",
+    Debt: "MADV_COLLAPSE in the VMM, or dirty logging going on and off: KVM then maps it again, huge",
     /// It is mapped by 2 MiB although 1 GiB pages are behind it.
     #[serde(rename = "small_1g")]
     Small1G: "dirty logging or execution split it; dirty logging going on and off on Linux 6.13 or later, or \
-        mapping it anew, brings it back",
+        deleting the memslot and adding it again, brings it back",
     /// Too little is known.
     Unknown: "run as root, on a kernel whose page tables can be read",
 }
