@@ -1,11 +1,13 @@
 //! `collapse doctor`: what can be seen on this kernel, by which hooks, and what is in the way.
 
+mod bugs;
 mod check;
 mod text;
+mod version;
 
 use serde::Serialize;
 
-use self::check::Check;
+use self::{bugs::KnownBugs, check::Check};
 use crate::{
     exit::Exit,
     kernel::inspect::Inspected,
@@ -26,6 +28,9 @@ pub struct Diagnosis {
     obstacle: Option<String>,
     /// Everything in the way.
     obstacles: Vec<Obstacle>,
+    /// Bugs of KVM that bear on huge pages and that this version has.
+    #[serde(flatten)]
+    bugs: KnownBugs,
     coverage: Vec<SignalReport>,
     /// The attempt to attach everything; `None` if it was not made.
     check: Option<Check>,
@@ -59,6 +64,7 @@ impl Diagnosis {
             paging: coverage.paging,
             obstacle: fatal.map(ToString::to_string),
             obstacles,
+            bugs: KnownBugs::of(&host, coverage.mmu, coverage.paging),
             coverage: signals(&coverage),
             check,
             inspected: host,

@@ -28,9 +28,11 @@ fn write(out: &mut String, diagnosis: &Diagnosis) -> fmt::Result {
     for signal in &diagnosis.coverage {
         write_signal(out, signal, check)?;
     }
-    let Some(check) = check else { return Ok(()) };
-    write_programs(out, check)?;
-    write_verifier_logs(out, check)
+    if let Some(check) = check {
+        write_programs(out, check)?;
+    }
+    writeln!(out, "\n{}", diagnosis.bugs.lines().join("\n"))?;
+    check.map_or(Ok(()), |check| write_verifier_logs(out, check))
 }
 
 /// Writes why the verifier refused programs, where that was asked for.
@@ -103,7 +105,11 @@ mod tests {
         let mut diagnosis = Diagnosis::new(&plan, host, None);
         let planned = render(&diagnosis);
         let signals = diagnosis.coverage.len();
-        assert_eq!(planned.lines().count(), 1 + diagnosis.obstacles.len() + signals, "{planned}");
+        assert_eq!(
+            planned.lines().count(),
+            1 + diagnosis.obstacles.len() + signals + 2,
+            "{planned}"
+        );
         let hook = |hook: &str, hits| HookCheck {
             signal: "collapse",
             hook: hook.to_owned(),

@@ -43,6 +43,10 @@ pub enum Unknown {
 pub struct Inspected {
     /// Kernel release, as `uname -r` prints it.
     pub release: Fact<String>,
+    /// What else the kernel says of its version: `uname -v`, where Debian has the release that it is built
+    /// from, and Ubuntu's `/proc/version_signature`. `None` in values that were recorded without it.
+    #[serde(default)]
+    pub build: Option<String>,
     /// Host name, as `uname -n` prints it; `None` if it was never set.
     pub hostname: Option<String>,
     /// Architecture, as `uname -m` prints it: `x86_64`.

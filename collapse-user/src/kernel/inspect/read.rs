@@ -48,6 +48,7 @@ pub(super) fn inspect(root: &Path, wanted: &WantedFacts<'_>) -> Inspected {
     let types = root.types();
     Inspected {
         release: root.text("proc/sys/kernel/osrelease"),
+        build: root.build(),
         // The kernel has `(none)` until a name is set.
         hostname: root.text("proc/sys/kernel/hostname").ok().filter(|name| name != "(none)"),
         // The file exists from 6.1 on; a program for another architecture would not run at all.
@@ -112,6 +113,13 @@ impl Root<'_> {
         let path = path.as_ref();
         let text = fs::read_to_string(self.0.join(path)).map_err(|error| unknown(path, &error))?;
         Ok(text.trim().to_owned())
+    }
+
+    /// Returns what the kernel says of its build, if anything.
+    fn build(&self) -> Option<String> {
+        let files = ["proc/sys/kernel/version", "proc/version_signature"];
+        let said: Vec<_> = files.iter().filter_map(|path| self.text(path).ok()).collect();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     fn parse<T>(&self, path: &str, parse: impl Fn(&str) -> Option<T>) -> Fact<T> {
