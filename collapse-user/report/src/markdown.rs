@@ -8,7 +8,7 @@ use super::{
     words,
 };
 use collapse_common::abi::Pages;
-use collapse_model::wording::{PageSize, SIZES, UNKNOWN, known};
+use collapse_model::wording::{PageSize, SIZES, UNKNOWN, known, mapped_shares, percent};
 
 /// Episodes and collapse runs listed per VM.
 const LISTED: usize = 10;
@@ -92,15 +92,17 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
     if let Some(price) = words::price(vm) {
         writeln!(out, "<br>{}", escape(&price))?;
     }
-    let end = words::pages_at(vm);
-    writeln!(out, "\n| mappings | start | {end} | residual |\n|---|--:|--:|--:|")?;
+    let when = words::pages_at(vm);
+    writeln!(out, "\n| mappings | start | {when} | share | residual |\n|---|--:|--:|--:|--:|")?;
     let (start, end) = (vm.pages.start.map(Pages::from), vm.pages.end.map(Pages::from));
     let residual = vm.pages.residual.map(<[i64; 3]>::from);
+    let shares = end.and_then(mapped_shares);
     for (place, PageSize { name, .. }) in SIZES.iter().enumerate() {
         let start = known(start.map(|pages| pages[place]));
         let end = known(end.map(|pages| pages[place]));
+        let share = known(shares.map(|shares| percent(shares[place])));
         let residual = known(residual.map(|residual| residual[place]));
-        writeln!(out, "| {name} | {start} | {end} | {residual} |")?;
+        writeln!(out, "| {name} | {start} | {end} | {share} | {residual} |")?;
     }
     writeln!(out, "\n| changes | number | by size | by cause |\n|---|--:|---|---|")?;
     for (metric, counts) in vm.changes.iter() {

@@ -96,18 +96,17 @@ impl PagesBySize {
 
     /// Memory that is mapped huge, as a part of what is mapped; `None` if nothing is.
     pub fn huge_share(self) -> Option<f64> {
-        let [_, huge, giant] = wording::mapped_bytes(self.into());
-        self.share(huge.saturating_add(giant))
+        wording::huge_share(self.into())
+    }
+
+    /// Memory that is mapped by 2 MiB leaves, as a part of what is mapped; `None` if nothing is.
+    pub fn share_2m(self) -> Option<f64> {
+        Some(wording::mapped_shares(self.into())?[1])
     }
 
     /// Memory that is mapped by 1 GiB leaves, as a part of what is mapped; `None` if nothing is.
     pub fn share_1g(self) -> Option<f64> {
-        let [.., giant] = wording::mapped_bytes(self.into());
-        self.share(giant)
-    }
-
-    fn share(self, part: u64) -> Option<f64> {
-        ratio(part, self.bytes())
+        Some(wording::mapped_shares(self.into())?[2])
     }
 }
 

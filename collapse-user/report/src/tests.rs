@@ -234,10 +234,10 @@ VM of unknown process (pid –, fd 4)
 mapped small again; 1 not touched since
   back after 40.0 ms (median), 40.0 ms at most, from when they could come back (139.0 ms from the \
 loss); vCPU time lost to faults: 3.0 ms (2.0 ms under dirty logging, 1.0 ms during collapse)
-  mappings            start              end   residual
-    4 KiB                 0                1          0
-    2 MiB                32               30          0
-    1 GiB                 0                0          0
+  mappings            start              end    share   residual
+    4 KiB                 0                1    0.0 %          0
+    2 MiB                32               30   99.9 %          0
+    1 GiB                 0                0    0.0 %          0
   gauge checks            1   exact: 1 exact, 0 off
   splits                 32   32 × 2M: eager_split 32
   zaps                16384   16384 × 4K: collapse 16384

@@ -50,8 +50,8 @@ pub(super) fn of(vm: &VmReport, coverage: &Coverage) -> BTreeMap<Name, String> {
         note(path, is_unknown, process);
     }
     note("pages", vm.pages.residual.is_none(), "KVM's gauges were not read at both ends");
-    for (path, share) in [("huge_share", vm.huge_share), ("huge_share_1g", vm.huge_share_1g)] {
-        note(path, share.is_none(), "nothing is mapped, or KVM's gauges are not known");
+    for path in ["huge_share", "huge_share_2m", "huge_share_1g"] {
+        note(path, vm.huge_share.is_none(), "nothing is mapped, or KVM's gauges are not known");
     }
     let lost = vm.regions.counts.lost;
     let reason = match lost {

@@ -58,9 +58,15 @@ pub struct VmReport {
     /// Memory that is mapped huge, as a part of all that is mapped, at the end of the window or before teardown;
     /// `None` if nothing is mapped.
     #[serde(default)]
+    #[schemars(extend("x-sum" = false))]
     pub huge_share: Option<f64>,
+    /// Memory that is mapped by 2 MiB leaves, as a part of all that is mapped.
+    #[serde(default)]
+    #[schemars(extend("x-sum" = false))]
+    pub huge_share_2m: Option<f64>,
     /// Memory that is mapped by 1 GiB leaves, as a part of all that is mapped.
     #[serde(default)]
+    #[schemars(extend("x-sum" = false))]
     pub huge_share_1g: Option<f64>,
     /// Whether counts and gauges agree.
     pub reconciliation: ReconciliationReport,
@@ -289,6 +295,7 @@ impl VmReport {
             findings: finding::of(vm),
             pages: PagesReport::new(vm),
             huge_share: vm.pages().map(PagesBySize::from).and_then(PagesBySize::huge_share),
+            huge_share_2m: vm.pages().map(PagesBySize::from).and_then(PagesBySize::share_2m),
             huge_share_1g: vm.pages().map(PagesBySize::from).and_then(PagesBySize::share_1g),
             reconciliation: ReconciliationReport::new(&vm.reconciliation),
             changes: PerMetric::new(|metric| {

@@ -51,6 +51,19 @@ pub fn mapped_sum(pages: Pages) -> u64 {
     mapped_bytes(pages).into_iter().fold(0, u64::saturating_add)
 }
 
+/// The part of what is mapped that each size of mapping has; `None` if nothing is mapped.
+pub fn mapped_shares(pages: Pages) -> Option<[f64; 3]> {
+    let sum = mapped_sum(pages);
+    (sum > 0).then(|| mapped_bytes(pages).map(|bytes| bytes as f64 / sum as f64))
+}
+
+/// The part of what is mapped that is mapped huge; `None` if nothing is mapped.
+pub fn huge_share(pages: Pages) -> Option<f64> {
+    let [_, huge, giant] = mapped_bytes(pages);
+    let (large, sum) = (huge.saturating_add(giant), mapped_sum(pages));
+    (sum > 0).then(|| large as f64 / sum as f64)
+}
+
 /// A number, or a dash if it is unknown.
 pub fn known(number: Option<impl ToString>) -> String {
     number.map_or_else(|| UNKNOWN.to_owned(), |number| number.to_string())

@@ -70,6 +70,8 @@ pub struct VmExplanation {
     pub pages: Option<PagesBySize>,
     /// Memory that is mapped huge, as a part of all that is mapped; `None` if nothing is.
     pub huge_share: Option<f64>,
+    /// Memory that is mapped by 2 MiB leaves, as a part of all that is mapped.
+    pub huge_share_2m: Option<f64>,
     /// Memory that is mapped by 1 GiB leaves, as a part of all that is mapped.
     pub huge_share_1g: Option<f64>,
     /// Memory that is huge in the host and could be huge for the guest, but is not, bytes.
@@ -196,6 +198,7 @@ impl VmExplanation {
     /// Sets what follows from the slots and the gauges.
     pub fn sum_up(&mut self) {
         self.huge_share = self.pages.and_then(PagesBySize::huge_share);
+        self.huge_share_2m = self.pages.and_then(PagesBySize::share_2m);
         self.huge_share_1g = self.pages.and_then(PagesBySize::share_1g);
         let debts = self.slots.as_ref().map(|slots| slots.iter().map(|slot| slot.debt_bytes));
         self.debt_bytes = debts.and_then(Iterator::sum);

@@ -190,7 +190,7 @@ fn the_first_lines_name_the_reason() {
     let verdict = text.lines().nth(4).unwrap();
     assert_eq!(
         verdict,
-        "  0.0 % of 64 MiB mapped are huge (0 × 2M, 16384 × 4K); 64 MiB are small in the host: \
+        "  0.0 % of 64 MiB mapped are huge (16384 × 4K); 64 MiB are small in the host: \
          transparent_hugepage/enabled is never"
     );
     assert!(text.contains("→ echo madvise"), "{text}");

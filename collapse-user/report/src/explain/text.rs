@@ -81,16 +81,11 @@ fn write_vm(out: &mut String, vm: &VmExplanation, style: Style) -> std::fmt::Res
 fn verdict(vm: &VmExplanation) -> String {
     let share = match (vm.huge_share, vm.pages) {
         (Some(share), Some(pages)) => {
-            let giant = match pages.giant {
-                0 => String::new(),
-                n => format!("{}, ", leaves(n, 3)),
-            };
             format!(
-                "{} of {} mapped are huge ({giant}{}, {})",
+                "{} of {} mapped are huge ({})",
                 percent(share),
                 bytes(pages.bytes()),
-                leaves(pages.huge, 2),
-                leaves(pages.small, 1),
+                by_size(pages),
             )
         }
         (None, Some(_)) => "nothing is mapped".to_owned(),
@@ -104,6 +99,19 @@ fn verdict(vm: &VmExplanation) -> String {
         Some(evidence) => format!("{share}; {evidence}"),
         None => share,
     }
+}
+
+/// Leaves by size, the largest first, with the part of what is mapped where there is more than one size.
+fn by_size(pages: PagesBySize) -> String {
+    let counts = [pages.giant, pages.huge, pages.small];
+    let shares = [pages.share_1g(), pages.share_2m(), pages.huge_share().map(|huge| 1.0 - huge)];
+    let sizes = counts.into_iter().zip(shares).zip([3, 2, 1]).filter(|((n, _), _)| *n > 0);
+    let one = sizes.clone().count() < 2;
+    let sizes = sizes.map(|((n, share), level)| match share.filter(|_| !one) {
+        Some(share) => format!("{}: {}", leaves(n, level), percent(share)),
+        None => leaves(n, level),
+    });
+    sizes.collect::<Vec<_>>().join(", ")
 }
 
 fn write_slot(out: &mut String, slot: &SlotExplanation, style: Style) -> std::fmt::Result {

@@ -7,7 +7,7 @@ use super::{bars, memory, plot::Plots};
 use crate::{EpisodeReport, Report, VmReport, words};
 use collapse_model::{
     Standing,
-    wording::{self, SIZES, known},
+    wording::{self, SIZES, known, mapped_shares, percent},
 };
 
 /// Episodes and collapse runs listed.
@@ -42,7 +42,7 @@ pub fn section(report: &Report, vm: &VmReport) -> Markup {
 
 /// The figures that matter most.
 fn tiles(vm: &VmReport) -> Markup {
-    let percent = |rate: Option<f64>| known(rate.map(wording::percent));
+    let percent = |rate: Option<f64>| known(rate.map(percent));
     let regions = &vm.regions.counts;
     let untouched = regions.unmapped() > 0 && words::standing(vm) == Standing::Good;
     let (rate, of) = if untouched {
@@ -168,6 +168,7 @@ fn operations(vm: &VmReport) -> Markup {
 fn mappings(vm: &VmReport) -> Markup {
     let (start, end) = (vm.pages.start.map(Pages::from), vm.pages.end.map(Pages::from));
     let residual = vm.pages.residual.map(<[i64; 3]>::from);
+    let shares = end.and_then(mapped_shares);
     html! {
         div.scroll { table {
             caption { "Mappings" }
@@ -175,6 +176,7 @@ fn mappings(vm: &VmReport) -> Markup {
                 th { "size" }
                 th.n { "start" }
                 th.n { (words::pages_at(vm)) }
+                th.n { "share" }
                 th.n { "residual" }
             } }
             tbody {
@@ -183,6 +185,7 @@ fn mappings(vm: &VmReport) -> Markup {
                         td { (size.name) }
                         td.n { (known(start.map(|pages| pages[place]))) }
                         td.n { (known(end.map(|pages| pages[place]))) }
+                        td.n { (known(shares.map(|shares| percent(shares[place])))) }
                         td.n { (known(residual.map(|residual| residual[place]))) }
                     }
                 }

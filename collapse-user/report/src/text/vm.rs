@@ -10,7 +10,7 @@ use crate::{
 use collapse_common::abi::Pages;
 use collapse_model::{
     Grade,
-    wording::{self, PageSize, SIZES, UNKNOWN, known},
+    wording::{self, PageSize, SIZES, UNKNOWN, known, percent},
 };
 
 /// Episodes listed per VM.
@@ -69,16 +69,19 @@ fn row(out: &mut String, name: &str, value: impl Display, more: &str) -> fmt::Re
 fn write_pages(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
     let pages = &vm.pages;
     let end = words::pages_at(vm);
-    let title = format!("  {:<15}{:>10}{:>17}{:>11}", "mappings", "start", end, "residual");
+    let title =
+        format!("  {:<15}{:>10}{:>17}{:>9}{:>11}", "mappings", "start", end, "share", "residual");
     writeln!(out, "{}", style.dim(&title))?;
     let (start, end) = (pages.start.map(Pages::from), pages.end.map(Pages::from));
     let residual = pages.residual.map(<[i64; 3]>::from);
+    let shares = end.and_then(wording::mapped_shares);
     for (place, PageSize { name, .. }) in SIZES.iter().enumerate() {
         writeln!(
             out,
-            "    {name:<13}{:>10}{:>17}{:>11}",
+            "    {name:<13}{:>10}{:>17}{:>9}{:>11}",
             known(start.map(|pages| pages[place])),
             known(end.map(|pages| pages[place])),
+            known(shares.map(|shares| percent(shares[place]))),
             known(residual.map(|residual| residual[place])),
         )?;
     }
