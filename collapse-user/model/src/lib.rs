@@ -7,6 +7,7 @@
 mod changes;
 mod episode;
 pub mod findings;
+pub mod fit;
 mod histogram;
 mod history;
 mod latency;

@@ -10,7 +10,8 @@ use std::{
 };
 
 use collapse_feed::Slot;
-use collapse_report::explain::{Backing, BackingKind, GUEST_MEMFD, HostMemory, Settings};
+use collapse_model::fit::GUEST_MEMFD;
+use collapse_report::explain::{Backing, BackingKind, HostMemory, Settings};
 
 use super::{
     pagemap,

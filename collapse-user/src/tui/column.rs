@@ -13,6 +13,8 @@ pub enum Column {
     State,
     /// Mapped memory.
     Mapped,
+    /// Part of the mapped memory that is mapped huge.
+    Huge,
     /// Recovered of lost regions.
     Back,
     /// The rate of a metric.
@@ -22,7 +24,7 @@ pub enum Column {
 impl Column {
     /// Every column, in the order shown.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Name, Self::Pid, Self::State, Self::Mapped];
+        let mut all = vec![Self::Name, Self::Pid, Self::State, Self::Mapped, Self::Huge];
         for metric in Metric::charted() {
             all.push(Self::Rate(metric.id));
             if metric.id == MetricId::Recovered {
@@ -40,6 +42,8 @@ impl Column {
             Self::Mapped => 2,
             Self::Back => 3,
             Self::Pid => 8,
+            // The bar of what is mapped shows it, too.
+            Self::Huge => 11,
             Self::Rate(id) => id.metric().weight(),
         }
     }
@@ -51,6 +55,7 @@ impl Column {
             Self::Pid => "pid",
             Self::State => "state",
             Self::Mapped => "mapped",
+            Self::Huge => "huge",
             Self::Back => "recovered",
             Self::Rate(id) => match id.metric().prominence {
                 Prominence::Charted { column, .. } => column,

@@ -8,7 +8,10 @@ use super::{
     scene::{Scene, name},
     vm_state::VmState,
 };
-use collapse_model::{Vm, wording::mapped_sum};
+use collapse_model::{
+    Vm,
+    wording::{huge_share, mapped_sum},
+};
 
 /// Sort key of a row. Unknown numbers come last.
 #[derive(PartialEq)]
@@ -25,6 +28,7 @@ impl Rank {
             Column::Pid => number(vm.process.as_ref().map(|process| f64::from(process.pid))),
             Column::State => Self::Number(f64::from(VmState::of(vm, scene) as u8)),
             Column::Mapped => number(scene.pages(vm).map(|pages| mapped_sum(pages) as f64)),
+            Column::Huge => number(scene.pages(vm).and_then(huge_share)),
             Column::Back => number(scene.region_totals(vm).map(|fate| fate.lost as f64)),
             Column::Rate(id) => {
                 number(id.metric().rate(&vm.history, scene.coverage, scene.latest()))

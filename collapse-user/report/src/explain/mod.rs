@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use collapse_model::wording;
 
-pub use reason::{GUEST_MEMFD, Reason, SlotFacts, debt, why};
+pub use reason::{Reason, SlotFacts, debt, why};
 pub use text::render;
 
 use crate::{

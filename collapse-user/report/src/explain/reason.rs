@@ -6,7 +6,10 @@ use serde::Serialize;
 use super::{Backing, BackingKind, HostMemory, Settings};
 use crate::PagesBySize;
 use collapse_feed::Slot;
-use collapse_model::wording::bytes;
+use collapse_model::{
+    fit::{GUEST_MEMFD, holds},
+    wording::bytes,
+};
 
 /// Share from which on a slot counts as huge.
 const HUGE: f64 = 0.95;
@@ -14,9 +17,6 @@ const HUGE: f64 = 0.95;
 /// Sizes of huge pages, bytes.
 const MIB_2: u64 = 2 << 20;
 const GIB_1: u64 = 1 << 30;
-
-/// `KVM_MEM_GUEST_MEMFD`
-pub const GUEST_MEMFD: u32 = 1 << 2;
 
 /// What decides on one slot.
 #[derive(Clone, Debug)]
@@ -202,13 +202,6 @@ fn misaligned(slot: &Slot, offset: u64, unit: &str) -> String {
         slot.userspace_addr.unwrap_or_default(),
         bytes(offset),
     )
-}
-
-/// Whether an aligned page of this size fits into a slot.
-fn holds(slot: &Slot, unit: u64) -> bool {
-    let start = slot.base_gfn.saturating_mul(4096);
-    let end = start.saturating_add(slot.npages.saturating_mul(4096));
-    start.checked_next_multiple_of(unit).is_some_and(|first| first.saturating_add(unit) <= end)
 }
 
 /// Why a slot that is huge is not as huge as its memory.

@@ -23,12 +23,12 @@ use collapse_model::{
 /// Findings of every VM that is running.
 pub fn found<'a>(scene: &Scene<'a>) -> Vec<(&'a Vm, Finding)> {
     let vms = scene.model.vms.values().filter(|vm| !vm.gone);
-    let of = |vm: &'a Vm| {
-        let (sight, thresholds) = (scene.coverage.into(), &scene.options.thresholds);
-        let found = findings(vm, sight, scene.model.now, thresholds);
-        found.into_iter().map(move |finding| (vm, finding))
-    };
-    vms.flat_map(of).collect()
+    vms.flat_map(|vm| of(scene, vm).into_iter().map(move |finding| (vm, finding))).collect()
+}
+
+/// Findings of a VM.
+pub fn of(scene: &Scene, vm: &Vm) -> Vec<Finding> {
+    findings(vm, scene.coverage.into(), scene.model.now, &scene.options.thresholds)
 }
 
 /// VM of the selected finding.

@@ -269,6 +269,9 @@ fn cell(layout: &Layout, scene: &Scene, vm: &Vm) -> Vec<Span<'static>> {
             spans.extend(widgets::bar(pages, width.saturating_sub(6), theme));
             spans
         }
+        Column::Huge => {
+            vec![Span::raw(format::right(&widgets::huge(scene.pages(vm)), width))]
+        }
         Column::Back => back(scene, vm, width),
         Column::Rate(id) => rate(layout, scene, vm, id.metric()),
     }
@@ -281,6 +284,7 @@ fn title(column: Column) -> String {
         Column::Pid => "PID".to_owned(),
         Column::State => "STATE".to_owned(),
         Column::Mapped => "MAPPED".to_owned(),
+        Column::Huge => "HUGE".to_owned(),
         Column::Back => "RECOVERED".to_owned(),
         Column::Rate(id) => metric::title(id.metric()),
     }
@@ -293,6 +297,7 @@ fn width(column: Column) -> usize {
         Column::Pid => 7,
         Column::State => 15,
         Column::Mapped | Column::Back => 14,
+        Column::Huge => 5,
         Column::Rate(id) => metric::width(id.metric()),
     }
 }

@@ -7,7 +7,7 @@ use crate::tui::{
     format,
     theme::{Role, Theme},
 };
-use collapse_model::wording::{self, PageSize, mapped_bytes};
+use collapse_model::wording::{self, PageSize, mapped_bytes, mapped_sum};
 
 /// Glyphs and colours of the sizes of mappings, smallest first.
 pub const SIZES: [(&str, Role); 3] = [("▁", Role::Small), ("▅", Role::Huge), ("█", Role::Giant)];
@@ -20,6 +20,28 @@ pub fn sizes(pages: Option<Pages>, theme: Theme) -> Vec<Span<'static>> {
             Span::styled(format!("  {glyph} "), theme.style(role)),
             Span::styled(format!("{short} "), theme.style(Role::Dim)),
             Span::raw(format::known(pages.map(|pages| pages[size]), format::count)),
+        ]
+    });
+    spans.collect()
+}
+
+/// The part of what is mapped that is mapped huge.
+pub fn huge(pages: Option<Pages>) -> String {
+    format::known(pages, |pages| {
+        let [_, huge, giant] = mapped_bytes(pages);
+        format::share(huge.saturating_add(giant), mapped_sum(pages))
+    })
+}
+
+/// The part of what is mapped that each size has, the largest first.
+pub fn parts(pages: Option<Pages>, theme: Theme) -> Vec<Span<'static>> {
+    let sizes = wording::SIZES.iter().zip(SIZES).enumerate().rev();
+    let spans = sizes.flat_map(|(size, (PageSize { short, .. }, (glyph, role)))| {
+        let part = |pages| format::share(mapped_bytes(pages)[size], mapped_sum(pages));
+        [
+            Span::styled(format!("  {glyph} "), theme.style(role)),
+            Span::styled(format!("{short} "), theme.style(Role::Dim)),
+            Span::raw(format::known(pages, part)),
         ]
     });
     spans.collect()

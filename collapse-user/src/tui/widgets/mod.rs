@@ -5,7 +5,7 @@ mod chart;
 mod list;
 mod spread;
 
-pub use bar::{SIZES, bar, sizes};
+pub use bar::{SIZES, bar, huge, parts, sizes};
 pub use chart::{LABEL, area, episodes, plot, spark, sparkline, stacked, time_axis};
 pub use list::{first_shown, paragraph, rule, title};
 pub use spread::spread;

@@ -9,7 +9,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::caption::caption;
+use super::{caption::caption, findings};
 use crate::tui::{
     format,
     nav::{Nav, Tab},
@@ -35,8 +35,10 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
         lines.push(regions(scene, vm));
     }
     if at.height >= 12 {
+        lines.push(huge(scene, vm));
         lines.push(balance(scene, vm));
         lines.extend(pml_full(scene, vm));
+        lines.extend(found(scene, vm));
     }
     let at = widgets::paragraph(buf, at, &lines);
     if at.height == 0 {
@@ -131,6 +133,28 @@ fn regions(scene: &Scene, vm: &Vm) -> Line<'static> {
     let ends = ends.into_iter().filter(|(n, ..)| *n > 0);
     spans.extend(ends.map(|(n, what, role)| part(n, what, role)));
     Line::from(spans)
+}
+
+/// How much of what is mapped is mapped huge, and by which size.
+fn huge(scene: &Scene, vm: &Vm) -> Line<'static> {
+    let pages = scene.pages(vm);
+    let mut spans = vec![
+        Span::styled(" huge for the guest", scene.theme.style(Role::Dim)),
+        Span::raw(format!("  {}", widgets::huge(pages))),
+    ];
+    spans.extend(widgets::parts(pages, scene.theme));
+    Line::from(spans)
+}
+
+/// What was found about it, by title.
+fn found(scene: &Scene, vm: &Vm) -> Option<Line<'static>> {
+    let titles: Vec<_> = findings::of(scene, vm).iter().map(|finding| finding.title).collect();
+    (!vm.gone && !titles.is_empty()).then(|| {
+        Line::from(vec![
+            Span::styled(" findings", scene.theme.style(Role::Dim)),
+            Span::styled(format!("  {}", titles.join("; ")), scene.theme.style(Role::Warn)),
+        ])
+    })
 }
 
 /// Exits for a full log of dirty pages, where the CPU logs them.

@@ -11,6 +11,7 @@ use crate::tui::{format, scene::Scene, theme::Role, widgets};
 use collapse_feed::{Signal, Slot};
 use collapse_model::{
     CollapseSpan, LoggedBy, Metric, Region, Totals, Vm,
+    fit::Fit,
     metric::{LeafChange, METRICS, Prominence, Unit},
 };
 
@@ -116,8 +117,8 @@ pub fn slots(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
     let dim = theme.style(Role::Dim);
     let mut lines = vec![Line::styled(
         format!(
-            "{:>5} {:>5}  {:<12} {:<14} {:>11}",
-            "SLOT", "SIZE", "GFN", "LOGGING", "OUTSTANDING"
+            "{:>5} {:>5}  {:<12} {:<14} {:>11}  {}",
+            "SLOT", "SIZE", "GFN", "LOGGING", "OUTSTANDING", "LARGEST"
         ),
         dim,
     )];
@@ -137,13 +138,28 @@ pub fn slots(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm) {
             Span::raw(format!("{id:>5} {:>5}  ", format::bytes(slot.npages.saturating_mul(4096)))),
             Span::raw(format::left(&format!("{:#x}", slot.base_gfn), 13)),
             Span::styled(format::left(&logging.0, 14), theme.style(logging.1)),
-            Span::raw(format!(" {outstanding:>11}")),
+            Span::raw(format!(" {outstanding:>11}  ")),
+            largest(scene, slot),
         ]));
     }
     if vm.slots.is_empty() {
         lines.push(Line::styled("none known yet: slots are learnt as they change", dim));
     }
     widgets::paragraph(buf, at, &lines);
+}
+
+/// The largest leaf by which KVM may map a slot, or why it is the smallest.
+fn largest(scene: &Scene, slot: &Slot) -> Span<'static> {
+    let (text, role) = match Fit::of(slot) {
+        Fit::UpTo(3) => ("1G".to_owned(), Role::Giant),
+        Fit::UpTo(_) => ("2M".to_owned(), Role::Huge),
+        Fit::Logged => ("4K: logged".to_owned(), Role::Split),
+        Fit::GuestMemfd => ("4K: guest_memfd".to_owned(), Role::Warn),
+        Fit::TooSmall => ("4K: small".to_owned(), Role::Dim),
+        Fit::Misaligned(offset) => (format!("4K: {} off", format::bytes(offset)), Role::Bad),
+        Fit::Unknown => (format::UNKNOWN.to_owned(), Role::Dim),
+    };
+    Span::styled(text, scene.theme.style(role))
 }
 
 /// How dirty logging is done, in a few characters.
