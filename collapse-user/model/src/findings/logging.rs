@@ -67,9 +67,12 @@ pub(super) fn since_before(case: &Case) -> Option<Evidence> {
     let logged = latest.slots.values().sum::<u64>().saturating_mul(4096);
     (latest.began_before && enough).then(|| {
         Evidence::certain(format!(
-            "{} in {} slots are logged since before the start; mapped are {} and {}",
+            "{} in {} logged since before the start; mapped are {} and {}",
             bytes(logged),
-            latest.slots.len(),
+            match latest.slots.len() {
+                1 => "1 slot are".to_owned(),
+                n => format!("{n} slots are"),
+            },
             leaves(small, 1),
             leaves(huge, 2),
         ))

@@ -421,6 +421,16 @@ fn memslots_on_real_runs() {
     assert_eq!(found_in(recorded!("slot-deleted")), [""; 0]);
 }
 
+/// A VM that was logged before we watched, one whose slot is at other offsets in guest and host memory, and their twin.
+#[test]
+fn states_on_a_real_run() {
+    let model = model_of(recorded!("states"), &Thresholds::default());
+    let kinds: Vec<_> = model.vms.values().map(|vm| (vm.name(), kinds_of(vm))).collect();
+    assert!(kinds.contains(&("logged-since-boot", vec!["logged_since_before"])), "{kinds:?}");
+    assert!(kinds.contains(&("misaligned", vec!["slot_misaligned"])), "{kinds:?}");
+    assert!(kinds.contains(&("huge", vec![])), "{kinds:?}");
+}
+
 #[test]
 fn dirty_logging_by_the_clock_on_a_real_run() {
     assert_eq!(found_in(recorded!("periodic")), ["logged_periodically"]);

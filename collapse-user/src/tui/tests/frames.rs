@@ -14,7 +14,7 @@ use collapse_feed::Signal;
 
 use super::{
     Stage, fixture, lines,
-    recorded::{FAILED, FOUR},
+    recorded::{FAILED, FOUR, STATES},
 };
 use crate::tui::{Background, Depth, Theme, format, theme::Role};
 use collapse_model::Model;
@@ -85,6 +85,21 @@ fn every_tab_of_a_vm() {
     for tab in ["charts", "causes", "slots", "collapse", "latency"] {
         check(&format!("vm-{tab}-80x24"), &stage.frame(80, 24));
         stage.press(KeyCode::Tab);
+    }
+}
+
+/// Guests to which nothing happens, two of which are small all the same.
+#[test]
+fn states_of_guests() {
+    let mut stage = Stage::watching(STATES, 2_500);
+    check("states-overview-120x40", &stage.frame(120, 40));
+    stage.type_in("6");
+    check("states-findings-120x40", &stage.frame(120, 40));
+    for name in ["logged", "misaligned", "huge"] {
+        let mut stage = Stage::watching(STATES, 2_500);
+        stage.choose(name);
+        stage.type_in("2");
+        check(&format!("states-{name}-120x40"), &stage.frame(120, 40));
     }
 }
 

@@ -18,6 +18,9 @@ pub const FAILED: &[u8] = include_bytes!("../../../tests/fixtures/recorded/faile
 /// One guest whose dirty rate is measured, on an emulated Intel CPU, which logs dirty pages.
 pub const PML: &[u8] = include_bytes!("../../../tests/fixtures/recorded/pml.rec");
 
+/// Three guests that stayed as they were: logged since before, at other offsets in guest and host memory, and huge.
+pub const STATES: &[u8] = include_bytes!("../../../tests/fixtures/recorded/states.rec");
+
 impl Stage {
     /// Plays a recording, paused `ms` after its beginning.
     pub fn playing(bytes: &'static [u8], ms: u64) -> Self {
