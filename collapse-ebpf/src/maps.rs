@@ -70,6 +70,10 @@ static RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 static STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
 
+/// Kernel stacks whose place in [`STACKS`] another one has.
+#[map]
+static MORE_STACKS: StackTrace = StackTrace::with_max_entries(2, 0);
+
 /// The VM that [`crate::requests::walk`] found.
 #[map]
 static GAUGES: Array<VmGauges> = Array::with_max_entries(1, MAPPED);
@@ -124,6 +128,10 @@ pub fn ring() -> &'static RingBuf {
 
 pub fn stacks() -> &'static StackTrace {
     &STACKS
+}
+
+pub fn more_stacks() -> &'static StackTrace {
+    &MORE_STACKS
 }
 
 pub fn gauges() -> &'static Array<VmGauges> {

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use collapse_common::{
     Selection, Transition,
     abi::{
-        Block, Cpu, LeftOut, Loss, RECORD_SINGLE, RECORD_STACKED, RunKey, RunList, Single, Stacked,
-        WRITERS, Writer,
+        Block, Cpu, LeftOut, Loss, MORE_STACKS, RECORD_SINGLE, RECORD_STACKED, RunKey, RunList,
+        Single, Stacked, WRITERS, Writer,
     },
     counter::CPU_COUNTERS,
     selection::is_sampled,
@@ -138,13 +138,26 @@ fn single<C: StackIdContext>(ctx: &C, cpu: &mut Cpu, change: &Change) {
         new: change.new,
     };
     let sent = if with_stack {
-        let stack = ctx.get_stackid(maps::stacks(), 0).unwrap_or(-1);
+        let stack = stack_number(ctx);
         maps::ring().output::<Stacked>(&Stacked { single, stack }, BPF_RB_NO_WAKEUP.into())
     } else {
         maps::ring().output::<Single>(&single, BPF_RB_NO_WAKEUP.into())
     };
     if sent.is_err() {
         lose(cpu, Loss::RecordedChanges, 1);
+    }
+}
+
+/// Takes the kernel's stack, and returns its number: in the second table if another stack has its place in
+/// the first one, and -1 if its place in both is taken.
+#[inline(always)]
+fn stack_number<C: StackIdContext>(ctx: &C) -> i64 {
+    match ctx.get_stackid(maps::stacks(), 0) {
+        Ok(number) => number,
+        Err(_) => match ctx.get_stackid(maps::more_stacks(), 0) {
+            Ok(number) => number | MORE_STACKS,
+            Err(_) => -1,
+        },
     }
 }
 

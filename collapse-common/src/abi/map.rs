@@ -34,8 +34,11 @@ maps! {
     FUNCTIONS,
     /// Ring buffer of records, see [`super::RECORD_BLOCK`] and those after it.
     RING,
-    /// Kernel stacks by the number that a [`super::Stacked`] record has.
+    /// Kernel stacks by number, see [`super::Stacked::stack`].
     STACKS,
+    /// Kernel stacks that found their place in [`STACKS`] taken, by number. Twice as large: two stacks whose
+    /// hashes lead to one place there hardly do so here.
+    MORE_STACKS,
     /// One [`super::VmGauges`]: the answer to [`super::request::Walk`].
     GAUGES,
     /// One [`super::Peeked`]: the answer to [`super::request::Peek`].

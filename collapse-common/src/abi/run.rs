@@ -110,9 +110,13 @@ pub struct Single {
 pub struct Stacked {
     /// The change, whose first word is [`RECORD_STACKED`].
     pub single: Single,
-    /// Number of the kernel's stack in the table of stacks; negative if it could not be taken.
+    /// Number of the kernel's stack in [`super::map::STACKS`], or with [`MORE_STACKS`] in
+    /// [`super::map::MORE_STACKS`]; negative if it could not be taken.
     pub stack: i64,
 }
+
+/// Bit of [`Stacked::stack`]: it is in the second table.
+pub const MORE_STACKS: i64 = 1 << 32;
 
 /// Runs that one [`super::Writer`] closes on one CPU. Nobody else writes it; user space reads it under
 /// `begun` and `ended`: a copy in which they differ was torn and is read again.

@@ -57,8 +57,8 @@ pub struct Limits {
     pub vms: u32,
     /// Ring buffer, bytes; a power of two and a multiple of the page size.
     pub ring: u32,
-    /// Places for different kernel stacks, 1 KiB each. Of two stacks whose hashes lead to one place, the
-    /// second cannot be taken: there should be many more places than stacks.
+    /// Places for different kernel stacks in the first of two tables, 1 KiB each. The second one, for stacks
+    /// whose place in the first is taken, has twice as many.
     pub stacks: u32,
 }
 
@@ -157,6 +157,7 @@ impl Probe {
             .map_max_entries(map::VCPUS, limits.threads)
             .map_max_entries(map::RING, limits.ring)
             .map_max_entries(map::STACKS, limits.stacks)
+            .map_max_entries(map::MORE_STACKS, 2 * limits.stacks)
             .load(OBJECT)
             .map_err(|error| {
                 if is_permission_error(&error) {

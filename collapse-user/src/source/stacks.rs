@@ -6,25 +6,44 @@ use aya::{
     maps::{MapData, StackTraceMap},
     util::kernel_symbols,
 };
+use collapse_common::abi::MORE_STACKS;
+
+/// The place of a stack in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    /// The first table or the second.
+    table: usize,
+    id: u32,
+}
+
+impl Place {
+    /// Returns the place that [`collapse_common::abi::Stacked::stack`] names; `None` if the stack could not
+    /// be taken.
+    fn of(recorded: i64) -> Option<Self> {
+        let id = u32::try_from(recorded & !MORE_STACKS).ok()?;
+        Some(Self { table: usize::from(recorded & MORE_STACKS != 0), id })
+    }
+}
 
 /// Kernel stacks by number.
 pub struct Stacks {
-    map: StackTraceMap<MapData>,
+    /// The table that the programs try first, and the one for stacks whose place there is taken.
+    maps: [StackTraceMap<MapData>; 2],
     /// Functions by address.
     symbols: BTreeMap<u64, String>,
     /// Our number by the kernel's; `None` for stacks that could not be taken. Ours count from 0 on, so
     /// that they take little room in a recording.
-    numbers: HashMap<Option<u32>, u32>,
+    numbers: HashMap<Option<Place>, u32>,
     /// Stacks that were numbered since the last call of [`Self::news`].
     new: Vec<(u32, Vec<String>)>,
     not_taken: u64,
 }
 
 impl Stacks {
-    /// Reads the stacks that the programs put into `map`.
-    pub fn new(map: StackTraceMap<MapData>) -> Self {
+    /// Reads the stacks that the programs put into two maps, the second where they could not into the first.
+    pub fn new(maps: [StackTraceMap<MapData>; 2]) -> Self {
         Self {
-            map,
+            maps,
             symbols: BTreeMap::new(),
             numbers: HashMap::new(),
             new: Vec::new(),
@@ -43,7 +62,7 @@ impl Stacks {
 
     /// Returns our number of a stack that a program recorded; a negative one could not be taken.
     pub fn number(&mut self, recorded: i64) -> u32 {
-        let recorded = u32::try_from(recorded).ok();
+        let recorded = Place::of(recorded);
         self.not_taken += u64::from(recorded.is_none());
         if let Some(number) = self.numbers.get(&recorded) {
             return *number;
@@ -55,8 +74,8 @@ impl Stacks {
         number
     }
 
-    /// Returns how often a stack could not be taken, for instance because another has its place in
-    /// the table.
+    /// Returns how often a stack could not be taken, for instance because others have its places in
+    /// both tables.
     pub fn not_taken(&self) -> u64 {
         self.not_taken
     }
@@ -66,9 +85,9 @@ impl Stacks {
         std::mem::take(&mut self.new)
     }
 
-    fn frames(&mut self, id: u32) -> Vec<String> {
+    fn frames(&mut self, Place { table, id }: Place) -> Vec<String> {
         // Nobody removes or replaces a stack, so it is still the one that the program saw.
-        let addresses = match self.map.get(&id, 0) {
+        let addresses = match self.maps[table].get(&id, 0) {
             Ok(stack) => stack.frames().iter().map(|frame| frame.ip).collect::<Vec<_>>(),
             Err(error) => {
                 log::warn!("cannot read kernel stack {id}: {error}");
@@ -111,6 +130,14 @@ const TRAMPOLINES: [&str; 2] = ["kretprobe_trampoline", "__kretprobe_trampoline"
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stack_is_in_one_of_two_tables() {
+        let place = |recorded| Place::of(recorded).map(|place| (place.table, place.id));
+        assert_eq!(place(5), Some((0, 5)));
+        assert_eq!(place(5 | MORE_STACKS), Some((1, 5)));
+        assert_eq!([-1, i64::MIN].map(place), [None; 2]);
+    }
 
     #[test]
     fn frames_are_named_from_the_traced_function_on() {

@@ -56,7 +56,7 @@ impl From<Setup> for Wanted {
 const RING_FOR_EACH: u32 = 1 << 24;
 
 /// Room for kernel stacks, where they are recorded: a few dozen lead to SPTE changes.
-const STACKS: u32 = 1 << 13;
+const STACKS: u32 = 1 << 12;
 
 /// Programs attached to a running KVM.
 pub struct Attached {

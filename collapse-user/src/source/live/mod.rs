@@ -77,8 +77,8 @@ impl Live {
     ) -> Result<Self, ProbeError> {
         let mut maps = Maps::take(&mut probe)?;
         maps.number_cpus();
-        let stacks = probe.take_map(map::STACKS)?;
-        let stacks = Stacks::new(stacks.try_into().map_err(map_error(map::STACKS))?);
+        let mut stacks = |name| probe.take_map(name)?.try_into().map_err(map_error(name));
+        let stacks = Stacks::new([stacks(map::STACKS)?, stacks(map::MORE_STACKS)?]);
         let rows = Rows::fill(&mut maps)?;
         for place in 0..maps.threads.len() as u32 {
             maps.free_threads.push(place, 0).map_err(map_error(map::FREE_THREADS))?;

@@ -65,8 +65,10 @@ fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
         }
         *seen.entry(if kind == "zap" { cause } else { "split" }).or_default() += 1;
     }
-    let lost = events.iter().filter(|event| event["way"] == "stacks_not_taken");
-    same("stacks lost", missing, lost.filter_map(|event| event["count"].as_u64()).sum())?;
+    // With a single table, two of these stacks met in one place now and then.
+    same("stacks lost", missing, 0)?;
+    let lost = events.iter().any(|event| event["way"] == "stacks_not_taken");
+    same("whether stacks are lost", lost, false)?;
     let of = |what: &str| seen.get(what).copied().unwrap_or(0);
     ensure!(of("split") >= 8 && of("collapse") >= 4096, "hardly anything has a stack: {seen:?}");
 
