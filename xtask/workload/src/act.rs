@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use collapse_guest::code::{EXEC_STUB, Walk};
-use collapse_guest::units::{Bytes, GIB, PAGE};
+use collapse_guest::units::{Bytes, GIB, HUGE, PAGE};
 use collapse_guest::vcpu::{Done, Vcpu, VcpuOrder};
 use collapse_guest::vm::{CLEAR_RASTER, GuestSlot, GuestVm};
 use collapse_guest::{Access, Advice, Backing, Protection, stop as ending};
@@ -35,6 +35,7 @@ pub fn on_vm(vm: &mut GuestVm, phase: &Phase, options: &WorkloadOptions) -> Resu
         Action::UffdRegister => uffd_register(vm, phase.slot),
         Action::SlotMove(to) => slot_move(vm, phase.slot, *to),
         Action::WaitRecovery(timeout) => wait_recovery(vm, *timeout),
+        Action::WaitHuge(timeout) => wait_huge(vm, *timeout),
         Action::Create(_)
         | Action::Destroy
         | Action::ForkCow
@@ -270,23 +271,36 @@ fn slot_move(vm: &mut GuestVm, pick: SlotPick, to: Option<Bytes>) -> Result<Valu
 }
 
 fn wait_recovery(vm: &GuestVm, timeout: Duration) -> Result<Value> {
-    const LOOK_AGAIN: Duration = Duration::from_millis(20);
     let gauges = vm.gauges();
     let expected = vm.present_slots().map(|slot| slot.memory.huge_pages()).sum::<Result<u64>>()?;
+    // Without the gauge there is nothing to wait for but the time.
+    let recovered = || Ok(gauges.read().pages.map(|pages| pages.huge >= expected));
+    let (recovered, waited_ms) = wait(timeout, recovered)?;
+    Ok(json!({ "recovered": recovered, "expected_2m": expected, "waited_ms": waited_ms }))
+}
+
+fn wait_huge(vm: &GuestVm, timeout: Duration) -> Result<Value> {
+    let expected: u64 = vm.present_slots().map(|slot| slot.memory.size() / HUGE).sum();
+    let huge_pages =
+        || vm.present_slots().map(|slot| slot.memory.huge_pages()).sum::<Result<u64>>();
+    let (huge, waited_ms) = wait(timeout, || Ok(Some(huge_pages()? >= expected)))?;
+    Ok(json!({ "huge": huge, "expected_2m": expected, "waited_ms": waited_ms }))
+}
+
+/// Waits for `reached`, at most this long. Returns its last answer, and the milliseconds.
+fn wait(
+    timeout: Duration,
+    reached: impl Fn() -> Result<Option<bool>>,
+) -> Result<(Option<bool>, u64)> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(20);
     let start = Instant::now();
-    let recovered = loop {
-        // Without the gauge there is nothing to wait for but the time.
-        let recovered = gauges.read().pages.map(|pages| pages.huge >= expected);
-        if recovered == Some(true) || start.elapsed() >= timeout || ending::requested() {
-            break recovered;
+    loop {
+        let answer = reached()?;
+        if answer == Some(true) || start.elapsed() >= timeout || ending::requested() {
+            return Ok((answer, start.elapsed().as_millis() as u64));
         }
         ending::sleep(LOOK_AGAIN);
-    };
-    Ok(json!({
-        "recovered": recovered,
-        "expected_2m": expected,
-        "waited_ms": start.elapsed().as_millis() as u64,
-    }))
+    }
 }
 
 #[cfg(test)]

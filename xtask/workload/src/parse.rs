@@ -64,9 +64,8 @@ fn action(name: &str, args: &mut Args) -> Result<Action> {
         "uffd-register" => Action::UffdRegister,
         "slot-move" => Action::SlotMove(args.parsed("to")?),
         "hold" => Action::Hold(args.milliseconds()?),
-        "wait-recovery" => {
-            Action::WaitRecovery(Duration::from_millis(args.parsed("timeout")?.unwrap_or(3000)))
-        }
+        "wait-recovery" => Action::WaitRecovery(args.timeout(3000)?),
+        "wait-huge" => Action::WaitHuge(args.timeout(30_000)?),
         other => bail!("unknown phase `{other}` (`workload list` shows them all)"),
     })
 }
@@ -149,6 +148,11 @@ impl Args {
         self.words.remove(at);
         self.report.insert(name.to_owned(), Value::Bool(true));
         true
+    }
+
+    /// The longest time to wait, of the word `timeout`.
+    fn timeout(&mut self, usual_ms: u64) -> Result<Duration> {
+        Ok(Duration::from_millis(self.parsed("timeout")?.unwrap_or(usual_ms)))
     }
 
     fn milliseconds(&mut self) -> Result<Duration> {

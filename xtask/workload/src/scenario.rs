@@ -77,6 +77,8 @@ pub enum Action {
     Hold(Duration),
     /// Waits until all huge pages are mapped huge again, at most this long.
     WaitRecovery(Duration),
+    /// Waits until the host has all memory in huge pages, at most this long.
+    WaitHuge(Duration),
 }
 
 /// Accesses of vCPUs to memory.

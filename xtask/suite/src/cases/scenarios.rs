@@ -52,7 +52,7 @@ thp=/sys/kernel/mm/transparent_hugepage/khugepaged
 echo 10 >$thp/scan_sleep_millisecs
 echo 10 >$thp/alloc_sleep_millisecs
 echo 65536 >$thp/pages_to_scan
-workload run 'touch; madvise split; touch; hold 2000; touch' --size 16M --name khugepaged
+workload run 'touch; madvise split; touch; wait-huge; touch' --size 16M --name khugepaged
 echo 4294967295 >$thp/scan_sleep_millisecs
 echo 1 >$thp/pages_to_scan";
 
