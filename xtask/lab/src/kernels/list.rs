@@ -76,8 +76,8 @@ pub const KERNELS: &[Series] = &[
         parameters: &[
             KvmParameterSets {
                 vendor: CpuVendor::Amd,
-                always: &["", "tdp_mmu=N", "npt=0"],
-                rarely: &[],
+                always: &["", "npt=0"],
+                rarely: &["tdp_mmu=N"],
             },
             INTEL_OTHERS_RARELY,
         ],
@@ -104,7 +104,19 @@ pub const KERNELS: &[Series] = &[
         collapse: Zaps,
         ..LIKE_THE_NEWEST
     },
-    Series { name: "6.18", suites: &["trixie-backports"], ..LIKE_THE_NEWEST },
+    Series {
+        name: "6.18",
+        suites: &["trixie-backports"],
+        parameters: &[
+            KvmParameterSets {
+                vendor: CpuVendor::Amd,
+                always: &[""],
+                rarely: &["tdp_mmu=N", "npt=0"],
+            },
+            INTEL_OTHERS_RARELY,
+        ],
+        ..LIKE_THE_NEWEST
+    },
     Series {
         name: "7.3",
         suites: &["trixie-backports"],
