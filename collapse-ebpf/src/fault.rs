@@ -39,7 +39,7 @@ const LARGE: u64 = 1 << 7;
 pub fn page_fault(ctx: RawTracePointContext) -> u32 {
     let vcpu = ctx.arg(0);
     let hint = hints::own();
-    begin(hint, vcpu);
+    begin(hint, vcpu, ctx.arg(1));
     if count_down(hint) {
         time(hint, vcpu, is_of_device(ctx.arg(2)));
     }
@@ -58,7 +58,7 @@ pub fn mmu_page_fault(ctx: ProbeContext) -> u32 {
     if !vcpus::is_settled(hint, vcpu) {
         enter(&ctx, vcpu);
     }
-    begin(hint, vcpu);
+    begin(hint, vcpu, kernel::arg(&ctx, 1));
     if count_down(hint) {
         time(hint, vcpu, device);
     }
@@ -75,15 +75,17 @@ fn is_of_device(error_code: u64) -> bool {
     error_code & RESERVED != 0 && fact!(ept) == 0
 }
 
-/// Notes the tick at which a fault begins, so that a long one is known for what it is when its vCPU enters
-/// the guest again. An access to an emulated device ends where its vCPU leaves to the VMM, and takes KVM itself
-/// no tick: asking here what kind of fault it is would cost each one 3 instructions.
+/// Notes the tick at which a fault on an address begins, so that a long one is known for what it is when its vCPU
+/// enters the guest again. An access to an emulated device ends where its vCPU leaves to the VMM, and takes KVM
+/// itself no tick: asking here what kind of fault it is would cost each one 3 instructions.
 #[inline(always)]
-fn begin(hint: &mut Hint, vcpu: u64) {
+fn begin(hint: &mut Hint, vcpu: u64, address: u64) {
     if hint.vcpu == vcpu {
         hint.began = hints::ticks();
+        hint.address = address;
     } else if let Some(thread) = threads::of(bpf_get_current_pid_tgid()) {
         thread.began = hints::ticks();
+        thread.address = address;
     }
 }
 
@@ -215,21 +217,25 @@ fn enter<C: EbpfContext>(ctx: &C, vcpu: u64) {
     let ticks = if hint.began > 0 { hints::ticks().wrapping_sub(hint.began) } else { 0 };
     hint.began = hints::NOT_BEGUN;
     if thread.fault_at != 0 || ticks >= LONG {
-        end(thread, ticks);
+        let long = end(thread, ticks);
+        if long != 0 {
+            marks::vcpu(cpu, VcpuMarkKind::LongFault, thread.row, vcpu, hint.address, long);
+        }
     }
     pml::end(thread);
     vcpus::enter(ctx, cpu, thread, vcpu);
 }
 
-/// Ends a fault that was timed, or that took `ticks`.
+/// Ends a fault that was timed, or that took `ticks`. Returns how long it took, ns, if it is long; else 0.
 #[inline(always)]
-fn end(thread: &mut Thread, ticks: i64) {
-    let Some(latencies) = maps::latencies().get_ptr_mut(thread.row) else { return };
+fn end(thread: &mut Thread, ticks: i64) -> u64 {
+    let Some(latencies) = maps::latencies().get_ptr_mut(thread.row) else { return 0 };
     // SAFETY: the value lives as long as the program.
     let latencies = unsafe { &mut *latencies };
     if thread.fault_at == 0 {
-        add_long(latencies, ticks as u64 * u64::from(fact!(tick_ns)));
-        return;
+        let took = ticks as u64 * u64::from(fact!(tick_ns));
+        add_long(latencies, took);
+        return took;
     }
     // SAFETY: no arguments.
     let took = unsafe { bpf_ktime_get_ns() } - thread.fault_at;
@@ -238,21 +244,23 @@ fn end(thread: &mut Thread, ticks: i64) {
     }
     let outcome = thread.outcome as usize;
     if outcome >= OUTCOMES {
-        return;
+        return 0;
     }
     // The mask bounds the index for the verifier.
     shared_add(&mut latencies[outcome][bounded::<{ BUCKETS - 1 }>(bucket(took))], 1);
     if outcome == Outcome::Mmio as usize {
-        return;
+        return 0;
     }
     if ticks >= LONG {
         add_long(latencies, took);
+        took
     } else {
         let sums = &mut latencies[SUMS];
         shared_add(&mut sums[Sum::Timed as usize], 1);
         shared_add(&mut sums[Sum::TimedNs as usize], took);
         let unit = took / SQUARE_UNIT;
         shared_add(&mut sums[Sum::TimedSquares as usize], unit * unit);
+        0
     }
 }
 

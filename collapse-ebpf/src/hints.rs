@@ -42,6 +42,8 @@ pub struct Hint {
     /// The tick ([`ticks`]) at which the fault began that the thread handles; [`NOT_BEGUN`] if none, 0
     /// until the first.
     pub began: i64,
+    /// The address of that fault.
+    pub address: u64,
 }
 
 /// No tick: later than all.
@@ -68,6 +70,7 @@ static HINTS: Hints = Hints(UnsafeCell::new(
             pad: 0,
             until_timed: 0,
             began: 0,
+            address: 0,
         }
     }; CPUS],
 ));

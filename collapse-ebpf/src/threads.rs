@@ -78,6 +78,7 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         fault_at: 0,
         pml_full_at: 0,
         began: hints::NOT_BEGUN,
+        address: 0,
         outcome: 0,
         cpu: cpu.id,
         host_causes: 0,
@@ -85,7 +86,6 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         yields: 0,
         span: Span::NONE,
         began_ns: [0; DEPTH as usize],
-        rest: [0; 1],
     };
     learn(cpu, thread);
     Some(thread)
@@ -100,7 +100,7 @@ fn learn(cpu: &mut Cpu, thread: &mut Thread) {
         if let Some(other) = place(cpu.place)
             && other.id == hint.thread
         {
-            other.began = hint.began;
+            (other.began, other.address) = (hint.began, hint.address);
         }
         hint.began = hints::NOT_BEGUN;
     }
@@ -110,7 +110,7 @@ fn learn(cpu: &mut Cpu, thread: &mut Thread) {
         thread.cpu = cpu.id;
     }
     if thread.began != hints::NOT_BEGUN {
-        hint.began = thread.began;
+        (hint.began, hint.address) = (thread.began, thread.address);
         thread.began = hints::NOT_BEGUN;
     }
     update_hint(cpu, thread);
@@ -136,7 +136,7 @@ pub fn update_hint(cpu: &Cpu, thread: &Thread) {
 pub fn remove_hint(thread: &mut Thread) {
     let hint = hints::of(thread.cpu);
     if hint.thread == thread.id {
-        thread.began = hint.began;
+        (thread.began, thread.address) = (hint.began, hint.address);
         hint.thread = 0;
         hint.vcpu = 0;
     }

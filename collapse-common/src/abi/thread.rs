@@ -41,6 +41,8 @@ pub struct Thread {
     /// The tick at which the guest fault began that it handles, while no CPU has a hint of it; the greatest
     /// number if none.
     pub began: i64,
+    /// The address of that fault.
+    pub address: u64,
     /// The result of the timed fault so far, a [`crate::latency::Outcome`] by number.
     pub outcome: u32,
     /// The CPU that has a hint of it.
@@ -62,8 +64,6 @@ pub struct Thread {
     pub span: Span,
     /// When the operations that it is in began, `CLOCK_MONOTONIC` ns, the innermost first.
     pub began_ns: [u64; DEPTH as usize],
-    /// Padding.
-    pub rest: [u64; 1],
 }
 
 /// The faults that KVM has counted of a vCPU since its creation.

@@ -34,6 +34,8 @@ ids! {
     pub enum VcpuMarkKind: u32 {
         /// It left to its VMM because its dirty ring is full (`kvm_dirty_ring_exit`).
         RingFull = 1,
+        /// A long guest fault ended, see [`crate::latency::Sum::Long`].
+        LongFault = 2,
     }
 }
 

@@ -63,6 +63,21 @@ pub enum EventKind {
         /// Number of the vCPU, if known.
         vcpu: Option<u32>,
     },
+    /// A long guest fault ended: one that spanned two ticks of the kernel's clock or more.
+    LongFault(LongFault),
+}
+
+/// A guest fault that kept a vCPU from its guest for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongFault {
+    /// Cause that it counts under.
+    pub cause: Cause,
+    /// Number of the vCPU, if known.
+    pub vcpu: Option<u32>,
+    /// The address that the guest wanted: guest physical, or virtual with shadow paging.
+    pub address: u64,
+    /// How long it took, ns: exact if it was timed, else to a tick.
+    pub duration: u64,
 }
 
 /// Consecutive SPTE changes of one kind by one thread.

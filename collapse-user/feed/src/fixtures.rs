@@ -12,9 +12,9 @@ use collapse_common::{
 use proptest::prelude::*;
 
 use crate::{
-    Batch, Change, Collapse, Coverage, Degraded, DetailStep, Event, EventKind, Machine, Mmu,
-    NameSource, Overhead, Paging, Signal, SignalStatus, Slot, SlotChange, Sptes, Update, VmName,
-    VmProcess, VmReading,
+    Batch, Change, Collapse, Coverage, Degraded, DetailStep, Event, EventKind, LongFault, Machine,
+    Mmu, NameSource, Overhead, Paging, Signal, SignalStatus, Slot, SlotChange, Sptes, Update,
+    VmName, VmProcess, VmReading,
     recording::{
         RecordedCommand, Recorder, RecordingEnd, RecordingError, Replay, SizeLimits, create,
     },
@@ -114,6 +114,11 @@ fn kinds() -> impl Strategy<Value = EventKind> {
         1 => pages().prop_map(|pages| EventKind::VmFlushed { pages }),
         1 => Just(EventKind::VmFreed),
         1 => prop::option::of(any::<u32>()).prop_map(|vcpu| EventKind::RingFull { vcpu }),
+        1 => (0..Cause::ALL.len(), prop::option::of(any::<u32>()), any::<u64>(), any::<u64>()).prop_map(
+            |(cause, vcpu, address, duration)| EventKind::LongFault(LongFault {
+                cause: Cause::ALL[cause], vcpu, address, duration,
+            })
+        ),
         1 => (placed_slot(), slot_change, any::<bool>())
             .prop_map(|(slot, change, logging)| EventKind::SlotChanged { slot, change, logging }),
         1 => (slot(), time(), pages(), pages(), prop::option::of(any::<u32>())).prop_map(

@@ -13,6 +13,7 @@ use super::{
     history::{History, Sample},
     latency::{FaultLatencies, OperationTime, TimedFaults},
     logging::{self, LoggedBy},
+    longest::LongestFaults,
     memory_map::MemoryMaps,
     metric::{LeafChange, Values},
     reconcile::{Offset, Reconciliation},
@@ -67,6 +68,8 @@ pub struct Vm {
     pub span_count: u64,
     /// How long they took, ns.
     pub collapse_durations: Histogram,
+    /// The longest guest faults.
+    pub longest: LongestFaults,
     /// Times dirty logging went on for a slot.
     pub log_on: u64,
     /// Times dirty logging went off for a slot.
@@ -152,6 +155,7 @@ impl Vm {
             spans: Vec::new(),
             span_count: 0,
             collapse_durations: Histogram::default(),
+            longest: LongestFaults::default(),
             log_on: 0,
             log_off: 0,
             slots_gone: None,
@@ -297,6 +301,7 @@ impl Vm {
                 }
             }
             EventKind::VmSeen | EventKind::VmFreed | EventKind::RingFull { .. } => {}
+            EventKind::LongFault(fault) => self.longest.take(at, event.tid, *fault),
             EventKind::VmDestroyed { pages } => {
                 self.pages_at_end = *pages;
                 self.gone = true;

@@ -10,8 +10,10 @@ use super::{
     keys::{self, Name},
     schema::NS,
 };
+use collapse_feed::LongFault;
 use collapse_model::{
-    Histogram, OperationTime, PmlFullCost, StallEstimate, TimedFaults, Totals, Vm, wording,
+    EndedFault, Histogram, OperationTime, PmlFullCost, StallEstimate, TimedFaults, Totals, Vm,
+    wording,
 };
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
@@ -88,6 +90,34 @@ impl LatencyReport {
             by_outcome: some_of(outcomes.into_iter()),
             by_cause: some_of(causes),
         }
+    }
+}
+
+/// A guest fault that spanned two ticks of the kernel's clock or more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LongFaultReport {
+    /// When it ended, `CLOCK_MONOTONIC` ns.
+    #[schemars(extend("x-sum" = false))]
+    pub end_ns: u64,
+    /// How long it took, ns: to a tick, unless it was timed.
+    pub duration_ns: u64,
+    /// Number of the vCPU; `None` if not known.
+    #[schemars(extend("x-sum" = false))]
+    pub vcpu: Option<u32>,
+    /// Thread of the vCPU.
+    #[schemars(extend("x-sum" = false))]
+    pub tid: u32,
+    /// The address that the guest wanted: guest physical, or virtual with shadow paging.
+    #[schemars(extend("x-sum" = false))]
+    pub address: u64,
+    /// Cause that it counts under.
+    pub cause: Name,
+}
+
+impl From<&EndedFault> for LongFaultReport {
+    fn from(ended: &EndedFault) -> Self {
+        let &EndedFault { end, tid, fault: LongFault { cause, vcpu, address, duration } } = ended;
+        Self { end_ns: end, duration_ns: duration, vcpu, tid, address, cause: cause.name().into() }
     }
 }
 

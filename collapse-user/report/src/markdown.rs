@@ -119,6 +119,9 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
     if let Some(latency) = vm.latency.as_ref().filter(|latency| latency.total.count > 0) {
         row(out, "fault latency", latency.total.count, &words::spread(&latency.total))?;
     }
+    if let Some((all, listed)) = words::longest(vm) {
+        row(out, "long faults", all, &listed)?;
+    }
     if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
         row(out, words::RINGS_FULL, exits, words::RING_FULL)?;
     }

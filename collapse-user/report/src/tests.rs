@@ -414,12 +414,22 @@ fn lost_time_has_its_error_and_its_long_faults() {
     let mut report = report(|_| false);
     let stall = report.vms[0].stall.as_mut().unwrap();
     (stall.error_ns, stall.long_faults, stall.long_ns) = (Some(MS), 2, MS);
+    let long = LongFaultReport {
+        end_ns: 7,
+        duration_ns: MS,
+        vcpu: Some(3),
+        tid: 9,
+        address: 0x4000_1000,
+        cause: Cause::LoggedFault.name().into(),
+    };
+    report.vms[0].longest_faults = Some(vec![long]);
     let cost = report.vms[0].episodes.as_mut().unwrap()[0].cost.as_mut().unwrap();
     (cost.logging.stall_error_ns, cost.collapsing.stall_error_ns) = (Some(3 * MS), Some(4 * MS));
     let text = render(&report, Style::Plain);
     let lost =
         "vCPU time lost to faults: 3.0 ms ± 1.0 ms, 1.0 ms of it in 2 long faults (2.0 ms under";
     assert!(text.contains(lost), "{text}");
+    assert!(text.contains("2   1.0 ms of vCPU 3 at 0x40001000 (guest_fault_logging)\n"), "{text}");
     // An error as large as the time itself leaves nothing to say but what it is at most.
     assert!(text.contains("faults in up to 13.0 ms of vCPU time"), "{text}");
 }

@@ -11,7 +11,7 @@ const SIGNALS: [(Signal, &[&str]); 9] = [
     (Signal::Gauges, &["pages"]),
     (Signal::Faults, &["racing"]),
     (Signal::FastFaults, &["faults.fast_huge", "racing.fast"]),
-    (Signal::FaultLatency, &["latency", "racing.unresolved"]),
+    (Signal::FaultLatency, &["latency", "racing.unresolved", "longest_faults"]),
     (Signal::DropSpte, &["drop_spte_calls"]),
     (Signal::DirtyLogHarvest, &["dirty_log.reads", "dirty_log.clears", "dirty_log.ring_resets"]),
     (

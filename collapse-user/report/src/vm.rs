@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     episode::EpisodeReport,
-    figures::{HistogramReport, LatencyReport, OperationReport, PmlFullReport, StallReport},
+    figures::{
+        HistogramReport, LatencyReport, LongFaultReport, OperationReport, PmlFullReport,
+        StallReport,
+    },
     finding::{self, FindingReport},
     keys::{self, Name, SIZES, by_name},
     pages::{PagesBySize, PagesReport, ReconciliationReport, ratio},
@@ -117,6 +120,10 @@ pub struct VmReport {
     pub latency: Option<LatencyReport>,
     /// vCPU time lost to guest faults; `None` if not measured.
     pub stall: Option<StallReport>,
+    /// The longest of the faults that `stall.long_faults` counts, up to 32, the longest first; `None` if not
+    /// measured.
+    #[serde(default)]
+    pub longest_faults: Option<Vec<LongFaultReport>>,
     /// Exits of vCPUs to their VMM because a dirty ring is full; `None` if not seen.
     #[serde(default)]
     pub ring_full_exits: Option<u64>,
@@ -314,6 +321,8 @@ impl VmReport {
             racing: sees(Signal::Faults).then(|| Racing::new(vm, coverage, timed.as_ref())),
             latency: timed.as_ref().map(LatencyReport::new),
             stall: timed.as_ref().map(|timed| StallReport::new(vm.totals(), timed)),
+            longest_faults: sees(Signal::FaultLatency)
+                .then(|| vm.longest.iter().map(LongFaultReport::from).collect()),
             ring_full_exits: coverage
                 .known(Signal::DirtyLogHarvest, vm.totals().counter(Counter::RingFull)),
             pml_full_exits: coverage.known(

@@ -9,8 +9,8 @@ use collapse_common::Cause;
 pub use trust::{checked, trust};
 
 use super::{
-    EpisodeReport, Faults, FindingReport, GainsReport, HistogramReport, Name, OperationReport,
-    PmlFullReport, Recoveries, Report, SpanReport, StallReport, VmReport,
+    EpisodeReport, Faults, FindingReport, GainsReport, HistogramReport, LongFaultReport, Name,
+    OperationReport, PmlFullReport, Recoveries, Report, SpanReport, StallReport, VmReport,
 };
 use collapse_model::{
     LoggedBy, MetricId, Outcome, RegionCounts, Standing, Work,
@@ -170,6 +170,21 @@ pub fn lost(stall: &StallReport) -> String {
         n => format!(", {} of it in {n} long faults", duration(stall.long_ns)),
     };
     wording::estimate(stall.total_ns, stall.error_ns) + &long
+}
+
+/// How many faults were long, and the longest, each with its vCPU and address; `None` if none was.
+pub fn longest(vm: &VmReport) -> Option<(u64, String)> {
+    /// Those that are listed.
+    const LISTED: usize = 3;
+    let faults = vm.longest_faults.as_deref().filter(|faults| !faults.is_empty())?;
+    let all = vm.stall.as_ref()?.long_faults;
+    let listed = faults.iter().take(LISTED).map(|fault| {
+        let LongFaultReport { duration_ns, vcpu, address, cause, .. } = fault;
+        let (took, vcpu) = (duration(*duration_ns), wording::vcpu(*vcpu));
+        format!("{took} of {vcpu} at {address:#x} ({cause})")
+    });
+    let listed = listed.collect::<Vec<_>>().join(", ");
+    Some((all, if all > LISTED as u64 { format!("the longest: {listed}") } else { listed }))
 }
 
 /// How long regions took to come back, from when they could.

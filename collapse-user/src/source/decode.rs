@@ -11,13 +11,13 @@ use collapse_common::{
 
 use super::{Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes};
 use crate::identity;
-use collapse_feed::VmProcess;
+use collapse_feed::{LongFault, VmProcess};
 
 /// Returns the event of a run whose row belongs to `owner`; `None` if its counter is no transition.
 pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
     let (transition, level) = transition_at(run.key.counter())?;
     let change = Change {
-        cause: Cause::from_number(owner.cause as u8).unwrap_or(Cause::Unknown),
+        cause: cause(owner),
         transition,
         level,
         as_id: run.key.as_id(),
@@ -81,8 +81,18 @@ pub fn vcpu_mark(mark: &VcpuMark, owner: &RowOwner) -> Option<Event> {
     let vcpu = Some(mark.vcpu).filter(|vcpu| *vcpu != UNKNOWN_VCPU);
     let kind = match VcpuMarkKind::from_number(mark.kind)? {
         VcpuMarkKind::RingFull => EventKind::RingFull { vcpu },
+        VcpuMarkKind::LongFault => EventKind::LongFault(LongFault {
+            cause: cause(owner),
+            vcpu,
+            address: mark.address,
+            duration: mark.duration,
+        }),
     };
     Some(Event { ts: mark.ts, vm: owner.vm, tid: mark.tid, kind })
+}
+
+fn cause(owner: &RowOwner) -> Cause {
+    Cause::from_number(owner.cause as u8).unwrap_or(Cause::Unknown)
 }
 
 /// Describes a process that has ended: all that is known is in the mark.

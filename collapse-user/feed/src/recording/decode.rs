@@ -19,7 +19,9 @@ use super::{
         VisibilityRecord, VmRecord, vm_key,
     },
 };
-use crate::{Batch, Change, Collapse, Event, EventKind, Overhead, Slot, Sptes, Update, VmReading};
+use crate::{
+    Batch, Change, Collapse, Event, EventKind, LongFault, Overhead, Slot, Sptes, Update, VmReading,
+};
 
 /// Maximum number of events of a batch: more than occur in a second, few enough for memory.
 const MAX_EVENTS: usize = 1 << 23;
@@ -260,6 +262,10 @@ impl Decoder {
             }
             EventKindRecord::VmCreated(pages, process) => EventKind::VmCreated { pages, process },
             EventKindRecord::RingFull(vcpu) => EventKind::RingFull { vcpu },
+            EventKindRecord::LongFault(cause, vcpu, address, duration) => {
+                let cause = Cause::from_number(cause).ok_or("an unknown cause")?;
+                EventKind::LongFault(LongFault { cause, vcpu, address, duration })
+            }
             EventKindRecord::VmSeen => EventKind::VmSeen,
             EventKindRecord::VmDestroyed(pages) => EventKind::VmDestroyed { pages },
             EventKindRecord::VmFlushed(pages) => EventKind::VmFlushed { pages },

@@ -12,7 +12,7 @@ use super::{
         EventsRecord, HugetlbRecord, ReadingRecord, SlotsRecord, VisibilityRecord, vm_record,
     },
 };
-use crate::{Batch, Change, Event, EventKind, VmReading};
+use crate::{Batch, Change, Event, EventKind, LongFault, VmReading};
 
 /// Maximum number of events in a block, which bounds the memory of a reader.
 const EVENTS: usize = 1 << 14;
@@ -157,6 +157,9 @@ impl Encoder {
                 EventKindRecord::VmCreated(*pages, process.clone())
             }
             EventKind::RingFull { vcpu } => EventKindRecord::RingFull(*vcpu),
+            &EventKind::LongFault(LongFault { cause, vcpu, address, duration }) => {
+                EventKindRecord::LongFault(cause as u8, vcpu, address, duration)
+            }
             EventKind::VmSeen => EventKindRecord::VmSeen,
             EventKind::VmDestroyed { pages } => EventKindRecord::VmDestroyed(*pages),
             EventKind::VmFlushed { pages } => EventKindRecord::VmFlushed(*pages),

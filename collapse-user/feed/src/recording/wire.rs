@@ -66,6 +66,8 @@ pub enum EventKindRecord {
     RingFull(Option<u32>),
     /// As `SlotChanged`, and where the slot's memory begins in the VMM's.
     SlotPlaced(SlotRecord, SlotChange, bool, u64),
+    /// A long fault: cause, number of the vCPU, address, duration in ns.
+    LongFault(u8, Option<u32>, u64, u64),
 }
 
 /// The fields that SPTE changes of one kind have in common.

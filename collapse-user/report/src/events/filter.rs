@@ -59,6 +59,7 @@ impl EventFilter {
     pub(super) fn takes(&self, event: &Event, vm: Option<&Vm>, slot: Option<&Slot>) -> bool {
         let cause = match &event.kind {
             EventKind::Change(change) => Some(change.cause.name()),
+            EventKind::LongFault(fault) => Some(fault.cause.name()),
             _ => None,
         };
         listed(&self.kinds, Some(kind(&event.kind)))

@@ -58,6 +58,11 @@ kinds! {
         RingFull = "ring_full",
     }
 
+    /// A long guest fault ended.
+    enum FaultKind {
+        Long = "long_fault",
+    }
+
     /// A run of the slot-wide collapse routine ended.
     enum CollapseKind {
         Span = "collapse_span",
@@ -108,13 +113,20 @@ pub fn kind(event: &EventKind) -> &'static str {
         EventKind::SlotChanged { change, .. } => SlotKind::from(*change).name(),
         EventKind::Collapse(_) => CollapseKind::Span.name(),
         EventKind::RingFull { .. } => VcpuKind::RingFull.name(),
+        EventKind::LongFault(_) => FaultKind::Long.name(),
     }
 }
 
 /// Every kind of event. Some changes say nothing about the life of a mapping, and are recorded only where
 /// they are asked for.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
-    let marks =
-        [VmKind::NAMES, SlotKind::NAMES, CollapseKind::NAMES, FindingKind::NAMES, VcpuKind::NAMES];
+    let marks = [
+        VmKind::NAMES,
+        SlotKind::NAMES,
+        CollapseKind::NAMES,
+        FindingKind::NAMES,
+        VcpuKind::NAMES,
+        FaultKind::NAMES,
+    ];
     Transition::ALL.map(Transition::name).into_iter().chain(marks.concat())
 }

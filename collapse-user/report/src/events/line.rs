@@ -12,7 +12,7 @@ pub(super) use of_event::{Known, slot_of};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::kind::{ChangeKind, CollapseKind, FindingKind, SlotKind, VcpuKind, VmKind};
+use super::kind::{ChangeKind, CollapseKind, FaultKind, FindingKind, SlotKind, VcpuKind, VmKind};
 use crate::{FindingReport, Host};
 use collapse_feed::{Slot, recording::Clocks};
 
@@ -30,6 +30,7 @@ pub(super) enum EventLine {
     Collapse(CollapseLine),
     Finding(FindingLine),
     Vcpu(VcpuLine),
+    LongFault(LongFaultLine),
     Lost(LostLine),
     End(EndLine),
     Sight(SightLine),
@@ -272,6 +273,26 @@ pub(super) struct VcpuLine {
     within: Within,
     /// Number of the vCPU; `None` if not known.
     vcpu: Option<u32>,
+}
+
+/// A guest fault ended that spanned two ticks of the kernel's clock or more.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct LongFaultLine {
+    #[serde(flatten)]
+    head: EventHead<FaultKind>,
+    /// The slot; always `None`.
+    slot: Option<Slot>,
+    #[serde(flatten)]
+    within: Within,
+    /// Number of the vCPU; `None` if not known.
+    vcpu: Option<u32>,
+    /// The address that the guest wanted: guest physical, or virtual with shadow paging.
+    address: u64,
+    /// How long it took, ns: to a tick, unless it was timed.
+    duration_ns: u64,
+    /// Cause that it counts under.
+    #[schemars(extend("enum" = Cause::ALL.map(Cause::name).to_vec()))]
+    cause: &'static str,
 }
 
 /// Events were lost since the batch before.

@@ -22,7 +22,7 @@ pub enum LineFormat {
 
 /// Columns of the table: paths of keys. Of SPTEs only the raw value has columns, and of findings
 /// what is in their sentence has none of its own.
-pub const COLUMNS: [&str; 45] = [
+pub const COLUMNS: [&str; 47] = [
     "ts_ns",
     "time",
     "kind",
@@ -68,6 +68,8 @@ pub const COLUMNS: [&str; 45] = [
     "finding.cost_ns",
     "finding.sentence",
     "vcpu",
+    "address",
+    "duration_ns",
 ];
 
 /// A writer of lines.

@@ -113,6 +113,15 @@ impl<W: Write> Perfetto<W> {
                 let track = Track::Thread(vm, event.tid);
                 self.instant(at, track, name, args.into_iter().collect(), model)
             }
+            EventKind::LongFault(fault) => {
+                let mut args = vec![
+                    text("cause", fault.cause.name()),
+                    uint("address", fault.address),
+                    uint("duration_ns", fault.duration),
+                ];
+                args.extend(fault.vcpu.map(|vcpu| uint("vcpu", vcpu.into())));
+                self.instant(at, Track::Thread(vm, event.tid), name, args, model)
+            }
             EventKind::VmSeen | EventKind::VmFreed => {
                 self.instant(at, Track::Vm(vm), name, Vec::new(), model)
             }

@@ -117,6 +117,9 @@ fn tables(vm: &VmReport) -> Markup {
                             None => { td.n { "–" } td {} }
                         }
                     }
+                    @if let Some((all, listed)) = words::longest(vm) {
+                        tr { td { "long faults" } td.n { (all) } td { (listed) } }
+                    }
                     @if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
                         tr {
                             td { (words::RINGS_FULL) }

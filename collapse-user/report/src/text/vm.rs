@@ -45,6 +45,9 @@ pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
         Some(latency) if latency.total.count == 0 => {}
         Some(latency) => row(out, "fault latency", latency.total.count, &spread(&latency.total))?,
     }
+    if let Some((all, listed)) = words::longest(vm) {
+        row(out, "long faults", all, &listed)?;
+    }
     if let Some(operations) = words::operations(&vm.operations) {
         let calls: u64 = vm.operations.values().map(|time| time.calls).sum();
         row(out, "operations", calls, &operations)?;

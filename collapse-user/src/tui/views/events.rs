@@ -15,7 +15,7 @@ use crate::tui::{
     theme::Role,
     widgets,
 };
-use collapse_feed::{Event, EventKind, SlotChange};
+use collapse_feed::{Event, EventKind, LongFault, SlotChange};
 use collapse_model::{Vm, wording};
 
 /// Draws the view.
@@ -129,6 +129,10 @@ pub fn text(kind: &EventKind) -> (String, Role) {
             let bytes = format::bytes(slot.npages.saturating_mul(4096));
             let text = format!("slot {} {what} ({bytes} at gfn {:#x})", slot.id, slot.base_gfn);
             (text, role)
+        }
+        EventKind::LongFault(LongFault { cause, vcpu, address, duration }) => {
+            let (vcpu, took) = (wording::vcpu(*vcpu), wording::duration(*duration));
+            (format!("{vcpu}: fault of {took} at {address:#x}, {}", cause.label()), Role::Fault)
         }
         EventKind::RingFull { vcpu } => {
             (format!("{}: dirty ring full", wording::vcpu(*vcpu)), Role::Fault)

@@ -143,6 +143,9 @@ impl ObservedRun {
         }
         let unattributed = count(&self.report, "/unattributed_changes");
         same("changes of no VM", unattributed, Some(0))?;
+        for vm in self.vms() {
+            long_faults(vm).with_context(|| format!("VM {}", vm["name"]))?;
+        }
         let zero = serde_json::json!({"4k": 0, "2m": 0, "1g": 0});
         let expected = if kernel.has_gauges() { zero } else { Value::Null };
         for vm in self.vms() {
@@ -156,6 +159,21 @@ impl ObservedRun {
             .collect();
         same("signals not seen", missing.as_slice(), kernel.unseen_signals)
     }
+}
+
+/// Fails unless the long faults of a VM are listed, each with its vCPU, and take as long as is counted.
+fn long_faults(vm: &Value) -> Result<()> {
+    /// Faults that a report lists.
+    const LISTED: usize = 32;
+    let all = count(vm, "/stall/long_faults").context("no count of long faults")?;
+    let listed = vm["longest_faults"].as_array().context("no long faults")?;
+    same("long faults listed", listed.len(), (all as usize).min(LISTED))?;
+    let nanoseconds = listed.iter().filter_map(|fault| fault["duration_ns"].as_u64());
+    let (sum, counted) = (nanoseconds.sum::<u64>(), count(vm, "/stall/long_ns"));
+    ensure!(all as usize > LISTED || Some(sum) == counted, "{sum} ns listed, {counted:?} counted");
+    let numbered = listed.iter().all(|fault| fault["vcpu"].as_u64().is_some_and(|vcpu| vcpu < 8));
+    ensure!(numbered, "long faults of no vCPU: {listed:?}");
+    Ok(())
 }
 
 /// Fails unless two values are equal, with their description.

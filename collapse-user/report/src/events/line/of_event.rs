@@ -5,16 +5,16 @@ use collapse_common::{
     abi::Pages,
     spte::{SpteBits as _, frames},
 };
-use collapse_feed::{Change, Collapse, Event, EventKind, Slot, recording::Clocks};
+use collapse_feed::{Change, Collapse, Event, EventKind, LongFault, Slot, recording::Clocks};
 use collapse_model::{Mapping, Slots, Vm, findings::Turn, regions_of};
 
 use super::{
-    ChangeLine, CollapseLine, EventHead, EventLine, FindingLine, RegionsLine, SlotLine, SpteLine,
-    StackLine, VcpuLine, VmLine, VmMarkLine, WallTime, Within,
+    ChangeLine, CollapseLine, EventHead, EventLine, FindingLine, LongFaultLine, RegionsLine,
+    SlotLine, SpteLine, StackLine, VcpuLine, VmLine, VmMarkLine, WallTime, Within,
 };
 use crate::{
     FindingReport,
-    events::kind::{CollapseKind, FindingKind, VcpuKind, VmKind},
+    events::kind::{CollapseKind, FaultKind, FindingKind, VcpuKind, VmKind},
 };
 
 /// Knowledge about an event that goes into its line.
@@ -46,6 +46,17 @@ impl EventLine {
                 logging: *logging,
             }),
             EventKind::Collapse(collapse) => collapsed(collapse, event, known),
+            &EventKind::LongFault(LongFault { cause, vcpu, address, duration }) => {
+                Self::LongFault(LongFaultLine {
+                    head: EventHead::new(FaultKind::Long, event, known),
+                    slot: None,
+                    within: Within::new(event, known, None),
+                    vcpu,
+                    address,
+                    duration_ns: duration,
+                    cause: cause.name(),
+                })
+            }
             EventKind::RingFull { vcpu } => Self::Vcpu(VcpuLine {
                 head: EventHead::new(VcpuKind::RingFull, event, known),
                 slot: None,
