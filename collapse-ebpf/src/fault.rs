@@ -37,13 +37,33 @@ const LARGE: u64 = 1 << 7;
 /// other threads on its CPU, which costs a sample.
 #[raw_tracepoint(tracepoint = "kvm_page_fault")]
 pub fn page_fault(ctx: RawTracePointContext) -> u32 {
-    let vcpu = ctx.arg(0);
+    let ticks = hints::ticks();
     let hint = hints::own();
-    begin(hint, vcpu, ctx.arg(1));
+    if hint.vcpu != ctx.arg(0) {
+        page_fault_elsewhere(&ctx, ticks);
+        return 0;
+    }
+    hint.began = ticks;
+    hint.address = ctx.arg(1);
     if count_down(hint) {
-        time(hint, vcpu, is_of_device(ctx.arg(2)));
+        time_page_fault(&ctx);
     }
     0
+}
+
+/// What [`page_fault`] does where this CPU has no hint of the vCPU.
+#[inline(never)]
+fn page_fault_elsewhere(ctx: &RawTracePointContext, ticks: i64) {
+    begin_elsewhere(ticks, ctx.arg(1));
+    if count_down(hints::own()) {
+        time_page_fault(ctx);
+    }
+}
+
+/// Begins to time a fault, if it is its turn.
+#[inline(never)]
+fn time_page_fault(ctx: &RawTracePointContext) {
+    time(hints::own(), ctx.arg(0), is_of_device(ctx.arg(2)));
 }
 
 /// `kvm_mmu_page_fault(vcpu, addr, error_code, …)`: 5.10, whose `kvm_page_fault` tracepoint names no
@@ -58,7 +78,12 @@ pub fn mmu_page_fault(ctx: ProbeContext) -> u32 {
     if !vcpus::is_settled(hint, vcpu) {
         enter(&ctx, vcpu);
     }
-    begin(hint, vcpu, kernel::arg(&ctx, 1));
+    let (ticks, address) = (hints::ticks(), kernel::arg(&ctx, 1));
+    if hint.vcpu == vcpu {
+        (hint.began, hint.address) = (ticks, address);
+    } else {
+        begin_elsewhere(ticks, address);
+    }
     if count_down(hint) {
         time(hint, vcpu, device);
     }
@@ -75,24 +100,22 @@ fn is_of_device(error_code: u64) -> bool {
     error_code & RESERVED != 0 && fact!(ept) == 0
 }
 
-/// Notes the tick at which a fault on an address begins, so that a long one is known for what it is when its vCPU
-/// enters the guest again. An access to an emulated device ends where its vCPU leaves to the VMM, and takes KVM
-/// itself no tick: asking here what kind of fault it is would cost each one 3 instructions.
+/// Notes the tick at which a fault on an address begins, of a thread of which this CPU has no hint.
+///
+/// With a hint, it is in there: a long fault is known for what it is when its vCPU enters the guest again. An access
+/// to an emulated device ends where its vCPU leaves to the VMM, and takes KVM itself no tick: asking here what kind
+/// of fault it is would cost each one 3 instructions.
 #[inline(always)]
-fn begin(hint: &mut Hint, vcpu: u64, address: u64) {
-    if hint.vcpu == vcpu {
-        hint.began = hints::ticks();
-        hint.address = address;
-    } else if let Some(thread) = threads::of(bpf_get_current_pid_tgid()) {
-        thread.began = hints::ticks();
-        thread.address = address;
+fn begin_elsewhere(ticks: i64, address: u64) {
+    if let Some(thread) = threads::of(bpf_get_current_pid_tgid()) {
+        (thread.began, thread.address) = (ticks, address);
     }
 }
 
-/// Whether a fault that began at a tick is long; never one that has not begun.
+/// Whether a fault that began at a tick is long by now; never one that has not begun.
 #[inline(always)]
-fn is_long(began: i64) -> bool {
-    hints::ticks().wrapping_sub(began) >= LONG
+fn is_long(began: i64, ticks: i64) -> bool {
+    ticks.wrapping_sub(began) >= LONG
 }
 
 /// Whether a fault is one to be timed, or the first on this CPU.
@@ -164,14 +187,20 @@ fn resolves(transition: Transition) -> bool {
 /// so this is where a vCPU's thread is recognised: every fault of a guest comes after an entry.
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 pub fn entry(ctx: RawTracePointContext) -> u32 {
-    let vcpu = ctx.arg(0);
+    let ticks = hints::ticks();
     let hint = hints::own();
-    if vcpus::is_settled(hint, vcpu) && !is_long(hint.began) {
+    if vcpus::is_settled(hint, ctx.arg(0)) && !is_long(hint.began, ticks) {
         hint.began = hints::NOT_BEGUN;
     } else {
-        enter(&ctx, vcpu);
+        enter_unsettled(&ctx);
     }
     0
+}
+
+/// What [`entry`] does where there is something to do.
+#[inline(never)]
+fn enter_unsettled(ctx: &RawTracePointContext) {
+    enter(ctx, ctx.arg(0));
 }
 
 /// `kvm_userspace_exit(reason, errno)`: the vCPU leaves KVM for its VMM, which may hold it for as long as
