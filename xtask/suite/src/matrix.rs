@@ -44,8 +44,7 @@ pub fn run(selection: &Selection, report: &mut TestReport) {
         let name = case.kernel.name;
         kernels.entry(name).or_insert_with(|| KernelChoice::Series(name.into()).resolve());
     }
-    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
-    let machines = (cpus / 2).clamp(*MACHINES.start(), *MACHINES.end());
+    let machines = selection.jobs.map_or_else(usual_machines, NonZero::get);
     let (next, report) = (AtomicUsize::new(0), Mutex::new(report));
     thread::scope(|scope| {
         for _ in 0..machines.min(cases.len()) {
@@ -64,6 +63,11 @@ pub fn run(selection: &Selection, report: &mut TestReport) {
             });
         }
     });
+}
+
+fn usual_machines() -> usize {
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    (cpus / 2).clamp(*MACHINES.start(), *MACHINES.end())
 }
 
 /// Installs or builds the emulators before cases are timed.

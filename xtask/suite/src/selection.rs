@@ -1,5 +1,7 @@
 //! The tests that are wanted.
 
+use std::num::NonZero;
+
 use anyhow::{Result, bail};
 use clap::Args;
 use lab::kernels;
@@ -21,6 +23,9 @@ pub struct TestOptions {
     /// parameters, and on every kernel. xtask/lab/src/kernels/list.rs has both lists.
     #[arg(long)]
     all: bool,
+    /// Machines of the lab at a time [default: one for each two CPUs, 2 to 4]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZero<usize>>,
 }
 
 /// The tests that are wanted.
@@ -34,6 +39,8 @@ pub struct Selection {
     filter: String,
     /// Whether the longer matrix is wanted.
     pub all: bool,
+    /// Machines of the lab at a time, if the user says.
+    pub jobs: Option<NonZero<usize>>,
 }
 
 impl Selection {
@@ -52,6 +59,7 @@ impl Selection {
             kernel: options.kernel,
             filter,
             all: options.all,
+            jobs: options.jobs,
         })
     }
 
@@ -70,6 +78,7 @@ mod tests {
             words: words.iter().map(|word| (*word).to_owned()).collect(),
             kernel: kernel.map(str::to_owned),
             all: false,
+            jobs: None,
         })
     }
 
