@@ -90,6 +90,11 @@ pub struct ProgramCost {
 }
 
 impl Overhead {
+    /// Whether not every region is followed now.
+    pub fn leaves_regions_out(&self) -> bool {
+        self.step >= DetailStep::Sampled
+    }
+
     /// Describes what is or was left out to keep to the budget; `None` if nothing was.
     pub fn caveat(&self) -> Option<String> {
         let Degraded { no_latency_ns, sampled_ns, counters_only_ns } = self.degraded;

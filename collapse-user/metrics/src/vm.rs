@@ -217,7 +217,11 @@ pub(crate) static ROWS: &[Row<Vms>] = &[
         read: |scene, out| {
             for (name, needs) in findings::needs() {
                 let holds = scene.vm.findings.holding().any(|finding| finding.name == name);
-                if holds || needs.iter().all(|signal| scene.sees(*signal)) {
+                let decided = || {
+                    findings::undecided(name, scene.vm, scene.coverage.into()).is_none()
+                        && needs.iter().all(|signal| scene.sees(*signal))
+                };
+                if holds || decided() {
                     out.by("finding", name, holds);
                 }
             }

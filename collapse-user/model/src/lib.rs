@@ -4,6 +4,7 @@
 //! `examples/recovery.rs` is a complete program that reads a recording with this crate and
 //! [`collapse_feed`] alone.
 
+pub mod at_risk;
 mod changes;
 mod episode;
 pub mod findings;
@@ -148,6 +149,12 @@ impl Model {
             self.event(event, attached);
             see(event, self.vms.get(&event.vm));
         }
+        if self.loses_more(&batch.losses) {
+            self.vms.values_mut().for_each(|vm| vm.at_risk.lose());
+        }
+        if self.overhead.as_ref().is_some_and(Overhead::leaves_regions_out) {
+            self.vms.values_mut().for_each(|vm| vm.at_risk.leave_out());
+        }
         for (key, cause, row) in &batch.rows {
             if *key == VmKey::default() {
                 let row = self.earlier.unattributed.plus(*cause, row.clone());
@@ -172,7 +179,7 @@ impl Model {
         }
         for (key, slots) in &batch.slots {
             if let Some(vm) = self.vms.get_mut(key) {
-                vm.learn_slots(slots);
+                vm.learn_slots(batch.at, slots);
             }
         }
         let mut all = Sample {
@@ -205,6 +212,12 @@ impl Model {
         }
         // Those that ended with this batch may still be counted in the next.
         self.forget(gone_before);
+    }
+
+    /// Whether more is lost than was known before.
+    fn loses_more(&self, losses: &[(&'static str, u64)]) -> bool {
+        let known = |way| self.losses.get(way).copied().unwrap_or_default();
+        self.earlier.with(losses).any(|(way, n)| n > known(way))
     }
 
     /// Length of the window, ns.

@@ -7,6 +7,7 @@ use collapse_common::{
 };
 
 use super::{
+    at_risk::AtRisk,
     episode::{EpisodeCost, Episodes, Slots},
     findings::{self, Findings, Sight, Thresholds, Turn},
     histogram::Histogram,
@@ -80,6 +81,8 @@ pub struct Vm {
     pub logging: bool,
     /// Slots whose dirty logging state was seen, by address space and id.
     pub slots: Slots,
+    /// Huge leaves that the guest may write to in memory under dirty logging.
+    pub at_risk: AtRisk,
     /// Where huge leaves were missing at the moments that matter.
     pub memory: MemoryMaps,
     /// How it did over time.
@@ -161,6 +164,7 @@ impl Vm {
             slots_gone: None,
             logging: false,
             slots: Slots::new(),
+            at_risk: AtRisk::default(),
             memory: MemoryMaps::default(),
             history: History::default(),
             findings: Findings::default(),
@@ -278,6 +282,7 @@ impl Vm {
             EventKind::VmDestroyed { .. } => self.gone = true,
             EventKind::SlotChanged { slot, change, logging } => {
                 self.know(*slot, *change);
+                self.at_risk.slot(event.ts, slot, *change);
                 if matches!(change, SlotChange::LogOn | SlotChange::LogOff) {
                     self.known = Some(true);
                 }
@@ -327,6 +332,7 @@ impl Vm {
             return;
         }
         let Self { regions, episodes, slots, .. } = self;
+        self.at_risk.change(at, change);
         episodes.change(at, change);
         let losing = episodes.losing();
         let report = &mut |episode, step| episodes.step(at, episode, step);
@@ -366,6 +372,7 @@ impl Vm {
             _ => {}
         }
         self.memory.slot(slot, change, &self.regions);
+        self.at_risk.slot(at, &slot, change);
         self.know(slot, change);
     }
 
@@ -378,8 +385,9 @@ impl Vm {
         }
     }
 
-    /// Learns all of its memslots, as they are now. It was there before we watched.
-    pub(super) fn learn_slots(&mut self, slots: &[Slot]) {
+    /// Learns all of its memslots, as they are at `at` ns. It was there before we watched.
+    pub(super) fn learn_slots(&mut self, at: u64, slots: &[Slot]) {
+        self.at_risk.learn(at, slots);
         self.slots = slots.iter().map(|slot| ((slot.as_id, slot.id), *slot)).collect();
         let pages = |slots: &mut dyn Iterator<Item = &Slot>| {
             slots.fold(0, |sum: u64, slot| sum.saturating_add(slot.npages))
@@ -458,6 +466,7 @@ impl Vm {
 
     /// Looks for findings once a batch that was read at `at` ns is in; returns those that began or ended.
     pub(super) fn diagnose(&mut self, at: u64, sight: Sight, thresholds: &Thresholds) -> Vec<Turn> {
+        self.at_risk.close(at);
         if self.findings.has_ended() {
             return Vec::new();
         }

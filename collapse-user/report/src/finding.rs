@@ -160,5 +160,12 @@ pub(super) fn unknown(vm: &Vm, coverage: &Coverage) -> BTreeMap<Name, String> {
         let reason = format!("could not be looked for: {}", names.join(", "));
         unknown.insert("findings".into(), reason);
     }
+    let undecided = findings::needs().filter_map(|(name, _)| {
+        let why = findings::undecided(name, vm, coverage.into())?;
+        Some((format!("findings.{name}").into(), why))
+    });
+    for (path, why) in undecided {
+        unknown.entry(path).or_insert(why);
+    }
     unknown
 }

@@ -5,11 +5,24 @@ use collapse_feed::Signal;
 use super::{
     Lint, host,
     knobs::{any, cloud_hypervisor, firecracker, kubevirt, qemu},
-    logging, memory,
+    logging, memory, risk,
 };
+
+/// The only kind that some hosts leave undecided.
+pub(super) const DIRTY_PAGES_AT_RISK: &str = "dirty_pages_at_risk";
 
 /// Every kind, the gravest first.
 pub(super) const LINTS: &[Lint] = &[
+    Lint {
+        name: DIRTY_PAGES_AT_RISK,
+        title: "dirty pages are lost: logged memory is mapped huge and writable",
+        knobs: &[any(
+            "do not trust the copy: give up the migration or snapshot and begin anew, or copy all memory with the guest \
+             paused. It is a bug of KVM: see `collapse doctor`, and report it with a recording (`collapse record --each`)",
+        )],
+        needs: &[Signal::Memslots, Signal::DirtyLogging],
+        check: risk::dirty_pages,
+    },
     Lint {
         name: "regions_stuck_small",
         title: "regions stay small after dirty logging",

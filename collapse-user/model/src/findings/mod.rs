@@ -7,6 +7,7 @@ mod lints;
 mod log;
 mod logging;
 mod memory;
+mod risk;
 mod sight;
 #[cfg(test)]
 mod tests;
@@ -129,6 +130,12 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The signals without which the absence of each kind of finding says nothing, the gravest kind first.
 pub fn needs() -> impl Iterator<Item = (&'static str, &'static [Signal])> {
     lints::LINTS.iter().map(|lint| (lint.name, lint.needs))
+}
+
+/// Why it cannot be decided for a VM whether a kind of finding holds, although its signals are seen; `None` if it
+/// can.
+pub fn undecided(name: &str, vm: &Vm, sight: Sight) -> Option<String> {
+    (name == lints::DIRTY_PAGES_AT_RISK).then(|| risk::undecided(vm, sight)).flatten()
 }
 
 /// Returns the findings about a VM at `now` (`CLOCK_MONOTONIC` ns).

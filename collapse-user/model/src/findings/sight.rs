@@ -9,6 +9,8 @@ pub struct Sight {
     pub mmu: Mmu,
     /// Number of guest faults of which one is timed; 0 if none is.
     pub timed_faults: u32,
+    /// Whether the CPU logs dirty pages (PML).
+    pub pml: Option<bool>,
     /// A bit for each signal that is seen.
     signals: u64,
 }
@@ -17,7 +19,7 @@ const _: () = assert!(Signal::ALL.len() <= 64);
 
 impl Default for Sight {
     fn default() -> Self {
-        Self { mmu: Mmu::Unknown, timed_faults: 0, signals: 0 }
+        Self { mmu: Mmu::Unknown, timed_faults: 0, pml: None, signals: 0 }
     }
 }
 
@@ -27,6 +29,7 @@ impl From<&Coverage> for Sight {
         Self {
             mmu: coverage.mmu,
             timed_faults: coverage.timed_faults,
+            pml: coverage.paging.pml,
             signals: seen.fold(0, |bits, status| bits | 1 << status.signal as u8),
         }
     }

@@ -338,6 +338,64 @@ fn misaligned_slots() {
     assert_eq!(found(Slot { npages: 512, ..at(Some(4096)) }), [""; 0], "too little to matter");
 }
 
+fn sight_with(mmu: Mmu, pml: Option<bool>) -> Sight {
+    let mut sight = sight(mmu);
+    sight.pml = pml;
+    sight
+}
+
+fn on_amd(mmu: Mmu) -> Sight {
+    sight_with(mmu, Some(false))
+}
+
+/// No kernel of ours does this: a huge leaf that the guest may write to is mapped while its slot is logged.
+#[test]
+fn dirty_pages_at_risk() {
+    let mut bench = Bench::new();
+    bench.logging(true);
+    bench.change(Cause::GuestFault, Transition::Install, 2, 1);
+    let at = |bench: &Bench, sight| {
+        let vm = &bench.model.vms[&KEY];
+        let found = findings(vm, sight, bench.now, &Thresholds::default());
+        let found = found.into_iter().next().map(|finding| (finding.name, finding.sentence));
+        (found, undecided("dirty_pages_at_risk", vm, sight))
+    };
+    let (found, why) = at(&bench, on_amd(Mmu::Tdp));
+    assert!(found.is_none() && why.is_some_and(|why| why.contains("10.0 s")), "too early to tell");
+    (0..11).for_each(|_| bench.apply(vec![], vec![]));
+    let (found, why) = at(&bench, on_amd(Mmu::Rmap));
+    let (name, sentence) = found.unwrap();
+    assert_eq!((name, why), ("dirty_pages_at_risk", None));
+    assert_eq!(
+        sentence,
+        "1 × 2M at gfn 0x0 was installed writable in slot 1, whose dirty logging had been on for 1.0 s: what the guest \
+         writes to these 2 MiB is not in the log"
+    );
+    // Where it is not certain, it is not known.
+    for unsure in [
+        on_amd(Mmu::Shadow),
+        on_amd(Mmu::Unknown),
+        sight_with(Mmu::Tdp, Some(true)),
+        sight_with(Mmu::Tdp, None),
+        Sight::default(),
+    ] {
+        let (found, why) = at(&bench, unsure);
+        let found = found.map(|(name, _)| name).filter(|name| *name == "dirty_pages_at_risk");
+        assert!(found.is_none() && why.is_some(), "{unsure:?}");
+    }
+    // What is small, or was huge before, is at no risk.
+    let mut twin = Bench::new();
+    twin.change(Cause::GuestFault, Transition::Install, 2, 1);
+    twin.logging(true);
+    twin.change(Cause::LoggedFault, Transition::Install, 1, 512);
+    (0..11).for_each(|_| twin.apply(vec![], vec![]));
+    assert_eq!(at(&twin, on_amd(Mmu::Tdp)), (None, None));
+    // A loss may have hidden a switch.
+    twin.model.apply(&Batch { at: twin.now + S, losses: vec![("marks", 1)], ..Batch::default() });
+    let (_, why) = at(&twin, on_amd(Mmu::Tdp));
+    assert!(why.is_some_and(|why| why.contains("lost")));
+}
+
 /// What was found at any time in the recording of a real run.
 fn found_in(recording: &[u8]) -> Vec<&'static str> {
     found_by(recording, &Thresholds::default())
@@ -429,6 +487,33 @@ fn states_on_a_real_run() {
     assert!(kinds.contains(&("logged-since-boot", vec!["logged_since_before"])), "{kinds:?}");
     assert!(kinds.contains(&("misaligned", vec!["slot_misaligned"])), "{kinds:?}");
     assert!(kinds.contains(&("huge", vec![])), "{kinds:?}");
+}
+
+/// Real kernels map nothing huge in what is logged: not even for a moment, but while a switch is under way.
+#[test]
+fn no_dirty_pages_are_at_risk_on_real_runs() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/recorded");
+    let (mut logged, mut huge) = (0, 0);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rec") {
+            continue;
+        }
+        let recording = std::fs::read(&path).unwrap();
+        let mut replay = Replay::new(&recording[..]).unwrap();
+        let mut model = Model::default();
+        while let Some(update) = replay.next_update().unwrap() {
+            model.update(&update, replay.coverage());
+            let waits = model.vms.values().any(|vm| vm.at_risk.is_undecided());
+            assert!(!waits, "{}", path.display());
+        }
+        for vm in model.vms.values() {
+            assert_eq!(vm.at_risk.certain(), [], "{}", path.display());
+            logged += u64::from(vm.at_risk.could_be());
+            huge += vm.totals().changes(|change| change == Transition::Install);
+        }
+    }
+    assert!(logged > 10 && huge > 100, "{logged} VMs were logged, {huge} leaves installed");
 }
 
 #[test]
