@@ -58,6 +58,8 @@ impl Toolchain {
         let output = Command::new(&self.cargo)
             .args(["build", "--package", "collapse-ebpf", "--release"])
             .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core", "--locked"])
+            // The same object wherever the checkout and the toolchain are.
+            .args(["-Z", "trim-paths", "--config", "profile.release.trim-paths=\"all\""])
             .arg("--target-dir")
             .arg(&target_dir)
             .env("PATH", path)

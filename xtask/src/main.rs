@@ -21,6 +21,8 @@ struct Cli {
 enum Task {
     /// Measure the cost of observing, beside other tools, in executed instructions
     Bench(bench::BenchOptions),
+    /// Make a static program, and packages of it
+    Dist(dist::DistOptions),
     /// Find or install everything that the other tasks need
     Setup(setup::SetupOptions),
     /// Show huge pages being split, zapped and recovered: on this machine, or else in the lab
@@ -50,6 +52,7 @@ fn run(task: Task) -> Result<i32> {
     setup::ensure_ready()?;
     match task {
         Task::Bench(options) => bench::run(&options),
+        Task::Dist(options) => dist::run(&options),
         Task::Setup(options) => setup::report(&options),
         Task::Demo(options) => demo::run(options),
         Task::Capture(options) => capture::run(&options),

@@ -25,6 +25,12 @@ pub fn lab_dir() -> PathBuf {
     target_dir().join("lab")
 }
 
+/// The folder in which cargo keeps the sources of dependencies.
+pub fn crates_dir() -> PathBuf {
+    let own = env::var_os("CARGO_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    own.or_else(|| Some(env::home_dir()?.join(".cargo"))).unwrap_or_default()
+}
+
 /// The cargo that runs this program, in the workspace's root.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -20,6 +20,7 @@ mod streams;
 pub mod terminal;
 
 pub use console::Console;
+pub use cpio::Archive;
 pub use emulator::{Emulator, MachineSize};
 pub use image::{ImageFile, KvmParameter};
 pub use kernel::KernelChoice;

@@ -5,18 +5,24 @@ use std::{path::PathBuf, process::Command};
 use anyhow::{Result, ensure};
 use base::{CommandExt, workspace};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The target of static programs: with glibc, linked statically.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAMS: [&str; 4] = ["collapse", "workload", "drive", "debugport"];
 
-/// Makes a cargo command build static programs, in a target folder of its own: with other flags than a
-/// plain build's, each would make the other build all dependencies again.
+/// Makes a cargo command build static programs, the same wherever the checkout is, in a target folder of its own:
+/// with other flags than a plain build's, each would make the other build all dependencies again.
 ///
 /// By variables and not by options, so that it holds for whatever is run below the command, too.
 pub fn make_static(command: &mut Command) -> &mut Command {
+    let root = format!("--remap-path-prefix={}=.", workspace::root().display());
+    let crates = format!("--remap-path-prefix={}=crates", workspace::crates_dir().display());
     command
         .env("CARGO_TARGET_DIR", workspace::lab_dir())
         .env("CARGO_BUILD_TARGET", TARGET)
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            ["-Ctarget-feature=+crt-static", &root, &crates].join("\x1f"),
+        )
         .env_remove("RUSTFLAGS")
 }
 

@@ -4,6 +4,7 @@ use std::{env, iter};
 
 use anyhow::Result;
 use base::{CommandExt, packages, workspace};
+use lab::{KernelChoice, kernels};
 
 use crate::{report::TestReport, selection::Selection};
 
@@ -48,6 +49,10 @@ pub fn run(selection: &Selection, report: &mut TestReport) {
     if selection.wants(PROMETHEUS) {
         report.timed(PROMETHEUS, prometheus);
     }
+    // Everything is built twice, and the tools as well the first time.
+    if selection.all && selection.wants(PACKAGES) {
+        report.timed(PACKAGES, packages);
+    }
 }
 
 const PROMETHEUS: &str = "host: metrics, rules and dashboard in a real Prometheus";
@@ -70,4 +75,11 @@ fn prometheus() -> Result<()> {
         tests.env("PATH", env::join_paths(path)?);
     }
     tests.run()
+}
+
+const PACKAGES: &str = "host: packages, the same wherever they are built, come, work and go";
+
+fn packages() -> Result<()> {
+    let kernel = KernelChoice::Series(kernels::default().name.to_owned()).resolve()?;
+    dist::check::run(&kernel.vmlinuz)
 }
