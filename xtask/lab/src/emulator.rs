@@ -35,6 +35,9 @@ pub trait Emulator: Debug + Sync {
     /// Finds or installs what it needs beyond what every part of the lab does, and announces each step.
     fn prepare(&self) -> Result<()>;
 
+    /// How many times as long as in QEMU a command may take.
+    fn slowness(&self) -> u32;
+
     /// The size of a machine unless the caller has another.
     fn default_size(&self) -> MachineSize;
 
@@ -54,7 +57,7 @@ pub trait Emulator: Debug + Sync {
     fn guest_script(&self) -> &'static [u8];
 
     /// Further words for the kernel's command line.
-    fn cmdline(&self, machine: &MachineSize) -> &'static [&'static str];
+    fn cmdline(&self, machine: &MachineSize) -> Vec<&'static str>;
 
     /// Starts the machine, which ends with the calling thread at the latest.
     fn start(&self, machine: &Machine) -> Result<Running>;

@@ -32,6 +32,10 @@ impl Emulator for Qemu {
         Ok(())
     }
 
+    fn slowness(&self) -> u32 {
+        1
+    }
+
     fn default_size(&self) -> MachineSize {
         MachineSize { cpus: 2, memory: "2G".to_owned(), icount: false, parallel: false }
     }
@@ -57,16 +61,16 @@ impl Emulator for Qemu {
         include_bytes!("../guest/virtio-ports.sh")
     }
 
-    fn cmdline(&self, size: &MachineSize) -> &'static [&'static str] {
+    fn cmdline(&self, size: &MachineSize) -> Vec<&'static str> {
         // On a busy host, the timer may come too late for the kernel's test of it, which panics then:
         // no_timer_check.
         match size {
             MachineSize { icount: true, .. } => {
-                &["no_timer_check", "nokaslr", "tsc=reliable", "clocksource=tsc"]
+                vec!["no_timer_check", "nokaslr", "tsc=reliable", "clocksource=tsc"]
             }
             // A standstill is to show at once where there can be one.
-            MachineSize { parallel: true, .. } => &["no_timer_check", "softlockup_panic=1"],
-            _ => &["no_timer_check"],
+            MachineSize { parallel: true, .. } => vec!["no_timer_check", "softlockup_panic=1"],
+            _ => vec!["no_timer_check"],
         }
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use base::workspace;
 use lab::{
     DEFAULT_TIMEOUT, ImageFile, KernelChoice, KvmParameter, Lab, LabOutcome, MachineSize, Series,
-    kernel::Kernel, kernels::CpuVendor,
+    emulator, kernel::Kernel, kernels::CpuVendor,
 };
 
 /// One test: a boot, a command, and a check of its result.
@@ -63,14 +63,6 @@ impl LabCase {
         format!("{}: {}", machine.join(" "), self.name)
     }
 
-    /// How many times as long as in QEMU a command may take.
-    fn slowness(&self) -> u32 {
-        match self.cpu {
-            CpuVendor::Amd => 1,
-            CpuVendor::Intel => 6,
-        }
-    }
-
     /// The machine for it.
     pub fn lab(&self, kernel: Kernel, binaries: &[PathBuf]) -> Result<Lab> {
         let kvm = self.kvm.split_whitespace().map(str::parse);
@@ -88,7 +80,7 @@ impl LabCase {
                 parallel: self.cpus > 1 && self.cpu == CpuVendor::Amd,
                 ..lab.size
             },
-            timeout: Some(self.timeout * self.slowness()),
+            timeout: Some(self.timeout * emulator::with_cpu_of(self.cpu).slowness()),
             files: self.files.clone(),
             out: Some(out),
             ..lab

@@ -56,37 +56,58 @@ const OPTIONS: &[&str] = &[
     "--without-x11",
 ];
 
-/// The path of the program.
+/// The path of the program once it is built.
 pub fn program() -> Result<PathBuf> {
-    Ok(cache::dir()?.join(format!("bochs-{VERSION}")).join("bochs"))
+    Ok(home()?.join("bochs"))
+}
+
+fn home() -> Result<PathBuf> {
+    Ok(cache::dir()?.join(format!("bochs-{VERSION}")))
+}
+
+fn work_of(home: &Path) -> PathBuf {
+    home.with_extension("part")
+}
+
+/// Whether the program is built, and the packages are there that it needs.
+pub fn is_done() -> Result<bool> {
+    Ok(program()?.is_file() && missing().is_empty())
+}
+
+/// What a build has left that failed or is going on; to be removed for another try.
+pub fn leftover() -> Result<Option<PathBuf>> {
+    Ok(Some(work_of(&home()?)).filter(|work| work.exists()))
 }
 
 /// Builds the program unless that was done before, and installs the packages that it needs.
 pub fn ensure_built() -> Result<()> {
-    let program = program()?;
-    let missing = || PACKAGES.iter().filter(|package| !package.is_present());
-    if program.is_file() && missing().next().is_none() {
+    if is_done()? {
         return Ok(());
     }
     let _lock = cache::lock()?;
-    let missing: Vec<&str> = missing().map(|package| package.debian).collect();
+    let missing = missing();
     if !missing.is_empty() {
         eprintln!("setup: an emulated Intel CPU needs {}", missing.join(", "));
         packages::install(&missing)?;
     }
-    if program.is_file() {
+    if program()?.is_file() {
         return Ok(());
     }
-    let home = program.parent().context("the program has no folder")?;
+    let home = home()?;
     eprintln!("setup: building Bochs {VERSION} into {} (some minutes)", home.display());
-    build(home).with_context(|| {
+    build(&home).with_context(|| {
         format!("building Bochs {VERSION} from the source package bochs of Debian's {SUITE}")
     })
 }
 
+fn missing() -> Vec<&'static str> {
+    let missing = PACKAGES.iter().filter(|package| !package.is_present());
+    missing.map(|package| package.debian).collect()
+}
+
 /// Builds in a folder beside the program's, which appears whole or not at all.
 fn build(home: &Path) -> Result<()> {
-    let work = home.with_extension("part");
+    let work = work_of(home);
     if work.exists() {
         fs::remove_dir_all(&work).with_context(|| format!("clearing {}", work.display()))?;
     }

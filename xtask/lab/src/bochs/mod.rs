@@ -2,6 +2,7 @@
 
 mod build;
 mod disk;
+mod program;
 mod vmlinux;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsRawFd, OwnedFd},
-    process::{Command, Stdio},
+    process::Stdio,
     thread,
 };
 
@@ -21,6 +22,7 @@ use crate::{
     memory_file::memory_file,
 };
 
+use program::Program;
 use vmlinux::Vmlinux;
 
 /// Emulated instructions, and so ticks of the TSC, in an emulated second.
@@ -43,6 +45,9 @@ const CMDLINE: &[&str] = &[
     "apparmor=0",
 ];
 
+/// Further words for the distribution's Bochs, whose CPUID up to 2.7 has a wrong size of what XSAVE saves.
+const CMDLINE_PACKAGED: &[&str] = &["noxsave"];
+
 /// Memory that the emulated chipset has below 4 GiB.
 const MOST_MEMORY: u64 = 3 << 30;
 
@@ -56,7 +61,11 @@ impl Emulator for Bochs {
     }
 
     fn prepare(&self) -> Result<()> {
-        build::ensure_built()
+        program::prepare()
+    }
+
+    fn slowness(&self) -> u32 {
+        Program::find().map_or(1, |program| program.slowness())
     }
 
     fn default_size(&self) -> MachineSize {
@@ -74,6 +83,8 @@ impl Emulator for Bochs {
             "commands in Bochs' machines have no stdin: give </dev/null"
         );
         ensure!(size.cpus <= 2, "Bochs' machines have one CPU or two, not {}", size.cpus);
+        let most = Program::find()?.most_cpus();
+        ensure!(size.cpus <= most, "the distribution's Bochs has one CPU only, not {}", size.cpus);
         ensure!(!size.parallel, "Bochs emulates all CPUs on one thread");
         ensure!(
             size.memory_bytes()? <= MOST_MEMORY,
@@ -100,8 +111,10 @@ impl Emulator for Bochs {
         include_bytes!("../../guest/debug-port.sh")
     }
 
-    fn cmdline(&self, _: &MachineSize) -> &'static [&'static str] {
-        CMDLINE
+    fn cmdline(&self, _: &MachineSize) -> Vec<&'static str> {
+        let packaged = Program::find().is_ok_and(|program| program == Program::Packaged);
+        let more: &[&str] = if packaged { CMDLINE_PACKAGED } else { &[] };
+        [CMDLINE, more].concat()
     }
 
     fn start(&self, machine: &Machine) -> Result<Running> {
@@ -111,13 +124,14 @@ impl Emulator for Bochs {
         let disk = memory_file(c"disk", &disk).context("holding the disk")?;
         let (console, console_end) = io::pipe().context("connecting to the console")?;
         let files = Files { disk, console: console_end.into() };
-        let configuration = configuration(machine.size, memory, &files);
+        let program = Program::find()?;
+        let configuration = configuration(machine.size, memory, &files, program.display());
         let configuration = memory_file(c"bochsrc", configuration.as_bytes())
             .context("holding the configuration")?;
-        let mut bochs = Command::new(build::program()?);
-        bochs.args(["-q", "-f"]).arg(path_of(&configuration));
+        let go_on = memory_file(c"go on", b"c\n").context("holding the debugger's command")?;
+        let mut bochs = program.command(&path_of(&configuration), &path_of(&go_on));
         bochs.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let inherited = [configuration.into(), files.disk.into(), files.console];
+        let inherited = [configuration.into(), go_on.into(), files.disk.into(), files.console];
         let mut guest = Guest::spawn(bochs, &inherited)?;
         let output = guest.process().stdout.take().context("Bochs has no stdout")?;
         let messages = guest.process().stderr.take().context("Bochs has no stderr")?;
@@ -156,7 +170,7 @@ fn path_of(file: &impl AsRawFd) -> String {
 }
 
 /// Bochs' configuration.
-fn configuration(size: &MachineSize, memory: u64, files: &Files) -> String {
+fn configuration(size: &MachineSize, memory: u64, files: &Files, display: &str) -> String {
     let mebibytes = memory >> 20;
     let mut text = String::new();
     let mut line = |line: std::fmt::Arguments| {
@@ -164,7 +178,7 @@ fn configuration(size: &MachineSize, memory: u64, files: &Files) -> String {
         let _ = writeln!(text, "{line}");
     };
     line(format_args!("config_interface: textconfig"));
-    line(format_args!("display_library: nogui"));
+    line(format_args!("display_library: {display}"));
     line(format_args!(
         "cpu: model=corei7_skylake_x, count={}, ips={INSTRUCTIONS_PER_SECOND}, \
          reset_on_triple_fault=0, ignore_bad_msrs=1",
