@@ -8,7 +8,7 @@ use super::{
         EagerSplit, FaultCounter, MadviseCollapse, NxRecoveryPeriod, TaskRegisters, VerifierCounts,
     },
     KvmParameterSets, LIKE_THE_NEWEST, MeasuredTools, OracleProbes,
-    SelectCase::{Budget, CrowdedVcpus, EachChange, Recordings, Stacks},
+    SelectCase::{Budget, CrowdedVcpus, EachChange, HostWork, Recordings, Stacks},
     Series, VendorKvm,
 };
 
@@ -71,13 +71,12 @@ pub const KERNELS: &[Series] = &[
         name: "6.1",
         suites: &["bookworm", "bookworm-security"],
         cases: &[Recordings, Stacks],
-        other_mmu_cases: &[EachChange],
         bench: MeasuredTools::Collapse,
         parameters: &[
             KvmParameterSets {
                 vendor: CpuVendor::Amd,
-                always: &["", "npt=0"],
-                rarely: &["tdp_mmu=N"],
+                always: &[""],
+                rarely: &["tdp_mmu=N", "npt=0"],
             },
             INTEL_OTHERS_RARELY,
         ],
@@ -87,7 +86,8 @@ pub const KERNELS: &[Series] = &[
     Series {
         name: "6.12",
         suites: &["trixie", "trixie-security", "bookworm-backports"],
-        cases: &[Budget, EachChange, Recordings, Stacks],
+        cases: &[EachChange, HostWork, Recordings, Stacks],
+        other_mmu_cases: &[EachChange],
         bench: MeasuredTools::EveryTool,
         parameters: &[
             KvmParameterSets {
@@ -120,7 +120,7 @@ pub const KERNELS: &[Series] = &[
     Series {
         name: "7.3",
         suites: &["trixie-backports"],
-        cases: &[Budget, CrowdedVcpus, EachChange, Recordings, Stacks],
+        cases: &[Budget, CrowdedVcpus, EachChange, HostWork, Recordings, Stacks],
         bench: MeasuredTools::Collapse,
         ..LIKE_THE_NEWEST
     },

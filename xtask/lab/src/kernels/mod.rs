@@ -135,12 +135,14 @@ impl std::str::FromStr for CpuVendor {
 /// Groups of cases that a run holds on some kernels only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelectCase {
-    /// A budget for overhead, and a full ring.
+    /// A budget for overhead, a full ring, and faults that a VMM makes itself or holds up.
     Budget,
     /// More vCPUs than CPUs, where that makes the kernel skip programs.
     CrowdedVcpus,
     /// Each change on its own.
     EachChange,
+    /// What the host does to guest memory.
+    HostWork,
     /// Recordings and replays.
     Recordings,
     /// Stacks of splits and zaps.

@@ -32,7 +32,7 @@ const OVERLOAD: &str = "
         workload run 'touch random=100%; madvise dontneed; touch random=100%' --backing 4k &&
     collapse events --from /out/run.rec --output /out/events.ndjson";
 
-/// Both, where programs cannot be preempted and where they can.
+/// Both.
 pub fn cases(all: bool) -> Vec<LabCase> {
     let kept = |kernel| LabCase {
         cpus: 1,

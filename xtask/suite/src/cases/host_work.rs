@@ -77,7 +77,7 @@ struct Guest {
 
 /// All guests in one boot, on each kernel.
 pub fn cases(rarely: bool) -> Vec<LabCase> {
-    on(SelectCase::Budget, rarely).map(case).collect()
+    on(SelectCase::HostWork, rarely).map(case).collect()
 }
 
 fn case(kernel: &'static Series) -> LabCase {

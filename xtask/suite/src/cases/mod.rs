@@ -33,7 +33,7 @@ use crate::case::LabCase;
 
 /// All cases, in the order in which they start; with `rarely`, those of `--all`, too.
 pub fn all(rarely: bool) -> Vec<LabCase> {
-    let mut cases = streams::cases();
+    let mut cases = streams::cases(rarely);
     cases.extend(failed_migration::cases(rarely));
     cases.extend(scenarios::cases(rarely));
     cases.extend(host_work::cases(rarely));

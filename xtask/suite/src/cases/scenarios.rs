@@ -77,7 +77,7 @@ pub fn cases(rarely: bool) -> Vec<LabCase> {
 /// Two vCPUs on two of Intel's CPUs, which take turns of a few instructions.
 fn race(kvm: &str) -> LabCase {
     let kernel = kernels::default();
-    let command = ["sh", "/bin/observe.sh", "/out", "workload", "race", "--size", "16M"];
+    let command = ["sh", "/bin/observe.sh", "/out", "workload", "race", "--size", "8M"];
     LabCase {
         cpu: CpuVendor::Intel,
         cpus: 2,
