@@ -20,7 +20,7 @@ pub use collapse_feed::{Coverage, Mmu, Paging, Signal, SignalStatus};
 pub use hook::{Hook, Layout};
 pub use latency::{FaultLatency, FaultLatencyError};
 pub use layout::{SlotIndex, SlotLayout, TdpLayout, VmFields};
-pub use obstacles::{NO_KVM, Obstacle, obstacles};
+pub use obstacles::{NO_KVM, Obstacle, addresses_are_hidden, lacking, obstacles};
 pub use signals::{Only, REBUILDING_ROUTINE, SIGNALS, SignalHooks};
 
 use crate::kernel::inspect::{Fact, Inspected, Kvm, WantedFacts};

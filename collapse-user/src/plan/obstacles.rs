@@ -52,6 +52,15 @@ pub fn obstacles(host: &Inspected) -> Vec<Obstacle> {
     [found(&fatal, true), found(&lesser, false)].concat()
 }
 
+/// Names the capabilities that the process lacks, of those without which less is seen; `None` if it lacks none.
+pub fn lacking(host: &Inspected) -> Option<String> {
+    let privileges = &host.privileges;
+    privileges.effective.as_ref().ok()?;
+    let helpful = HELPFUL.iter().map(|(capability, _)| *capability);
+    let missing: Vec<_> = helpful.filter(|capability| !privileges.has(*capability)).collect();
+    (!missing.is_empty()).then(|| names(&missing))
+}
+
 /// A check for one obstacle, which returns its description and remedy.
 type Check = fn(&Inspected) -> Option<(String, String)>;
 
@@ -141,10 +150,15 @@ fn capabilities(host: &Inspected) -> Option<(String, String)> {
 }
 
 fn addresses(host: &Inspected) -> Option<(String, String)> {
-    let hidden = host.symbols.as_ref().ok()?.values().any(|symbol| symbol.address == 0);
+    let hidden = addresses_are_hidden(host);
     let setting = host.kptr_restrict.as_ref().ok().filter(|setting| hidden && **setting > 1)?;
     let what = format!("kernel addresses are hidden (kernel.kptr_restrict is {setting})");
     Some((what, "`sysctl -w kernel.kptr_restrict=1`".to_owned()))
+}
+
+/// Whether the kernel tells no addresses of functions.
+pub fn addresses_are_hidden(host: &Inspected) -> bool {
+    host.symbols.as_ref().is_ok_and(|symbols| symbols.values().any(|symbol| symbol.address == 0))
 }
 
 fn module_types(host: &Inspected) -> Option<(String, String)> {
@@ -194,6 +208,15 @@ mod tests {
         assert_eq!(fatal(&container), ["not permitted: give the container or service CAP_PERFMON"]);
         let unknown = host(|host| host.privileges.effective = Err(Unknown::Absent("x".into())));
         assert_eq!(unknown, []);
+    }
+
+    #[test]
+    fn lacking_capabilities_are_named() {
+        let mut host = kernel("6.12");
+        assert_eq!(lacking(&host), None);
+        let some = [Capability::Bpf, Capability::Perfmon, DacReadSearch];
+        host.privileges.effective = Ok(some.into());
+        assert_eq!(lacking(&host).as_deref(), Some("CAP_SYSLOG, CAP_SYS_ADMIN"));
     }
 
     #[test]

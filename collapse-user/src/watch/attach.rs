@@ -10,7 +10,9 @@ use crate::{
     diagnostics::EbpfLog,
     exit::{Exit, Failure, OrExit as _},
     kernel::{Inspected, Instance},
-    plan::{Coverage, FaultLatency, InspectionDepth, Plan, obstacles},
+    plan::{
+        Coverage, FaultLatency, InspectionDepth, Plan, addresses_are_hidden, lacking, obstacles,
+    },
     probe::{Limits, Probe, ProbeError},
     source::{
         Batch,
@@ -75,6 +77,15 @@ impl Attached {
     /// Looks closely at the kernel only where hooks are refused: others may then do, and usually all
     /// can be attached.
     pub fn new(wanted: &Wanted) -> Result<Self, Failure> {
+        let attached = Self::with_most_hooks(wanted)?;
+        let is_limited = attached.live.is_refused() || addresses_are_hidden(&attached.host);
+        if let Some(names) = lacking(&attached.host).filter(|_| is_limited) {
+            log::warn!("less is seen without {names}: `collapse doctor` tells what");
+        }
+        Ok(attached)
+    }
+
+    fn with_most_hooks(wanted: &Wanted) -> Result<Self, Failure> {
         match Self::looking(wanted, InspectionDepth::Quick) {
             Ok(attached) if attached.live.is_refused() => attached.detach(),
             Err(Failure { error, .. })
@@ -105,6 +116,7 @@ impl Attached {
         let slots = slots.copied();
         let budget = setup.budget_overhead.percent();
         let mut live = Live::new(probe, plan.kernel.kvm_vm_list, slots, rows, budget)
+            .map_err(|error| with_rights(error, &host))
             .or_exit(Exit::CannotMeasure)?;
         if selection.stacks != 0 {
             live.learn_functions();
@@ -146,6 +158,15 @@ impl Attached {
 /// The KVM that is loaded.
 pub(super) fn loaded_kvm() -> Option<Instance> {
     Instance::loaded(Path::new("/"))
+}
+
+/// Names the capabilities that may be why nothing is seen, if any are lacking.
+fn with_rights(error: ProbeError, host: &Inspected) -> anyhow::Error {
+    let error = anyhow::Error::new(error);
+    match lacking(host) {
+        Some(names) => error.context(format!("without {names}")),
+        None => error,
+    }
 }
 
 fn limits(setup: Setup, selection: Selection) -> Limits {

@@ -10,6 +10,7 @@ mod life;
 mod metrics;
 mod observed;
 mod oracle;
+mod privileges;
 mod readme;
 mod ready;
 mod recordings;
@@ -51,6 +52,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(readme::cases());
     cases.extend(ready::cases());
     cases.extend(metrics::cases());
+    cases.extend(privileges::cases());
     cases.extend(reports::cases());
     cases.extend(dashboard::cases(rarely));
     cases
