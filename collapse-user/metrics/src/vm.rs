@@ -172,6 +172,22 @@ pub(crate) static ROWS: &[Row<Vms>] = &[
         },
     },
     Row {
+        name: "vm_regions_1g_lost",
+        help: "times that a range of 1 GiB lost its leaf of this size while the guest could still use the memory",
+        kind: Kind::Counter,
+        unit: Measure::Count,
+        labels: &[],
+        read: |scene, out| out.number(scene.vm.regions.giants().counts().lost),
+    },
+    Row {
+        name: "vm_regions_1g_recovered",
+        help: "times that a range of 1 GiB that had lost its leaf of this size got it back",
+        kind: Kind::Counter,
+        unit: Measure::Count,
+        labels: &[],
+        read: |scene, out| out.number(scene.vm.regions.giants().counts().recovered),
+    },
+    Row {
         name: "vm_dirty_logging",
         help: "whether dirty logging is on for the VM as a whole; none where that is not known",
         kind: Kind::Gauge,

@@ -51,8 +51,8 @@ pub use observer::Observer;
 pub use recent::{EVENTS_KEPT, Recent};
 pub use reconcile::{Grade, Offset, Reconciliation};
 pub use regions::{
-    Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Region, RegionCounts, Regions, Returned,
-    ReturnedRegions, Standing, Step, Thrash, Thrashed, regions_of,
+    GiantCounts, Giants, Lost, Mapping, NxRecovery, RETURNED_KEPT, Recovery, Region, RegionCounts,
+    Regions, Returned, ReturnedRegions, Standing, Step, Thrash, Thrashed, regions_of,
 };
 pub use span::{CollapseSpan, Race, Work};
 pub use stall::StallEstimate;

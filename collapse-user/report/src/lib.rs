@@ -53,6 +53,6 @@ pub use verdicts::{
     Verdicts,
 };
 pub use vm::{
-    Counts, DirtyLogReport, Faults, GainsReport, Racing, Recoveries, RegionsReport, SpanReport,
-    VmReport,
+    Counts, DirtyLogReport, Faults, GainsReport, GiantsReport, Racing, Recoveries, RegionsReport,
+    SpanReport, VmReport,
 };

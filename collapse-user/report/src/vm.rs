@@ -22,7 +22,8 @@ use super::{
 };
 use collapse_feed::{Coverage, Signal, Slot};
 use collapse_model::{
-    CollapseSpan, LoggedBy, Metric, Race, RegionCounts, SlotMap, TimedFaults, Vm, Work,
+    CollapseSpan, GiantCounts, LoggedBy, Metric, Race, RegionCounts, SlotMap, TimedFaults, Vm,
+    Work,
     metric::{Breakdown, LEVELS},
 };
 
@@ -80,6 +81,10 @@ pub struct VmReport {
     pub recoveries: Recoveries,
     /// Regions that lost their huge leaf, and what became of them.
     pub regions: RegionsReport,
+    /// Ranges of 1 GiB that lost their leaf of this size, and what became of them. Leaves of 2 MiB in its place are no
+    /// recovery.
+    #[serde(default)]
+    pub regions_1g: GiantsReport,
     /// How long regions that had lost their huge leaf had nothing mapped, until the next leaf of any
     /// size.
     pub time_to_refault: HistogramReport,
@@ -184,6 +189,17 @@ pub struct RegionsReport {
     /// Regions by what became of them.
     #[serde(flatten)]
     pub counts: RegionCounts,
+    /// Why they lost it.
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub lost_by_cause: BTreeMap<Name, u64>,
+}
+
+/// Ranges of 1 GiB that lost their leaf of this size.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GiantsReport {
+    /// Ranges by what became of them.
+    #[serde(flatten)]
+    pub counts: GiantCounts,
     /// Why they lost it.
     #[schemars(extend("propertyNames" = keys::causes()))]
     pub lost_by_cause: BTreeMap<Name, u64>,
@@ -310,6 +326,10 @@ impl VmReport {
             }),
             recoveries: Recoveries::new(&counts),
             regions: RegionsReport { counts, lost_by_cause: by_name(vm.regions.lost_by_cause()) },
+            regions_1g: GiantsReport {
+                counts: vm.regions.giants().counts(),
+                lost_by_cause: by_name(vm.regions.giants().lost_by_cause()),
+            },
             time_to_refault: vm.regions.time_to_refault().into(),
             time_to_recover: vm.regions.time_to_recover().into(),
             time_to_recover_from_loss: vm.regions.time_to_recover_from_loss().into(),

@@ -13,7 +13,7 @@ use super::{
     OperationReport, PmlFullReport, Recoveries, Report, SpanReport, StallReport, VmReport,
 };
 use collapse_model::{
-    LoggedBy, MetricId, Outcome, RegionCounts, Standing, Work,
+    GiantCounts, LoggedBy, MetricId, Outcome, RegionCounts, Standing, Work,
     metric::LEVELS,
     wording::{self, SIZES, UNKNOWN, UNNAMED_VM, bytes, duration, known, leaves, percent},
 };
@@ -66,6 +66,22 @@ fn is_logging(vm: &VmReport) -> bool {
 
 /// The first line: did huge pages come back?
 pub fn verdict(vm: &VmReport) -> String {
+    format!("{}{}", of_regions(vm), of_giants(&vm.regions_1g.counts))
+}
+
+/// What became of 1 GiB pages; nothing if none was lost.
+fn of_giants(giants: &GiantCounts) -> String {
+    let GiantCounts { lost, recovered, gone, mapped_smaller, .. } = *giants;
+    if lost == 0 {
+        return String::new();
+    }
+    let rest =
+        [(mapped_smaller, "mapped by smaller ones"), (gone, "taken away before they came back")];
+    let rest = rest.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}"));
+    format!("; 1 GiB pages: {lost} lost, {recovered} recovered{}", rest.collect::<String>())
+}
+
+fn of_regions(vm: &VmReport) -> String {
     let regions = &vm.regions.counts;
     let taken = match regions.taken_away {
         0 => String::new(),

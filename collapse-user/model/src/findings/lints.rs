@@ -58,6 +58,17 @@ pub(super) const LINTS: &[Lint] = &[
         check: memory::slot_misaligned,
     },
     Lint {
+        name: "pages_1g_lost",
+        title: "1 GiB pages are mapped by smaller ones, and do not come back",
+        knobs: &[any(
+            "dirty logging going on and off on Linux 6.13 or later rebuilds them in place, if the memory behind is still \
+             of 1 GiB pages; otherwise delete the memslot and add it again. To keep them: kvm.nx_huge_pages=off, and no \
+             dirty logging",
+        )],
+        needs: &[],
+        check: memory::pages_1g_lost,
+    },
+    Lint {
         name: "dirty_logging_on_for_long",
         title: "dirty logging has been on for long",
         knobs: &[

@@ -3,7 +3,10 @@
 use collapse_common::{Cause, spte::frames};
 
 use super::{Case, Evidence, Unit};
-use crate::{metric::LeafChange, wording::bytes};
+use crate::{
+    metric::LeafChange,
+    wording::{bytes, duration},
+};
 
 pub(super) fn nx_recovery_undone(case: &Case) -> Option<Evidence> {
     let nx = case.vm.regions.nx_recovery();
@@ -37,6 +40,29 @@ pub(super) fn slot_misaligned(case: &Case) -> Option<Evidence> {
         .with("size", size, Unit::Bytes)
         .with("offset", offset, Unit::Bytes),
     )
+}
+
+pub(super) fn pages_1g_lost(case: &Case) -> Option<Evidence> {
+    let giants = case.vm.regions.giants();
+    let (lost_at, why) = giants.latest_loss().filter(|_| !case.vm.has_to_map_small())?;
+    let log_off = case.vm.episodes.kept().next_back().and_then(|episode| episode.log_off);
+    let since = log_off.map_or(lost_at, |log_off| log_off.max(lost_at));
+    let small_for = case.now.saturating_sub(since);
+    let counts = giants.counts();
+    (small_for > case.thresholds.small_ns).then(|| {
+        Evidence::certain(format!(
+            "{} of {} ranges of 1 GiB that lost their leaf of this size are mapped by smaller ones for {}, the latest by {}",
+            counts.mapped_smaller,
+            counts.lost,
+            duration(small_for),
+            why.label(),
+        ))
+        .with("mapped_smaller", counts.mapped_smaller, Unit::Count)
+        .with("lost", counts.lost, Unit::Count)
+        .with("recovered", counts.recovered, Unit::Count)
+        .with("small_for", small_for, Unit::Ns)
+        .since(since)
+    })
 }
 
 pub(super) fn hugetlb_mapped_small(case: &Case) -> Option<Evidence> {

@@ -338,6 +338,26 @@ fn misaligned_slots() {
     assert_eq!(found(Slot { npages: 512, ..at(Some(4096)) }), [""; 0], "too little to matter");
 }
 
+/// A GiB that a failed migration split, and that comes back as 512 regions or as itself.
+#[test]
+fn a_1g_page_that_is_512_regions() {
+    let migrated = |level, count| {
+        let mut bench = Bench::new();
+        bench.change(Cause::GuestFault, Transition::Install, 3, 1);
+        bench.logging(true);
+        bench.change(Cause::EagerSplit, Transition::Split, 3, 1);
+        bench.change(Cause::EagerSplit, Transition::Split, 2, 512);
+        assert_eq!(bench.found(20), [""; 0], "dirty logging keeps it small");
+        bench.logging(false);
+        bench.change(Cause::Collapse, Transition::Recover, level, count);
+        bench.collapse();
+        assert_eq!(bench.found(1), [""; 0]);
+        bench.found(20)
+    };
+    assert_eq!(migrated(2, 512), ["pages_1g_lost"]);
+    assert_eq!(migrated(3, 1), [""; 0]);
+}
+
 fn sight_with(mmu: Mmu, pml: Option<bool>) -> Sight {
     let mut sight = sight(mmu);
     sight.pml = pml;

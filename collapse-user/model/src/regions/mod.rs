@@ -2,6 +2,7 @@
 
 mod counts;
 mod gains;
+mod giants;
 mod lost;
 mod nx;
 mod refaults;
@@ -20,6 +21,7 @@ use std::{
 use collapse_common::{Cause, Transition, spte::frames};
 
 pub use counts::{Mapping, Recovery, RegionCounts, Standing, Step};
+pub use giants::{GiantCounts, Giants};
 pub use lost::{Lost, Region};
 pub use nx::NxRecovery;
 pub use returned::{RETURNED_KEPT, Returned, ReturnedRegions};
@@ -50,6 +52,7 @@ pub struct Regions {
     refaults: Refaults,
     nx: NxRecovery,
     thrash: Thrash,
+    giants: Giants,
     returned: ReturnedRegions,
     time_to_refault: Histogram,
     time_to_recover: Histogram,
@@ -79,6 +82,11 @@ impl Regions {
         episode: Option<NonZeroU32>,
         report: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
+        if change.level == 3 {
+            self.giants.apply(at, change);
+        } else if change.transition == Transition::Install {
+            self.giants.install_smaller(change);
+        }
         match (change.transition, change.level) {
             // A 1 GiB leaf that is split leaves huge leaves behind.
             (Transition::Split | Transition::SplitRelink, 2) | (Transition::Zap, 2 | 3) => {
@@ -151,6 +159,11 @@ impl Regions {
     /// Regions that the NX recovery worker gave back, by what became of them.
     pub fn nx_recovery(&self) -> &NxRecovery {
         &self.nx
+    }
+
+    /// Ranges of 1 GiB that lost their leaf of this size.
+    pub fn giants(&self) -> &Giants {
+        &self.giants
     }
 
     /// Regions that the host took from the guest again and again.

@@ -81,6 +81,7 @@ impl Regions {
         report: &mut impl FnMut(Option<NonZeroU32>, Step),
     ) {
         self.unlogged.forget(slot);
+        self.giants.slot_gone(slot);
         self.take(|region| region.is_in(slot), |_, _| logged, report);
         let left: Vec<_> = self.leaving.0.keys().copied().collect();
         for region in left {
@@ -91,6 +92,7 @@ impl Regions {
 
     /// The VM is gone, and `slots` with it.
     pub fn end(&mut self, slots: &Slots, report: &mut impl FnMut(Option<NonZeroU32>, Step)) {
+        self.giants.end();
         self.take(|_| true, |region, lost| is_logged(slots, region, lost), report);
         self.leaving.0.shrink_to_fit();
         self.outstanding.shrink_to_fit();

@@ -132,6 +132,13 @@ fn regions(scene: &Scene, vm: &Vm) -> Line<'static> {
     ];
     let ends = ends.into_iter().filter(|(n, ..)| *n > 0);
     spans.extend(ends.map(|(n, what, role)| part(n, what, role)));
+    let giants = vm.regions.giants().counts();
+    if giants.lost > 0 {
+        spans.push(Span::styled("  1G", theme.style(Role::Dim)));
+        spans.push(part(giants.lost, "lost", Role::Text));
+        spans.push(part(giants.recovered, "recovered", Role::Good));
+        spans.push(part(giants.mapped_smaller, "mapped smaller", Role::Bad));
+    }
     Line::from(spans)
 }
 
