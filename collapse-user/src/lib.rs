@@ -22,6 +22,7 @@ pub mod live;
 pub mod output;
 pub mod plan;
 pub mod probe;
+pub mod rights;
 pub mod selftest;
 pub mod settings;
 pub mod source;

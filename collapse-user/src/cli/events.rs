@@ -86,8 +86,8 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let (machine, coverage) = ((&attached.host).into(), attached.coverage());
     let pipeline = pipeline(output, Clocks::now(), machine, coverage, filter)?;
     let mut session = Session::start(attached, pipeline.diagnosing(thresholds));
-    Window { duration: args.duration, command: &args.command, keeps_stdout }
-        .run(&mut session, readiness)
+    let (duration, command) = (args.duration, &args.command);
+    Window { duration, command, keeps_stdout, replaces_files: false }.run(&mut session, readiness)
 }
 
 fn pipeline(

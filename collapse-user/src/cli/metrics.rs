@@ -71,6 +71,8 @@ pub(super) fn run(args: MetricsArgs, setup: Setup) -> Result<Exit, Failure> {
         ))
         .or_exit(Exit::Usage);
     }
+    // A socket's file is removed in the end.
+    let replaces_files = args.textfile.is_some() || matches!(args.listen, Some(Address::Unix(_)));
     let textfile = args.textfile.map(Textfile::new);
     let shelf = listener.is_some().then(Arc::<Shelf>::default);
     let options = Options { max_vms: args.limit_vms };
@@ -107,6 +109,6 @@ pub(super) fn run(args: MetricsArgs, setup: Setup) -> Result<Exit, Failure> {
     let mut session = Session::start(attached, pipeline);
     session.keep(Some(HISTORY));
     let _server = serve()?;
-    Window { duration: args.duration, command: &args.command, keeps_stdout: true }
-        .run(&mut session, readiness)
+    let (duration, command) = (args.duration, &args.command);
+    Window { duration, command, keeps_stdout: true, replaces_files }.run(&mut session, readiness)
 }

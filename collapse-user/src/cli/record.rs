@@ -68,5 +68,7 @@ pub(super) fn run(args: RecordArgs, setup: Setup) -> Result<Exit, Failure> {
     let attached = Attached::new(&Wanted { setup, selection, rows: None })?;
     let tap = recording.begin((&attached.host).into(), attached.coverage())?;
     let mut session = Session::start(attached, Pipeline::tapped(tap).diagnosing(thresholds));
-    Window { duration, command: &command, keeps_stdout: true }.run(&mut session, readiness)
+    let replaces_files = keep_last.is_some();
+    Window { duration, command: &command, keeps_stdout: true, replaces_files }
+        .run(&mut session, readiness)
 }

@@ -19,6 +19,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::rights;
+
 use super::{
     address::{Address, Listener, Socket},
     shelf::Shelf,
@@ -58,6 +60,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serve = move || {
+            rights::give_up_all();
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}

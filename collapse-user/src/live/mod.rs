@@ -17,6 +17,7 @@ use tokio::time::{Duration, Instant};
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     report::live_lines,
+    rights::{self, StillToDo},
     settings::Settings,
     tui::{DashboardData, Heading, Reply, terminal},
     watch::{Attached, DRAIN_INTERVAL, Pipeline, Readiness, Session, Setup, runtime},
@@ -46,6 +47,7 @@ async fn shown(
     session.keep(settings.history);
     let mut ends = Ends::new().or_exit(Exit::CannotMeasure)?;
     session.announce(readiness.silent(is_terminal()))?;
+    rights::give_up_all_but(StillToDo::default());
     let mut drains = every(DRAIN_INTERVAL, Instant::now() + DRAIN_INTERVAL);
     let mut refreshes = every(settings.options.interval, Instant::now());
     // Dropped before the session is: the terminal is back before programs are detached, which takes

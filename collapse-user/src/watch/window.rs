@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, Failure, OrExit as _},
+    rights::{self, StillToDo},
     source::recording,
 };
 
@@ -40,6 +41,8 @@ pub struct Window<'a> {
     pub command: &'a [OsString],
     /// Whether the command keeps stdout; else it writes to our stderr there.
     pub keeps_stdout: bool,
+    /// Whether files are replaced later; those that are written are open.
+    pub replaces_files: bool,
 }
 
 impl Window<'_> {
@@ -67,11 +70,15 @@ impl Window<'_> {
         let mut signals = Signals::new().or_exit(Exit::CannotMeasure)?;
         // Whoever waits for it may end the window at once.
         session.announce(readiness)?;
+        let mut work = StillToDo { replace_files: self.replaces_files, ..StillToDo::default() };
         if self.command.is_empty() {
+            rights::give_up_all_but(work);
             wait(session, &mut signals, self.duration, None).await?;
             return Ok(None);
         }
         let mut child = spawn(self.command, self.keeps_stdout)?;
+        work.signal_command = true;
+        rights::give_up_all_but(work);
         let status = wait(session, &mut signals, None, Some(&mut child)).await?;
         Ok(Some(recording::RecordedCommand {
             argv: self.command.iter().map(printable).collect(),

@@ -80,7 +80,8 @@ fn of_window(
     };
     let mut session = Session::start(attached, pipeline.diagnosing(thresholds));
     let (duration, keeps_stdout) = (args.duration, outputs.spare_stdout());
-    let window = Window { duration, command: &args.command, keeps_stdout };
+    let command = &args.command;
+    let window = Window { duration, command, keeps_stdout, replaces_files: false };
     let command = window.watch(&mut session, readiness)?;
     let recorded = session.finish(command.as_ref());
     let exit = ended_as(command.as_ref());

@@ -16,6 +16,7 @@ mod ready;
 mod recordings;
 mod reload;
 mod reports;
+mod rights;
 mod scenarios;
 mod selftest;
 mod stacks;
@@ -52,7 +53,8 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(readme::cases());
     cases.extend(ready::cases());
     cases.extend(metrics::cases());
-    cases.extend(privileges::cases());
+    cases.extend(privileges::cases(rarely));
+    cases.extend(rights::cases());
     cases.extend(reports::cases());
     cases.extend(dashboard::cases(rarely));
     cases
