@@ -45,7 +45,8 @@ pub fn run(kernel: &Path) -> Result<()> {
     let elsewhere = make_elsewhere(&scratch.join("some/other/folder"))?;
     for (here, elsewhere) in here.files().iter().zip(elsewhere.files()) {
         let same = fs::read(here)? == fs::read(elsewhere)?;
-        ensure!(same, "{} differs from {}", elsewhere.display(), here.display());
+        let why = "is there a configuration of cargo in a folder above one of them?";
+        ensure!(same, "{} differs from {}: {why}", elsewhere.display(), here.display());
     }
     fs::remove_dir_all(&scratch).with_context(|| format!("removing {}", scratch.display()))
 }

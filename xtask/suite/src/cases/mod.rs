@@ -1,6 +1,7 @@
 //! The cases of the lab.
 
 mod budget;
+mod container;
 mod dashboard;
 mod each;
 mod failed_migration;
@@ -55,6 +56,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(metrics::cases());
     cases.extend(privileges::cases(rarely));
     cases.extend(rights::cases());
+    cases.extend(container::cases());
     cases.extend(reports::cases());
     cases.extend(dashboard::cases(rarely));
     cases
