@@ -28,11 +28,11 @@ fn say_null(schema: &mut Schema) {
     transform_subschemas(&mut (say_null as fn(&mut Schema)), schema);
 }
 
-/// The schema of a report with everything in its place, to follow paths in.
-pub(crate) fn inlined() -> Schema {
+/// The schema of a format with everything in its place, to follow paths in.
+pub(crate) fn inlined<T: JsonSchema>() -> Schema {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.inline_subschemas = true;
-    settings.into_generator().into_root_schema_for::<Report>()
+    settings.into_generator().into_root_schema_for::<T>()
 }
 
 /// Keyword of the schema for values of all VMs together: `false` where they cannot be added up, an object

@@ -17,8 +17,8 @@ use crate::{
     settings::values::parse_duration,
 };
 
-const BUDGET_HELP: &str = "Comparison that must hold for every VM, such as 'huge_share >= 95%' or \
-    'huge_share_1g == 1'. One that is not known does not hold. Can be repeated";
+const BUDGET_HELP: &str = "Comparison that must hold for every VM, such as 'huge_share >= 95%', \
+    'debt_bytes == 0' or 'slots.misaligned == 0'. One that is not known does not hold. Can be repeated";
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
@@ -28,7 +28,7 @@ pub(super) struct ExplainArgs {
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     format: Format,
-    #[arg(long, value_name = "COMPARISON", help = BUDGET_HELP)]
+    #[arg(long, value_name = "COMPARISON", value_parser = Budget::on_explanation, help = BUDGET_HELP)]
     budget: Vec<Budget>,
     /// Time that one VM may take; what is not found out by then is unknown
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2s")]

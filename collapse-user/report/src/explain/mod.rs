@@ -7,6 +7,7 @@ mod text;
 
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use collapse_model::wording;
 
@@ -81,6 +82,7 @@ pub struct VmExplanation {
     /// Why it is not known what is mapped of each slot; `None` if it is.
     pub slots_unknown: Option<String>,
     /// Memslots, the largest first; `None` if they could not be read.
+    #[schemars(extend("x-count-by" = "reason"))]
     pub slots: Option<Vec<SlotExplanation>>,
 }
 
@@ -112,11 +114,18 @@ pub struct SlotExplanation {
     /// Memory that is huge in the host and could be huge for the guest, but is not, bytes.
     pub debt_bytes: Option<u64>,
     /// Why it is not huge; `None` if it is.
+    #[schemars(extend("enum" = reasons()))]
     pub reason: Option<Reason>,
     /// The reason with its evidence.
     pub evidence: Option<String>,
     /// What to do about it.
     pub remedy: Option<Name>,
+}
+
+/// Schema of the reasons, and of none.
+fn reasons() -> Value {
+    let names = Reason::ALL.iter().map(|reason| json!(reason));
+    names.chain([Value::Null]).collect()
 }
 
 /// How a slot's writes are logged.

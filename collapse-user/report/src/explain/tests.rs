@@ -199,14 +199,29 @@ fn the_first_lines_name_the_reason() {
 #[test]
 fn budgets_are_held_against_every_vm() {
     let mut explanation = explanation();
-    let budgets = |text: &str| vec![text.parse::<Budget>().unwrap()];
+    let budgets = |text: &str| vec![Budget::on_explanation(text).unwrap()];
     explanation.judge(&budgets("huge_share >= 95%"));
     assert!(!explanation.keeps_budgets());
     assert!(render(&explanation, crate::Style::Plain).contains("huge_share >= 95%: NOT kept"));
     explanation.judge(&budgets("huge_share < 95%"));
     assert!(explanation.keeps_budgets());
     // It is not in an explanation.
-    explanation.judge(&budgets("log_on == 0"));
+    let refused = Budget::on_explanation("log_on == 0").unwrap_err().to_string();
+    assert!(refused.contains("no metric 'log_on'"), "{refused}");
+    // Slots by reason, and what is huge in the host alone.
+    for (budget, kept) in [
+        ("slots.thp_never == 0", false),
+        ("slots.thp_never == 1", true),
+        ("slots.debt == 0", true),
+        ("debt_bytes == 0", true),
+        ("vm[other].debt_bytes == 0", false),
+    ] {
+        explanation.judge(&budgets(budget));
+        assert_eq!(explanation.keeps_budgets(), kept, "{budget}");
+    }
+    // What is not known is not none.
+    explanation.vms[0].slots = None;
+    explanation.judge(&budgets("slots.debt == 0"));
     assert!(!explanation.keeps_budgets());
 }
 
@@ -214,7 +229,7 @@ fn budgets_are_held_against_every_vm() {
 fn the_schema_describes_the_json() {
     let schema = schema().to_value();
     let json = serde_json::to_value(explanation()).unwrap();
-    let keys = |value: &serde_json::Value| {
+    let keys = |value: &Value| {
         value.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(keys(&schema["properties"]), keys(&json));

@@ -70,7 +70,25 @@ pub enum BudgetError {
 impl FromStr for Budget {
     type Err = BudgetError;
 
+    /// Reads a budget on a report.
     fn from_str(text: &str) -> Result<Self, BudgetError> {
+        Self::parse(text, target)
+    }
+}
+
+impl Budget {
+    /// Reads a budget on the VMs of an explanation, such as `debt_bytes == 0`.
+    pub fn on_explanation(text: &str) -> Result<Self, BudgetError> {
+        Self::parse(text, |select, path| {
+            let target = select.map_or(BudgetTarget::EachVm, BudgetTarget::Vm);
+            Ok((target, MetricPath::find(PathRoot::Explained, path)?))
+        })
+    }
+
+    fn parse(
+        text: &str,
+        target: impl Fn(Option<VmSelect>, &str) -> Result<(BudgetTarget, MetricPath), BudgetError>,
+    ) -> Result<Self, BudgetError> {
         let text = text.trim();
         let (select, rest) = selector(text)?;
         let sign = rest.find(['<', '>', '=', '!']).ok_or(BudgetError::NoComparison)?;

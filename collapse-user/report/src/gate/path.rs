@@ -8,13 +8,18 @@ use serde_json::{Value, json};
 
 use super::read::read;
 use crate::{
+    Report,
+    explain::Explanation,
     inlined_schema,
     schema::{COUNT_BY, NS, SUM, UNIT},
 };
 use collapse_model::wording::duration;
 
 /// The schema of a report, with everything in its place.
-static REPORT: LazyLock<Value> = LazyLock::new(|| inlined_schema().to_value());
+static REPORT: LazyLock<Value> = LazyLock::new(|| inlined_schema::<Report>().to_value());
+
+/// The schema of an explanation, with everything in its place.
+static EXPLANATION: LazyLock<Value> = LazyLock::new(|| inlined_schema::<Explanation>().to_value());
 
 /// The way to a number or word in a VM's report, or in the report around them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +80,8 @@ pub(super) enum PathRoot {
     Vm,
     /// At the report around them.
     Report,
+    /// At each VM's explanation.
+    Explained,
 }
 
 /// An error in a path.
@@ -115,7 +122,8 @@ impl MetricPath {
         let mut steps = Vec::new();
         let (mut sum, mut unit) = (None, None);
         for (at, segment) in segments.iter().enumerate() {
-            node = step(node, segment, &mut steps).ok_or_else(|| not_found(&segments, at, node))?;
+            node = step(node, segment, &mut steps)
+                .ok_or_else(|| not_found(root, &segments, at, node))?;
             sum = sum.or(node.get(SUM));
             unit = unit.or(node.get(UNIT));
         }
@@ -240,6 +248,7 @@ impl PathRoot {
         match self {
             Self::Report => &REPORT,
             Self::Vm => &REPORT["properties"]["vms"]["items"],
+            Self::Explained => &EXPLANATION["properties"]["vms"]["items"],
         }
     }
 }
@@ -361,10 +370,10 @@ fn keys(node: &Value) -> Vec<String> {
 }
 
 /// The error of a path whose segment `at` is unknown, where the schema is at `node`.
-fn not_found(path: &[&str], at: usize, node: &Value) -> PathError {
+fn not_found(root: PathRoot, path: &[&str], at: usize, node: &Value) -> PathError {
     let short = |key: String| key.strip_suffix("_ns").map(str::to_owned).unwrap_or(key);
     let mut known: Vec<_> = keys(node).into_iter().map(short).collect();
-    if at == 0 {
+    if at == 0 && root != PathRoot::Explained {
         known.extend(keys(&REPORT).into_iter().map(short));
     }
     let (before, after) = (&path[..at], &path[at + 1..]);
