@@ -118,16 +118,22 @@ pub fn load_kprobe(name: &str, instructions: &[bpf_insn]) -> io::Result<OwnedFd>
 /// Attaches a program that [`load_kprobe`] loaded to the entries of functions, or to their returns, for as
 /// long as the link is open.
 ///
+/// Each function has a cookie, of which no use is made: since 6.17 `bpf_kprobe_multi_show_fdinfo` reads them without
+/// asking whether there are any, and a kernel without the fix (Debian's 6.18.15) dies as soon as somebody reads the
+/// link's file in `/proc/PID/fdinfo`.
+///
 /// # Errors
 ///
 /// Where one of the functions cannot be probed; the program is then attached to none.
 pub fn attach(program: BorrowedFd<'_>, addresses: &[u64], at_return: bool) -> io::Result<OwnedFd> {
+    let cookies = vec![0_u64; addresses.len()];
     let mut attr = LinkCreate {
         prog_fd: program.as_raw_fd() as u32,
         attach_type: KPROBE_MULTI,
         kprobe_multi_flags: if at_return { AT_RETURN } else { 0 },
         kprobe_multi_cnt: addresses.len() as u32,
         kprobe_multi_addrs: addresses.as_ptr() as u64,
+        kprobe_multi_cookies: cookies.as_ptr() as u64,
         ..LinkCreate::default()
     };
     // SAFETY: the struct is the command's, and what it points to is alive and only read.

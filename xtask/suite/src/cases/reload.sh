@@ -48,13 +48,15 @@ status=0
 collapse doctor --format json >/out/doctor.json || status=$?
 echo $status
 
-# Stopped while dirty logging is on, and let go once everything is attached.
+# Stopped while dirty logging is on, and let go once everything is attached. What its descriptors are is asked for, too,
+# which some kernels survive only if links are made with care.
 workload run 'touch; log-on; touch; hold 5000; get-log; touch; log-off; touch' \
     --size 16M --name middle >/out/middle.jsonl &
 export middle=$!
 until [ "$(grep -c '"phase":"touch"' /out/middle.jsonl)" = 2 ]; do usleep 50000; done
 kill -STOP $middle
 collapse report --format json --output /out/middle.json -- sh -c '
+    cat /proc/$PPID/fdinfo/* >/out/fdinfo
     kill -CONT $middle
     while [ -d /proc/$middle ] && ! grep -q ") Z" /proc/$middle/stat; do usleep 50000; done'
 
