@@ -52,6 +52,7 @@ pub fn page_fault(ctx: RawTracePointContext) -> u32 {
 }
 
 /// What [`page_fault`] does where this CPU has no hint of the vCPU.
+#[cold]
 #[inline(never)]
 fn page_fault_elsewhere(ctx: &RawTracePointContext, ticks: i64) {
     begin_elsewhere(ticks, ctx.arg(1));
@@ -61,6 +62,7 @@ fn page_fault_elsewhere(ctx: &RawTracePointContext, ticks: i64) {
 }
 
 /// Begins to time a fault, if it is its turn.
+#[cold]
 #[inline(never)]
 fn time_page_fault(ctx: &RawTracePointContext) {
     time(hints::own(), ctx.arg(0), is_of_device(ctx.arg(2)));
@@ -198,6 +200,7 @@ pub fn entry(ctx: RawTracePointContext) -> u32 {
 }
 
 /// What [`entry`] does where there is something to do.
+#[cold]
 #[inline(never)]
 fn enter_unsettled(ctx: &RawTracePointContext) {
     enter(ctx, ctx.arg(0));
