@@ -31,6 +31,9 @@ pub struct VmOptions {
     /// A parameter for KVM's modules, such as `tdp_mmu=N`, `npt=0` or `pml=0`; may be repeated
     #[arg(long, value_name = "PARAMETER=VALUE")]
     kvm: Vec<KvmParameter>,
+    /// A word for the kernel's command line, such as `hugepagesz=1G`; may be repeated
+    #[arg(long, value_name = "WORD")]
+    cmdline: Vec<String>,
     /// Number of CPUs; by default 2, with --icount and on Intel 1 (of at most 2)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: Option<u32>,
@@ -80,6 +83,7 @@ pub fn run(options: VmOptions) -> Result<i32> {
     let lab = Lab::with_cpu_of(options.cpu, kernel, binaries);
     let mut lab = Lab {
         kvm_params: options.kvm,
+        cmdline: options.cmdline,
         size: MachineSize {
             cpus: options.cpus.unwrap_or(if options.icount { 1 } else { lab.size.cpus }),
             memory: options.memory.unwrap_or(lab.size.memory),

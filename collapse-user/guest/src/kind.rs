@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::units::{HUGE, PAGE};
+use crate::units::{GIB, HUGE, PAGE};
 
 /// A kind of guest access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,6 +67,9 @@ pub enum Backing {
     Small,
     /// 2 MiB pages of hugetlbfs.
     Hugetlb,
+    /// 1 GiB pages of hugetlbfs.
+    #[value(name = "hugetlb1g")]
+    Hugetlb1G,
     /// Anonymous memory without advice: huge if the host makes it so.
     Plain,
     /// Shared memory (memfd) without advice: huge if the host makes it so.
@@ -93,6 +96,12 @@ impl Backing {
         match self {
             Self::Small | Self::Plain | Self::Shmem => PAGE,
             Self::Thp | Self::Hugetlb => HUGE,
+            Self::Hugetlb1G => GIB,
         }
+    }
+
+    /// Whether its pages are reserved ones of hugetlbfs.
+    pub fn is_hugetlb(self) -> bool {
+        matches!(self, Self::Hugetlb | Self::Hugetlb1G)
     }
 }

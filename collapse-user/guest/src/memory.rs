@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::kind::{Advice, Backing, Protection};
 use crate::stop;
-use crate::units::{Bytes, HUGE, PAGE};
+use crate::units::{Bytes, GIB, HUGE, PAGE};
 use crate::userfaultfd;
 
 /// Memory, aligned to 2 MiB and fully populated from the start.
@@ -31,7 +31,8 @@ impl Memory {
     /// Maps and populates memory. Fails if pages of the requested kind are not available.
     pub fn new(size: u64, backing: Backing) -> Result<Self> {
         let length = size as usize;
-        let reserved_length = length + 2 * HUGE as usize;
+        let unit = backing.page_size().max(HUGE) as usize;
+        let reserved_length = length + 2 * unit;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing of ours.
         let reserved =
@@ -39,7 +40,7 @@ impl Memory {
         if reserved == libc::MAP_FAILED {
             return Err(io::Error::last_os_error()).context("cannot reserve address space");
         }
-        let past = (reserved as usize + 1).next_multiple_of(HUGE as usize) - reserved as usize;
+        let past = (reserved as usize + 1).next_multiple_of(unit) - reserved as usize;
         let start = reserved.wrapping_byte_add(past);
         let reserved = (reserved, reserved_length);
         let memory = Self { start, size, backing, userfaultfd: None, reserved };
@@ -72,7 +73,7 @@ impl Memory {
 
     /// Returns the number of 2 MiB pages that it currently consists of.
     pub fn huge_pages(&self) -> Result<u64> {
-        if self.backing == Backing::Hugetlb {
+        if self.backing.is_hugetlb() {
             return Ok(self.size / HUGE);
         }
         let smaps = fs::read_to_string("/proc/self/smaps").context("cannot read smaps")?;
@@ -155,10 +156,10 @@ impl Memory {
     }
 
     fn map(&self) -> Result<()> {
-        let huge = if self.backing == Backing::Hugetlb {
-            libc::MAP_HUGETLB | libc::MAP_HUGE_2MB
-        } else {
-            0
+        let huge = match self.backing {
+            Backing::Hugetlb => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
+            Backing::Hugetlb1G => libc::MAP_HUGETLB | libc::MAP_HUGE_1GB,
+            _ => 0,
         };
         let file = (self.backing == Backing::Shmem).then(|| memory_file(self.size)).transpose()?;
         let (kind, fd) = match &file {
@@ -176,13 +177,20 @@ impl Memory {
                     let pages = self.size / HUGE;
                     format!("no {pages} free 2 MiB hugetlbfs pages (raise sysctl vm.nr_hugepages)")
                 }),
+                Backing::Hugetlb1G => error.with_context(|| {
+                    let pages = self.size / GIB;
+                    format!(
+                        "no {pages} free 1 GiB hugetlbfs pages (raise \
+                         /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages)"
+                    )
+                }),
                 _ => error.context("cannot map guest memory"),
             };
         }
         match self.backing {
             Backing::Thp => self.advise(Advice::Hugepage, 0, self.size)?,
             Backing::Small => self.advise(Advice::Nohugepage, 0, self.size)?,
-            Backing::Hugetlb | Backing::Plain | Backing::Shmem => true,
+            Backing::Hugetlb | Backing::Hugetlb1G | Backing::Plain | Backing::Shmem => true,
         };
         Ok(())
     }

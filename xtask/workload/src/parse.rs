@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn names_of_choices_are_the_words_of_the_language() {
         assert_eq!(choices::<Access>(), "write, read, exec");
-        assert_eq!(choices::<Backing>(), "thp, 4k, hugetlb, plain, shmem");
+        assert_eq!(choices::<Backing>(), "thp, 4k, hugetlb, hugetlb1g, plain, shmem");
     }
 
     fn only_phase(text: &str) -> Phase {
