@@ -509,6 +509,17 @@ fn states_on_a_real_run() {
     assert!(kinds.contains(&("huge", vec![])), "{kinds:?}");
 }
 
+/// A GiB of hugetlbfs that dirty logging splits to 4 KiB, and that a fault maps as one again afterwards.
+#[test]
+fn a_1g_page_on_a_real_run() {
+    let model = model_of(recorded!("gib"), &Thresholds::default());
+    let vm = model.vms.values().next().unwrap();
+    let counts = vm.regions.giants().counts();
+    assert_eq!((counts.lost, counts.recovered, counts.outstanding), (1, 1, 0));
+    assert_eq!(vm.regions.giants().lost_by_cause(), &[(Cause::EagerSplit, 1)].into());
+    assert_eq!(kinds_of(vm), [""; 0]);
+}
+
 /// Real kernels map nothing huge in what is logged: not even for a moment, but while a switch is under way.
 #[test]
 fn no_dirty_pages_are_at_risk_on_real_runs() {
