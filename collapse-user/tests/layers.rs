@@ -17,7 +17,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
         &[
             "bpf diagnostics exit identity tui",
             "kernel",
-            "output plan settings",
+            "output plan rights settings",
             "exporter",
             "probe",
             "source",
