@@ -328,6 +328,44 @@ pub(crate) static ROWS: &[Row<Vms>] = &[
         },
     },
     Row {
+        name: "vm_operations",
+        help: "operations of KVM on the VM's mappings that ended, by cause; none of those that never did",
+        kind: Kind::Counter,
+        unit: Measure::Count,
+        labels: &["cause"],
+        read: |scene, out| {
+            for (cause, time) in scene.vm.operations() {
+                out.by("cause", cause.name(), time.calls);
+            }
+        },
+    },
+    Row {
+        name: "vm_operations_time",
+        help: "what operations of KVM on the VM's mappings took; one within another is part of both",
+        kind: Kind::Counter,
+        unit: Measure::Seconds,
+        labels: &["cause"],
+        read: |scene, out| {
+            for (cause, time) in scene.vm.operations() {
+                out.by("cause", cause.name(), seconds(time.total_ns));
+            }
+        },
+    },
+    Row {
+        name: "vm_operations_longest",
+        help: "what the longest operation of KVM on the VM's mappings took; none where it is not known",
+        kind: Kind::Gauge,
+        unit: Measure::Seconds,
+        labels: &["cause"],
+        read: |scene, out| {
+            for (cause, time) in scene.vm.operations() {
+                if let Some(longest) = time.longest_ns {
+                    out.by("cause", cause.name(), seconds(longest));
+                }
+            }
+        },
+    },
+    Row {
         name: "vm_drop_spte_calls",
         help: "calls of drop_spte",
         kind: Kind::Counter,

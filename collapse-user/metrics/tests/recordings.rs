@@ -44,6 +44,29 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[test]
+fn operations_are_those_of_the_report() {
+    // Before the VM ends, of which nothing is exported any more then.
+    let (replay, model) =
+        read("operations.rec", |model| model.vms.values().any(|vm| vm.operations().count() > 3));
+    let report = Report::new(&model, replay.coverage(), replay.machine().clone(), None);
+    let text = Format::OpenMetrics.write(&exposition(&replay, &model, 8)).expect("memory");
+    let samples = samples(&text);
+    let sum = |family: &str| -> f64 {
+        let of_family = samples.iter().filter(|(name, _)| name.starts_with(family));
+        of_family.map(|(_, value)| value).sum()
+    };
+    let operations = report.vms.iter().flat_map(|vm| vm.operations.values());
+    let calls: u64 = operations.map(|time| time.calls).sum();
+    assert!(calls > 0);
+    assert_eq!(sum("collapse_vm_operations_total{"), calls as f64);
+    let longest = report.vms.iter().flat_map(|vm| vm.operations.values());
+    assert_eq!(
+        samples.keys().filter(|name| name.starts_with("collapse_vm_operations_longest")).count(),
+        longest.filter(|time| time.longest_ns.is_some()).count()
+    );
+}
+
+#[test]
 fn the_host_s_numbers_are_those_of_the_report() {
     for name in ["failed-migration.rec", "four-guests.rec", "nx-undone.rec", "pml.rec"] {
         let (replay, model) = read(name, |_| false);
