@@ -29,6 +29,10 @@ pub enum Grade {
     Unknown,
 }
 
+/// Readings in a row after which a difference is no change on its way: a second or more. In virtual machines, whose
+/// CPUs are stopped anywhere, two in a row occur where SPTEs change all the time.
+const CONFIRMED: u32 = 5;
+
 /// The comparisons of one VM's counts and gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reconciliation {
@@ -36,9 +40,10 @@ pub struct Reconciliation {
     start: Option<(Offset, bool)>,
     /// The last reading during which nothing changed.
     settled: Option<Offset>,
-    /// A later reading that disagreed with it. KVM moves its gauges some time before it reports the
-    /// change: only what the next reading confirms is wrong.
-    suspect: Option<Offset>,
+    /// Later readings that disagreed with it, all alike, and how many. KVM moves its gauges some time before or
+    /// after it reports the change, and a CPU may stand still between the two: only what [`CONFIRMED`] of them
+    /// agree on is wrong.
+    suspect: Option<(Offset, u32)>,
     /// Whether the last reading agreed with the first, and whether nothing changed during it.
     last: Option<(bool, bool)>,
     /// Intervals between two readings during which nothing changed.
@@ -54,7 +59,9 @@ impl Reconciliation {
     /// can have been on its way either.
     pub fn read(&mut self, offset: Offset, settled: bool, last: bool) {
         let (start, _) = *self.start.get_or_insert((offset, settled));
-        let sure = last || self.suspect == Some(offset);
+        let before = self.suspect.filter(|(suspect, _)| *suspect == offset);
+        let readings = before.map_or(0, |(_, readings)| readings) + 1;
+        let sure = last || readings >= CONFIRMED;
         self.last = Some((offset == start, settled && sure));
         if !settled {
             return;
@@ -63,7 +70,7 @@ impl Reconciliation {
             Some(before) if before == offset => self.exact += 1,
             Some(_) if sure => self.off += 1,
             Some(_) => {
-                self.suspect = Some(offset);
+                self.suspect = Some((offset, readings));
                 return;
             }
             None => {}
@@ -99,13 +106,19 @@ mod tests {
         reconciliation
     }
 
+    /// An offset at as many readings as it takes.
+    fn confirmed(small: i64) -> Vec<(i64, bool)> {
+        vec![(small, true); CONFIRMED as usize]
+    }
+
     #[test]
     fn grades() {
         let grade = |readings: &[(i64, bool)]| read(readings).grade();
         assert_eq!(grade(&[]), Grade::Unknown);
         assert_eq!(grade(&[(5, true), (5, true)]), Grade::Exact);
         assert_eq!(grade(&[(5, true), (6, true)]), Grade::Moving);
-        assert_eq!(grade(&[(5, true), (6, true), (6, true)]), Grade::Off);
+        assert_eq!(grade(&[(5, true), (6, true), (6, true)]), Grade::Moving);
+        assert_eq!(grade(&[vec![(5, true)], confirmed(6)].concat()), Grade::Off);
         assert_eq!(grade(&[(5, true), (6, false)]), Grade::Moving);
         assert_eq!(grade(&[(5, true), (6, false), (5, true)]), Grade::Exact);
     }
@@ -114,12 +127,14 @@ mod tests {
     fn a_change_on_its_way_is_no_miss() {
         let late = read(&[(0, true), (1, true), (0, true)]);
         assert_eq!((late.grade(), late.off, late.exact), (Grade::Exact, 0, 1));
+        let again = read(&[(0, true), (1, true), (1, true), (0, true)]);
+        assert_eq!((again.grade(), again.off, again.exact), (Grade::Exact, 0, 1));
     }
 
     #[test]
     fn an_interval_that_was_off_stays_so() {
-        let twice = read(&[(0, true), (1, true), (1, true), (0, true), (0, true)]);
-        assert_eq!((twice.grade(), twice.off, twice.exact), (Grade::Off, 2, 0));
+        let twice = read(&[vec![(0, true)], confirmed(1), confirmed(0), vec![(0, true)]].concat());
+        assert_eq!((twice.grade(), twice.off, twice.exact), (Grade::Off, 2, 1));
     }
 
     #[test]

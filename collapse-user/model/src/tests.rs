@@ -44,6 +44,9 @@ fn counts_and_gauges_are_compared_at_each_reading() {
     assert_eq!(read(30, false, 5, 106), (Grade::Moving, Some([0, 1, 0])));
     assert_eq!(read(40, true, 6, 106), (Grade::Exact, Some([0; 3])));
     assert_eq!(read(50, true, 6, 107), (Grade::Moving, Some([0, 1, 0])));
+    for at in 51..54 {
+        assert_eq!(read(at, true, 6, 107), (Grade::Moving, Some([0, 1, 0])));
+    }
     assert_eq!(read(60, true, 6, 107), (Grade::Off, Some([0, 1, 0])));
     let reconciliation = model.vms[&key(1)].reconciliation;
     assert_eq!((reconciliation.intervals, reconciliation.off), (3, 1));
