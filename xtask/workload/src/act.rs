@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use collapse_guest::code::{EXEC_STUB, Walk};
 use collapse_guest::units::{Bytes, GIB, HUGE, PAGE};
 use collapse_guest::vcpu::{Done, Vcpu, VcpuOrder};
-use collapse_guest::vm::{CLEAR_RASTER, GuestSlot, GuestVm};
+use collapse_guest::vm::{CLEAR_RASTER, GuestSlot, GuestVm, LOW_SLOT};
 use collapse_guest::{Access, Advice, Backing, Protection, stop as ending};
 use serde_json::{Value, json};
 
@@ -280,9 +280,9 @@ fn wait_recovery(vm: &GuestVm, timeout: Duration) -> Result<Value> {
 }
 
 fn wait_huge(vm: &GuestVm, timeout: Duration) -> Result<Value> {
-    let expected: u64 = vm.present_slots().map(|slot| slot.memory.size() / HUGE).sum();
-    let huge_pages =
-        || vm.present_slots().map(|slot| slot.memory.huge_pages()).sum::<Result<u64>>();
+    let slots = || vm.slots().filter(|(id, slot)| *id != LOW_SLOT && slot.present);
+    let expected: u64 = slots().map(|(_, slot)| slot.memory.size() / HUGE).sum();
+    let huge_pages = || slots().map(|(_, slot)| slot.memory.huge_pages()).sum::<Result<u64>>();
     let (huge, waited_ms) = wait(timeout, || Ok(Some(huge_pages()? >= expected)))?;
     Ok(json!({ "huge": huge, "expected_2m": expected, "waited_ms": waited_ms }))
 }
