@@ -70,7 +70,7 @@ pub const KERNELS: &[Series] = &[
     Series {
         name: "6.1",
         suites: &["bookworm", "bookworm-security"],
-        cases: &[Recordings, Stacks],
+        cases: &[Stacks],
         bench: MeasuredTools::Collapse,
         parameters: &[
             KvmParameterSets {
@@ -86,7 +86,7 @@ pub const KERNELS: &[Series] = &[
     Series {
         name: "6.12",
         suites: &["trixie", "trixie-security", "bookworm-backports"],
-        cases: &[EachChange, HostWork, Recordings, Stacks],
+        cases: &[HostWork, Recordings, Stacks],
         other_mmu_cases: &[EachChange],
         bench: MeasuredTools::EveryTool,
         parameters: &[
