@@ -29,7 +29,7 @@ pub enum Grade {
     Unknown,
 }
 
-/// Readings in a row after which a difference is no change on its way: a second or more. In virtual machines, whose
+/// Readings in a row after which a difference is no change on its way: half a second or so. In virtual machines, whose
 /// CPUs are stopped anywhere, two in a row occur where SPTEs change all the time.
 const CONFIRMED: u32 = 5;
 
