@@ -17,7 +17,7 @@ pub enum Fit {
     GuestMemfd,
     /// By 4 KiB, as it holds no aligned 2 MiB.
     TooSmall,
-    /// By 4 KiB, as its guest address is so many bytes beyond that of its memory, modulo 2 MiB.
+    /// By 4 KiB, as its guest address is this many bytes beyond that of its memory, modulo 2 MiB.
     Misaligned(u64),
     /// It is not known where its memory is.
     Unknown,

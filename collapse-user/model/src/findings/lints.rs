@@ -17,8 +17,8 @@ pub(super) const LINTS: &[Lint] = &[
         name: DIRTY_PAGES_AT_RISK,
         title: "dirty pages are lost: logged memory is mapped huge and writable",
         knobs: &[any(
-            "do not trust the copy: give up the migration or snapshot and begin anew, or copy all memory with the guest \
-             paused. It is a bug of KVM: see `collapse doctor`, and report it with a recording (`collapse record --each`)",
+            "do not trust the copy: give up the migration or snapshot and start it again, or copy all memory with the \
+             guest paused. It is a bug of KVM: see `collapse doctor`, and report it with a recording (`collapse record --each`)",
         )],
         needs: &[Signal::Memslots, Signal::DirtyLogging],
         check: risk::dirty_pages,
