@@ -64,7 +64,7 @@ pub const BUGS: &[Bug] = &[
         needs: Needs::Nothing,
         what: "a VM that has seen 2^31 invalidations (KSM, NUMA balancing, a balloon) takes every guest fault \
                for stale, and its vCPUs hang for ever",
-        remedy: "start long-lived VMs anew, or migrate them",
+        remedy: "restart long-lived VMs, or migrate them",
         since: (5, 16),
         fixed: (6, 3),
         commit: "ba6e3fe25543",
