@@ -29,6 +29,12 @@ const INTEL_OTHERS: &[&str] = &["pml=0", "eptad=0", "tdp_mmu=N", "ept=0", "nx_hu
 pub const INTEL_OTHERS_RARELY: KvmParameterSets =
     KvmParameterSets { vendor: CpuVendor::Intel, always: &[""], rarely: INTEL_OTHERS };
 
+/// The defaults in every run, on CPUs of both vendors.
+const DEFAULTS_ALWAYS: &[KvmParameterSets] = &[
+    KvmParameterSets { vendor: CpuVendor::Amd, always: &[""], rarely: &["tdp_mmu=N", "npt=0"] },
+    INTEL_OTHERS_RARELY,
+];
+
 /// All series, oldest first.
 pub const KERNELS: &[Series] = &[
     Series {
@@ -72,14 +78,7 @@ pub const KERNELS: &[Series] = &[
         suites: &["bookworm", "bookworm-security"],
         cases: &[Stacks],
         bench: MeasuredTools::Collapse,
-        parameters: &[
-            KvmParameterSets {
-                vendor: CpuVendor::Amd,
-                always: &[""],
-                rarely: &["tdp_mmu=N", "npt=0"],
-            },
-            INTEL_OTHERS_RARELY,
-        ],
+        parameters: DEFAULTS_ALWAYS,
         collapse: Zaps,
         ..LIKE_THE_NEWEST
     },
@@ -107,14 +106,7 @@ pub const KERNELS: &[Series] = &[
     Series {
         name: "6.18",
         suites: &["trixie-backports"],
-        parameters: &[
-            KvmParameterSets {
-                vendor: CpuVendor::Amd,
-                always: &[""],
-                rarely: &["tdp_mmu=N", "npt=0"],
-            },
-            INTEL_OTHERS_RARELY,
-        ],
+        parameters: DEFAULTS_ALWAYS,
         ..LIKE_THE_NEWEST
     },
     Series {
