@@ -159,6 +159,7 @@ impl Fleet {
             settled: true,
             vms: guests.clone().map(reading).collect(),
             hugetlb: Vec::new(),
+            uuids: Vec::new(),
             slots: Vec::new(),
             stacks: Vec::new(),
             rows: guests.clone().flat_map(rows).collect(),

@@ -10,6 +10,7 @@ use collapse_common::{
     spte::frames,
 };
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use crate::{
     Batch, Change, Collapse, Coverage, Degraded, DetailStep, Event, EventKind, LongFault, Machine,
@@ -159,17 +160,27 @@ pub fn batches() -> impl Strategy<Value = Vec<Batch>> {
         prop::collection::vec(latency, 0..2),
         (
             prop::collection::vec((0..4u64, count()), 0..2),
+            prop::collection::vec((0..4u64, any::<u128>()), 0..2),
             prop::collection::vec((0..4u64, prop::collection::vec(placed_slot(), 0..3)), 0..2),
         ),
         ([count(), count(), count()], any::<Option<(f64, u64)>>()),
     )
         .prop_map(
-            |((at, settled), events, vms, rows, latencies, (hugetlb, slots), (losses, cost))| {
+            |(
+                (at, settled),
+                events,
+                vms,
+                rows,
+                latencies,
+                (hugetlb, uuids, slots),
+                (losses, cost),
+            )| {
                 Batch {
                     at,
                     settled,
                     vms,
                     hugetlb: hugetlb.into_iter().map(|(vm, bytes)| (key(vm), bytes)).collect(),
+                    uuids: uuids.into_iter().map(|(vm, n)| (key(vm), Uuid::from_u128(n))).collect(),
                     slots: slots.into_iter().map(|(vm, slots)| (key(vm), slots)).collect(),
                     rows,
                     latencies,

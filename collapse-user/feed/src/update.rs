@@ -5,6 +5,7 @@ use collapse_common::{
     abi::{Pages, Row, VmKey},
     latency::Latencies,
 };
+use uuid::Uuid;
 
 use crate::{Event, Overhead, Slot, VmProcess};
 
@@ -56,6 +57,8 @@ pub struct Batch {
     /// Memory that the processes of VMs have from hugetlbfs, bytes; only for VMs for which it
     /// changed.
     pub hugetlb: Vec<(VmKey, u64)>,
+    /// UUIDs of VMs, where their command line has one: once each.
+    pub uuids: Vec<(VmKey, Uuid)>,
     /// All memslots of VMs that existed before, once each, as they are after the events.
     pub slots: Vec<(VmKey, Vec<Slot>)>,
     /// Totals since attaching of every (VM, cause) row in use, summed over CPUs; rows that have not

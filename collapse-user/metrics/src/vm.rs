@@ -128,17 +128,19 @@ fn has_region_causes(id: MetricId) -> bool {
 pub(crate) static ROWS: &[Row<Vms>] = &[
     Row {
         name: "vm",
-        help: "what is known of the VM: the thread that created it, where its name is from, and whether \
-               it was created while it was watched",
+        help: "what is known of the VM: the thread that created it, where its name is from, its UUID if \
+               its command line has one, and whether it was created while it was watched",
         kind: Kind::Info,
         unit: Measure::Count,
-        labels: &["tid", "name_source", "created"],
+        labels: &["tid", "name_source", "uuid", "created"],
         read: |scene, out| {
             let mut facts = Vec::new();
             if let Some(process) = &scene.vm.process {
                 facts.push(("tid", process.tid.to_string().into()));
                 facts.push(("name_source", word(process.name.source)));
             }
+            let uuid = scene.vm.uuid.map(|uuid| uuid.to_string());
+            facts.extend(uuid.map(|uuid| ("uuid", uuid.into())));
             let created = if scene.vm.created { "true" } else { "false" };
             facts.push(("created", created.into()));
             out.labelled(facts, Value::Facts);

@@ -8,6 +8,7 @@ use collapse_feed::recording::Replay;
 use collapse_metrics::{Exposition, Format, Options, Scene, catalogue, markdown};
 use collapse_model::Model;
 use collapse_report::Report;
+use uuid::Uuid;
 
 /// A recording that is kept, read until `enough` says so, or to its end.
 fn read(name: &str, enough: impl Fn(&Model) -> bool) -> (Replay, Model) {
@@ -120,6 +121,22 @@ fn series_end_with_their_vm_and_are_bounded() {
     let ended = Format::Prometheus.write(&exposition(&replay, &model, 8)).expect("memory");
     assert!(!ended.contains("collapse_vm_"), "{ended}");
     assert_eq!(samples(&ended)["collapse_vms_ended_total"], 1.0);
+}
+
+#[test]
+fn a_vm_s_uuid_is_a_label_where_it_is_known() {
+    let alive = |model: &Model| model.vms.values().any(|vm| !vm.gone);
+    let (replay, mut model) = read("failed-migration.rec", alive);
+    let info = |model: &Model| {
+        let text = Format::OpenMetrics.write(&exposition(&replay, model, 8)).expect("memory");
+        text.lines().find(|line| line.starts_with("collapse_vm_info{")).map(str::to_owned)
+    };
+    assert!(info(&model).is_some_and(|line| !line.contains("uuid=")));
+    for vm in model.vms.values_mut() {
+        vm.uuid = Some(Uuid::from_u128(0x4f1a_6c52_9d3e_4b7a_8c15_0e2d_3f4a_5b6c));
+    }
+    let label = "uuid=\"4f1a6c52-9d3e-4b7a-8c15-0e2d3f4a5b6c\"";
+    assert!(info(&model).is_some_and(|line| line.contains(label)));
 }
 
 #[test]

@@ -177,6 +177,11 @@ impl Model {
                 vm.hugetlb = Some(*bytes);
             }
         }
+        for (key, uuid) in &batch.uuids {
+            if let Some(vm) = self.vms.get_mut(key) {
+                vm.uuid = Some(*uuid);
+            }
+        }
         for (key, slots) in &batch.slots {
             if let Some(vm) = self.vms.get_mut(key) {
                 vm.learn_slots(batch.at, slots);

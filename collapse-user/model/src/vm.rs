@@ -5,6 +5,7 @@ use collapse_common::{
     abi::{Pages, Row, VmKey, is_wide},
     latency::Latencies,
 };
+use uuid::Uuid;
 
 use super::{
     at_risk::AtRisk,
@@ -59,6 +60,8 @@ pub struct Vm {
     compared: Option<(u64, Offset)>,
     /// Memory that its process has from hugetlbfs, bytes; `None` if not known.
     pub hugetlb: Option<u64>,
+    /// UUID that its command line gives it; `None` if not known.
+    pub uuid: Option<Uuid>,
     /// Regions.
     pub regions: Regions,
     /// Episodes of dirty logging.
@@ -153,6 +156,7 @@ impl Vm {
             reconciliation: Reconciliation::default(),
             compared: None,
             hugetlb: None,
+            uuid: None,
             regions: Regions::default(),
             episodes: Episodes::default(),
             spans: Vec::new(),

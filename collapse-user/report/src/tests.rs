@@ -5,6 +5,7 @@ use collapse_common::{
     latency::{NO_LATENCIES, Outcome, bucket},
 };
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::*;
 use collapse_feed::fixtures::{self, full_coverage, row};
@@ -123,6 +124,7 @@ fn failed_migration() -> Model {
         settled: true,
         vms: reading([1, 30, 0]),
         hugetlb: Vec::new(),
+        uuids: vec![(VM, Uuid::from_u128(0x4f1a_6c52_9d3e_4b7a_8c15_0e2d_3f4a_5b6c))],
         slots: Vec::new(),
         stacks: Vec::new(),
         rows,
@@ -204,6 +206,14 @@ fn what_is_null_has_a_reason() {
     let unknown = &json["vms"][0]["unknown"];
     assert_eq!(unknown["latency"], "fault_latency is not seen: not attached");
     assert_eq!(unknown["name"], "the process behind it is not known");
+}
+
+#[test]
+fn a_uuid_is_there_where_it_is_known() {
+    let mut report = report(|_| false);
+    assert_eq!(json(&report)["vms"][0]["uuid"], "4f1a6c52-9d3e-4b7a-8c15-0e2d3f4a5b6c");
+    report.vms[0].uuid = None;
+    assert_eq!(json(&report)["vms"][0].get("uuid"), None);
 }
 
 #[test]

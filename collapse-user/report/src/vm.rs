@@ -43,6 +43,9 @@ pub struct VmReport {
     pub name: Option<String>,
     /// Where the name is from.
     pub name_source: Option<collapse_feed::NameSource>,
+    /// UUID; absent where its command line gives it none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// When it was created or first seen, `CLOCK_MONOTONIC` ns.
     #[schemars(extend("x-sum" = false))]
     pub born_ns: u64,
@@ -311,6 +314,7 @@ impl VmReport {
             fd: vm.fd,
             name: process.map(|process| process.name.text.clone()),
             name_source: process.map(|process| process.name.source),
+            uuid: vm.uuid.map(|uuid| uuid.to_string()),
             born_ns: vm.key.born,
             created: vm.created,
             gone: vm.gone,

@@ -1,6 +1,6 @@
-//! Identification of VMs: the process that owns a VM, and the name that the VM is known by.
+//! Identification of VMs: the process that owns a VM, and the name and UUID that the VM is known by.
 //!
-//! KVM knows neither: `kvm->userspace_pid` is the id of the *thread* that created the VM. Names
+//! KVM knows none of them: `kvm->userspace_pid` is the id of the *thread* that created the VM. Names
 //! come from command lines and cgroups and are chosen by whoever starts VMs, so that all text
 //! passes through [`printable`](fn@printable) first.
 
@@ -13,8 +13,9 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 pub use collapse_feed::{NameSource, VmName, VmProcess, printable};
+use uuid::Uuid;
 
-pub use name::name_from;
+pub use name::{name_from, uuid_from};
 
 /// Maximum length that is read of a command line or cgroup list, bytes; longer ones are truncated.
 const MAX_READ: u64 = 256 << 10;
@@ -54,16 +55,21 @@ impl Proc {
     pub fn process_of_thread(&self, tid: u32) -> io::Result<VmProcess> {
         let pid = self.tgid_of(tid)?;
         let read = |file| self.read(pid, file).unwrap_or_default();
-        let comm = read("comm");
-        let comm = comm.strip_suffix(b"\n").unwrap_or(&comm);
+        let comm = self.comm(pid);
         let cmdline = split_cmdline(&read("cmdline"));
         let cgroup = String::from_utf8_lossy(&read("cgroup")).into_owned();
         Ok(VmProcess {
             pid,
             tid,
-            comm: printable(comm),
-            name: name_from(pid, &cmdline, &cgroup, comm),
+            comm: printable(&comm),
+            name: name_from(pid, &cmdline, &cgroup, &comm),
         })
+    }
+
+    /// Returns the UUID of the VM of a process; `None` if its command line has none.
+    pub fn uuid(&self, pid: u32) -> io::Result<Option<Uuid>> {
+        let cmdline = split_cmdline(&self.read(pid, "cmdline")?);
+        Ok(uuid_from(&cmdline, &self.comm(pid)))
     }
 
     /// Returns the memory that a process has from hugetlbfs, bytes.
@@ -78,6 +84,13 @@ impl Proc {
         }
     }
 
+    /// Returns the short name of a process, which is empty if it has exited.
+    fn comm(&self, pid: u32) -> Vec<u8> {
+        let mut comm = self.read(pid, "comm").unwrap_or_default();
+        comm.pop_if(|last| *last == b'\n');
+        comm
+    }
+
     fn read(&self, id: u32, file: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         File::open(self.0.join(format!("{id}/{file}")))?.take(MAX_READ).read_to_end(&mut bytes)?;
@@ -88,6 +101,11 @@ impl Proc {
 /// Calls [`Proc::process_of_thread`] on the running system; `None` if the thread has exited.
 pub fn process_of_thread(tid: u32) -> Option<VmProcess> {
     Proc::default().process_of_thread(tid).ok()
+}
+
+/// Calls [`Proc::uuid`] on the running system; `None` if the process has exited, too.
+pub fn uuid(pid: u32) -> Option<Uuid> {
+    Proc::default().uuid(pid).ok().flatten()
 }
 
 /// Calls [`Proc::hugetlb_bytes`] on the running system; `None` if the process has exited.

@@ -1,6 +1,7 @@
-//! Names of VMs, from the command line and cgroup of their processes.
+//! Names and UUIDs of VMs, from the command line and cgroup of their processes.
 
 use collapse_feed::{NameSource, VmName, printable};
+use uuid::Uuid;
 
 /// A VMM whose command line contains a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,15 +42,24 @@ impl Vmm {
             Self::Workload => (option(args, "--name")?.to_vec(), NameSource::Workload),
         })
     }
+
+    fn uuid(self, args: &[Vec<u8>]) -> Option<Uuid> {
+        let text = match self {
+            Self::Qemu => qemu_values(args, "uuid").next_back()?.to_vec(),
+            Self::CloudHypervisor => split_options(option(args, "--platform")?)
+                .iter()
+                .find_map(|option| option.strip_prefix(b"uuid=").map(<[u8]>::to_vec))?,
+            _ => return None,
+        };
+        Uuid::try_parse_ascii(&text).ok()
+    }
 }
 
 /// Returns the most specific name for the VM of process `pid`, from its command line, its
 /// `/proc/<pid>/cgroup`, and its `comm`.
 pub fn name_from(pid: u32, cmdline: &[Vec<u8>], cgroup: &str, comm: &[u8]) -> VmName {
-    let own = cmdline
-        .split_first()
-        .and_then(|(program, args)| Vmm::of(program).or_else(|| Vmm::of(comm))?.name(args))
-        .filter(|(name, _)| !name.is_empty());
+    let own = vmm(cmdline, comm).and_then(|(vmm, args)| vmm.name(args));
+    let own = own.filter(|(name, _)| !name.is_empty());
     let paths = || cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let machine = paths().find_map(libvirt_domain);
     let pod = paths().find_map(pod_uid);
@@ -70,6 +80,19 @@ pub fn name_from(pid: u32, cmdline: &[Vec<u8>], cgroup: &str, comm: &[u8]) -> Vm
     VmName { text: printable(&name), source }
 }
 
+/// Returns the UUID that the command line of a VM gives it: QEMU's `-uuid`, which libvirt always sets, or that of
+/// cloud-hypervisor's `--platform`.
+pub fn uuid_from(cmdline: &[Vec<u8>], comm: &[u8]) -> Option<Uuid> {
+    let (vmm, args) = vmm(cmdline, comm)?;
+    vmm.uuid(args)
+}
+
+/// Recognises the VMM of a command line, and returns its arguments besides.
+fn vmm<'a>(cmdline: &'a [Vec<u8>], comm: &[u8]) -> Option<(Vmm, &'a [Vec<u8>])> {
+    let (program, args) = cmdline.split_first()?;
+    Some((Vmm::of(program).or_else(|| Vmm::of(comm))?, args))
+}
+
 /// Returns the value of the last `--key value` or `--key=value`.
 fn option<'a>(args: &'a [Vec<u8>], key: &str) -> Option<&'a [u8]> {
     let mut found = None;
@@ -86,10 +109,17 @@ fn option<'a>(args: &'a [Vec<u8>], key: &str) -> Option<&'a [u8]> {
 /// Finds the name in QEMU's `-name guest=foo,debug-threads=on` or `-name foo`, where a comma in the
 /// name is doubled.
 fn qemu_name(args: &[Vec<u8>]) -> Option<Vec<u8>> {
-    // QEMU accepts any option with one dash or two, but with a space only.
+    qemu_values(args, "name").filter_map(guest_of).next_back()
+}
+
+/// Finds every value of one of QEMU's options, which have one dash or two, and a space before the value.
+fn qemu_values<'a>(args: &'a [Vec<u8>], option: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    let is_option = move |arg: &[u8]| {
+        arg.strip_prefix(b"-")
+            .is_some_and(|arg| arg.strip_prefix(b"-").unwrap_or(arg) == option.as_bytes())
+    };
     let pairs = args.iter().zip(args.iter().skip(1));
-    let values = pairs.filter(|(key, _)| matches!(key.as_slice(), b"-name" | b"--name"));
-    values.filter_map(|(_, value)| guest_of(value)).next_back()
+    pairs.filter(move |(key, _)| is_option(key)).map(|(_, value)| value.as_slice())
 }
 
 fn guest_of(options: &[u8]) -> Option<Vec<u8>> {

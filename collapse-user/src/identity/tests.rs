@@ -87,6 +87,29 @@ fn other_vmms() {
 }
 
 #[test]
+fn uuids() {
+    let uuid = |cmdline: &str| {
+        let cmdline: Vec<_> = cmdline.split(' ').map(|arg| arg.as_bytes().to_vec()).collect();
+        uuid_from(&cmdline, b"comm").map(|uuid| uuid.to_string())
+    };
+    let known = "0a1b2c3d-0000-4111-8222-abcdefabcdef";
+    let other = "11111111-2222-4333-8444-555555555555";
+    for cmdline in [
+        format!("/usr/bin/qemu-system-x86_64 -name guest=web -uuid {known} -m 1G"),
+        format!("qemu-kvm --uuid {}", known.to_uppercase()),
+        format!("kvm -uuid {other} -uuid {known}"),
+        format!("cloud-hypervisor --platform num_pci_segments=1,uuid={known} --cpus boot=1"),
+    ] {
+        assert_eq!(uuid(&cmdline).as_deref(), Some(known), "{cmdline}");
+    }
+    for cmdline in ["qemu-kvm -uuid", "qemu-kvm -uuid web", "qemu-kvm", "cloud-hypervisor", "", "x"]
+    {
+        assert_eq!(uuid(cmdline), None, "{cmdline}");
+    }
+    assert_eq!(uuid(&format!("firecracker --id web -uuid {known}")), None);
+}
+
+#[test]
 fn without_anything_else_the_pid_is_the_name() {
     let name = name_from(42, &[], "", b"");
     assert_eq!(name, VmName { text: "42".into(), source: NameSource::Pid });
@@ -120,6 +143,7 @@ fn a_thread_leads_to_its_process() {
         ("160/cgroup", b"0::/\n"),
         ("160/task/162/comm", b""),
         ("163/status", b"Name:\tx\n"),
+        ("164/cmdline", b"qemu-kvm\0-uuid\0aa1b2c3d-0000-4111-8222-abcdefabcdef\0"),
     ]);
     let expected = VmProcess {
         pid: 160,
@@ -130,6 +154,10 @@ fn a_thread_leads_to_its_process() {
     assert_eq!(proc.process_of_thread(162).unwrap(), expected);
     assert!(proc.has_thread(160, 162));
     assert!(!proc.has_thread(160, 163));
+    assert_eq!(proc.uuid(160).unwrap(), None);
+    let uuid = proc.uuid(164).unwrap().map(|uuid| uuid.to_string());
+    assert_eq!(uuid.as_deref(), Some("aa1b2c3d-0000-4111-8222-abcdefabcdef"));
+    assert!(proc.uuid(165).is_err());
     assert!(proc.process_of_thread(163).is_err());
     assert!(proc.process_of_thread(164).is_err());
 }

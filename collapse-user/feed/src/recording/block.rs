@@ -33,6 +33,8 @@ ids! {
         Host = 11,
         /// Memslots of VMs that existed before, of the next batch.
         Slots = 12,
+        /// UUIDs of VMs, of the next batch.
+        Uuids = 13,
     }
 }
 

@@ -10,13 +10,14 @@ use collapse_common::{
     spte::frames,
 };
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::{
     Malformed,
     wire::{
         BatchRecord, CellsRecord, ChangeKind, Changed, CodecState, EventKindRecord, EventRecord,
         EventsRecord, HugetlbRecord, ReadingRecord, SlotRecord, SlotsRecord, StacksRecord,
-        VisibilityRecord, VmRecord, vm_key,
+        UuidsRecord, VisibilityRecord, VmRecord, vm_key,
     },
 };
 use crate::{
@@ -71,6 +72,7 @@ pub struct Decoder {
     /// Events of the incomplete batch, as are the fields below.
     events: Vec<Event>,
     hugetlb: Vec<(VmKey, u64)>,
+    uuids: Vec<(VmKey, Uuid)>,
     slots: Vec<(VmKey, Vec<Slot>)>,
     stacks: StacksRecord,
     overhead: Option<Overhead>,
@@ -141,6 +143,15 @@ impl Decoder {
         Ok(())
     }
 
+    /// Decodes the UUIDs of the next batch.
+    pub fn uuids(&mut self, record: UuidsRecord) -> Result<(), Malformed> {
+        self.name(record.vms)?;
+        for (vm, uuid) in record.uuids {
+            self.uuids.push((self.vm(vm)?, Uuid::from_bytes(uuid)));
+        }
+        Ok(())
+    }
+
     /// Decodes the memslots, in the next batch, of VMs that existed before.
     pub fn slots(&mut self, record: SlotsRecord) -> Result<(), Malformed> {
         self.name(record.vms)?;
@@ -160,6 +171,7 @@ impl Decoder {
             settled: record.settled,
             events: std::mem::take(&mut self.events),
             hugetlb: std::mem::take(&mut self.hugetlb),
+            uuids: std::mem::take(&mut self.uuids),
             slots: std::mem::take(&mut self.slots),
             stacks: std::mem::take(&mut self.stacks),
             overhead: self.overhead.take(),

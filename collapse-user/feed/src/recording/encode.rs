@@ -9,7 +9,8 @@ use super::{
     block::{self, BlockKind},
     wire::{
         BatchRecord, CellsRecord, ChangeKind, Changed, CodecState, EventKindRecord, EventRecord,
-        EventsRecord, HugetlbRecord, ReadingRecord, SlotsRecord, VisibilityRecord, vm_record,
+        EventsRecord, HugetlbRecord, ReadingRecord, SlotsRecord, UuidsRecord, VisibilityRecord,
+        vm_record,
     },
 };
 use crate::{Batch, Change, Event, EventKind, LongFault, VmReading};
@@ -68,6 +69,9 @@ impl Encoder {
         }
         if !batch.hugetlb.is_empty() {
             append(BlockKind::Hugetlb, &self.hugetlb(batch), to)?;
+        }
+        if !batch.uuids.is_empty() {
+            append(BlockKind::Uuids, &self.uuids(batch), to)?;
         }
         if !batch.slots.is_empty() {
             append(BlockKind::Slots, &self.slots(batch), to)?;
@@ -186,6 +190,15 @@ impl Encoder {
         for (vm, bytes) in &batch.hugetlb {
             let vm = self.vms.of(*vm, &mut record.vms, vm_record);
             record.bytes.push((vm, *bytes));
+        }
+        record
+    }
+
+    fn uuids(&mut self, batch: &Batch) -> UuidsRecord {
+        let mut record = UuidsRecord::default();
+        for (vm, uuid) in &batch.uuids {
+            let vm = self.vms.of(*vm, &mut record.vms, vm_record);
+            record.uuids.push((vm, uuid.into_bytes()));
         }
         record
     }

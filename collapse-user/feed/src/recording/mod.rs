@@ -15,6 +15,7 @@
 //! | overhead   | the overhead of the programs, part of the next batch                        |
 //! | hugetlb    | memory from hugetlbfs, part of the next batch                               |
 //! | slots      | memslots of VMs that existed before, part of the next batch                 |
+//! | uuids      | UUIDs of VMs, part of the next batch                                        |
 //! | stacks     | kernel stacks that changes of the next batch or later ones refer to         |
 //! | visibility | programs were detached or attached, or a time at which none were attached   |
 //! | end        | completes the recording: the command that was run, and why it ended         |

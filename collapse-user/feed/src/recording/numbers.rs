@@ -74,8 +74,9 @@ fn kinds_of_blocks() {
         BlockKind::Stacks,
         BlockKind::Host,
         BlockKind::Slots,
+        BlockKind::Uuids,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
 }
 
 /// Returns the number of a variant, which its encoding begins with.

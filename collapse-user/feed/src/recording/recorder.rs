@@ -179,6 +179,7 @@ impl Recorder {
         let baseline = Batch {
             events: self.snapshot.events(),
             hugetlb: self.snapshot.hugetlb(),
+            uuids: self.snapshot.uuids(),
             slots: self.snapshot.slots(),
             overhead: self.snapshot.overhead(),
             stacks: self.snapshot.stacks(),

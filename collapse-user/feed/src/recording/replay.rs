@@ -134,6 +134,10 @@ impl<R: Read> Replay<R> {
                     let taken = value(&payload).and_then(|record| self.decoder.hugetlb(record));
                     taken.map_err(damaged)?;
                 }
+                Item::Block(BlockKind::Uuids, payload) => {
+                    let taken = value(&payload).and_then(|record| self.decoder.uuids(record));
+                    taken.map_err(damaged)?;
+                }
                 Item::Block(BlockKind::Slots, payload) => {
                     let taken = value(&payload).and_then(|record| self.decoder.slots(record));
                     taken.map_err(damaged)?;

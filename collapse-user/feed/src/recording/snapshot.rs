@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use collapse_common::abi::VmKey;
+use uuid::Uuid;
 
 use crate::{Batch, Event, EventKind, Overhead, Slot, SlotChange};
 
@@ -15,6 +16,7 @@ pub struct Snapshot {
     /// Memslots of VMs that existed before.
     earlier: BTreeMap<VmKey, BTreeMap<(u16, u16), Slot>>,
     hugetlb: BTreeMap<VmKey, u64>,
+    uuids: BTreeMap<VmKey, Uuid>,
     overhead: Option<Overhead>,
     stacks: BTreeMap<u32, Vec<String>>,
 }
@@ -23,6 +25,7 @@ impl Snapshot {
     /// Updates the state by a batch.
     pub fn apply(&mut self, batch: &Batch) {
         self.hugetlb.extend(batch.hugetlb.iter().copied());
+        self.uuids.extend(batch.uuids.iter().copied());
         self.stacks.extend(batch.stacks.iter().cloned());
         if batch.overhead.is_some() {
             self.overhead.clone_from(&batch.overhead);
@@ -35,6 +38,7 @@ impl Snapshot {
                 EventKind::VmDestroyed { .. } => {
                     self.created.remove(&event.vm);
                     self.hugetlb.remove(&event.vm);
+                    self.uuids.remove(&event.vm);
                     self.slots.retain(|(vm, ..), _| *vm != event.vm);
                     self.earlier.remove(&event.vm);
                 }
@@ -61,6 +65,11 @@ impl Snapshot {
     /// Returns the memory that the processes of VMs have from hugetlbfs, bytes.
     pub fn hugetlb(&self) -> Vec<(VmKey, u64)> {
         self.hugetlb.iter().map(|(vm, bytes)| (*vm, *bytes)).collect()
+    }
+
+    /// Returns the UUIDs of VMs.
+    pub fn uuids(&self) -> Vec<(VmKey, Uuid)> {
+        self.uuids.iter().map(|(vm, uuid)| (*vm, *uuid)).collect()
     }
 
     /// Returns the memslots of VMs that existed before.

@@ -133,6 +133,15 @@ pub struct HugetlbRecord {
     pub bytes: Vec<(u32, u64)>,
 }
 
+/// UUIDs of VMs, once each.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct UuidsRecord {
+    /// VMs that first occur here.
+    pub vms: Vec<VmRecord>,
+    /// Place of the VM, and the bytes of its UUID in the order in which they are written.
+    pub uuids: Vec<(u32, [u8; 16])>,
+}
+
 /// Memslots of VMs that existed before.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SlotsRecord {

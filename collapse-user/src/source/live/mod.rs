@@ -148,6 +148,7 @@ impl Live {
         let at = monotonic_ns();
         let vms = self.vms.readings(&gauges);
         let hugetlb = self.vms.hugetlb_changes(&vms);
+        let uuids = self.vms.new_uuids();
         let slots = self.earlier.slots(&gauges, &self.probe, &self.maps);
         self.muting.judge(&self.rows, &self.vms, &mut self.maps);
         let latencies = self.rows.latencies(&self.maps);
@@ -164,6 +165,7 @@ impl Live {
             settled,
             vms,
             hugetlb,
+            uuids,
             slots,
             rows,
             latencies,

@@ -1,9 +1,10 @@
 //! The VMs in KVM's own list: their gauges, and the processes behind them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use collapse_common::abi::{VmGauges, VmKey};
 use collapse_feed::VmProcess;
+use uuid::Uuid;
 
 use crate::{
     identity,
@@ -15,6 +16,8 @@ use crate::{
 pub struct Vms {
     /// Process, and file descriptor of the VM in it.
     processes: BTreeMap<VmKey, (VmProcess, Option<u32>)>,
+    /// UUIDs that were not handed out yet.
+    uuids: Vec<(VmKey, Uuid)>,
     hugetlb: Hugetlb,
     /// Offset of `kvm.vm_list`.
     list_offset: u32,
@@ -23,7 +26,12 @@ pub struct Vms {
 impl Vms {
     /// Starts without any VM. `list_offset` is that of `kvm.vm_list`.
     pub fn new(list_offset: u32) -> Self {
-        Self { processes: BTreeMap::new(), hugetlb: Hugetlb::default(), list_offset }
+        Self {
+            processes: BTreeMap::new(),
+            uuids: Vec::new(),
+            hugetlb: Hugetlb::default(),
+            list_offset,
+        }
     }
 
     /// Reads every VM in KVM's list.
@@ -42,11 +50,17 @@ impl Vms {
             let fd = decode::debugfs_name(gauges)
                 .and_then(identity::parse_debugfs_name)
                 .map(|(_, fd)| fd);
+            self.uuids.extend(identity::uuid(process.pid).map(|uuid| (gauges.vm, uuid)));
             self.processes.insert(gauges.vm, (process.clone(), fd));
             Some((process, fd))
         });
         let (process, fd) = known.map_or((None, None), |(process, fd)| (Some(process), fd));
         VmReading { vm: gauges.vm, pages: decode::pages(gauges.pages), process, fd }
+    }
+
+    /// Returns UUIDs of VMs whose processes were named since the call before.
+    pub fn new_uuids(&mut self) -> Vec<(VmKey, Uuid)> {
+        mem::take(&mut self.uuids)
     }
 
     /// Returns VMs whose process has another amount of memory from hugetlbfs than was reported
