@@ -42,6 +42,9 @@ pub(super) struct EventsArgs {
     /// Costs more: a time stamp and a ring record per change.
     #[arg(long, conflicts_with = "from")]
     each: bool,
+    /// Show addresses of the host: SPTEs with the host frames that they point to
+    #[arg(long)]
+    addresses: bool,
     #[command(flatten)]
     thresholds: ThresholdFlags,
     #[command(flatten)]
@@ -70,12 +73,14 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let thresholds = args.thresholds.load()?;
     let output = Output::open(args.output.as_deref())?;
     let keeps_stdout = !matches!(output, Output::Stdout);
-    let EventsArgs { vm: vms, kind: kinds, cause: causes, slot, sample, limit, .. } = args;
+    let EventsArgs { vm: vms, kind: kinds, cause: causes, slot, sample, limit, addresses, .. } =
+        args;
     let filter = EventFilter { vms, kinds, causes, slot, sample, limit };
     if let Some(path) = &args.from {
         let recording = replay::open(path)?;
         let (clocks, machine) = (recording.header().clocks, recording.machine().clone());
-        let pipeline = pipeline(output, clocks, machine, recording.coverage(), filter)?;
+        let lines = Lines { clocks, machine, filter, addresses };
+        let pipeline = lines.pipeline(output, recording.coverage())?;
         return Ok(replay::replay(recording, path, pipeline.diagnosing(thresholds))?.exit);
     }
     let selection = args.stacks.of(filter.selection(args.each));
@@ -83,24 +88,30 @@ pub(super) fn run(args: EventsArgs, setup: Setup) -> Result<Exit, Failure> {
     let rows: RowFilter = Rc::new(move |process, fd, cause| rows.takes_row(process, fd, cause));
     let rows = (selection.by_row != 0).then_some(rows);
     let attached = Attached::new(&Wanted { setup, selection, rows })?;
-    let (machine, coverage) = ((&attached.host).into(), attached.coverage());
-    let pipeline = pipeline(output, Clocks::now(), machine, coverage, filter)?;
+    let (clocks, machine) = (Clocks::now(), (&attached.host).into());
+    let lines = Lines { clocks, machine, filter, addresses };
+    let pipeline = lines.pipeline(output, attached.coverage())?;
     let mut session = Session::start(attached, pipeline.diagnosing(thresholds));
     let (duration, command) = (args.duration, &args.command);
     Window { duration, command, keeps_stdout, replaces_files: false }.run(&mut session, readiness)
 }
 
-fn pipeline(
-    output: Output,
+/// What lines are made of, and which.
+struct Lines {
     clocks: Clocks,
     machine: Machine,
-    coverage: &Coverage,
     filter: EventFilter,
-) -> Result<Pipeline, Failure> {
-    let (name, out) = output.into_writer();
-    let writer = EventWriter::new(out, LineFormat::Json, clocks, machine, coverage, filter);
-    let writer = writer.with_context(|| cannot_write(&name)).or_exit(Exit::Output)?;
-    Ok(Pipeline::observed(name, writer))
+    addresses: bool,
+}
+
+impl Lines {
+    fn pipeline(self, output: Output, coverage: &Coverage) -> Result<Pipeline, Failure> {
+        let Self { clocks, machine, filter, addresses } = self;
+        let (name, out) = output.into_writer();
+        let writer = EventWriter::new(out, LineFormat::Json, clocks, machine, coverage, filter);
+        let writer = writer.with_context(|| cannot_write(&name)).or_exit(Exit::Output)?;
+        Ok(Pipeline::observed(name, writer.showing_addresses(addresses)))
+    }
 }
 
 fn causes() -> impl Iterator<Item = &'static str> {

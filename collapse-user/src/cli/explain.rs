@@ -25,6 +25,9 @@ pub(super) struct ExplainArgs {
     /// Explain only these VMs: process id, name (with * and ?) or debugfs name (TID-FD). Can be repeated
     #[arg(long, value_name = "VM")]
     vm: Vec<VmSelect>,
+    /// Show where the VMM has the memory of slots
+    #[arg(long)]
+    addresses: bool,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     format: Format,
@@ -37,6 +40,9 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let mut explanation = explain(&args.vm, args.limit)?;
+    if !args.addresses {
+        explanation.leave_out_addresses();
+    }
     explanation.judge(&args.budget);
     Output::Stdout.write(&formatted(&explanation, args.format)?)?;
     Ok(if explanation.keeps_budgets() { Exit::Ok } else { Exit::Budget })

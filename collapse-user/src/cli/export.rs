@@ -22,6 +22,9 @@ pub(super) struct ExportArgs {
     /// Output format
     #[arg(long, short, value_enum)]
     format: ExportFormat,
+    /// Show addresses of the host in the table: SPTEs with the host frames that they point to
+    #[arg(long)]
+    addresses: bool,
     /// File to write ('-' for stdout)
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -42,15 +45,15 @@ enum ExportFormat {
 pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
     let recording = replay::open(&args.from)?;
     let output = Output::open(Some(&args.output))?;
-    let pipeline = pipeline(output, args.format, &recording).or_exit(Exit::Output)?;
+    let pipeline = pipeline(output, args, &recording).or_exit(Exit::Output)?;
     Ok(replay::replay(recording, &args.from, pipeline)?.exit)
 }
 
-fn pipeline(output: Output, format: ExportFormat, recording: &Replay) -> anyhow::Result<Pipeline> {
+fn pipeline(output: Output, args: &ExportArgs, recording: &Replay) -> anyhow::Result<Pipeline> {
     let (name, out) = output.into_writer();
     let clocks = recording.header().clocks;
     let begun = || -> io::Result<Pipeline> {
-        Ok(match format {
+        Ok(match args.format {
             ExportFormat::Perfetto => Pipeline::observed(name.clone(), Perfetto::new(out, clocks)?),
             ExportFormat::Folded => Pipeline::observed(name.clone(), Folded::new(out)),
             ExportFormat::Csv => {
@@ -58,7 +61,7 @@ fn pipeline(output: Output, format: ExportFormat, recording: &Replay) -> anyhow:
                 let coverage = recording.coverage();
                 let lines =
                     EventWriter::new(out, LineFormat::Csv, clocks, machine, coverage, filter)?;
-                Pipeline::observed(name.clone(), lines)
+                Pipeline::observed(name.clone(), lines.showing_addresses(args.addresses))
             }
         })
     };

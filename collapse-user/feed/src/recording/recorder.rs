@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write as _},
     mem,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -56,13 +57,17 @@ struct Segment {
     encoder: Encoder,
 }
 
-/// Creates the file of a recording.
+/// Creates the file of a recording, which its owner alone may read: it has addresses of the host.
 pub fn create(path: &Path) -> io::Result<File> {
     // An older segment of an earlier recording does not belong to this one.
     match fs::remove_file(older(path)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => File::create(path),
+        _ => segment_file(path),
     }
+}
+
+fn segment_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 impl Recorder {
@@ -173,7 +178,7 @@ impl Recorder {
         fs::rename(&self.path, older(&self.path))?;
         self.older = self.segment.size;
         self.header.segment += 1;
-        let file = File::create(&self.path)?;
+        let file = segment_file(&self.path)?;
         self.segment = Segment::new(file, &self.header, self.host.as_deref(), &self.coverage)?;
         let mut blocks = Vec::new();
         let baseline = Batch {

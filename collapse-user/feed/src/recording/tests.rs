@@ -1,11 +1,14 @@
-use std::{io::Cursor, path::Path, time::Duration};
+use std::{io::Cursor, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::{block::BlockKind, *};
 use crate::{
     Batch, Coverage, Mmu, Update,
-    fixtures::{batches, machine, patchy_coverage as coverage, read, record, seconds, stacks, zap},
+    fixtures::{
+        batches, key, machine, patchy_coverage as coverage, read, record, seconds, stacks, zap,
+    },
 };
 
 fn recorder(path: &Path, coverage: &Coverage, limits: SizeLimits) -> Recorder {
@@ -67,7 +70,8 @@ fn a_full_recording_is_complete() {
 
 #[test]
 fn only_the_latest_is_kept() {
-    let batches = seconds(100);
+    let mut batches = seconds(100);
+    batches[0].uuids = vec![(key(1), Uuid::from_u128(7))];
     let keep_last = Some(Duration::from_secs(10));
     let (kept, end) = read(&record(&batches, SizeLimits { max_size: None, keep_last }, None));
     assert!(end.is_ok());
@@ -76,6 +80,7 @@ fn only_the_latest_is_kept() {
     let first = batches.len() - kept.len();
     assert_eq!(kept[0].at, batches[first].at);
     assert_eq!(format!("{:?}", kept[0].rows), format!("{:?}", batches[first].rows));
+    assert_eq!(kept[0].uuids, batches[0].uuids);
     assert!(kept[0].events.is_empty());
     assert_eq!(events(&kept[1..]), events(&batches[first + 1..]));
 }
@@ -93,6 +98,10 @@ fn a_recorder_killed_with_keep_last_leaves_two_files_to_concatenate() {
     let size = |path: &Path| std::fs::metadata(path).unwrap().len();
     let old = path.with_extension("old");
     assert!(size(&old) + size(&path) <= 6000);
+    for part in [&old, &path] {
+        let mode = std::fs::metadata(part).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", part.display());
+    }
     let bytes = [std::fs::read(old).unwrap(), std::fs::read(&path).unwrap()].concat();
     let (kept, end) = read(&bytes);
     assert!(matches!(end, Err(RecordingError::Cut(_))));
@@ -136,7 +145,7 @@ proptest! {
         let (read, end) = read(&record(&batches, SizeLimits::default(), None));
         prop_assert_eq!(end.unwrap(), RecordingEnd { command: None, full: false });
         prop_assert_eq!(events(&read), events(&batches));
-        let vms = |batches: &[Batch]| format!("{:?}", batches.iter().map(|b| (b.at, b.settled, &b.vms)).collect::<Vec<_>>());
+        let vms = |batches: &[Batch]| format!("{:?}", batches.iter().map(|b| (b.at, b.settled, &b.vms, &b.uuids)).collect::<Vec<_>>());
         prop_assert_eq!(vms(&read), vms(&batches));
         prop_assert!(read.iter().all(|batch| batch.stacks == stacks()));
     }

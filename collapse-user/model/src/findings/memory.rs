@@ -30,12 +30,11 @@ pub(super) fn slot_misaligned(case: &Case) -> Option<Evidence> {
     let size = slot.npages.saturating_mul(4096);
     Some(
         Evidence::certain(format!(
-            "slot {} ({}): its guest address {:#x} is {} beyond that of its memory, {:#x}, modulo 2 MiB",
+            "slot {} ({}): its guest address {:#x} is {} beyond that of its memory, modulo 2 MiB",
             slot.id,
             bytes(size),
             slot.base_gfn.saturating_mul(4096),
             bytes(offset),
-            slot.userspace_addr.unwrap_or_default(),
         ))
         .with("size", size, Unit::Bytes)
         .with("offset", offset, Unit::Bytes),

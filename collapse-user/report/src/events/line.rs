@@ -163,7 +163,8 @@ pub(super) struct StackLine(
 #[allow(clippy::struct_excessive_bools, reason = "they are its bits")]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 struct SpteLine {
-    /// The SPTE itself, hexadecimal: readers of JSON lose digits of such numbers.
+    /// The SPTE itself, hexadecimal: readers of JSON lose digits of such numbers. Without the bits of the
+    /// host frame, unless addresses were asked for.
     #[schemars(regex(pattern = r"^0x[0-9a-f]+$"))]
     raw: String,
     /// Whether it is neither empty nor frozen nor MMIO.
@@ -176,7 +177,7 @@ struct SpteLine {
     accessed: bool,
     /// Whether its dirty bit is set.
     dirty: bool,
-    /// Host frame that it points to; `None` if it is not present.
+    /// Host frame that it points to; `None` if it is not present, or if addresses were not asked for.
     pfn: Option<u64>,
 }
 

@@ -39,6 +39,7 @@ pub struct EventWriter<W: Write> {
     clocks: Clocks,
     filter: EventFilter,
     spte: SpteLayout,
+    addresses: bool,
     losses: BTreeMap<&'static str, u64>,
     /// Kernel stacks by number.
     stacks: BTreeMap<u32, Rc<[String]>>,
@@ -61,8 +62,14 @@ impl<W: Write> EventWriter<W> {
         let mut out = LineWriter::new(out, form)?;
         out.line(&EventLine::Header(HeaderLine::new(clocks, host)))?;
         let (spte, losses, stacks) = (coverage.spte, BTreeMap::new(), BTreeMap::new());
-        let (before, end) = (None, EndLine::new());
-        Ok(Self { out, clocks, filter, spte, losses, stacks, before, end })
+        let (addresses, before, end) = (false, None, EndLine::new());
+        Ok(Self { out, clocks, filter, spte, addresses, losses, stacks, before, end })
+    }
+
+    /// Shows, or not, where in the host's memory SPTEs point, which reveals the host's layout.
+    #[must_use]
+    pub fn showing_addresses(self, addresses: bool) -> Self {
+        Self { addresses, ..self }
     }
 
     /// Writes what was lost between the reading before and that of time `at`.
@@ -145,8 +152,9 @@ impl<W: Write> Observer for EventWriter<W> {
             _ => None,
         };
         let sees_regions = self.filter.sees_regions();
-        let (clocks, layout) = (self.clocks, self.spte);
-        let line = EventLine::new(event, &Known { clocks, layout, vm, slot, sees_regions, stack });
+        let (clocks, layout, addresses) = (self.clocks, self.spte, self.addresses);
+        let known = Known { clocks, layout, addresses, vm, slot, sees_regions, stack };
+        let line = EventLine::new(event, &known);
         match (&event.kind, &line, self.filter.sample) {
             (EventKind::Change(change), EventLine::Change(line), Some(sample)) => {
                 self.parts(change, line, sample)

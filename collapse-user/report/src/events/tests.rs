@@ -53,12 +53,22 @@ fn lines(filter: EventFilter) -> Vec<Value> {
 
 /// The lines of a batch, each valid by the published schema.
 fn written(filter: EventFilter, model: &mut Model, batch: Batch) -> Vec<Value> {
+    written_with(filter, false, model, batch)
+}
+
+/// The same, with addresses of the host or without.
+fn written_with(
+    filter: EventFilter,
+    addresses: bool,
+    model: &mut Model,
+    batch: Batch,
+) -> Vec<Value> {
     let clocks = Clocks { monotonic: 100, wall: 1_000_000_000 };
     let coverage = full_coverage(Mmu::Tdp);
     let mut out = Vec::new();
     let machine = Machine { name: Some("web7".to_owned()), kernel: "6.12".to_owned() };
     let writer = EventWriter::new(&mut out, LineFormat::Json, clocks, machine, &coverage, filter);
-    let mut writer = writer.unwrap();
+    let mut writer = writer.unwrap().showing_addresses(addresses);
     model.update_observed(&Update::Batch(batch), &coverage, &mut writer).unwrap();
     writer.finish(model).unwrap();
     drop(writer);
@@ -123,20 +133,25 @@ fn filters() {
 }
 
 #[test]
-fn each_change_shows_its_sptes() {
-    let mut model = Model::default();
-    model.apply(&Batch { at: 100, ..Batch::default() });
+fn each_change_shows_its_sptes_and_addresses_on_demand() {
     // A huge leaf on NPT, writable and accessed, and an empty entry after it.
     let sptes = Sptes { old: 0x1220_08a3, new: 0 };
-    let change = Change { level: 2, sptes: Some(sptes), ..zap(0x1000, 1) };
-    let events = vec![event(150, EventKind::Change(change))];
-    let line =
-        &written(EventFilter::default(), &mut model, Batch { at: 200, events, ..Batch::default() })
-            [1];
-    let old = serde_json::json!({
-        "raw": "0x122008a3", "present": true, "leaf": true, "writable": true, "accessed": true,
-        "dirty": false, "pfn": 0x12200,
+    let line = |addresses| {
+        let mut model = Model::default();
+        model.apply(&Batch { at: 100, ..Batch::default() });
+        let change = Change { level: 2, sptes: Some(sptes), ..zap(0x1000, 1) };
+        let events = vec![event(150, EventKind::Change(change))];
+        let batch = Batch { at: 200, events, ..Batch::default() };
+        written_with(EventFilter::default(), addresses, &mut model, batch).swap_remove(1)
+    };
+    let mut old = serde_json::json!({
+        "raw": "0x8a3", "present": true, "leaf": true, "writable": true, "accessed": true,
+        "dirty": false, "pfn": null,
     });
+    assert_eq!(line(false)["old"], old);
+    old["raw"] = "0x122008a3".into();
+    old["pfn"] = 0x12200.into();
+    let line = line(true);
     assert_eq!(line["old"], old);
     assert_eq!((&line["new"]["present"], &line["new"]["pfn"]), (&false.into(), &Value::Null));
     assert_eq!(line["regions"], serde_json::json!({"zapped": 1}));

@@ -97,7 +97,7 @@ pub struct SlotExplanation {
     pub base_gfn: u64,
     /// Size, bytes.
     pub bytes: u64,
-    /// Where its memory begins in the VMM.
+    /// Where its memory begins in the VMM; `None` if it is not known, or if addresses were not asked for.
     pub userspace_addr: Option<u64>,
     /// Whether the guest may only read it.
     pub read_only: bool,
@@ -220,6 +220,12 @@ impl Explanation {
         let vms = self.vms.iter().map(|vm| (vm.identity(), vm.label(), vm));
         let vms: Vec<_> = vms.collect();
         self.budgets = budgets.iter().map(|budget| budget.check_each(&vms)).collect();
+    }
+
+    /// Leaves out where the memory of slots is in the VMM, which reveals how its memory is laid out.
+    pub fn leave_out_addresses(&mut self) {
+        let slots = self.vms.iter_mut().flat_map(|vm| vm.slots.iter_mut().flatten());
+        slots.for_each(|slot| slot.userspace_addr = None);
     }
 
     /// Whether every budget was kept.

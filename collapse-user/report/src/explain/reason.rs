@@ -197,9 +197,8 @@ fn is_empty(host: HostMemory) -> bool {
 
 fn misaligned(slot: &Slot, offset: u64, unit: &str) -> String {
     format!(
-        "guest address {:#x} and host address {:#x} differ by {} modulo {unit}",
+        "guest address {:#x} is {} beyond that of its memory in the VMM, modulo {unit}",
         slot.base_gfn.saturating_mul(4096),
-        slot.userspace_addr.unwrap_or_default(),
         bytes(offset),
     )
 }

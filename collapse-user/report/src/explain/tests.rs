@@ -226,6 +226,30 @@ fn budgets_are_held_against_every_vm() {
 }
 
 #[test]
+fn addresses_are_left_out_unless_asked_for() {
+    // Of a slot that is misaligned, whose reason is about addresses.
+    let (always, anonymous) = (settings("always", "always"), backing(BackingKind::Anonymous));
+    let mut facts = small(&always, &anonymous);
+    facts.slot.userspace_addr = Some(0x7f00_0010_0000);
+    let mut explanation = explanation();
+    let slot = &mut explanation.vms[0].slots.as_mut().unwrap()[0];
+    slot.userspace_addr = facts.slot.userspace_addr;
+    (slot.reason, slot.evidence) = why(&facts).unzip();
+    assert_eq!(slot.reason, Some(Reason::Misaligned));
+    let outputs = |explanation: &Explanation| {
+        let json = serde_json::to_string(explanation).unwrap();
+        (render(explanation, crate::Style::Plain), json)
+    };
+    let (text, json) = outputs(&explanation);
+    assert!(text.contains("(in the VMM at 0x7f0000100000)") && json.contains("139637977776128"));
+    explanation.leave_out_addresses();
+    let (text, json) = outputs(&explanation);
+    assert!(!text.contains("0x7f0000100000"), "{text}");
+    assert!(text.contains("guest address 0x40000000 is 1 MiB beyond"), "{text}");
+    assert!(!json.contains("139637977776128") && !json.contains("7f0000100000"), "{json}");
+}
+
+#[test]
 fn the_schema_describes_the_json() {
     let schema = schema().to_value();
     let json = serde_json::to_value(explanation()).unwrap();

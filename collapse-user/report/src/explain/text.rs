@@ -118,9 +118,10 @@ fn write_slot(out: &mut String, slot: &SlotExplanation, style: Style) -> std::fm
     let smm = if slot.as_id == 0 { "" } else { " (SMM)" };
     let read_only = if slot.read_only { ", read-only" } else { "" };
     let logging = slot.logging.map_or(String::new(), |logging| format!(", {}", logged(logging)));
+    let place = slot.userspace_addr.map_or(String::new(), |at| format!(" (in the VMM at {at:#x})"));
     writeln!(
         out,
-        "  slot {}{smm}: {} at {:#x}, {}{read_only}{logging}",
+        "  slot {}{smm}: {} at {:#x}{place}, {}{read_only}{logging}",
         slot.id,
         bytes(slot.bytes),
         slot.base_gfn.saturating_mul(4096),

@@ -21,6 +21,8 @@ use crate::{
 pub(in crate::events) struct Known<'a> {
     pub(in crate::events) clocks: Clocks,
     pub(in crate::events) layout: SpteLayout,
+    /// Whether addresses of the host are shown.
+    pub(in crate::events) addresses: bool,
     pub(in crate::events) vm: Option<&'a Vm>,
     pub(in crate::events) slot: Option<Slot>,
     /// Whether every change that moves a region is seen.
@@ -131,7 +133,7 @@ impl Within {
 
 impl ChangeLine {
     fn new(event: &Event, change: &Change, known: &Known) -> Self {
-        let spte = |spte| SpteLine::new(known.layout, change.level, spte);
+        let spte = |spte| SpteLine::new(known, change.level, spte);
         // KVM runs the routine for one slot of a VM at a time, and its run is reported at its end.
         let span = known.vm.filter(|_| change.cause == Cause::Collapse);
         let followed = known.vm.filter(|_| known.sees_regions);
@@ -164,16 +166,18 @@ impl SpteLine {
     /// and protection keys.
     const FRAME: u64 = (1 << 51) - (1 << 12);
 
-    fn new(layout: SpteLayout, level: u32, spte: u64) -> Self {
+    fn new(known: &Known, level: u32, spte: u64) -> Self {
+        let layout = known.layout;
         let present = layout.is_present(spte);
+        let hidden = if known.addresses { 0 } else { Self::FRAME };
         Self {
-            raw: format!("{spte:#x}"),
+            raw: format!("{:#x}", spte & !hidden),
             present,
             leaf: present && layout.is_leaf(level, spte),
             writable: present && layout.is_writable(spte),
             accessed: present && spte & layout.accessed != 0,
             dirty: present && spte & layout.dirty != 0,
-            pfn: present.then_some((spte & Self::FRAME) >> 12),
+            pfn: (present && known.addresses).then_some((spte & Self::FRAME) >> 12),
         }
     }
 }
