@@ -51,18 +51,25 @@ fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
         let new = status.lines().filter(|line| line.starts_with("NoNewPrivs"));
         ensure!(new.clone().all(|line| line.ends_with('1')), "{name} may get new rights: {status}");
         same("threads that say so", new.count(), expected.len())?;
+        same("threads with a filter of calls", filtered(&status), expected.len())?;
     }
     let (own, command) = (read(files, "own")?, read(files, "command")?);
     for set in ["CapEff", "CapPrm", "CapBnd", "CapInh"] {
         same(set, capabilities(&command, set)?, capabilities(&own, set)?)?;
     }
     ensure!(command.contains("NoNewPrivs:\t0"), "the command may get no rights: {command}");
+    same("filters of the command", filtered(&command), 0)?;
     for (name, status) in
         [("metrics", "0"), ("textfile", "0"), ("live", "0"), ("command", "0"), ("stranger", "143")]
     {
         same(name, read(files, &format!("{name}.status"))?.trim(), status)?;
     }
     Ok(())
+}
+
+/// How many threads have a filter of system calls.
+fn filtered(status: &str) -> usize {
+    status.lines().filter(|line| *line == "Seccomp:\t2").count()
 }
 
 /// The capabilities in a set, by thread.

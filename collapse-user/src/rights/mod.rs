@@ -1,7 +1,10 @@
 //! The rights that the process gives up once it watches.
 //!
 //! What it reads and whom it serves is the work of others, so it keeps no right that it has no use for: programs may have
-//! to be attached again, when KVM is loaded again, and processes of VMs are looked at.
+//! to be attached again, when KVM is loaded again, and processes of VMs are looked at. A command that it runs was started
+//! before that, and keeps its rights.
+
+mod calls;
 
 use std::io;
 
@@ -47,6 +50,9 @@ fn give_up(kept: &CapsHashSet) {
     // SAFETY: a plain system call on the calling thread.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         log::info!("programs may give new rights: {}", io::Error::last_os_error());
+    }
+    if let Err(error) = calls::deny() {
+        log::info!("calls that are not needed were not denied: {error}");
     }
 }
 
