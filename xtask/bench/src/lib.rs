@@ -23,6 +23,7 @@ use base::workspace;
 use clap::Args;
 use lab::{
     Ending, ImageFile, Lab, Series,
+    foreign::Fetched,
     kernels::{self, DefaultMmu, MeasuredTools},
     programs,
 };
@@ -31,7 +32,7 @@ use serde::de::DeserializeOwned;
 use cases::{BenchCase, CASES, Part};
 use figures::{Measured, MeteredCost};
 use machine::BenchMachine;
-use peers::Peers;
+use peers::PEERS;
 use render::CaseRun;
 
 /// The time limit of a boot with all cases.
@@ -113,7 +114,7 @@ fn on_machine(
     if !cases.iter().any(|case| case.part.is_shown()) {
         return Ok(String::new());
     }
-    let peers = cases.iter().any(|case| needs_peers(case)).then(Peers::fetch);
+    let peers = cases.iter().any(|case| needs_peers(case)).then(|| PEERS.fetch());
     let (peers, missing) = match peers.transpose() {
         Ok(peers) => (peers, false),
         Err(error) => {
@@ -181,7 +182,7 @@ fn boot(
     kernel: &Series,
     machine: BenchMachine,
     cases: &[&BenchCase],
-    peers: Option<&Peers>,
+    peers: Option<&Fetched>,
 ) -> Result<PathBuf> {
     let name = format!("{}-{machine:?}", kernel.name);
     let out = workspace::lab_dir().join("bench").join(&name);

@@ -6,6 +6,7 @@ mod console;
 mod cpio;
 pub mod emulator;
 mod event;
+pub mod foreign;
 pub mod image;
 pub mod kernel;
 pub mod kernels;
