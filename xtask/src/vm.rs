@@ -9,6 +9,7 @@ use lab::{
     DEFAULT_TIMEOUT, KernelChoice, KvmParameter, Lab, MachineSize,
     kernels::{self, CpuVendor},
     programs, terminal,
+    vmm::QemuRelease,
 };
 
 /// Options of `cargo xtask vm`.
@@ -34,6 +35,10 @@ pub struct VmOptions {
     /// A word for the kernel's command line, such as `hugepagesz=1G`; may be repeated
     #[arg(long, value_name = "WORD")]
     cmdline: Vec<String>,
+    /// Also QEMU of this version (7.2 or 10.0), and `qemu-guest`, which boots a guest in it and takes it through
+    /// steps
+    #[arg(long, value_name = "VERSION")]
+    qemu: Option<QemuRelease>,
     /// Number of CPUs; by default 2, with --icount and on Intel 1 (of at most 2)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: Option<u32>,
@@ -80,6 +85,14 @@ pub fn run(options: VmOptions) -> Result<i32> {
         }
         out
     };
+    let (kernel, files) = match options.qemu {
+        Some(qemu) => {
+            let kernel = kernel.resolve()?;
+            let files = qemu.files(&kernel)?;
+            (KernelChoice::Found(kernel), files)
+        }
+        None => (kernel, Vec::new()),
+    };
     let lab = Lab::with_cpu_of(options.cpu, kernel, binaries);
     let mut lab = Lab {
         kvm_params: options.kvm,
@@ -91,6 +104,7 @@ pub fn run(options: VmOptions) -> Result<i32> {
             parallel: options.parallel,
         },
         timeout: Some(Duration::from_secs(options.timeout)),
+        files,
         out: Some(out),
         verbose: options.verbose,
         ..lab

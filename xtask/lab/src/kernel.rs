@@ -20,6 +20,9 @@ use crate::{
 /// Modules of KVM that all vendors share.
 const KVM_MODULES: [&str; 2] = ["irqbypass", "kvm"];
 
+/// Modules of guests that a VMM boots with the same kernel.
+pub const GUEST_MODULES: &[&str] = &["virtio_pci", "virtio_balloon"];
+
 /// The file with a series' latest version, and how long that counts.
 const LATEST: &str = "latest";
 const LATEST_LIFETIME: Duration = Duration::from_hours(24);
@@ -145,13 +148,14 @@ fn open(home: &Path, series: &str) -> Kernel {
     }
 }
 
-/// Whether a folder holds a kernel and KVM for every vendor: an older list may have had fewer.
+/// Whether a folder holds a kernel and every module, of which an older list may have had fewer. Debian
+/// builds the transport into some kernels, and the balloon into none.
 fn is_complete(home: &Path) -> bool {
     let modules = home.join("modules");
+    let vendors = CpuVendor::ALL.into_iter().map(|vendor| vendor.kvm().module);
+    let mut needed = vendors.chain(["virtio_balloon"]);
     home.join("vmlinuz").is_file()
-        && CpuVendor::ALL
-            .into_iter()
-            .all(|vendor| modules.join(format!("{}.ko", vendor.kvm().module)).is_file())
+        && needed.all(|name| modules.join(format!("{name}.ko")).is_file())
 }
 
 /// The latest kernel of a series in the cache.
@@ -251,7 +255,8 @@ fn download(apt: &Apt, package: &KernelPackage, home: &Path) -> Result<()> {
     let modules = work.join("modules");
     fs::create_dir(&modules).context("keeping the modules")?;
     let kvm: Vec<&str> = CpuVendor::ALL.into_iter().flat_map(kvm_modules).collect();
-    for module in ModuleTree::scan(&unpacked)?.closure(&kvm, TRANSPORT_MODULES)? {
+    let others = [TRANSPORT_MODULES, GUEST_MODULES].concat();
+    for module in ModuleTree::scan(&unpacked)?.closure(&kvm, &others)? {
         fs::write(modules.join(format!("{}.ko", module.name)), module.bytes)
             .context("keeping the modules")?;
     }
@@ -275,7 +280,7 @@ pub fn unpack(package: &Path, into: &Path) -> Result<()> {
         .arg("-x")
         .arg("-C")
         .arg(into)
-        .args(["--no-same-owner", "--exclude=./usr/share"])
+        .args(["--no-same-owner", "--exclude=./usr/share/doc", "--exclude=./usr/share/man"])
         .stdin(tar)
         .status()
         .context("starting tar")?;

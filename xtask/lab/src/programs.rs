@@ -7,7 +7,8 @@ use base::{CommandExt, workspace};
 
 /// The target of static programs: with glibc, linked statically.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
-const PROGRAMS: [&str; 5] = ["collapse", "workload", "drive", "debugport", "unprivileged"];
+const PROGRAMS: [&str; 6] =
+    ["collapse", "workload", "drive", "debugport", "unprivileged", "qemu-guest"];
 
 /// Makes a cargo command build static programs, the same wherever the checkout is, in a target folder of its own:
 /// with other flags than a plain build's, each would make the other build all dependencies again.
@@ -26,10 +27,17 @@ pub fn make_static(command: &mut Command) -> &mut Command {
         .env_remove("RUSTFLAGS")
 }
 
-/// Builds `collapse`, `workload`, `drive`, `debugport` and `unprivileged` and returns their paths.
+/// Builds the programs that every machine has, and returns their paths.
 pub fn build() -> Result<Vec<PathBuf>> {
     eprintln!("lab: building collapse and workload (minutes the first time)");
-    build_packages(&["collapse-user", "workload", "pty", "debugport", "unprivileged"])?;
+    build_packages(&[
+        "collapse-user",
+        "workload",
+        "pty",
+        "debugport",
+        "unprivileged",
+        "qemu-guest",
+    ])?;
     built()
 }
 
