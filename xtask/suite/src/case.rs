@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use base::workspace;
 use lab::{
     DEFAULT_TIMEOUT, ImageFile, KernelChoice, KvmParameter, Lab, LabOutcome, MachineSize, Series,
-    emulator, kernel::Kernel, kernels::CpuVendor,
+    emulator, kernel::Kernel, kernels::CpuVendor, vmm::QemuRelease,
 };
 
 /// One test: a boot, a command, and a check of its result.
@@ -21,6 +21,8 @@ pub struct LabCase {
     pub kvm: String,
     /// Number of CPUs.
     pub cpus: u32,
+    /// The QEMU for guests that are not our own, if it needs one.
+    pub qemu: Option<QemuRelease>,
     /// The time limit of the command in QEMU.
     pub timeout: Duration,
     /// Files that it needs besides the programs.
@@ -48,6 +50,7 @@ impl LabCase {
             cpu: CpuVendor::Amd,
             kvm: String::new(),
             cpus: 2,
+            qemu: None,
             timeout: DEFAULT_TIMEOUT,
             files: Vec::new(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -72,6 +75,10 @@ impl LabCase {
         if out.exists() {
             fs::remove_dir_all(&out).with_context(|| format!("clearing {}", out.display()))?;
         }
+        let mut files = self.files.clone();
+        if let Some(qemu) = self.qemu {
+            files.extend(qemu.files(&kernel)?);
+        }
         let lab = Lab::with_cpu_of(self.cpu, KernelChoice::Found(kernel), binaries.to_vec());
         Ok(Lab {
             kvm_params: kvm.collect::<Result<Vec<KvmParameter>>>()?,
@@ -81,7 +88,7 @@ impl LabCase {
                 ..lab.size
             },
             timeout: Some(self.timeout * emulator::with_cpu_of(self.cpu).slowness()),
-            files: self.files.clone(),
+            files,
             out: Some(out),
             ..lab
         })

@@ -12,6 +12,7 @@ mod metrics;
 mod observed;
 mod oracle;
 mod privileges;
+mod qemu;
 mod readme;
 mod ready;
 mod recordings;
@@ -41,6 +42,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(scenarios::cases(rarely));
     cases.extend(host_work::cases(rarely));
     cases.extend(states::cases(rarely));
+    cases.extend(qemu::cases(rarely));
     cases.extend(hardship::cases());
     cases.extend(unprobed::cases());
     cases.extend(switched_off::cases());

@@ -135,30 +135,32 @@ impl ObservedRun {
         Ok(())
     }
 
-    /// Fails unless nothing is lost, everything adds up, and every signal is seen that the kernel has.
+    /// As [`trust`].
     pub fn trust(&self, kernel: &Series) -> Result<()> {
-        let losses = self.report["losses"].as_object().context("no losses in the report")?;
-        for (way, n) in losses {
-            same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
-        }
-        let unattributed = count(&self.report, "/unattributed_changes");
-        same("changes of no VM", unattributed, Some(0))?;
-        for vm in self.vms() {
-            long_faults(vm).with_context(|| format!("VM {}", vm["name"]))?;
-        }
-        let zero = serde_json::json!({"4k": 0, "2m": 0, "1g": 0});
-        let expected = if kernel.has_gauges() { zero } else { Value::Null };
-        for vm in self.vms() {
-            same("residual", &vm["pages"]["residual"], &expected)?;
-        }
-        let coverage = self.report["coverage"].as_array().context("no coverage in the report")?;
-        let missing: Vec<_> = coverage
-            .iter()
-            .filter(|signal| signal["seen"] == false)
-            .filter_map(|signal| signal["signal"].as_str())
-            .collect();
-        same("signals not seen", missing.as_slice(), kernel.unseen_signals)
+        trust(&self.report, kernel)
     }
+}
+
+/// Fails unless nothing is lost in a report, everything adds up, and every signal is seen that the kernel has.
+pub fn trust(report: &Value, kernel: &Series) -> Result<()> {
+    let losses = report["losses"].as_object().context("no losses in the report")?;
+    for (way, n) in losses {
+        same(&format!("lost by {way}"), n.as_u64(), Some(0))?;
+    }
+    same("changes of no VM", count(report, "/unattributed_changes"), Some(0))?;
+    let zero = serde_json::json!({"4k": 0, "2m": 0, "1g": 0});
+    let expected = if kernel.has_gauges() { zero } else { Value::Null };
+    for vm in report["vms"].as_array().context("no VMs in the report")? {
+        long_faults(vm).with_context(|| format!("VM {}", vm["name"]))?;
+        same("residual", &vm["pages"]["residual"], &expected)?;
+    }
+    let coverage = report["coverage"].as_array().context("no coverage in the report")?;
+    let missing: Vec<_> = coverage
+        .iter()
+        .filter(|signal| signal["seen"] == false)
+        .filter_map(|signal| signal["signal"].as_str())
+        .collect();
+    same("signals not seen", missing.as_slice(), kernel.unseen_signals)
 }
 
 /// Fails unless the long faults of a VM are listed, each with its vCPU, and take as long as is counted.
