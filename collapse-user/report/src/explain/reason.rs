@@ -142,7 +142,12 @@ pub fn why(facts: &SlotFacts) -> Option<(Reason, String)> {
         return Some((Reason::PfnMap, "device memory, mapped by frame numbers".to_owned()));
     }
     if let Some(offset) = slot.offset(MIB_2).filter(|offset| *offset > 0) {
-        return Some((Reason::Misaligned, misaligned(slot, offset, "2 MiB")));
+        let what = misaligned(slot, offset, "2 MiB");
+        // Where both stand in the way, neither remedy helps alone.
+        let also = facts.backing.and_then(|backing| in_host(facts, backing));
+        let also = also.filter(|(reason, _)| *reason != Reason::HostSmall);
+        let also = also.map(|(_, also)| format!("; besides, {also}")).unwrap_or_default();
+        return Some((Reason::Misaligned, what + &also));
     }
     if !holds(slot, MIB_2) {
         return Some((Reason::TooSmall, "it holds no aligned 2 MiB".to_owned()));

@@ -82,6 +82,25 @@ fn each_reason_has_its_facts() {
     assert_eq!(reason(&untouched), Some(Reason::NotTouched));
 }
 
+/// A VMM's memfd, which QEMU maps at any 4 KiB, where shared memory has no huge pages either.
+#[test]
+fn a_misaligned_slot_names_what_else_is_in_the_way() {
+    let (never, advise) = (settings("madvise", "never"), settings("madvise", "advise"));
+    let memfd = Backing { advised: true, ..backing(BackingKind::Shared) };
+    let found = |settings| {
+        let mut facts = small(settings, &memfd);
+        facts.slot.userspace_addr = Some(0x7f00_0000_0000 - 4096);
+        why(&facts).unwrap()
+    };
+    let (reason, evidence) = found(&never);
+    assert_eq!(reason, Reason::Misaligned);
+    let also = "; besides, 64 MiB are small in the host: shared memory, and shmem_enabled is never or deny";
+    assert!(evidence.ends_with(also), "{evidence}");
+    let (reason, evidence) = found(&advise);
+    assert_eq!(reason, Reason::Misaligned);
+    assert!(!evidence.contains("besides"), "{evidence}");
+}
+
 #[test]
 fn one_gigabyte_is_a_level() {
     let always = settings("always", "always");
