@@ -308,11 +308,14 @@ pub fn story(episode: &EpisodeReport) -> String {
     let mut story = format!("{logging}, {} lost, {}", regions.lost, returned(episode));
     // Writing to a string cannot fail.
     if let Some((off, last)) = episode.log_off_ns.zip(episode.last_recovery_ns) {
-        let after = duration(last.saturating_sub(off));
-        let _ = if regions.recovered == regions.lost {
-            write!(story, " within {after} of log-off")
-        } else {
-            write!(story, " (the last {after} after log-off)")
+        let after = last.checked_sub(off).filter(|ns| *ns > 0).map(duration);
+        let _ = match after {
+            // Slots go off one after the other, and regions of the first ones come back meanwhile.
+            None => write!(story, " while logging went off"),
+            Some(after) if regions.recovered == regions.lost => {
+                write!(story, " within {after} of log-off")
+            }
+            Some(after) => write!(story, " (the last {after} after log-off)"),
         };
     }
     let rest = [

@@ -96,6 +96,17 @@ fn what_was_never_touched_again_is_no_failure() {
     assert_eq!(colour(&report), "good");
 }
 
+/// A cancelled migration of QEMU, which has twelve slots: the largest is back before the last one is switched off.
+#[test]
+fn what_comes_back_while_slots_are_switched_off_takes_no_time_after() {
+    let report = report("qemu-in-place");
+    let (vm, text) = (only(&report), text(&report));
+    let episode = &vm.episodes.as_ref().unwrap()[0];
+    assert_eq!((episode.slots, episode.outcome), (12, Outcome::Recovered));
+    assert_eq!(episode.recovery_duration_ns, Some(0));
+    assert!(text.contains("70 lost, 70 recovered while logging went off, "), "{text}");
+}
+
 #[test]
 fn a_slot_deleted_in_mid_episode_takes_its_regions_along() {
     let report = report("slot-deleted");
