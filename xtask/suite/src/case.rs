@@ -19,6 +19,8 @@ pub struct LabCase {
     pub cpu: CpuVendor,
     /// Parameters for KVM, as `name=value name=value`.
     pub kvm: String,
+    /// Further words for the kernel's command line.
+    pub cmdline: &'static [&'static str],
     /// Number of CPUs.
     pub cpus: u32,
     /// The QEMU for guests that are not our own, if it needs one.
@@ -49,6 +51,7 @@ impl LabCase {
             kernel,
             cpu: CpuVendor::Amd,
             kvm: String::new(),
+            cmdline: &[],
             cpus: 2,
             qemu: None,
             timeout: DEFAULT_TIMEOUT,
@@ -89,6 +92,7 @@ impl LabCase {
             },
             timeout: Some(self.timeout * emulator::with_cpu_of(self.cpu).slowness()),
             files,
+            cmdline: self.cmdline.iter().map(|word| (*word).to_owned()).collect(),
             out: Some(out),
             ..lab
         })

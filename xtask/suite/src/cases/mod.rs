@@ -8,6 +8,7 @@ mod failed_migration;
 mod hardship;
 mod host_work;
 mod life;
+mod lockdown;
 mod metrics;
 mod observed;
 mod oracle;
@@ -59,6 +60,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(privileges::cases(rarely));
     cases.extend(rights::cases());
     cases.extend(container::cases());
+    cases.extend(lockdown::cases(rarely));
     cases.extend(reports::cases());
     cases.extend(dashboard::cases(rarely));
     cases
