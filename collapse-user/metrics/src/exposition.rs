@@ -46,6 +46,9 @@ impl Default for Options {
 /// host's numbers keep what was counted of them.
 #[derive(Debug)]
 pub struct Exposition {
+    /// Since when it is counted, and when it was read, `CLOCK_MONOTONIC` ns.
+    #[cfg(feature = "otlp")]
+    pub(crate) span: (u64, u64),
     vms: Vec<[Label; 3]>,
     families: Vec<(Family, Vec<Series>)>,
 }
@@ -62,7 +65,12 @@ impl Exposition {
         let (shown, vms): (Vec<_>, Vec<_>) = shown.take(options.max_vms).unzip();
         let left_out = (live.len() - shown.len()) as u64;
         let host = HostScene { scene, live: live.len() as u64, left_out };
-        let mut exposition = Self { vms, families: Vec::new() };
+        let mut exposition = Self {
+            #[cfg(feature = "otlp")]
+            span: (scene.model.started.unwrap_or(scene.model.now), scene.model.now),
+            vms,
+            families: Vec::new(),
+        };
         let see = |vm| VmScene { vm, coverage: scene.coverage };
         let seen: Vec<_> = shown.into_iter().map(see).collect();
         for metric in &METRICS {
@@ -88,6 +96,22 @@ impl Exposition {
     /// The number of series, where a histogram is one.
     pub fn series(&self) -> usize {
         self.families.iter().map(|(_, series)| series.len()).sum()
+    }
+
+    /// Families that have series.
+    pub(crate) fn families(&self) -> impl Iterator<Item = (&Family, &[Series])> {
+        let families = self.families.iter().filter(|(_, series)| !series.is_empty());
+        families.map(|(family, series)| (family, series.as_slice()))
+    }
+
+    /// Labels of a series, those of its VM first; one whose value is not known is left out.
+    pub(crate) fn labels<'a>(
+        &'a self,
+        series: &'a Series,
+    ) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let vm = series.vm.map(|at| &self.vms[at]).into_iter().flatten();
+        let labels = vm.chain(&series.labels).map(|(name, value)| (*name, value.as_ref()));
+        labels.filter(|(_, value)| !value.is_empty())
     }
 
     fn per_vm<'a>(
@@ -124,18 +148,13 @@ fn labels(vm: &Vm) -> [Label; 3] {
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        for (family, series) in self.families.iter().filter(|(_, series)| !series.is_empty()) {
+        for (family, series) in self.families() {
             let unit = family.unit.suffix().map(|unit| Unit::Other(unit.to_owned()));
             let kind = family.kind.metric_type();
             let mut metric =
                 encoder.encode_descriptor(&family.name, &family.help, unit.as_ref(), kind)?;
             for series in series {
-                let vm = series.vm.map(|at| &self.vms[at]).into_iter().flatten();
-                let labels: Vec<_> = vm
-                    .chain(&series.labels)
-                    .map(|(name, value)| (*name, value.as_ref()))
-                    .filter(|(_, value)| !value.is_empty())
-                    .collect();
+                let labels: Vec<_> = self.labels(series).collect();
                 write(metric.encode_family(&labels)?, family, &series.value)?;
             }
         }

@@ -11,9 +11,13 @@ mod family;
 mod format;
 mod histogram;
 mod host;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod vm;
 
 pub use catalogue::{Entry, catalogue, markdown};
 pub use exposition::{Exposition, Options, Scene};
 pub use family::{Kind, Measure};
 pub use format::Format;
+#[cfg(feature = "otlp")]
+pub use otlp::Origin;

@@ -10,9 +10,11 @@ use super::ready::ReadyArgs;
 use crate::{
     diagnostics::note,
     exit::{Exit, Failure, OrExit as _},
-    exporter::{Address, Exporter, Listener, Server, Shelf, Textfile},
+    exporter::{Address, Collector, Exporter, Listener, Push, Server, Shelf, Textfile},
+    kernel::Machine,
     output::is_dash,
     settings::{ThresholdFlags, values::parse_duration},
+    source::recording::Clocks,
     watch::{Attached, Pipeline, Session, Setup, Window, replay, until_ended},
 };
 
@@ -21,6 +23,7 @@ const HISTORY: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("outputs").required(true).multiple(true))]
+#[command(group = ArgGroup::new("timed").multiple(true))]
 pub(super) struct MetricsArgs {
     /// Serve metrics to Prometheus on this address, a port of this machine, or unix:PATH [without ADDR:
     /// 127.0.0.1:9753]
@@ -34,11 +37,18 @@ pub(super) struct MetricsArgs {
     allow_remote: bool,
     /// Write metrics to this file now and then, for the node exporter's textfile collector; its name has to
     /// end in .prom. With --from, '-' is stdout
-    #[arg(long, value_name = "FILE", group = "outputs")]
+    #[arg(long, value_name = "FILE", groups = ["outputs", "timed"])]
     textfile: Option<PathBuf>,
-    /// Time between two writings of --textfile
+    /// Send metrics to this collector of OpenTelemetry, by OTLP over HTTP: http://ADDR:PORT, or with a path if it is not
+    /// /v1/metrics
+    ///
+    /// There is neither encryption nor a password: a collector on this machine can pass them on with both.
+    #[cfg_attr(feature = "otlp", arg(long, value_name = "URL", groups = ["outputs", "timed"]))]
+    #[cfg_attr(not(feature = "otlp"), arg(skip))]
+    otlp: Option<Collector>,
+    /// Time between two writings of --textfile, and between two sendings to a collector
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "15s",
-        requires = "textfile")]
+        requires = "timed")]
     interval: Duration,
     /// Most VMs that get series of their own, the oldest; the host's numbers include the others
     #[arg(long, value_name = "N", default_value_t = Options::default().max_vms)]
@@ -74,7 +84,9 @@ pub(super) fn run(args: MetricsArgs, setup: Setup) -> Result<Exit, Failure> {
     // A socket's file is removed in the end.
     let replaces_files = args.textfile.is_some() || matches!(args.listen, Some(Address::Unix(_)));
     let textfile = args.textfile.map(Textfile::new);
-    let shelf = listener.is_some().then(Arc::<Shelf>::default);
+    let collector = args.otlp;
+    let is_shared = listener.is_some() || collector.is_some();
+    let shelf = is_shared.then(Arc::<Shelf>::default);
     let options = Options { max_vms: args.limit_vms };
     let output = textfile.as_ref().map(Textfile::name).unwrap_or_default();
     let shelved = shelf.clone();
@@ -91,13 +103,21 @@ pub(super) fn run(args: MetricsArgs, setup: Setup) -> Result<Exit, Failure> {
         });
         served.transpose().context("cannot serve metrics").or_exit(Exit::Output)
     };
+    let send = |machine, clocks| {
+        let sending = collector
+            .zip(shelf.clone())
+            .map(|(collector, shelf)| Push::start(collector, interval, machine, clocks, shelf));
+        sending.transpose().context(CANNOT_SEND).or_exit(Exit::Output)
+    };
     if let Some(path) = &args.from {
         let recording = replay::open(path)?;
-        let pipeline = pipeline(recording.machine().kernel.clone());
+        let (machine, clocks) = (recording.machine().clone(), recording.header().clocks);
+        let pipeline = pipeline(machine.kernel.clone());
         let exit = replay::replay(recording, path, pipeline)?.exit;
         if let Some(shelf) = &shelf {
             shelf.complete();
         }
+        finished(send(machine, clocks)?)?;
         if let Some(server) = serve()? {
             until_ended(args.duration)?;
             drop(server);
@@ -105,10 +125,21 @@ pub(super) fn run(args: MetricsArgs, setup: Setup) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     let attached = Attached::new(&setup.into())?;
-    let pipeline = pipeline(attached.host.release().clone());
+    let machine = Machine::from(&attached.host);
+    let pipeline = pipeline(machine.kernel.clone());
     let mut session = Session::start(attached, pipeline);
     session.keep(Some(HISTORY));
     let _server = serve()?;
+    let sending = send(machine, Clocks::now())?;
     let (duration, command) = (args.duration, &args.command);
-    Window { duration, command, keeps_stdout: true, replaces_files }.run(&mut session, readiness)
+    let window = Window { duration, command, keeps_stdout: true, replaces_files };
+    let exit = window.run(&mut session, readiness)?;
+    exit.or_else(finished(sending).map(|()| Exit::Ok))
+}
+
+const CANNOT_SEND: &str = "cannot send metrics";
+
+/// Waits until the last numbers were sent.
+fn finished(sending: Option<Push>) -> Result<(), Failure> {
+    sending.map_or(Ok(()), Push::finish).context(CANNOT_SEND).or_exit(Exit::Output)
 }

@@ -1,9 +1,11 @@
-//! Metrics for Prometheus: served on a socket, written to a file, or both.
+//! Metrics: served on a socket to Prometheus, written to a file, sent to a collector of `OpenTelemetry`.
 //!
 //! The thread that measures makes an exposition now and then and puts it on a shelf; a thread of its own
-//! serves it, so that whoever asks, and how often, never holds measurement up.
+//! serves it, and another sends it, so that whoever asks, and how often, or does not answer, never holds measurement up.
 
 mod address;
+#[cfg_attr(not(feature = "otlp"), path = "no_push.rs")]
+mod push;
 mod server;
 mod shelf;
 mod textfile;
@@ -15,6 +17,7 @@ use collapse_metrics::{Exposition, Format, Options, Scene};
 use collapse_model::{Model, Observer};
 
 pub use address::{Address, Listener};
+pub use push::{Collector, Push};
 pub use server::Server;
 pub use shelf::Shelf;
 pub use textfile::Textfile;
@@ -38,7 +41,7 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter for the shelf of a server, a file, or both. `interval` is the time between two writings of
+    /// An exporter for a shelf, a file, or both. `interval` is the time between two writings of
     /// the file; `None` to export at the end only.
     pub fn new(
         kernel: String,

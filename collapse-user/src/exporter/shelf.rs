@@ -1,4 +1,4 @@
-//! The latest exposition, between the thread that measures and the one that serves.
+//! The latest exposition, between the thread that measures and those that serve and send.
 
 use std::{
     fmt,
@@ -54,6 +54,12 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// The message for a collector.
+    #[cfg(feature = "otlp")]
+    pub fn otlp(&self, origin: &collapse_metrics::Origin) -> Vec<u8> {
+        self.exposition.otlp(origin)
+    }
+
     /// The text in a format: written once, however often it is asked for.
     pub fn text(&self, format: Format) -> Result<Bytes, fmt::Error> {
         let write = || format.write(&self.exposition).map(Bytes::from);
