@@ -50,10 +50,17 @@ pub(super) const LINTS: &[Lint] = &[
     Lint {
         name: "slot_misaligned",
         title: "a memslot is at other offsets in guest and host memory",
-        knobs: &[any(
-            "have the VMM map the slot's memory so that guest and host addresses are equal modulo 2 MiB: \
-             until then KVM maps none of it huge",
-        )],
+        knobs: &[
+            any(
+                "have the VMM map the slot's memory so that guest and host addresses are equal modulo 2 MiB: \
+                 until then KVM maps none of it huge",
+            ),
+            // Its memory-backend-file has align, its memory-backend-memfd has not.
+            qemu(
+                "hugetlb=on of a memory-backend-memfd, which is mapped at any 4 KiB otherwise; align=2M of a \
+                 memory-backend-file",
+            ),
+        ],
         needs: &[],
         check: memory::slot_misaligned,
     },
