@@ -1,7 +1,7 @@
 //! Guests of a real QEMU, which boot the machine's own kernel: what people do to theirs by QMP, and what the report
 //! says of it.
 
-use std::{fmt::Write as _, fs, time::Duration};
+use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use lab::{
@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::observed::{count, same, trust};
 use crate::case::{LabCase, LabCheck};
 
-/// Lines of a report by which it must be known what happened, and to which VM.
-const FIRST_LINES: usize = 6;
+/// Lines of a report by which it must be known what happened, and to which VM, after one finding.
+const FIRST_LINES: usize = 8;
 
 /// A guest, and what happens to it.
 struct Guest {
@@ -126,7 +126,7 @@ const RARELY: &[Guest] = &[
             r#"object-add {"qom-type":"memory-backend-ram","id":"more","size":134217728}"#,
             r#"device_add {"driver":"pc-dimm","id":"dimm","memdev":"more"}"#,
             "hold 1000",
-            "sh collapse explain --vm plugged --format json | grep -q 'bytes\": *134217728'",
+            "sh collapse explain --vm plugged --format json | grep -q 134217728",
         ],
         says: "plugged (pid ",
         check: |vm, _| not_logged(vm, &[]),
@@ -184,27 +184,31 @@ fn script(guests: &[Guest]) -> String {
 fn check(outcome: &LabOutcome, kernel: &Series, guests: &[Guest]) -> Result<()> {
     outcome.success()?;
     let files = outcome.files.as_deref().context("no files came back")?;
-    for Guest { name, says, check, .. } in guests {
+    for guest in guests {
+        guest.judge(files, kernel).with_context(|| format!("guest {}", guest.name))?;
+    }
+    Ok(())
+}
+
+impl Guest {
+    /// Fails unless its report, in this folder, names it, adds up, and says what it should.
+    fn judge(&self, files: &Path, kernel: &Series) -> Result<()> {
         let read = |end: &str| {
-            let path = files.join(format!("{name}.{end}"));
+            let path = files.join(format!("{}.{end}", self.name));
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
         };
         let report: Value =
             serde_json::from_str(&read("json")?).context("the report is no JSON")?;
-        let judge = || -> Result<()> {
-            trust(&report, kernel)?;
-            let vms = report["vms"].as_array().context("no VMs")?;
-            same("VMs", vms.len(), 1)?;
-            same("name", &vms[0]["name"], &json!(name))?;
-            same("source of the name", &vms[0]["name_source"], &json!("qemu"))?;
-            let text = read("txt")?;
-            let first: Vec<_> = text.lines().take(FIRST_LINES).collect();
-            ensure!(first.join("\n").contains(says), "{says:?} is not in the first lines:\n{text}");
-            check(&vms[0], kernel)
-        };
-        judge().with_context(|| format!("guest {name}"))?;
+        trust(&report, kernel)?;
+        let vms = report["vms"].as_array().context("no VMs")?;
+        same("VMs", vms.len(), 1)?;
+        same("name", &vms[0]["name"], &json!(self.name))?;
+        same("source of the name", &vms[0]["name_source"], &json!("qemu"))?;
+        let (says, text) = (self.says, read("txt")?);
+        let first: Vec<_> = text.lines().take(FIRST_LINES).collect();
+        ensure!(first.join("\n").contains(says), "{says:?} is not in the first lines:\n{text}");
+        (self.check)(&vms[0], kernel)
     }
-    Ok(())
 }
 
 /// Fails unless dirty logging went on and off once, and split the guest's memory, and what the guest wrote to came
