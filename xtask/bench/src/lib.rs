@@ -84,8 +84,7 @@ fn show(part: &str, text: &str, options: &BenchOptions) -> Result<()> {
 /// Shows the tables of the kernels and machines that are wanted, one after the other; the kernel with
 /// every tool is the first.
 fn in_lab(options: &BenchOptions) -> Result<()> {
-    let mut binaries = if options.no_build { programs::built() } else { programs::build() }?;
-    binaries.push(programs::build_also("meter")?);
+    let binaries = if options.no_build { programs::built() } else { programs::build() }?;
     let mut kernels: Vec<&Series> = kernels::all()
         .iter()
         .filter(|series| options.kernel.as_ref().is_none_or(|wanted| series.name == *wanted))

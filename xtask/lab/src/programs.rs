@@ -7,8 +7,8 @@ use base::{CommandExt, workspace};
 
 /// The target of static programs: with glibc, linked statically.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
-const PROGRAMS: [&str; 6] =
-    ["collapse", "workload", "drive", "debugport", "unprivileged", "qemu-guest"];
+const PROGRAMS: [&str; 7] =
+    ["collapse", "workload", "drive", "debugport", "unprivileged", "qemu-guest", "meter"];
 
 /// Makes a cargo command build static programs, the same wherever the checkout is, in a target folder of its own:
 /// with other flags than a plain build's, each would make the other build all dependencies again.
@@ -37,14 +37,9 @@ pub fn build() -> Result<Vec<PathBuf>> {
         "debugport",
         "unprivileged",
         "qemu-guest",
+        "meter",
     ])?;
     built()
-}
-
-/// Builds one more program of the workspace, named like its package, and returns its path.
-pub fn build_also(package: &str) -> Result<PathBuf> {
-    build_packages(&[package])?;
-    existing(package)
 }
 
 fn build_packages(packages: &[&str]) -> Result<()> {

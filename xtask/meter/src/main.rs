@@ -3,8 +3,9 @@
 //! `meter cost FILE COMMAND...` runs the command and writes to the file, as JSON, when it ran and the
 //! CPU time and memory of its observer: the parent process, as tools start the command that they observe,
 //! or the process that `METER_OF` names. `meter terminal COMMAND...` runs a command on a terminal of its
-//! own and copies the output to stdout.
+//! own and copies the output to stdout. `meter census PID...` prints, as a line of JSON, what these processes hold.
 
+mod census;
 mod observer;
 mod terminal;
 
@@ -18,6 +19,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use census::Census;
 use observer::{Observer, busy_ns, now};
 
 /// The content of the file. Times are `CLOCK_MONOTONIC`, ns.
@@ -57,7 +59,10 @@ fn run(words: Vec<OsString>) -> Result<i32> {
     match what.to_str() {
         Some("cost") => cost(&words.next().context("no file given")?, words.collect()),
         Some("terminal") => terminal::run(words.collect()),
-        _ => bail!("usage: meter cost FILE COMMAND... | meter terminal COMMAND..."),
+        Some("census") => census(&words.collect::<Vec<_>>()),
+        _ => bail!(
+            "usage: meter cost FILE COMMAND... | meter terminal COMMAND... | meter census PID..."
+        ),
     }
 }
 
@@ -85,6 +90,14 @@ fn cost(file: &OsString, words: Vec<OsString>) -> Result<i32> {
     };
     fs::write(file, serde_json::to_vec(&cost)?).context("writing the file")?;
     Ok(status.code().unwrap_or(1))
+}
+
+fn census(words: &[OsString]) -> Result<i32> {
+    let pids = words.iter().map(|word| word.to_str().and_then(|word| word.parse().ok()));
+    let pids: Option<Vec<u32>> = pids.collect();
+    let census = Census::of(&pids.context("not a process id")?)?;
+    println!("{}", serde_json::to_string(&census)?);
+    Ok(0)
 }
 
 fn command(words: Vec<OsString>) -> Result<Command> {

@@ -77,7 +77,7 @@ fn parent(pid: u32) -> Option<u32> {
 }
 
 /// The number behind a name at the start of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
+pub fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }

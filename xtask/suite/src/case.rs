@@ -21,6 +21,8 @@ pub struct LabCase {
     pub kvm: String,
     /// Further words for the kernel's command line.
     pub cmdline: &'static [&'static str],
+    /// Whether time is the number of executed instructions, and passes at once where nothing runs; in QEMU only.
+    pub icount: bool,
     /// Number of CPUs.
     pub cpus: u32,
     /// The QEMU for guests that are not our own, if it needs one.
@@ -52,6 +54,7 @@ impl LabCase {
             cpu: CpuVendor::Amd,
             kvm: String::new(),
             cmdline: &[],
+            icount: false,
             cpus: 2,
             qemu: None,
             timeout: DEFAULT_TIMEOUT,
@@ -87,6 +90,7 @@ impl LabCase {
             kvm_params: kvm.collect::<Result<Vec<KvmParameter>>>()?,
             size: MachineSize {
                 cpus: self.cpus,
+                icount: self.icount,
                 parallel: self.cpus > 1 && self.cpu == CpuVendor::Amd,
                 ..lab.size
             },

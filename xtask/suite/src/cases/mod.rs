@@ -22,6 +22,7 @@ mod reports;
 mod rights;
 mod scenarios;
 mod selftest;
+mod soak;
 mod stacks;
 mod states;
 mod streams;
@@ -61,6 +62,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(rights::cases());
     cases.extend(container::cases());
     cases.extend(lockdown::cases(rarely));
+    cases.extend(soak::cases(rarely));
     cases.extend(reports::cases());
     cases.extend(dashboard::cases(rarely));
     cases
