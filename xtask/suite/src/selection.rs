@@ -2,15 +2,14 @@
 
 use std::num::NonZero;
 
-use anyhow::{Result, bail};
 use clap::Args;
 use lab::kernels;
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub struct TestOptions {
-    /// `host` or `lab` for one part only, and a part of the names of the wanted tests
-    #[arg(value_name = "host|lab] [FILTER", num_args = 0..=2)]
+    /// `host` or `lab` for one part only, and what all names of the wanted tests have in them
+    #[arg(value_name = "host|lab] [FILTER", num_args = 0..)]
     words: Vec<String>,
     /// Only lab tests on this kernel series
     #[arg(long, help = format!("Only lab tests on this kernel series ({})", kernels::names()))]
@@ -36,7 +35,7 @@ pub struct Selection {
     pub lab: bool,
     /// The only kernel series, if only one is wanted.
     pub kernel: Option<String>,
-    filter: String,
+    filters: Vec<String>,
     /// Whether the longer matrix is wanted.
     pub all: bool,
     /// Machines of the lab at a time, if the user says.
@@ -45,27 +44,23 @@ pub struct Selection {
 
 impl Selection {
     /// Reads the options.
-    pub fn new(options: TestOptions) -> Result<Self> {
+    pub fn new(options: TestOptions) -> Self {
         let mut words = options.words.into_iter().peekable();
         let part = words.next_if(|word| word == "host" || word == "lab");
-        let filter = words.next().unwrap_or_default();
-        if let Some(extra) = words.next() {
-            bail!("unexpected argument {extra:?}");
-        }
         let part = part.as_deref();
-        Ok(Self {
+        Self {
             host: part != Some("lab") && options.kernel.is_none(),
             lab: part != Some("host"),
             kernel: options.kernel,
-            filter,
+            filters: words.collect(),
             all: options.all,
             jobs: options.jobs,
-        })
+        }
     }
 
     /// Whether a test of this name is wanted.
     pub fn wants(&self, name: &str) -> bool {
-        name.contains(&self.filter)
+        self.filters.iter().all(|filter| name.contains(filter))
     }
 }
 
@@ -73,7 +68,7 @@ impl Selection {
 mod tests {
     use super::*;
 
-    fn selection(words: &[&str], kernel: Option<&str>) -> Result<Selection> {
+    fn selection(words: &[&str], kernel: Option<&str>) -> Selection {
         Selection::new(TestOptions {
             words: words.iter().map(|word| (*word).to_owned()).collect(),
             kernel: kernel.map(str::to_owned),
@@ -84,15 +79,16 @@ mod tests {
 
     #[test]
     fn parts_and_filters() {
-        let all = selection(&[], None).unwrap();
+        let all = selection(&[], None);
         assert!(all.host && all.lab && all.wants("anything"));
-        let host = selection(&["host"], None).unwrap();
+        let host = selection(&["host"], None);
         assert!(host.host && !host.lab);
-        let lab = selection(&["lab", "split"], None).unwrap();
+        let lab = selection(&["lab", "split"], None);
         assert!(!lab.host && lab.lab && lab.wants("x split y") && !lab.wants("zap"));
-        let filter = selection(&["split"], None).unwrap();
+        let filter = selection(&["split"], None);
         assert!(filter.host && filter.lab && !filter.wants("zap"));
-        assert!(!selection(&[], Some("6.1")).unwrap().host);
-        assert!(selection(&["a", "b"], None).is_err());
+        assert!(!selection(&[], Some("6.1")).host);
+        let both = selection(&["lab", "split", "intel"], None);
+        assert!(both.wants("intel: split") && !both.wants("split") && !both.wants("intel"));
     }
 }
