@@ -1,4 +1,4 @@
-//! The README's commands: each line of each `sh` block succeeds.
+//! The commands of the README and of what it leads on to: each line of each `sh` block succeeds.
 
 use std::process::{Command, Stdio};
 
@@ -8,15 +8,13 @@ use lab::programs;
 
 use crate::{report::TestReport, selection::Selection};
 
-const README: &str = include_str!("../../../README.md");
+const DOCUMENTS: [&str; 2] =
+    [include_str!("../../../README.md"), include_str!("../../../docs/usage.md")];
 
 /// The lines of all `sh` blocks.
 pub fn commands() -> impl Iterator<Item = &'static str> {
-    README
-        .split("\n```sh\n")
-        .skip(1)
-        .filter_map(|rest| rest.split_once("\n```"))
-        .flat_map(|(block, _)| block.lines())
+    let blocks = DOCUMENTS.iter().flat_map(|text| text.split("\n```sh\n").skip(1));
+    blocks.filter_map(|rest| rest.split_once("\n```")).flat_map(|(block, _)| block.lines())
 }
 
 /// Commands for a host with VMs, without `sudo`. They are tested in the lab.
