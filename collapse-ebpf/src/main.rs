@@ -28,6 +28,7 @@ mod nesting;
 mod notifier;
 mod ops;
 mod pml;
+mod progress;
 mod registry;
 mod requests;
 mod rmap;

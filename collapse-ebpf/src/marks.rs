@@ -9,7 +9,11 @@ use collapse_common::abi::{
     VcpuMarkKind, VmKey,
 };
 
-use crate::{kernel, maps, word::shared_add};
+use crate::{
+    kernel::{self, fact},
+    maps,
+    word::shared_add,
+};
 
 /// Makes a mark for a point in time.
 #[inline(always)]
@@ -89,9 +93,37 @@ pub fn vcpu(cpu: &mut Cpu, kind: VcpuMarkKind, row: u32, vcpu: u64, address: u64
         row,
         tid: bpf_get_current_pid_tgid() as u32,
         vcpu: kernel::vcpu_id(vcpu),
-        pad: 0,
+        invalidating: 0,
+        faults: 0,
+        sequence: 0,
     };
-    if maps::ring().output::<VcpuMark>(&mark, BPF_RB_NO_WAKEUP.into()).is_err() {
+    send_vcpu(cpu, &mark);
+}
+
+/// Reports that a vCPU takes guest faults at an address, and that nothing comes of them.
+#[inline(always)]
+pub fn no_progress(cpu: &mut Cpu, row: u32, vcpu: u64, address: u64, duration: u64, faults: u64) {
+    let kvm = kernel::vcpu_kvm(vcpu);
+    let mark = VcpuMark {
+        record: RECORD_VCPU_MARK,
+        kind: VcpuMarkKind::NoProgress as u32,
+        // SAFETY: no arguments.
+        ts: unsafe { bpf_ktime_get_ns() },
+        duration,
+        address,
+        row,
+        tid: bpf_get_current_pid_tgid() as u32,
+        vcpu: kernel::vcpu_id(vcpu),
+        invalidating: kernel::read_or_zero::<u64>(kvm, fact!(kvm_invalidating)) as u32,
+        faults,
+        sequence: kernel::read_or_zero(kvm, fact!(kvm_invalidate_seq)),
+    };
+    send_vcpu(cpu, &mark);
+}
+
+#[inline(always)]
+fn send_vcpu(cpu: &mut Cpu, mark: &VcpuMark) {
+    if maps::ring().output::<VcpuMark>(mark, BPF_RB_NO_WAKEUP.into()).is_err() {
         lose(cpu);
     }
 }

@@ -2,7 +2,7 @@
 //! to; a hot program finds the place of its thread through this CPU's hint and never hashes.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use collapse_common::abi::{Cpu, DEPTH, Loss, Span, Thread, UNKNOWN_ROW, VcpuFaults};
+use collapse_common::abi::{Cpu, DEPTH, Loss, Span, Stuck, Thread, UNKNOWN_ROW, VcpuFaults};
 
 use crate::{hints, maps, runs};
 
@@ -84,8 +84,10 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         host_causes: 0,
         slot_kvm: 0,
         yields: 0,
+        stuck: Stuck::NOT,
         span: Span::NONE,
         began_ns: [0; DEPTH as usize],
+        pad: [0; 3],
     };
     learn(cpu, thread);
     Some(thread)

@@ -29,6 +29,7 @@ pub fn enter<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, thread: &mut Thread, vcpu: 
         }
         if thread.vcpu != vcpu {
             thread.counted = take_vcpu(cpu, thread.position, vcpu);
+            thread.stuck.since = 0;
         }
         let kvm = kernel::vcpu_kvm(vcpu);
         let cause = registry::fault_cause(cpu, kvm);

@@ -13,12 +13,20 @@ pub struct Kernel {
     pub vcpu_taken: u32,
     /// `kvm_vcpu.stat.pf_fast`, 5.19 and later.
     pub vcpu_fast: u32,
+    /// `kvm_vcpu.stat.pf_fixed`.
+    pub vcpu_fixed: u32,
+    /// `kvm_vcpu.stat.pf_emulate`, 5.19 and later.
+    pub vcpu_emulated: u32,
     /// `kvm_vcpu.mutex`, whose first field is the owner.
     pub vcpu_mutex: u32,
     /// `kvm_vcpu.vcpu_id`.
     pub vcpu_id: u32,
     /// `kvm.mmu_notifier`.
     pub kvm_mmu_notifier: u32,
+    /// `kvm.mmu_invalidate_in_progress`, 6.1 and later.
+    pub kvm_invalidating: u32,
+    /// `kvm.mmu_invalidate_seq`, 6.1 and later.
+    pub kvm_invalidate_seq: u32,
     /// `kvm.vm_list`.
     pub kvm_vm_list: u32,
     /// `kvm.userspace_pid`.
@@ -98,9 +106,13 @@ impl Kernel {
         vcpu_kvm: Self::UNKNOWN,
         vcpu_taken: Self::UNKNOWN,
         vcpu_fast: Self::UNKNOWN,
+        vcpu_fixed: Self::UNKNOWN,
+        vcpu_emulated: Self::UNKNOWN,
         vcpu_mutex: Self::UNKNOWN,
         vcpu_id: Self::UNKNOWN,
         kvm_mmu_notifier: Self::UNKNOWN,
+        kvm_invalidating: Self::UNKNOWN,
+        kvm_invalidate_seq: Self::UNKNOWN,
         kvm_vm_list: Self::UNKNOWN,
         kvm_userspace_pid: Self::UNKNOWN,
         kvm_debugfs_dentry: Self::UNKNOWN,

@@ -1,6 +1,6 @@
 //! Threads known to KVM, and the faults that KVM counts of their vCPUs.
 
-use super::{Pages, Slot, UNKNOWN_PAGES, VmKey};
+use super::{Pages, Slot, Stuck, UNKNOWN_PAGES, VmKey};
 
 /// Operations a thread can be nested in: their rows are packed in one word.
 pub const DEPTH: u32 = 4;
@@ -60,10 +60,14 @@ pub struct Thread {
     pub slot_kvm: u64,
     /// Times it gave up `mmu_lock` in this span.
     pub yields: u64,
+    /// Whether its vCPU gets on with its guest faults.
+    pub stuck: Stuck,
     /// The collapse routine or teardown that this thread is in.
     pub span: Span,
     /// When the operations that it is in began, `CLOCK_MONOTONIC` ns, the innermost first.
     pub began_ns: [u64; DEPTH as usize],
+    /// Padding.
+    pub pad: [u64; 3],
 }
 
 /// The faults that KVM has counted of a vCPU since its creation.

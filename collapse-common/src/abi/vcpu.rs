@@ -22,8 +22,14 @@ pub struct VcpuMark {
     pub tid: u32,
     /// `kvm_vcpu.vcpu_id`; [`UNKNOWN_VCPU`] if not known.
     pub vcpu: u32,
-    /// Padding.
-    pub pad: u32,
+    /// [`VcpuMarkKind::NoProgress`]: invalidations of the VM's memory that have begun and not ended
+    /// (`kvm.mmu_invalidate_in_progress`).
+    pub invalidating: u32,
+    /// [`VcpuMarkKind::NoProgress`]: guest faults that the vCPU took meanwhile.
+    pub faults: u64,
+    /// [`VcpuMarkKind::NoProgress`]: invalidations of the VM's memory so far, by KVM's count
+    /// (`kvm.mmu_invalidate_seq`).
+    pub sequence: u64,
 }
 
 /// A vCPU whose number is not known.
@@ -36,7 +42,34 @@ ids! {
         RingFull = 1,
         /// A long guest fault ended, see [`crate::latency::Sum::Long`].
         LongFault = 2,
+        /// It has taken guest faults at one page for a while, of which KVM has resolved none: see [`Stuck`].
+        NoProgress = 3,
     }
+}
+
+/// Since when a vCPU takes guest faults at one page of which KVM resolves none, as far as its timed faults show.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// The page: the address that the guest wanted, divided by 4096.
+    pub page: u64,
+    /// When the first of these faults began, `CLOCK_MONOTONIC` ns; 0 if there is none.
+    pub since: u64,
+    /// [`super::VcpuFaults::taken`] then.
+    pub taken: u64,
+    /// The faults that KVM had resolved then: fixed or emulated.
+    pub resolved: u64,
+    /// For how long it has to last to be reported next, ns.
+    pub report_after: u64,
+}
+
+impl Stuck {
+    /// Not at all.
+    pub const NOT: Self = Self { page: 0, since: 0, taken: 0, resolved: 0, report_after: 0 };
+
+    /// What lasts less is not reported, ns. After that, each report says at least twice as much as the one
+    /// before.
+    pub const LEAST: u64 = 10_000_000;
 }
 
 /// First word of a [`VcpuMark`] in the ring.

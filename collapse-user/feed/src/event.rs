@@ -65,6 +65,8 @@ pub enum EventKind {
     },
     /// A long guest fault ended: one that spanned two ticks of the kernel's clock or more.
     LongFault(LongFault),
+    /// A vCPU has taken guest faults at one page for a while, of which KVM has resolved none.
+    NoProgress(NoProgress),
 }
 
 /// A guest fault that kept a vCPU from its guest for long.
@@ -78,6 +80,25 @@ pub struct LongFault {
     pub address: u64,
     /// How long it took, ns: exact if it was timed, else to a tick.
     pub duration: u64,
+}
+
+/// A vCPU that takes guest faults at one page of which KVM resolves none. While that lasts it is told again and again,
+/// each time after at least twice as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoProgress {
+    /// Number of the vCPU, if known.
+    pub vcpu: Option<u32>,
+    /// The address that the guest wants: guest physical, or virtual with shadow paging.
+    pub address: u64,
+    /// How long it has lasted at least, ns.
+    pub duration: u64,
+    /// Guest faults taken meanwhile.
+    pub faults: u64,
+    /// Invalidations of the VM's memory that have begun and not ended (`kvm.mmu_invalidate_in_progress`); 0 if not
+    /// known, too.
+    pub invalidating: u32,
+    /// Invalidations of the VM's memory so far, by KVM's count (`kvm.mmu_invalidate_seq`); 0 if not known.
+    pub sequence: u64,
 }
 
 /// Consecutive SPTE changes of one kind by one thread.

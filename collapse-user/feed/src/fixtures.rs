@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::{
     Batch, Change, Collapse, Coverage, Degraded, DetailStep, Event, EventKind, LongFault, Machine,
-    Mmu, NameSource, Overhead, Paging, Signal, SignalStatus, Slot, SlotChange, Sptes, Update,
-    VmName, VmProcess, VmReading,
+    Mmu, NameSource, NoProgress, Overhead, Paging, Signal, SignalStatus, Slot, SlotChange, Sptes,
+    Update, VmName, VmProcess, VmReading,
     recording::{
         RecordedCommand, Recorder, RecordingEnd, RecordingError, Replay, SizeLimits, create,
     },
@@ -119,6 +119,13 @@ fn kinds() -> impl Strategy<Value = EventKind> {
             |(cause, vcpu, address, duration)| EventKind::LongFault(LongFault {
                 cause: Cause::ALL[cause], vcpu, address, duration,
             })
+        ),
+        1 => (prop::option::of(any::<u32>()), any::<[u64; 4]>(), any::<u32>()).prop_map(
+            |(vcpu, [address, duration, faults, sequence], invalidating)| {
+                EventKind::NoProgress(NoProgress {
+                    vcpu, address, duration, faults, invalidating, sequence,
+                })
+            }
         ),
         1 => (placed_slot(), slot_change, any::<bool>())
             .prop_map(|(slot, change, logging)| EventKind::SlotChanged { slot, change, logging }),

@@ -19,7 +19,9 @@ mod signal;
 mod update;
 
 pub use coverage::{Coverage, Mmu, Paging, SignalStatus, Vendor};
-pub use event::{Change, Collapse, Event, EventKind, LongFault, Slot, SlotChange, Sptes};
+pub use event::{
+    Change, Collapse, Event, EventKind, LongFault, NoProgress, Slot, SlotChange, Sptes,
+};
 pub use machine::Machine;
 pub use overhead::{Degraded, DetailStep, Overhead, ProgramCost};
 pub use printable::{MAX_COLUMNS, printable};

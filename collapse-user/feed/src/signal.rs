@@ -57,6 +57,8 @@ ids! {
         Gauges = 23 "gauges",
         /// Exits for a full log of dirty pages, where the CPU logs them (PML).
         PmlFull = 24 "pml_full",
+        /// vCPUs that take guest faults of which KVM resolves none.
+        Progress = 25 "progress",
     }
 }
 
@@ -112,6 +114,7 @@ impl Signal {
             Self::PmlFull => {
                 "exits for a full log of dirty pages (PML), and how long they keep vCPUs from their guests"
             }
+            Self::Progress => "vCPUs that take the same fault again and again, and get nowhere",
             Self::Gauges => "KVM's own gauges: mappings by size, and the check that counts add up",
         }
     }

@@ -24,6 +24,7 @@ mod regions;
 mod reload;
 mod span;
 mod stall;
+mod stuck;
 mod totals;
 mod vm;
 pub mod wording;
@@ -56,6 +57,7 @@ pub use regions::{
 };
 pub use span::{CollapseSpan, Race, Work};
 pub use stall::StallEstimate;
+pub use stuck::{Standstill, Standstills};
 pub use totals::Totals;
 pub use vm::{SPANS_KEPT, SlotsGone, Vm};
 

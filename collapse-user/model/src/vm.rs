@@ -21,6 +21,7 @@ use super::{
     reconcile::{Offset, Reconciliation},
     regions::Regions,
     span::{CollapseSpan, Race, Work},
+    stuck::Standstills,
     totals::Totals,
     wording,
 };
@@ -74,6 +75,8 @@ pub struct Vm {
     pub collapse_durations: Histogram,
     /// The longest guest faults.
     pub longest: LongestFaults,
+    /// The times that its vCPUs took faults and got nowhere.
+    pub stuck: Standstills,
     /// Times dirty logging went on for a slot.
     pub log_on: u64,
     /// Times dirty logging went off for a slot.
@@ -163,6 +166,7 @@ impl Vm {
             span_count: 0,
             collapse_durations: Histogram::default(),
             longest: LongestFaults::default(),
+            stuck: Standstills::default(),
             log_on: 0,
             log_off: 0,
             slots_gone: None,
@@ -310,6 +314,7 @@ impl Vm {
                 }
             }
             EventKind::VmSeen | EventKind::VmFreed | EventKind::RingFull { .. } => {}
+            EventKind::NoProgress(none) => self.stuck.take(at, event.tid, *none),
             EventKind::LongFault(fault) => self.longest.take(at, event.tid, *fault),
             EventKind::VmDestroyed { pages } => {
                 self.pages_at_end = *pages;

@@ -26,6 +26,8 @@ pub const CONSTANTS: &[&str] = &["RET_PF_INVALID"];
 /// Fields that no signal depends on.
 const OPTIONAL_FIELDS: &[&str] = &[
     "kvm.debugfs_dentry",
+    "kvm.mmu_invalidate_in_progress",
+    "kvm.mmu_invalidate_seq",
     "kvm.nr_memslot_pages",
     "kvm_vcpu.mutex",
     "kvm_vcpu.vcpu_id",
@@ -109,9 +111,13 @@ pub fn facts(kernel: &Inspected) -> Kernel {
         vcpu_kvm: at("kvm_vcpu.kvm"),
         vcpu_taken: at("kvm_vcpu.stat.pf_taken"),
         vcpu_fast: at("kvm_vcpu.stat.pf_fast"),
+        vcpu_fixed: at("kvm_vcpu.stat.pf_fixed"),
+        vcpu_emulated: at("kvm_vcpu.stat.pf_emulate"),
         vcpu_mutex: at("kvm_vcpu.mutex"),
         vcpu_id: at("kvm_vcpu.vcpu_id"),
         kvm_mmu_notifier: at("kvm.mmu_notifier"),
+        kvm_invalidating: at("kvm.mmu_invalidate_in_progress"),
+        kvm_invalidate_seq: at("kvm.mmu_invalidate_seq"),
         kvm_vm_list: at("kvm.vm_list"),
         kvm_userspace_pid: at("kvm.userspace_pid"),
         kvm_debugfs_dentry: at("kvm.debugfs_dentry"),

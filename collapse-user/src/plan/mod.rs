@@ -79,7 +79,9 @@ impl Plan {
         });
         let mut chosen: Vec<_> = needed.map(|row| (row.signal, choose(row, kernel))).collect();
         if latency == FaultLatency::OFF {
-            leave_out(&mut chosen, Signal::FaultLatency, "switched off (--fault-latency off)");
+            for signal in [Signal::FaultLatency, Signal::Progress] {
+                leave_out(&mut chosen, signal, "switched off (--fault-latency off)");
+            }
         }
         let hooks: Vec<_> = chosen
             .iter()
@@ -101,6 +103,9 @@ impl Plan {
             paging: paging_of(kernel),
         };
         facts.time_faults = timed;
+        if of(Signal::Progress).is_none() {
+            facts.vcpu_fixed = Kernel::UNKNOWN;
+        }
         if !kvm_counts_faults {
             (facts.vcpu_taken, facts.vcpu_fast) = (Kernel::UNKNOWN, Kernel::UNKNOWN);
         }

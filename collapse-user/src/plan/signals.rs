@@ -389,6 +389,12 @@ pub const SIGNALS: &[SignalHooks] = &[
         fields: &["kvm_vcpu.kvm"],
         only: Some(Only::Pml),
     },
+    SignalHooks {
+        signal: Signal::Progress,
+        hook_sets: &[&[FAULTS[0], FAULTS[1], FAULTS[2], ENTRY, PAGE_FAULT, USERSPACE_EXIT]],
+        fields: &["kvm_vcpu.stat.pf_fixed", "kvm_vcpu.stat.pf_emulate"],
+        only: None,
+    },
 ];
 
 const fn teardown(role: Role, function: &'static str) -> Hook {

@@ -272,4 +272,19 @@ pub const SETTINGS: &[Setting] = &[
         "logged_periodically: report when dirty logging goes on this many times.",
         threshold!(periodic, parse_count),
     ),
+    setting(
+        "threshold.stuck",
+        "DURATION",
+        Kind::Text,
+        "vcpu_without_progress: report a vCPU that takes faults at one page for so long, none of which KVM resolves. \
+         From 10ms on it is noticed.",
+        threshold_ns!(stuck_ns),
+    ),
+    setting(
+        "threshold.dirty_log",
+        "DURATION",
+        Kind::Text,
+        "slow_dirty_log: report when a call that reads, clears or resets the log of dirty pages takes this long.",
+        threshold_ns!(dirty_log_ns),
+    ),
 ];

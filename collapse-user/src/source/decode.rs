@@ -11,7 +11,7 @@ use collapse_common::{
 
 use super::{Change, Collapse, Event, EventKind, Slot, SlotChange, Sptes};
 use crate::identity;
-use collapse_feed::{LongFault, VmProcess};
+use collapse_feed::{LongFault, NoProgress, VmProcess};
 
 /// Returns the event of a run whose row belongs to `owner`; `None` if its counter is no transition.
 pub fn run(run: &Run, owner: &RowOwner) -> Option<Event> {
@@ -86,6 +86,14 @@ pub fn vcpu_mark(mark: &VcpuMark, owner: &RowOwner) -> Option<Event> {
             vcpu,
             address: mark.address,
             duration: mark.duration,
+        }),
+        VcpuMarkKind::NoProgress => EventKind::NoProgress(NoProgress {
+            vcpu,
+            address: mark.address,
+            duration: mark.duration,
+            faults: mark.faults,
+            invalidating: mark.invalidating,
+            sequence: mark.sequence,
         }),
     };
     Some(Event { ts: mark.ts, vm: owner.vm, tid: mark.tid, kind })

@@ -103,8 +103,9 @@ fn kinds_of_events() {
         wire::EventKindRecord::RingFull(None),
         wire::EventKindRecord::SlotPlaced(slot(), SlotChange::Created, false, 0),
         wire::EventKindRecord::LongFault(0, None, 0, 0),
+        wire::EventKindRecord::NoProgress(None, 0, 0, 0, 0, 0),
     ];
-    assert_eq!(kinds.each_ref().map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(kinds.each_ref().map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     let changes = [
         SlotChange::Created,
         SlotChange::Deleted,

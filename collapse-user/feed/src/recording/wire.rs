@@ -68,6 +68,9 @@ pub enum EventKindRecord {
     SlotPlaced(SlotRecord, SlotChange, bool, u64),
     /// A long fault: cause, number of the vCPU, address, duration in ns.
     LongFault(u8, Option<u32>, u64, u64),
+    /// A vCPU without progress: number of the vCPU, address, duration in ns, faults, open invalidations, KVM's
+    /// count of invalidations.
+    NoProgress(Option<u32>, u64, u64, u64, u32, u64),
 }
 
 /// The fields that SPTE changes of one kind have in common.

@@ -1,9 +1,14 @@
 //! Findings about what the host and the VMM do to a guest's memory outside dirty logging.
 
 use collapse_common::Cause;
+use collapse_feed::NoProgress;
 
 use super::{Case, Evidence, Unit};
-use crate::{Thrashed, metric::LeafChange, wording::duration};
+use crate::{
+    Thrashed,
+    metric::LeafChange,
+    wording::{self, duration},
+};
 
 /// What did not happen for so long is over, ns.
 const OVER: u64 = 60_000_000_000;
@@ -40,6 +45,33 @@ fn thrashed_by(case: &Case, pick: impl Fn(Cause) -> bool) -> Option<Evidence> {
         .with("in", time, Unit::Ns)
         .since(all.first)
         .costing_at_most(case.stall_of(Cause::GuestFault))
+    })
+}
+
+pub(super) fn no_progress(case: &Case) -> Option<Evidence> {
+    let stuck = &case.vm.stuck;
+    let longest = stuck.longest.filter(|stuck| stuck.told.duration >= case.thresholds.stuck_ns)?;
+    let NoProgress { vcpu, address, duration: lasted, faults, invalidating, sequence } =
+        longest.told;
+    // While it lasts it is told each time that it has lasted twice as long.
+    let until = longest.at.saturating_add(OVER.max(lasted.saturating_mul(2)));
+    (case.now < until).then(|| {
+        let open = match invalidating {
+            0 => "no invalidation of its memory was open then".to_owned(),
+            1 => "an invalidation of its memory was open then".to_owned(),
+            open => format!("{open} invalidations of its memory were open then"),
+        };
+        Evidence::certain(format!(
+            "{} took {faults} faults at {address:#x} in {} or more, none of which KVM resolved; {open}, {sequence} had ended",
+            wording::vcpu(vcpu),
+            duration(lasted),
+        ))
+        .with("faults", faults, Unit::Count)
+        .with("lasted", lasted, Unit::Ns)
+        .with("invalidations_open", invalidating.into(), Unit::Count)
+        .with("times", stuck.count, Unit::Count)
+        .since(longest.since())
+        .costing(Some(lasted))
     })
 }
 

@@ -24,6 +24,17 @@ pub(super) const LINTS: &[Lint] = &[
         check: risk::dirty_pages,
     },
     Lint {
+        name: "vcpu_without_progress",
+        title: "a vCPU takes the same fault again and again, and gets nowhere",
+        knobs: &[any(
+            "KVM maps nothing while an invalidation of that memory is open: find out what gives it back or moves it (a \
+             balloon, discarded memory, KSM, NUMA balancing, migration), and do that in smaller ranges. If it never ends, it \
+             may be a bug of KVM: see `collapse doctor`, and /proc/PID/task/*/stack of the VMM",
+        )],
+        needs: &[Signal::Progress],
+        check: host::no_progress,
+    },
+    Lint {
         name: "regions_stuck_small",
         title: "regions stay small after dirty logging",
         knobs: &[any(
@@ -160,6 +171,19 @@ pub(super) const LINTS: &[Lint] = &[
         )],
         needs: &[Signal::Memslots, Signal::SlotDeleted],
         check: host::memslot_churn,
+    },
+    Lint {
+        name: "slow_dirty_log",
+        title: "calls for the log of dirty pages take long",
+        knobs: &[
+            any(
+                "a call holds mmu_lock while it protects pages again, and vCPUs that fault wait for it: read and clear the log \
+                 in smaller parts (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CLEAR_DIRTY_LOG), or use dirty rings",
+            ),
+            qemu("dirty-ring-size= at -accel kvm"),
+        ],
+        needs: &[Signal::DirtyLogHarvest],
+        check: logging::slow_dirty_log,
     },
     Lint {
         name: "eager_split_off",

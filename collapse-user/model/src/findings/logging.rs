@@ -37,6 +37,29 @@ pub(super) fn for_long(case: &Case) -> Option<Evidence> {
     })
 }
 
+pub(super) fn slow_dirty_log(case: &Case) -> Option<Evidence> {
+    const CALLS: [Cause; 3] = [Cause::GetDirtyLog, Cause::ClearDirtyLog, Cause::ResetDirtyRing];
+    let calls = case.vm.operations().filter(|(cause, _)| CALLS.contains(cause));
+    let longest = calls.filter_map(|(cause, time)| Some((cause, time, time.longest_ns?)));
+    let (cause, time, longest) = longest.max_by_key(|(.., longest)| *longest)?;
+    (longest >= case.thresholds.dirty_log_ns).then(|| {
+        let (call, all) = (cause.label(), duration(time.total_ns));
+        Evidence::certain(match time.calls {
+            1 => format!("a call of {call} took {}", duration(longest)),
+            calls => {
+                format!(
+                    "the longest of {calls} calls of {call} took {}, all {all}",
+                    duration(longest)
+                )
+            }
+        })
+        .with("longest", longest, Unit::Ns)
+        .with("calls", time.calls, Unit::Count)
+        .with("all", time.total_ns, Unit::Ns)
+        .costing_at_most(case.stall_of(Cause::LoggedFault))
+    })
+}
+
 pub(super) fn periodically(case: &Case) -> Option<Evidence> {
     let (count, episodes) = (case.vm.episodes.count(), &case.vm.episodes);
     let logged: u64 = episodes.kept().filter_map(Episode::logging_duration).sum();

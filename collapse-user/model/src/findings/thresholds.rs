@@ -21,6 +21,10 @@ pub struct Thresholds {
     pub churn: u64,
     /// Times that dirty logging goes on.
     pub periodic: u64,
+    /// A vCPU takes faults at one page of which none is resolved for so long, ns.
+    pub stuck_ns: u64,
+    /// The longest call that reads, clears or resets the log of dirty pages, ns.
+    pub dirty_log_ns: u64,
 }
 
 impl Default for Thresholds {
@@ -35,6 +39,8 @@ impl Default for Thresholds {
             thrash: 32,
             churn: 8,
             periodic: 4,
+            stuck_ns: 100_000_000,
+            dirty_log_ns: 50_000_000,
         }
     }
 }

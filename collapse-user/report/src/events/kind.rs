@@ -58,6 +58,11 @@ kinds! {
         RingFull = "ring_full",
     }
 
+    /// A vCPU gets nowhere.
+    enum ProgressKind {
+        None = "no_progress",
+    }
+
     /// A long guest fault ended.
     enum FaultKind {
         Long = "long_fault",
@@ -114,6 +119,7 @@ pub fn kind(event: &EventKind) -> &'static str {
         EventKind::Collapse(_) => CollapseKind::Span.name(),
         EventKind::RingFull { .. } => VcpuKind::RingFull.name(),
         EventKind::LongFault(_) => FaultKind::Long.name(),
+        EventKind::NoProgress(_) => ProgressKind::None.name(),
     }
 }
 
@@ -127,6 +133,7 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
         FindingKind::NAMES,
         VcpuKind::NAMES,
         FaultKind::NAMES,
+        ProgressKind::NAMES,
     ];
     Transition::ALL.map(Transition::name).into_iter().chain(marks.concat())
 }

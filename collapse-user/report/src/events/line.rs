@@ -12,7 +12,9 @@ pub(super) use of_event::{Known, slot_of};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::kind::{ChangeKind, CollapseKind, FaultKind, FindingKind, SlotKind, VcpuKind, VmKind};
+use super::kind::{
+    ChangeKind, CollapseKind, FaultKind, FindingKind, ProgressKind, SlotKind, VcpuKind, VmKind,
+};
 use crate::{FindingReport, Host};
 use collapse_feed::{Slot, recording::Clocks};
 
@@ -31,6 +33,7 @@ pub(super) enum EventLine {
     Finding(FindingLine),
     Vcpu(VcpuLine),
     LongFault(LongFaultLine),
+    NoProgress(NoProgressLine),
     Lost(LostLine),
     End(EndLine),
     Sight(SightLine),
@@ -294,6 +297,30 @@ pub(super) struct LongFaultLine {
     /// Cause that it counts under.
     #[schemars(extend("enum" = Cause::ALL.map(Cause::name).to_vec()))]
     cause: &'static str,
+}
+
+/// A vCPU has taken guest faults at one page for a while, of which KVM has resolved none. While it lasts, there is a
+/// line after each time that is at least twice as long as the one before.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct NoProgressLine {
+    #[serde(flatten)]
+    head: EventHead<ProgressKind>,
+    /// The slot; always `None`.
+    slot: Option<Slot>,
+    #[serde(flatten)]
+    within: Within,
+    /// Number of the vCPU; `None` if not known.
+    vcpu: Option<u32>,
+    /// The address that the guest wants: guest physical, or virtual with shadow paging.
+    address: u64,
+    /// How long it has lasted at least, ns.
+    duration_ns: u64,
+    /// Guest faults taken meanwhile.
+    faults: u64,
+    /// Invalidations of the VM's memory that have begun and not ended (`kvm.mmu_invalidate_in_progress`).
+    invalidations_open: u32,
+    /// KVM's count of invalidations of the VM's memory (`kvm.mmu_invalidate_seq`).
+    invalidate_seq: u64,
 }
 
 /// Events were lost since the batch before.

@@ -22,7 +22,7 @@ pub enum LineFormat {
 
 /// Columns of the table: paths of keys. Of SPTEs only the raw value has columns, and of findings
 /// what is in their sentence has none of its own.
-pub const COLUMNS: [&str; 47] = [
+pub const COLUMNS: [&str; 50] = [
     "ts_ns",
     "time",
     "kind",
@@ -70,6 +70,9 @@ pub const COLUMNS: [&str; 47] = [
     "vcpu",
     "address",
     "duration_ns",
+    "faults",
+    "invalidations_open",
+    "invalidate_seq",
 ];
 
 /// A writer of lines.

@@ -122,6 +122,15 @@ impl<W: Write> Perfetto<W> {
                 args.extend(fault.vcpu.map(|vcpu| uint("vcpu", vcpu.into())));
                 self.instant(at, Track::Thread(vm, event.tid), name, args, model)
             }
+            EventKind::NoProgress(none) => {
+                let mut args = vec![
+                    uint("address", none.address),
+                    uint("duration_ns", none.duration),
+                    uint("faults", none.faults),
+                ];
+                args.extend(none.vcpu.map(|vcpu| uint("vcpu", vcpu.into())));
+                self.instant(at, Track::Thread(vm, event.tid), name, args, model)
+            }
             EventKind::VmSeen | EventKind::VmFreed => {
                 self.instant(at, Track::Vm(vm), name, Vec::new(), model)
             }

@@ -15,7 +15,7 @@ use crate::tui::{
     theme::Role,
     widgets,
 };
-use collapse_feed::{Event, EventKind, LongFault, SlotChange};
+use collapse_feed::{Event, EventKind, LongFault, NoProgress, SlotChange};
 use collapse_model::{Vm, wording};
 
 /// Draws the view.
@@ -133,6 +133,11 @@ pub fn text(kind: &EventKind) -> (String, Role) {
         EventKind::LongFault(LongFault { cause, vcpu, address, duration }) => {
             let (vcpu, took) = (wording::vcpu(*vcpu), wording::duration(*duration));
             (format!("{vcpu}: fault of {took} at {address:#x}, {}", cause.label()), Role::Fault)
+        }
+        EventKind::NoProgress(NoProgress { vcpu, address, duration, faults, .. }) => {
+            let (vcpu, lasts) = (wording::vcpu(*vcpu), wording::duration(*duration));
+            let text = format!("{vcpu}: {faults} faults at {address:#x} in {lasts}, none resolved");
+            (text, Role::Warn)
         }
         EventKind::RingFull { vcpu } => {
             (format!("{}: dirty ring full", wording::vcpu(*vcpu)), Role::Fault)

@@ -74,6 +74,24 @@ fn other_failed_migrations_on_real_runs() {
     assert_eq!(found_in(recorded!("raced-small")), ["collapse_raced"]);
 }
 
+/// A vCPU writes to memory that the VMM gives back meanwhile, 512 MiB of small pages in one call: each of its faults is
+/// retried until the call is over.
+#[test]
+fn a_vcpu_that_gets_nowhere_on_a_real_run() {
+    assert_eq!(found_in(recorded!("stuck")), ["vcpu_without_progress"]);
+    let patient = Thresholds { stuck_ns: S, ..Thresholds::default() };
+    assert_eq!(found_by(recorded!("stuck"), &patient), [""; 0]);
+}
+
+/// Calls that read the log, which took 10 ms at most.
+#[test]
+fn reading_the_log_on_a_real_run() {
+    let strict = Thresholds { dirty_log_ns: 1_000_000, ..Thresholds::default() };
+    let found =
+        |thresholds| found_by(recorded!("operations"), thresholds).contains(&"slow_dirty_log");
+    assert_eq!([found(&strict), found(&Thresholds::default())], [true, false]);
+}
+
 /// Memory that the VMM gives back once, 4 KiB of each huge page or all of it; pages that the host migrates once;
 /// and memory that is protected and unprotected again and again.
 #[test]

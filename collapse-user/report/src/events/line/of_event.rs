@@ -9,12 +9,12 @@ use collapse_feed::{Change, Collapse, Event, EventKind, LongFault, Slot, recordi
 use collapse_model::{Mapping, Slots, Vm, findings::Turn, regions_of};
 
 use super::{
-    ChangeLine, CollapseLine, EventHead, EventLine, FindingLine, LongFaultLine, RegionsLine,
-    SlotLine, SpteLine, StackLine, VcpuLine, VmLine, VmMarkLine, WallTime, Within,
+    ChangeLine, CollapseLine, EventHead, EventLine, FindingLine, LongFaultLine, NoProgressLine,
+    RegionsLine, SlotLine, SpteLine, StackLine, VcpuLine, VmLine, VmMarkLine, WallTime, Within,
 };
 use crate::{
     FindingReport,
-    events::kind::{CollapseKind, FaultKind, FindingKind, VcpuKind, VmKind},
+    events::kind::{CollapseKind, FaultKind, FindingKind, ProgressKind, VcpuKind, VmKind},
 };
 
 /// Knowledge about an event that goes into its line.
@@ -59,6 +59,17 @@ impl EventLine {
                     cause: cause.name(),
                 })
             }
+            &EventKind::NoProgress(none) => Self::NoProgress(NoProgressLine {
+                head: EventHead::new(ProgressKind::None, event, known),
+                slot: None,
+                within: Within::new(event, known, None),
+                vcpu: none.vcpu,
+                address: none.address,
+                duration_ns: none.duration,
+                faults: none.faults,
+                invalidations_open: none.invalidating,
+                invalidate_seq: none.sequence,
+            }),
             EventKind::RingFull { vcpu } => Self::Vcpu(VcpuLine {
                 head: EventHead::new(VcpuKind::RingFull, event, known),
                 slot: None,
