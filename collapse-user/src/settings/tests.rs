@@ -40,6 +40,8 @@ hugetlb = 1
 thrash = 5
 churn = 6
 periodic = 7
+stuck = "2s"
+dirty_log = "3s"
 "#;
 
 #[test]
