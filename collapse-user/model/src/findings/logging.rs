@@ -41,9 +41,9 @@ pub(super) fn slow_dirty_log(case: &Case) -> Option<Evidence> {
     const CALLS: [Cause; 3] = [Cause::GetDirtyLog, Cause::ClearDirtyLog, Cause::ResetDirtyRing];
     let calls = case.vm.operations().filter(|(cause, _)| CALLS.contains(cause));
     let longest = calls.filter_map(|(cause, time)| Some((cause, time, time.longest_ns?)));
-    let (cause, time, longest) = longest.max_by_key(|(.., longest)| *longest)?;
+    let (call, time, longest) = longest.max_by_key(|(.., longest)| *longest)?;
     (longest >= case.thresholds.dirty_log_ns).then(|| {
-        let (call, all) = (cause.label(), duration(time.total_ns));
+        let (call, all) = (call.label(), duration(time.total_ns));
         Evidence::certain(match time.calls {
             1 => format!("a call of {call} took {}", duration(longest)),
             calls => {
