@@ -40,7 +40,7 @@ impl Default for Thresholds {
             churn: 8,
             periodic: 4,
             stuck_ns: 100_000_000,
-            dirty_log_ns: 50_000_000,
+            dirty_log_ns: 100_000_000,
         }
     }
 }
