@@ -133,7 +133,8 @@ impl Oracle {
             _ if leaf(old) && table(new) => self.splits += 1,
             _ if table(old) && leaf(new) => self.recovers += 1,
             _ if leaf(old) && leaf(new) && old & W != 0 && new & W == 0 => {
-                self.write_protects[at] += 1;
+                // Without accessed bits, ageing takes every permission from a page, and dirty logging that to write.
+                self.write_protects[at] += u64::from(new & R != 0);
             }
             _ if leaf(old) && leaf(new) && (old ^ new) & W == 0 => {
                 let dirty = if self.ept { EPT_DIRTY } else { DIRTY };
@@ -158,6 +159,7 @@ fn is_preemptible(line: &str) -> bool {
     flags.first() == Some(&b'.') && flags.get(3) == Some(&b'.')
 }
 
+const R: u64 = 1 << 0;
 const W: u64 = 1 << 1;
 const DIRTY: u64 = 1 << 6;
 const EPT_DIRTY: u64 = 1 << 9;
