@@ -15,8 +15,8 @@ use crate::case::LabCase;
 const SCRIPT: &str = "workload failed-migration --loop --quiet --pause 300 >/dev/null 2>&1 & \
                       drive workload '' collapse live --title lab";
 
-/// One boot of each vendor's CPU, Intel's for `--all`, in which hooks are attached and detached some ten times. On one CPU: with two, that often
-/// makes the emulator run a stale breakpoint.
+/// One boot of each vendor's CPU, Intel's for `--all`, in which hooks are attached and detached some ten times. On
+/// one CPU: with two, that often makes the emulator run a stale breakpoint.
 pub fn cases(rarely: bool) -> Vec<LabCase> {
     let name = "the dashboard is driven through every view and ending";
     let case = |cpu| LabCase {
