@@ -21,6 +21,15 @@ pub(super) fn nx_recovery_undone(case: &Case) -> Option<Evidence> {
     })
 }
 
+/// An offset of whole pages, not rounded.
+fn exactly(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes >> 10)
+    }
+}
+
 pub(super) fn slot_misaligned(case: &Case) -> Option<Evidence> {
     let least = case.thresholds.least.saturating_mul(frames(2));
     let slots = case.vm.slots.values().filter(|slot| slot.npages >= least);
@@ -34,7 +43,7 @@ pub(super) fn slot_misaligned(case: &Case) -> Option<Evidence> {
             slot.id,
             bytes(size),
             slot.base_gfn.saturating_mul(4096),
-            bytes(offset),
+            exactly(offset),
         ))
         .with("size", size, Unit::Bytes)
         .with("offset", offset, Unit::Bytes),
