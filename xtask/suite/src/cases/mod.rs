@@ -13,6 +13,7 @@ mod metrics;
 mod observed;
 mod oracle;
 mod privileges;
+mod progress;
 mod qemu;
 mod readme;
 mod ready;
@@ -59,6 +60,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(ready::cases());
     cases.extend(metrics::cases());
     cases.extend(privileges::cases(rarely));
+    cases.extend(progress::cases(rarely));
     cases.extend(rights::cases());
     cases.extend(container::cases());
     cases.extend(lockdown::cases(rarely));
