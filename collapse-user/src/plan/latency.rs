@@ -2,6 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use collapse_feed::Signal;
+
+/// Signals that are seen by timing faults, and only while faults are timed.
+pub const TIMED_SIGNALS: [Signal; 2] = [Signal::FaultLatency, Signal::Progress];
+
 /// The share of guest faults that are timed: all, one in N, or none.
 ///
 /// Timing a fault takes two time stamps, and detecting its end takes a hook on every guest entry: 109

@@ -18,7 +18,7 @@ use collapse_feed::clock;
 pub use collapse_feed::{Coverage, Mmu, Paging, Signal, SignalStatus};
 
 pub use hook::{Hook, Layout};
-pub use latency::{FaultLatency, FaultLatencyError};
+pub use latency::{FaultLatency, FaultLatencyError, TIMED_SIGNALS};
 pub use layout::{SlotIndex, SlotLayout, TdpLayout, VmFields};
 pub use obstacles::{NO_KVM, Obstacle, addresses_are_hidden, lacking, obstacles};
 pub use signals::{Only, REBUILDING_ROUTINE, SIGNALS, SignalHooks};
@@ -79,7 +79,7 @@ impl Plan {
         });
         let mut chosen: Vec<_> = needed.map(|row| (row.signal, choose(row, kernel))).collect();
         if latency == FaultLatency::OFF {
-            for signal in [Signal::FaultLatency, Signal::Progress] {
+            for signal in TIMED_SIGNALS {
                 leave_out(&mut chosen, signal, "switched off (--fault-latency off)");
             }
         }

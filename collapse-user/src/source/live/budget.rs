@@ -1,9 +1,9 @@
 //! Keeping to the overhead budget: what the programs cost decides how much they see.
 
 use collapse_common::abi::{LeftOut, request::SetDetail};
-use collapse_feed::Signal;
 
 use crate::{
+    plan::TIMED_SIGNALS,
     probe::Probe,
     source::cost::{DetailStep, Meter, Overhead},
 };
@@ -25,7 +25,7 @@ impl Budget {
         if let Err(error) = probe.request(&detail) {
             log::warn!("{}", error.line());
         }
-        if let Err(error) = probe.suspend(Signal::FaultLatency, detail.untimed) {
+        if let Err(error) = probe.suspend(&TIMED_SIGNALS, detail.untimed) {
             log::warn!("cannot switch the timing of faults: {}", error.line());
         }
     }
