@@ -84,7 +84,7 @@ pub struct LongFault {
 
 /// A vCPU that takes guest faults at one page of which KVM resolves none. While that lasts it is told again and again,
 /// each time after at least twice as long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NoProgress {
     /// Number of the vCPU, if known.
     pub vcpu: Option<u32>,
@@ -94,10 +94,9 @@ pub struct NoProgress {
     pub duration: u64,
     /// Guest faults taken meanwhile.
     pub faults: u64,
-    /// Invalidations of the VM's memory that have begun and not ended (`kvm.mmu_invalidate_in_progress`); 0 if not
-    /// known, too.
+    /// Invalidations of the VM's memory that have begun and not ended (`kvm.mmu_invalidate_in_progress`).
     pub invalidating: u32,
-    /// Invalidations of the VM's memory so far, by KVM's count (`kvm.mmu_invalidate_seq`); 0 if not known.
+    /// Invalidations of the VM's memory so far, by KVM's count (`kvm.mmu_invalidate_seq`).
     pub sequence: u64,
 }
 

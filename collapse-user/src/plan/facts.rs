@@ -26,8 +26,6 @@ pub const CONSTANTS: &[&str] = &["RET_PF_INVALID"];
 /// Fields that no signal depends on.
 const OPTIONAL_FIELDS: &[&str] = &[
     "kvm.debugfs_dentry",
-    "kvm.mmu_invalidate_in_progress",
-    "kvm.mmu_invalidate_seq",
     "kvm.nr_memslot_pages",
     "kvm_vcpu.mutex",
     "kvm_vcpu.vcpu_id",

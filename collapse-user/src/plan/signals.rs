@@ -392,7 +392,12 @@ pub const SIGNALS: &[SignalHooks] = &[
     SignalHooks {
         signal: Signal::Progress,
         hook_sets: &[&[FAULTS[0], FAULTS[1], FAULTS[2], ENTRY, PAGE_FAULT, USERSPACE_EXIT]],
-        fields: &["kvm_vcpu.stat.pf_fixed", "kvm_vcpu.stat.pf_emulate"],
+        fields: &[
+            "kvm_vcpu.stat.pf_fixed",
+            "kvm_vcpu.stat.pf_emulate",
+            "kvm.mmu_invalidate_in_progress",
+            "kvm.mmu_invalidate_seq",
+        ],
         only: None,
     },
 ];

@@ -21,8 +21,7 @@ use super::{
     },
 };
 use crate::{
-    Batch, Change, Collapse, Event, EventKind, LongFault, NoProgress, Overhead, Slot, Sptes,
-    Update, VmReading,
+    Batch, Change, Collapse, Event, EventKind, LongFault, Overhead, Slot, Sptes, Update, VmReading,
 };
 
 /// Maximum number of events of a batch: more than occur in a second, few enough for memory.
@@ -279,21 +278,7 @@ impl Decoder {
                 let cause = Cause::from_number(cause).ok_or("an unknown cause")?;
                 EventKind::LongFault(LongFault { cause, vcpu, address, duration })
             }
-            EventKindRecord::NoProgress(
-                vcpu,
-                address,
-                duration,
-                faults,
-                invalidating,
-                sequence,
-            ) => EventKind::NoProgress(NoProgress {
-                vcpu,
-                address,
-                duration,
-                faults,
-                invalidating,
-                sequence,
-            }),
+            EventKindRecord::NoProgress(none) => EventKind::NoProgress(none),
             EventKindRecord::VmSeen => EventKind::VmSeen,
             EventKindRecord::VmDestroyed(pages) => EventKind::VmDestroyed { pages },
             EventKindRecord::VmFlushed(pages) => EventKind::VmFlushed { pages },

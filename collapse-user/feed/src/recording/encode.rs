@@ -13,7 +13,7 @@ use super::{
         vm_record,
     },
 };
-use crate::{Batch, Change, Event, EventKind, LongFault, NoProgress, VmReading};
+use crate::{Batch, Change, Event, EventKind, LongFault, VmReading};
 
 /// Maximum number of events in a block, which bounds the memory of a reader.
 const EVENTS: usize = 1 << 14;
@@ -164,10 +164,7 @@ impl Encoder {
             &EventKind::LongFault(LongFault { cause, vcpu, address, duration }) => {
                 EventKindRecord::LongFault(cause as u8, vcpu, address, duration)
             }
-            &EventKind::NoProgress(none) => {
-                let NoProgress { vcpu, address, duration, faults, invalidating, sequence } = none;
-                EventKindRecord::NoProgress(vcpu, address, duration, faults, invalidating, sequence)
-            }
+            &EventKind::NoProgress(none) => EventKindRecord::NoProgress(none),
             EventKind::VmSeen => EventKindRecord::VmSeen,
             EventKind::VmDestroyed { pages } => EventKindRecord::VmDestroyed(*pages),
             EventKind::VmFlushed { pages } => EventKindRecord::VmFlushed(*pages),

@@ -7,7 +7,7 @@ use collapse_common::{
 };
 
 use super::{block::BlockKind, wire};
-use crate::{DetailStep, Mmu, Slot, SlotChange};
+use crate::{DetailStep, Mmu, NoProgress, Slot, SlotChange};
 
 /// Asserts that the names of the numbers from 0 on are `known`.
 fn keeps(names: &[&str], known: &str) {
@@ -103,7 +103,14 @@ fn kinds_of_events() {
         wire::EventKindRecord::RingFull(None),
         wire::EventKindRecord::SlotPlaced(slot(), SlotChange::Created, false, 0),
         wire::EventKindRecord::LongFault(0, None, 0, 0),
-        wire::EventKindRecord::NoProgress(None, 0, 0, 0, 0, 0),
+        wire::EventKindRecord::NoProgress(NoProgress {
+            vcpu: None,
+            address: 0,
+            duration: 0,
+            faults: 0,
+            invalidating: 0,
+            sequence: 0,
+        }),
     ];
     assert_eq!(kinds.each_ref().map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     let changes = [

@@ -12,7 +12,7 @@ use collapse_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Slot, SlotChange, Sptes, VmProcess, VmReading};
+use crate::{NoProgress, Slot, SlotChange, Sptes, VmProcess, VmReading};
 
 /// A part of a batch's events.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -68,9 +68,8 @@ pub enum EventKindRecord {
     SlotPlaced(SlotRecord, SlotChange, bool, u64),
     /// A long fault: cause, number of the vCPU, address, duration in ns.
     LongFault(u8, Option<u32>, u64, u64),
-    /// A vCPU without progress: number of the vCPU, address, duration in ns, faults, open invalidations, KVM's
-    /// count of invalidations.
-    NoProgress(Option<u32>, u64, u64, u64, u32, u64),
+    /// A vCPU without progress, as it is.
+    NoProgress(NoProgress),
 }
 
 /// The fields that SPTE changes of one kind have in common.
