@@ -3,6 +3,7 @@
 //! - [`spte`], [`rmap`]: SPTE changes, on the hot path
 //! - [`fault`]: guest faults, on the hot path
 //! - [`pml`]: exits for a full log of dirty pages
+//! - [`progress`]: vCPUs that get nowhere with their faults
 //! - [`ops`], [`slots`], [`notifier`]: operations that enclose changes, once per operation
 //! - [`requests`]: programs that user space runs itself
 //! - [`nesting`]: the operations that a thread is in

@@ -83,7 +83,23 @@ pub fn send(cpu: &mut Cpu, mark: &Mark) {
 /// Reports what happened to a vCPU of the current thread, and is counted in `row`. It ends now.
 #[inline(always)]
 pub fn vcpu(cpu: &mut Cpu, kind: VcpuMarkKind, row: u32, vcpu: u64, address: u64, duration: u64) {
-    let mark = VcpuMark {
+    send_vcpu(cpu, &of_vcpu(kind, row, vcpu, address, duration));
+}
+
+/// Reports that a vCPU has taken `faults` at an address, and that nothing came of them.
+#[inline(always)]
+pub fn no_progress(cpu: &mut Cpu, row: u32, vcpu: u64, address: u64, duration: u64, faults: u64) {
+    let kvm = kernel::vcpu_kvm(vcpu);
+    let mut mark = of_vcpu(VcpuMarkKind::NoProgress, row, vcpu, address, duration);
+    mark.faults = faults;
+    mark.invalidating = kernel::read_or_zero::<u64>(kvm, fact!(kvm_invalidating)) as u32;
+    mark.sequence = kernel::read_or_zero(kvm, fact!(kvm_invalidate_seq));
+    send_vcpu(cpu, &mark);
+}
+
+#[inline(always)]
+fn of_vcpu(kind: VcpuMarkKind, row: u32, vcpu: u64, address: u64, duration: u64) -> VcpuMark {
+    VcpuMark {
         record: RECORD_VCPU_MARK,
         kind: kind as u32,
         // SAFETY: no arguments.
@@ -96,29 +112,7 @@ pub fn vcpu(cpu: &mut Cpu, kind: VcpuMarkKind, row: u32, vcpu: u64, address: u64
         invalidating: 0,
         faults: 0,
         sequence: 0,
-    };
-    send_vcpu(cpu, &mark);
-}
-
-/// Reports that a vCPU takes guest faults at an address, and that nothing comes of them.
-#[inline(always)]
-pub fn no_progress(cpu: &mut Cpu, row: u32, vcpu: u64, address: u64, duration: u64, faults: u64) {
-    let kvm = kernel::vcpu_kvm(vcpu);
-    let mark = VcpuMark {
-        record: RECORD_VCPU_MARK,
-        kind: VcpuMarkKind::NoProgress as u32,
-        // SAFETY: no arguments.
-        ts: unsafe { bpf_ktime_get_ns() },
-        duration,
-        address,
-        row,
-        tid: bpf_get_current_pid_tgid() as u32,
-        vcpu: kernel::vcpu_id(vcpu),
-        invalidating: kernel::read_or_zero::<u64>(kvm, fact!(kvm_invalidating)) as u32,
-        faults,
-        sequence: kernel::read_or_zero(kvm, fact!(kvm_invalidate_seq)),
-    };
-    send_vcpu(cpu, &mark);
+    }
 }
 
 #[inline(always)]

@@ -30,7 +30,8 @@ pub fn none(cpu: &mut Cpu, thread: &mut Thread, vcpu: u64, address: u64) {
     let lasted = unsafe { bpf_ktime_get_ns() } - stuck.since;
     if lasted >= stuck.report_after {
         stuck.report_after = lasted * 2;
-        let faults = taken - stuck.taken;
+        // Somebody may clear KVM's statistics.
+        let faults = taken.saturating_sub(stuck.taken);
         marks::no_progress(cpu, thread.row, vcpu, address, lasted, faults);
     }
 }
