@@ -59,7 +59,7 @@ fn promtool_has_nothing_to_say() {
 struct Prometheus {
     child: Child,
     address: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Prometheus {
@@ -76,13 +76,26 @@ impl Prometheus {
         fs::write(&config, text).expect("writing");
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = free.expect("a free port").to_string();
+        Self { child: Self::start(folder.path(), &address), address, folder }
+    }
+
+    /// Starts it on what is in the folder.
+    fn start(folder: &Path, address: &str) -> Child {
+        let path = |name: &str| folder.join(name).display().to_string();
         let mut command = Command::new("prometheus");
-        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!("--config.file={}", path("prometheus.yml")));
         command.arg(format!("--web.listen-address={address}"));
-        command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-        let log = fs::File::create(folder.path().join("log")).expect("a log");
+        command.arg(format!("--storage.tsdb.path={}", path("data")));
+        let log = fs::File::create(path("log")).expect("a log");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Self { child: child.spawn().expect(NEEDS), address, _folder: folder }
+        child.spawn().expect(NEEDS)
+    }
+
+    /// Kills it and starts it again on what it had.
+    fn restart(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("its end");
+        self.child = Self::start(self.folder.path(), &self.address);
     }
 
     /// The result of a query: its series.
@@ -180,6 +193,37 @@ fn queries_give_the_report_s_numbers() {
     dashboard(&prometheus);
     let silent = "ALERTS{alertname=~\"CollapseLosesEvents|CollapseCountsDisagree|CollapseDown\"}";
     assert_eq!(prometheus.query(silent), Ok(Vec::new()));
+}
+
+#[test]
+#[ignore = "needs Debian's package prometheus"]
+fn series_go_on_whoever_is_killed_and_starts_again() {
+    const SPLITS: &str = "collapse_host_splits_total";
+    let path = recorded("four-guests.rec");
+    let exporter = Exporter::at(&path, "0");
+    let address = exporter.address.clone();
+    let mut prometheus = Prometheus::of(&exporter);
+    let splits = prometheus.number(SPLITS);
+    assert!(splits > 0.0);
+    // Samples of the only series of this name.
+    let samples = |prometheus: &Prometheus, at_least: f64| {
+        let query = format!("count_over_time({SPLITS}[5m]) >= {at_least}");
+        prometheus.number(&query)
+    };
+    let before = samples(&prometheus, 3.0);
+    prometheus.restart();
+    let after = samples(&prometheus, before + 2.0);
+
+    exporter.kill();
+    assert!(prometheus.number("up == 0").abs() < 0.5);
+    let gone = "count({__name__=~\"collapse_.*\"}) or vector(0)";
+    prometheus.wait_for(gone, |series| (series[0]["value"][1] == "0").then_some(()));
+    let _exporter = Exporter::at(&path, &address);
+    assert!((prometheus.number("up == 1") - 1.0).abs() < 0.5);
+    samples(&prometheus, after + 2.0);
+    // One that is starting has no numbers, rather than zeros.
+    assert!(prometheus.number(&format!("resets({SPLITS}[5m])")).abs() < 0.5);
+    assert!((prometheus.number(SPLITS) - splits).abs() < 0.5);
 }
 
 /// Every query of the dashboard gives series.

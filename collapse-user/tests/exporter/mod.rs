@@ -31,7 +31,12 @@ pub struct Exporter {
 impl Exporter {
     /// Serves a recording on a free port.
     pub fn of(recording: &str) -> Self {
-        let arguments = ["metrics", "--from", &recorded(recording), "--listen", "0"];
+        Self::at(&recorded(recording), "0")
+    }
+
+    /// Serves the recording in a file at an address, or on a port.
+    pub fn at(path: &str, listen: &str) -> Self {
+        let arguments = ["metrics", "--from", path, "--listen", listen];
         let mut child = collapse(&arguments).stderr(Stdio::piped()).spawn().expect("collapse");
         let mut line = String::new();
         let stderr = child.stderr.take().expect("a pipe");
@@ -51,6 +56,12 @@ impl Exporter {
     /// Sends a request, given by its head, and returns the answer.
     pub fn ask(&self, head: &str) -> String {
         answer(self.connect(), head)
+    }
+
+    /// Ends it at once, in the middle of whatever it does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("its end");
     }
 
     /// Ends it as systemd does, and returns its exit code.
