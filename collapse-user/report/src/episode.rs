@@ -52,8 +52,8 @@ pub struct EpisodeReport {
     /// When a region was huge again, last; `None` if none was.
     #[schemars(extend("x-sum" = false))]
     pub last_recovery_ns: Option<u64>,
-    /// From dirty logging going off to the last region being huge again; `None` unless every region
-    /// is.
+    /// The longest that a region took to be huge again, from when dirty logging went off for its slot; `None` unless
+    /// every region is.
     pub recovery_duration_ns: Option<u64>,
     /// When the episode ended; `None` if it has not.
     #[schemars(extend("x-sum" = false))]

@@ -311,7 +311,11 @@ pub fn story(episode: &EpisodeReport) -> String {
         let after = last.checked_sub(off).filter(|ns| *ns > 0).map(duration);
         let _ = match after {
             // Slots go off one after the other, and regions of the first ones come back meanwhile.
-            None => write!(story, " while logging went off"),
+            None => {
+                let took = episode.recovery_duration_ns.map(duration);
+                let took = took.map_or(String::new(), |took| format!(", each within {took}"));
+                write!(story, " while logging went off{took}")
+            }
             Some(after) if regions.recovered == regions.lost => {
                 write!(story, " within {after} of log-off")
             }

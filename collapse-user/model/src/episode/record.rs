@@ -35,6 +35,8 @@ pub struct Episode {
     pub collapse: CollapseSums,
     /// `CLOCK_MONOTONIC` ns at which a region was huge again, last.
     pub last_recovery: Option<u64>,
+    /// The longest that a region took from when it could be huge again, ns.
+    longest_recovery: u64,
     /// `CLOCK_MONOTONIC` ns at which it ended.
     pub end: Option<u64>,
     /// Regions lost until the end of the last collapse run, for whatever cause, and what became of
@@ -127,6 +129,7 @@ impl Episode {
             logging_again: false,
             collapse: CollapseSums::default(),
             last_recovery: None,
+            longest_recovery: 0,
             end: None,
             regions: RegionCounts::default(),
             cost: if began_before { Err(NoCost::BeganBefore) } else { Ok(EpisodeCost::default()) },
@@ -164,11 +167,11 @@ impl Episode {
         Some(log_off.saturating_sub(self.start))
     }
 
-    /// From dirty logging going off to the last region being huge again, ns: 0 if that was before.
-    /// `None` unless every region is.
+    /// The longest that a region took to be huge again from when it could, which is when dirty logging went off for
+    /// its slot, or its loss if that was later, ns. `None` unless every region is, and dirty logging is off.
     pub fn recovery_duration(&self) -> Option<u64> {
-        let last = self.last_recovery.filter(|_| self.outcome() == Outcome::Recovered)?;
-        Some(last.saturating_sub(self.log_off?))
+        let is_over = self.log_off.is_some() && self.outcome() == Outcome::Recovered;
+        is_over.then_some(self.longest_recovery)
     }
 
     pub(super) fn change(&mut self, at: u64, change: &Change) {
@@ -180,8 +183,9 @@ impl Episode {
 
     pub(super) fn step(&mut self, at: u64, step: Step) {
         self.regions.step(step);
-        if matches!(step, Step::Recovered { .. }) {
+        if let Step::Recovered { took, .. } = step {
             self.last_recovery = self.last_recovery.max(Some(at));
+            self.longest_recovery = self.longest_recovery.max(took);
         }
     }
 

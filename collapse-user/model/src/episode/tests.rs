@@ -117,6 +117,23 @@ fn recovered_in_place_ends_with_the_collapse_run() {
     assert_eq!(only(&vm).recovery_duration(), Some(MS));
 }
 
+/// Slots whose dirty logging goes off one after the other: the first one's regions are back before the last one's log-off.
+#[test]
+fn recovery_counts_from_the_log_off_of_each_slot() {
+    let mut vm = vm();
+    log_on(&mut vm, 10 * MS, 1);
+    log_on(&mut vm, 10 * MS, 2);
+    change(&mut vm, 11 * MS, Cause::EagerSplit, Transition::Split, 2, 32);
+    log_off(&mut vm, 20 * MS, 1);
+    change(&mut vm, 23 * MS, Cause::Collapse, Transition::Recover, 2, 32);
+    collapse(&mut vm, 20 * MS, 24 * MS, 1);
+    assert_eq!(only(&vm).recovery_duration(), None);
+    log_off(&mut vm, 30 * MS, 2);
+    collapse(&mut vm, 30 * MS, 31 * MS, 2);
+    assert_eq!(only(&vm).outcome(), Outcome::Recovered);
+    assert_eq!(only(&vm).recovery_duration(), Some(3 * MS));
+}
+
 #[test]
 fn mapped_small_again_is_not_recovered() {
     let mut vm = failed_migration();

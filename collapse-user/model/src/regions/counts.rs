@@ -86,6 +86,8 @@ pub enum Step {
         how: Recovery,
         /// Whether it came back write-protected.
         read_only: bool,
+        /// How long it took from when it could, ns.
+        took: u64,
     },
     /// The region was taken away before it got its huge leaf back.
     Gone {
@@ -125,7 +127,7 @@ impl RegionCounts {
                 self.outstanding(from, -1);
                 self.outstanding(to, 1);
             }
-            Step::Recovered { from, how, read_only } => {
+            Step::Recovered { from, how, read_only, took: _ } => {
                 self.outstanding(from, -1);
                 self.recovered += 1;
                 self.recovered_read_only += u64::from(read_only);

@@ -273,12 +273,13 @@ impl Regions {
             self.time_to_refault.add(ns);
         }
         let since = self.unlogged.since(touch.region, lost.at);
-        self.time_to_recover.add(touch.at.saturating_sub(since));
+        let took = touch.at.saturating_sub(since);
+        self.time_to_recover.add(took);
         self.time_to_recover_from_loss.add(touch.at.saturating_sub(lost.at));
         let read_only = transition == Transition::RecoverReadOnly;
         let returned = Returned { lost, since, at: touch.at, cause, how, read_only };
         self.returned.insert(touch.region, returned);
-        let step = Step::Recovered { from: lost.mapping(), how, read_only };
+        let step = Step::Recovered { from: lost.mapping(), how, read_only, took };
         self.counts.step(step);
         report(lost.episode, step);
     }
