@@ -206,11 +206,30 @@ impl VmExplanation {
 
     /// Sets what follows from the slots and the gauges.
     pub fn sum_up(&mut self) {
+        let slots = self.slots.as_deref().unwrap_or_default();
+        let twins: Vec<_> = slots.iter().map(|slot| slot.of_smm(slots)).collect();
+        for (slot, twin) in self.slots.iter_mut().flatten().zip(twins) {
+            if let Some(id) = twin {
+                slot.evidence =
+                    Some(format!("the memory of slot {id} for SMM, which does not use it"));
+            }
+        }
         self.huge_share = self.pages.and_then(PagesBySize::huge_share);
         self.huge_share_2m = self.pages.and_then(PagesBySize::share_2m);
         self.huge_share_1g = self.pages.and_then(PagesBySize::share_1g);
         let debts = self.slots.as_ref().map(|slots| slots.iter().map(|slot| slot.debt_bytes));
         self.debt_bytes = debts.and_then(Iterator::sum);
+    }
+}
+
+impl SlotExplanation {
+    /// The slot whose memory this one shows to system management mode, which has not touched it; `None` if it is
+    /// another one.
+    fn of_smm(&self, slots: &[Self]) -> Option<u16> {
+        let place = |slot: &Self| (slot.base_gfn, slot.bytes, slot.userspace_addr);
+        let is_same = |slot: &&Self| slot.as_id == 0 && place(slot) == place(self);
+        let unused = self.as_id != 0 && self.reason == Some(Reason::NotTouched);
+        slots.iter().find(is_same).filter(|_| unused).map(|slot| slot.id)
     }
 }
 

@@ -215,6 +215,35 @@ fn the_first_lines_name_the_reason() {
     assert!(text.contains("→ echo madvise"), "{text}");
 }
 
+/// SMM has its own view of the same memory, which it hardly ever uses.
+#[test]
+fn slots_of_smm_are_told_once() {
+    let mut explanation = explanation();
+    let vm = &mut explanation.vms[0];
+    let slot = vm.slots.as_ref().unwrap()[0].clone();
+    let unused = |slot: SlotExplanation| SlotExplanation {
+        as_id: 1,
+        pages: pages(0, 0, 0),
+        reason: Some(Reason::NotTouched),
+        ..slot
+    };
+    let twin = unused(slot.clone());
+    let other = SlotExplanation { base_gfn: 1 << 30, ..unused(slot.clone()) };
+    let used = SlotExplanation { as_id: 1, ..slot.clone() };
+    vm.slots = Some(vec![slot, twin, other, used]);
+    vm.sum_up();
+    let evidence = |at: usize| vm.slots.as_ref().unwrap()[at].evidence.as_deref();
+    assert_eq!(evidence(1), Some("the memory of slot 1 for SMM, which does not use it"));
+    assert_eq!(evidence(0), evidence(2));
+    explanation.leave_out_addresses();
+    let text = render(&explanation, crate::Style::Plain);
+    let slots = |of: &str| text.lines().filter(|line| line.contains(of)).count();
+    assert_eq!((slots("  slot 1"), slots("  slot 1 (SMM)")), (3, 2), "{text}");
+    let once =
+        "\n  and 1 slot with the same memory for SMM, which does not use it (64 MiB together)\n";
+    assert!(text.contains(once), "{text}");
+}
+
 #[test]
 fn budgets_are_held_against_every_vm() {
     let mut explanation = explanation();

@@ -66,13 +66,19 @@ fn write_vm(out: &mut String, vm: &VmExplanation, style: Style) -> std::fmt::Res
     if let Some(why) = &vm.slots_unknown {
         writeln!(out, "  what is mapped is known of the VM, and not of each slot: {why}")?;
     }
-    let (large, small): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| slot.bytes >= SMALL_SLOT);
+    let (twins, slots): (Vec<_>, Vec<_>) =
+        slots.iter().partition(|slot| slot.of_smm(slots).is_some());
+    let (large, small): (Vec<_>, Vec<_>) =
+        slots.into_iter().partition(|slot| slot.bytes >= SMALL_SLOT);
     for slot in large {
         write_slot(out, slot, style)?;
     }
-    if !small.is_empty() {
-        let sum = small.iter().map(|slot| slot.bytes).sum();
-        writeln!(out, "  and {} slots below 2 MiB ({} together)", small.len(), bytes(sum))?;
+    let others =
+        [(small, "below 2 MiB"), (twins, "with the same memory for SMM, which does not use it")];
+    for (slots, what) in others.iter().filter(|(slots, _)| !slots.is_empty()) {
+        let sum = slots.iter().map(|slot| slot.bytes).sum();
+        let slot = if slots.len() == 1 { "slot" } else { "slots" };
+        writeln!(out, "  and {} {slot} {what} ({} together)", slots.len(), bytes(sum))?;
     }
     Ok(())
 }
