@@ -80,6 +80,15 @@ impl Totals {
         counts.filter(|(at, _)| picked(*at)).map(|(_, n)| n).sum()
     }
 
+    /// Leaves of a level that went while the VM lived: split or zapped.
+    pub fn leaves_gone(&self, level: u32) -> u64 {
+        let rows = self.rows.iter().filter(|(cause, _)| **cause != Cause::Teardown);
+        let counts = rows.flat_map(|(_, row)| row.iter().enumerate());
+        let goes =
+            |at| transition_at(at).is_some_and(|(change, at)| at == level && change.gauge() < 0);
+        counts.filter(|(at, _)| goes(*at)).map(|(_, n)| n).sum()
+    }
+
     /// How these changes moved KVM's gauges `pages_4k`, `pages_2m`, `pages_1g`.
     ///
     /// Splitting a leaf writes its 512 children without events of their own (6.1 and later), so each
@@ -122,6 +131,14 @@ mod tests {
             &[(Transition::Split, 2, 32), (Transition::WriteProtect, 1, 16384)],
         );
         assert_eq!(split.gauge_change(), [16384, -32, 0]);
+        assert_eq!([1, 2, 3].map(|level| split.leaves_gone(level)), [0, 32, 0]);
+    }
+
+    /// What a VM has when it ends is not lost.
+    #[test]
+    fn teardown_takes_no_leaf_from_a_living_vm() {
+        let zapped = |cause| totals(cause, &[(Transition::Zap, 2, 4)]).leaves_gone(2);
+        assert_eq!([Cause::Teardown, Cause::NotifierUnmap].map(zapped), [0, 4]);
     }
 
     /// The two-step split of 6.1 leaves its children to later faults.

@@ -93,7 +93,7 @@ fn of_regions(vm: &VmReport) -> String {
         }
         // Splits and zaps may be among the changes of an unknown VM.
         let seen = if vm.log_on.is_some() { "lost" } else { "was seen to lose" };
-        return format!("no region {seen} its huge page{taken}");
+        return format!("no region {seen} its huge page{}{taken}", small_all_along(vm));
     }
     let rate = match (vm.recovery_rate, vm.recovery_rate_touched) {
         (_, Some(_)) if standing(vm) == Standing::Good && regions.recovered < regions.lost => {
@@ -119,6 +119,16 @@ fn of_regions(vm: &VmReport) -> String {
     let (lost, recovered) = (regions.lost, regions.recovered);
     let rest: String = rest.collect();
     format!("huge pages: {lost} lost, {recovered} recovered{rate}{failed}{rest}{taken}")
+}
+
+/// That nothing was lost is not to read as all being well where memory is small all along.
+fn small_all_along(vm: &VmReport) -> String {
+    const SMALL: [&str; 3] = ["never_huge", "slot_misaligned", "hugetlb_mapped_small"];
+    let is_small = vm.findings.iter().any(|found| SMALL.contains(&&*found.name));
+    vm.pages.end.filter(|_| is_small).map_or(String::new(), |pages| {
+        let small = pages.small.saturating_mul(4096);
+        format!("; {} of {} are mapped small", bytes(small), bytes(pages.bytes()))
+    })
 }
 
 /// That nothing was lost because dirty logging kept it small from its first touch on.

@@ -31,7 +31,8 @@ fn written(name: &str, format: Format) -> String {
 }
 
 /// Recordings, and the gravest of what is found in them.
-const RECORDINGS: [(&str, &str); 5] = [
+const RECORDINGS: [(&str, &str); 6] = [
+    ("never-huge", "never_huge"),
     ("hugetlb-small", "hugetlb_mapped_small"),
     ("nx-undone", "nx_recovery_undone"),
     ("eager-off", "eager_split_off"),

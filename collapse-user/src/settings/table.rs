@@ -251,6 +251,13 @@ pub const SETTINGS: &[Setting] = &[
         threshold!(hugetlb_share, parse_share),
     ),
     setting(
+        "threshold.never_huge",
+        "SHARE",
+        Kind::Number,
+        "never_huge: report when this share of mapped memory is mapped by 4 KiB SPTEs and was not huge while watched.",
+        threshold!(never_huge_share, parse_share),
+    ),
+    setting(
         "threshold.thrash",
         "COUNT",
         Kind::Number,

@@ -37,6 +37,7 @@ least = 3
 raced = 7
 read_only = 0.5
 hugetlb = 1
+never_huge = 0.75
 thrash = 5
 churn = 6
 periodic = 7

@@ -241,6 +241,22 @@ pub(super) const LINTS: &[Lint] = &[
         check: memory::hugetlb_mapped_small,
     },
     Lint {
+        name: "never_huge",
+        title: "memory is mapped small, and was not huge while watched",
+        knobs: &[
+            any(
+                "`collapse explain` names the reason by memslot: settings of transparent huge pages, shared memory, \
+                 userfaultfd, device memory",
+            ),
+            qemu("hugetlb=on of a memory-backend-memfd, <hugepages/> in <memoryBacking>"),
+            firecracker("huge_pages: 2M in the machine configuration"),
+            cloud_hypervisor("hugepages=on at --memory"),
+            kubevirt("spec.domain.memory.hugepages.pageSize: 2Mi"),
+        ],
+        needs: &[Signal::Gauges],
+        check: memory::never_huge,
+    },
+    Lint {
         name: "recovered_read_only",
         title: "regions came back write-protected",
         knobs: &[any(

@@ -7,7 +7,7 @@ use collapse_common::{
 };
 
 use super::*;
-use crate::Model;
+use crate::{Model, fit::GUEST_MEMFD};
 use collapse_feed::{
     Batch, Change, Collapse, Event, EventKind, Mmu, Slot, SlotChange, VmReading, fixtures,
 };
@@ -210,9 +210,9 @@ fn hugetlb_memory_that_is_mapped_small() {
     };
     assert_eq!(found(1 << 30, 100_000, false), ["hugetlb_mapped_small"]);
     // Little of it, no hugetlb at all, or dirty logging, which maps small by design.
-    assert_eq!(found(1 << 40, 100_000, false), [""; 0]);
+    assert_eq!(found(1 << 40, 100_000, false), ["never_huge"]);
     assert_eq!(found(1 << 30, 4_000, false), [""; 0]);
-    assert_eq!(found(0, 100_000, false), [""; 0]);
+    assert_eq!(found(0, 100_000, false), ["never_huge"]);
     assert_eq!(found(1 << 30, 100_000, true), [""; 0]);
 }
 
@@ -322,9 +322,9 @@ fn logged_since_before() {
     assert_eq!(earlier(&[logged], [0, 32, 0]).found(1), [""; 0], "huge pages are still there");
     let plain = earlier(&[slot(0)], [16384, 0, 0]);
     assert_eq!(plain.model.vms[&KEY].is_logging(), Some(false));
-    assert_eq!(plain.found(1), [""; 0]);
+    assert_eq!(plain.found(1), ["never_huge"]);
     let display = Slot { id: 2, npages: 4096, base_gfn: 1 << 20, ..logged };
-    assert_eq!(earlier(&[slot(0), display], [16384, 0, 0]).found(1), [""; 0], "a display");
+    assert_eq!(earlier(&[slot(0), display], [16384, 0, 0]).found(1), ["never_huge"], "a display");
 }
 
 #[test]
@@ -332,9 +332,76 @@ fn misaligned_slots() {
     let at = |userspace_addr| Slot { userspace_addr, ..slot(0) };
     let found = |at| earlier(&[at], [16384, 0, 0]).found(1);
     assert_eq!(found(at(Some(0x7f00_0010_0000))), ["slot_misaligned"]);
-    assert_eq!(found(at(Some(0x7f00_0020_0000))), [""; 0]);
-    assert_eq!(found(at(None)), [""; 0], "not known");
-    assert_eq!(found(Slot { npages: 512, ..at(Some(4096)) }), [""; 0], "too little to matter");
+    assert_eq!(found(at(Some(0x7f00_0020_0000))), ["never_huge"]);
+    assert_eq!(found(at(None)), ["never_huge"], "not known");
+    let small = Slot { npages: 512, ..at(Some(4096)) };
+    assert_eq!(found(small), ["never_huge"], "too little to matter");
+}
+
+/// What is mapped small from the start, of a guest of 64 MiB, and what says more about it.
+#[test]
+fn memory_that_was_never_huge() {
+    let mapped = |pages| earlier(&[slot(0)], pages).found(1);
+    assert_eq!(mapped([16384, 0, 0]), ["never_huge"]);
+    assert_eq!(mapped([8192, 16, 0]), ["never_huge"], "half of it");
+    assert_eq!(mapped([8191, 16, 0]), [""; 0]);
+    assert_eq!(mapped([4095, 0, 0]), [""; 0], "hardly anything is mapped");
+    assert_eq!(mapped([4096, 0, 1]), [""; 0], "nothing beside a GiB");
+
+    // Regions that were huge and are small now are lost, whatever took them.
+    let went = |cause, regions| {
+        let mut bench = earlier(&[slot(0)], [16384, 0, 0]);
+        bench.apply(vec![], vec![(cause, Transition::Zap, 2, regions)]);
+        bench.found(1)
+    };
+    assert_eq!(went(Cause::NotifierUnmap, 17), [""; 0]);
+    assert_eq!(went(Cause::NotifierUnmap, 16), ["never_huge"]);
+    assert_eq!(went(Cause::Teardown, 17), ["never_huge"]);
+
+    // A slot that is misaligned, and one that is not.
+    let two = |small| {
+        let other = Slot { id: 2, base_gfn: 1 << 20, userspace_addr: Some(4096), ..slot(0) };
+        earlier(&[slot(0), other], [small, 0, 0]).found(1)
+    };
+    assert_eq!(two(16384), ["slot_misaligned"]);
+    assert_eq!(two(32768), ["slot_misaligned", "never_huge"]);
+}
+
+/// Dirty logging keeps memory small, and it takes a moment to come back.
+#[test]
+fn memory_under_dirty_logging_is_not_never_huge() {
+    let mut bench = earlier(&[slot(0)], [16384, 0, 0]);
+    bench.logging(true);
+    assert_eq!(bench.found(1), [""; 0]);
+    bench.logging(false);
+    assert_eq!(bench.found(5), [""; 0]);
+    assert_eq!(bench.found(20), ["never_huge"]);
+}
+
+/// It says what it knows of the largest slot, and that of SMM is none of its own.
+#[test]
+fn never_huge_says_what_the_largest_slot_is_like() {
+    let sentence = |largest: Slot| {
+        let smm = Slot { id: 3, as_id: 1, npages: 1 << 20, ..slot(0) };
+        let bench = earlier(&[largest, smm, Slot { id: 2, npages: 1, ..slot(0) }], [16384, 0, 0]);
+        let vm = &bench.model.vms[&KEY];
+        let found = findings(vm, sight(Mmu::Tdp), bench.now, &Thresholds::default());
+        found.into_iter().next().unwrap().sentence
+    };
+    let mapped = "of 64 MiB that are mapped, 64 MiB are mapped by 4 KiB SPTEs that were not huge while watched";
+    assert_eq!(sentence(slot(0)), mapped);
+    let known = |more: &str| format!("{mapped}; the largest slot, 1, has {more}");
+    let aligned = Slot { userspace_addr: Some(2 << 20), ..slot(0) };
+    assert_eq!(
+        sentence(aligned),
+        known("64 MiB: KVM may map it huge where the memory behind it is")
+    );
+    let private = Slot { flags: GUEST_MEMFD, ..aligned };
+    assert_eq!(sentence(private), known("64 MiB: its memory is a guest_memfd"));
+    assert_eq!(
+        sentence(Slot { npages: 511, ..aligned }),
+        known("1 MiB: it holds no aligned 2 MiB")
+    );
 }
 
 /// A GiB that a failed migration split, and that comes back as 512 regions or as itself.

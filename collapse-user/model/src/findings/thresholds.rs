@@ -15,6 +15,8 @@ pub struct Thresholds {
     pub raced: u64,
     /// Part of hugetlb memory that is mapped by 4 KiB leaves.
     pub hugetlb_share: f64,
+    /// Part of what is mapped that is mapped by 4 KiB leaves and was not huge while watched.
+    pub never_huge_share: f64,
     /// Times that regions are taken by the host and faulted back, from the third time of each on.
     pub thrash: u64,
     /// Memslots deleted or moved.
@@ -36,6 +38,7 @@ impl Default for Thresholds {
             read_only_share: 0.25,
             raced: 512,
             hugetlb_share: 0.1,
+            never_huge_share: 0.5,
             thrash: 32,
             churn: 8,
             periodic: 4,

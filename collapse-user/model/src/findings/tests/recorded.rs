@@ -74,13 +74,13 @@ fn other_failed_migrations_on_real_runs() {
     assert_eq!(found_in(recorded!("raced-small")), ["collapse_raced"]);
 }
 
-/// A vCPU writes to memory that the VMM gives back meanwhile, 512 MiB of small pages in one call: each of its faults is
+/// A vCPU writes to memory that the VMM gives back meanwhile, 512 MiB of small pages, by `MADV_NOHUGEPAGE`, in one call: each of its faults is
 /// retried until the call is over.
 #[test]
 fn a_vcpu_that_gets_nowhere_on_a_real_run() {
-    assert_eq!(found_in(recorded!("stuck")), ["vcpu_without_progress"]);
+    assert_eq!(found_in(recorded!("stuck")), ["never_huge", "vcpu_without_progress"]);
     let patient = Thresholds { stuck_ns: S, ..Thresholds::default() };
-    assert_eq!(found_by(recorded!("stuck"), &patient), [""; 0]);
+    assert_eq!(found_by(recorded!("stuck"), &patient), ["never_huge"]);
 }
 
 /// Calls that read the log, which took 10 ms at most.
@@ -117,6 +117,19 @@ fn states_on_a_real_run() {
     assert!(kinds.contains(&("logged-since-boot", vec!["logged_since_before"])), "{kinds:?}");
     assert!(kinds.contains(&("misaligned", vec!["slot_misaligned"])), "{kinds:?}");
     assert!(kinds.contains(&("huge", vec![])), "{kinds:?}");
+}
+
+/// Guests on a host whose `transparent_hugepage/enabled` went to `never` after the first of them: one that was there
+/// before and is huge, one that was there before, and one that is new.
+#[test]
+fn guests_that_were_never_huge_on_a_real_run() {
+    let model = model_of(recorded!("never-huge"), &Thresholds::default());
+    let kinds = model.vms.values().map(|vm| (vm.name(), kinds_of(vm)));
+    let never = vec!["never_huge"];
+    let expected = [("huge", vec![]), ("new", never.clone()), ("small", never)];
+    assert_eq!(kinds.collect::<BTreeSet<_>>(), expected.into());
+    let lax = Thresholds { never_huge_share: 1.1, ..Thresholds::default() };
+    assert_eq!(found_by(recorded!("never-huge"), &lax), [""; 0]);
 }
 
 /// A GiB of hugetlbfs that dirty logging splits to 4 KiB, and that a fault maps as one again afterwards.
