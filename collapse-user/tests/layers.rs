@@ -43,7 +43,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
             "mouse",
         ],
     ),
-    ("tui/views", &["caption events findings help probes", "episodes map vm", "overview"]),
+    ("tui/views", &["caption events findings probes", "episodes map vm", "help overview"]),
 ];
 
 #[test]

@@ -100,6 +100,8 @@ fn states_of_guests() {
         stage.choose(name);
         stage.type_in("2");
         check(&format!("states-{name}-120x40"), &stage.frame(120, 40));
+        stage.type_in("4");
+        check(&format!("states-{name}-map-120x40"), &stage.frame(120, 40));
     }
 }
 

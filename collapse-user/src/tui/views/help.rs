@@ -1,4 +1,4 @@
-//! Help over any view: keys, mouse, meaning of the columns.
+//! Help over any view: keys, mouse, what the map shows, meaning of the columns.
 
 use ratatui::{
     buffer::Buffer,
@@ -8,6 +8,7 @@ use ratatui::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
+use super::map::CellState;
 use crate::tui::{format, keys, metric, scene::Scene, theme::Role};
 use collapse_model::Metric;
 
@@ -17,7 +18,7 @@ const MOUSE: [(&str, &str); 2] =
 
 /// Number of lines of the help.
 pub fn count(playing: bool) -> usize {
-    keys::bindings(playing).count() + MOUSE.len() + Metric::listed().count()
+    keys::bindings(playing).count() + MOUSE.len() + CellState::ALL.len() + Metric::listed().count()
 }
 
 /// Draws the help from line `first` on, or from an earlier one where the rest fits.
@@ -68,7 +69,14 @@ fn lines(scene: &Scene) -> Vec<Line<'static>> {
             Span::raw(format!("  {}", metric::help(metric))),
         ])
     });
-    keys.chain(metrics).collect()
+    let cells = CellState::ALL.into_iter().map(|cell| {
+        let (glyph, role, _) = cell.look();
+        Line::from(vec![
+            Span::styled(format::right(glyph, width), theme.style(role)),
+            Span::raw(format!("  map: {}", cell.help())),
+        ])
+    });
+    keys.chain(cells).chain(metrics).collect()
 }
 
 /// Clears an area, including wide characters that reach into it.

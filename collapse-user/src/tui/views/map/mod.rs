@@ -16,7 +16,7 @@ use super::caption::caption;
 use crate::tui::{format, nav::Nav, scene::Scene, spots::Hit, theme::Role, widgets};
 use collapse_model::Vm;
 
-use cell::CellState;
+pub use cell::CellState;
 use place::{CELL_WIDTH, CELLS, MapLayout, MapRow};
 pub use place::{CursorMove, moved};
 
@@ -53,14 +53,16 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, nav: &Nav, vm: &Vm) {
 fn legend(scene: &Scene, vm: &Vm, chart: &MapLayout) -> Line<'static> {
     let counts = vm.regions.counts();
     let mut spans = vec![Span::raw(" ")];
-    for cell in CellState::ALL {
+    let is_there =
+        |cell: &CellState| !cell.is_by_slot() || chart.rows.iter().any(|row| row.before == *cell);
+    for cell in CellState::ALL.into_iter().filter(is_there) {
         let (glyph, role, what) = cell.look();
         let n = match cell {
-            CellState::NotLost => None,
             CellState::Returned => Some(counts.recovered),
             CellState::StillSplit => Some(counts.still_split),
             CellState::Small => Some(counts.refaulted_small),
             CellState::Nothing => Some(counts.untouched - counts.still_split),
+            _ => None,
         };
         let n = n.map_or(String::new(), |n| format!(" {}", format::count(n)));
         spans.push(Span::styled(glyph, scene.theme.style(role)));
@@ -141,7 +143,8 @@ fn cells_of(
 
 /// States of the cells of rows `from` to `to`. The work grows with lost regions, not with guest size.
 fn states(vm: &Vm, chart: &MapLayout, from: usize, to: usize) -> Vec<[CellState; CELLS]> {
-    let mut states = vec![[CellState::NotLost; CELLS]; to + 1 - from];
+    let rows = &chart.rows[from..=to];
+    let mut states: Vec<_> = rows.iter().map(|row| [row.before; CELLS]).collect();
     let returned = vm.regions.returned().iter().map(|(region, _)| (region, CellState::Returned));
     let lost =
         vm.regions.outstanding().map(|(region, lost)| (region, CellState::of(lost.mapping())));

@@ -2,9 +2,10 @@
 
 use collapse_common::spte::frames;
 
+use super::cell::CellState;
 use crate::tui::{format, nav::MapCursor};
 use collapse_feed::Slot;
-use collapse_model::Vm;
+use collapse_model::{Vm, fit::Fit};
 
 /// Cells per row.
 pub const CELLS: usize = 32;
@@ -29,6 +30,8 @@ pub enum CursorMove {
 pub struct MapRow {
     /// Title of the slot that begins with this row.
     pub title: Option<String>,
+    /// What its cells are where nothing was lost.
+    pub before: CellState,
     /// First guest frame of the row.
     pub gfn: u64,
     /// Number of cells, up to [`CELLS`].
@@ -46,26 +49,26 @@ pub struct MapLayout {
     pub place: MapCursor,
 }
 
-/// Contiguous regions: first guest frame, number of regions, title.
-type Extent = (u64, u64, String);
+/// Contiguous regions: first guest frame, number of regions, title, and what they are where nothing was lost.
+type Extent = (u64, u64, String, CellState);
 
 impl MapLayout {
     /// Lays out the slots of a VM or, where none is known, the range of lost regions.
     pub fn of(vm: &Vm, place: &MapCursor) -> Self {
         let extents = extents(vm);
-        let regions: u64 = extents.iter().map(|(_, regions, _)| regions).sum();
+        let regions: u64 = extents.iter().map(|(_, regions, ..)| regions).sum();
         let fits = regions.div_ceil(ALL_CELLS).max(1).next_power_of_two();
         // A cell has at least one region.
         let place = MapCursor { zoom: place.zoom.min(fits.ilog2()), ..*place };
         let scale = fits >> place.zoom;
         let mut rows = Vec::new();
-        for (first, regions, title) in extents {
+        for (first, regions, title, before) in extents {
             let mut title = Some(title);
             let mut cells = regions.div_ceil(scale);
             let mut gfn = first;
             while cells > 0 {
                 let here = cells.min(CELLS as u64);
-                rows.push(MapRow { title: title.take(), gfn, cells: here as usize });
+                rows.push(MapRow { title: title.take(), before, gfn, cells: here as usize });
                 gfn += here * scale * frames(2);
                 cells -= here;
             }
@@ -124,10 +127,13 @@ fn extents(vm: &Vm) -> Vec<Extent> {
     for slot in slots {
         let (first, regions) = covered(slot.base_gfn, slot.base_gfn.saturating_add(slot.npages));
         let bytes = format::bytes(slot.npages.saturating_mul(4096));
-        let logging = slot.flags & collapse_common::abi::LOG_DIRTY_PAGES != 0;
-        let logging = if logging { ", dirty logging" } else { "" };
-        let title = format!("slot {}: {bytes} at gfn {:#x}{logging}", slot.id, slot.base_gfn);
-        extents.push((first, regions, title));
+        let why = match Fit::of(slot) {
+            Fit::Logged => ", dirty logging".to_owned(),
+            Fit::Misaligned(offset) => format!(", misaligned by {}", format::bytes(offset)),
+            _ => String::new(),
+        };
+        let title = format!("slot {}: {bytes} at gfn {:#x}{why}", slot.id, slot.base_gfn);
+        extents.push((first, regions, title, CellState::before(vm, slot)));
     }
     if extents.is_empty() {
         let gfns = vm.regions.outstanding().map(|(region, _)| region).filter(|r| r.as_id() == 0);
@@ -137,7 +143,8 @@ fn extents(vm: &Vm) -> Vec<Extent> {
         });
         if let Some((low, high)) = bounds {
             let (first, regions) = covered(low, high + 1);
-            extents.push((first, regions, "lost regions (slots unknown)".to_owned()));
+            let title = "lost regions (slots unknown)".to_owned();
+            extents.push((first, regions, title, CellState::NotLost));
         }
     }
     extents

@@ -32,7 +32,13 @@ pub fn draw(buf: &mut Buffer, at: Rect, scene: &Scene, vm: &Vm, chart: &MapLayou
         (1, Some((_, lost)), _) => log.lost(lost),
         (1, None, Some((_, returned))) => log.returned(returned),
         (_, None, None) => {
-            let text = "not lost since watching began; assumed to be mapped as before";
+            let before = chart.find(first).map(|(row, _)| chart.rows[row].before);
+            let text = match before.unwrap_or(CellState::NotLost) {
+                CellState::NotLost => {
+                    "not lost since watching began; assumed to be mapped as before"
+                }
+                before => before.help(),
+            };
             let lines = format::wrapped(text, usize::from(at.width).saturating_sub(1));
             log.lines.extend(lines.into_iter().map(|line| Line::from(format!(" {line}"))));
         }
