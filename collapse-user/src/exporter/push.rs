@@ -220,14 +220,12 @@ async fn post(to: &Collector, message: Vec<u8>) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{BufRead as _, BufReader, Read as _, Write as _},
-        net::TcpListener,
-    };
+    use std::net::TcpListener;
 
     use collapse_feed::{Mmu, fixtures::full_coverage};
     use collapse_metrics::{Exposition, Options, Scene};
     use collapse_model::Model;
+    use collector::receive;
 
     use super::*;
 
@@ -247,22 +245,8 @@ mod tests {
 
     /// Answers one request, and returns its first line and the size of its message.
     fn answer(listener: &TcpListener, status: &str) -> (String, usize) {
-        let (stream, _) = listener.accept().unwrap();
-        let mut reader = BufReader::new(&stream);
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            if line == "\r\n" {
-                break;
-            }
-            head.push(line.trim().to_ascii_lowercase());
-        }
-        let size = head.iter().find_map(|line| line.strip_prefix("content-length: "));
-        let mut message = vec![0; size.unwrap().parse().unwrap()];
-        reader.read_exact(&mut message).unwrap();
-        write!(&stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
-        (head.swap_remove(0), message.len())
+        let mut received = receive(listener, status).unwrap();
+        (received.head.swap_remove(0), received.message.len())
     }
 
     #[test]

@@ -7,8 +7,16 @@ use base::{CommandExt, workspace};
 
 /// The target of static programs: with glibc, linked statically.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
-const PROGRAMS: [&str; 7] =
-    ["collapse", "workload", "drive", "debugport", "unprivileged", "qemu-guest", "meter"];
+const PROGRAMS: [&str; 8] = [
+    "collapse",
+    "workload",
+    "drive",
+    "debugport",
+    "unprivileged",
+    "qemu-guest",
+    "meter",
+    "collector",
+];
 
 /// Makes a cargo command build static programs, the same wherever the checkout is, in a target folder of its own:
 /// with other flags than a plain build's, each would make the other build all dependencies again.
@@ -38,6 +46,7 @@ pub fn build() -> Result<Vec<PathBuf>> {
         "unprivileged",
         "qemu-guest",
         "meter",
+        "collector",
     ])?;
     built()
 }

@@ -12,6 +12,7 @@ mod lockdown;
 mod metrics;
 mod observed;
 mod oracle;
+mod otlp;
 mod privileges;
 mod progress;
 mod qemu;
@@ -59,6 +60,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(readme::cases());
     cases.extend(ready::cases());
     cases.extend(metrics::cases());
+    cases.extend(otlp::cases());
     cases.extend(privileges::cases(rarely));
     cases.extend(progress::cases(rarely));
     cases.extend(rights::cases());
