@@ -9,6 +9,7 @@ use lab::{
     DEFAULT_TIMEOUT, KernelChoice, KvmParameter, Lab, MachineSize,
     kernels::{self, CpuVendor},
     programs, terminal,
+    tools::TOOLS,
     vmm::QemuRelease,
 };
 
@@ -39,6 +40,9 @@ pub struct VmOptions {
     /// steps
     #[arg(long, value_name = "VERSION")]
     qemu: Option<QemuRelease>,
+    /// Also other tools that look at KVM, from Debian: perf, trace-cmd and bpftrace
+    #[arg(long, conflicts_with = "qemu")]
+    tools: bool,
     /// Number of CPUs; by default 2, with --icount and on Intel 1 (of at most 2)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: Option<u32>,
@@ -85,7 +89,7 @@ pub fn run(options: VmOptions) -> Result<i32> {
         }
         out
     };
-    let (kernel, files) = match options.qemu {
+    let (kernel, mut files) = match options.qemu {
         Some(qemu) => {
             let kernel = kernel.resolve()?;
             let files = qemu.files(&kernel)?;
@@ -93,6 +97,9 @@ pub fn run(options: VmOptions) -> Result<i32> {
         }
         None => (kernel, Vec::new()),
     };
+    if options.tools {
+        files.extend(TOOLS.fetch()?.files);
+    }
     let lab = Lab::with_cpu_of(options.cpu, kernel, binaries);
     let mut lab = Lab {
         kvm_params: options.kvm,

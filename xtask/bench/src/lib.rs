@@ -6,7 +6,6 @@ mod figures;
 mod goals;
 mod host;
 mod machine;
-mod peers;
 mod render;
 mod scenario;
 mod seen;
@@ -26,13 +25,13 @@ use lab::{
     foreign::Fetched,
     kernels::{self, DefaultMmu, MeasuredTools},
     programs,
+    tools::TOOLS,
 };
 use serde::de::DeserializeOwned;
 
 use cases::{BenchCase, CASES, Part};
 use figures::{Measured, MeteredCost};
 use machine::BenchMachine;
-use peers::PEERS;
 use render::CaseRun;
 
 /// The time limit of a boot with all cases.
@@ -113,7 +112,7 @@ fn on_machine(
     if !cases.iter().any(|case| case.part.is_shown()) {
         return Ok(String::new());
     }
-    let peers = cases.iter().any(|case| needs_peers(case)).then(|| PEERS.fetch());
+    let peers = cases.iter().any(|case| needs_peers(case)).then(|| TOOLS.fetch());
     let (peers, missing) = match peers.transpose() {
         Ok(peers) => (peers, false),
         Err(error) => {

@@ -19,6 +19,7 @@ mod screen;
 mod session;
 mod streams;
 pub mod terminal;
+pub mod tools;
 pub mod vmm;
 
 pub use console::Console;

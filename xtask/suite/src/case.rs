@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use base::workspace;
 use lab::{
     DEFAULT_TIMEOUT, ImageFile, KernelChoice, KvmParameter, Lab, LabOutcome, MachineSize, Series,
-    emulator, kernel::Kernel, kernels::CpuVendor, vmm::QemuRelease,
+    emulator, kernel::Kernel, kernels::CpuVendor, tools::TOOLS, vmm::QemuRelease,
 };
 
 /// One test: a boot, a command, and a check of its result.
@@ -27,6 +27,8 @@ pub struct LabCase {
     pub cpus: u32,
     /// The QEMU for guests that are not our own, if it needs one.
     pub qemu: Option<QemuRelease>,
+    /// Whether it needs the other tools that look at KVM.
+    pub tools: bool,
     /// The time limit of the command in QEMU.
     pub timeout: Duration,
     /// Files that it needs besides the programs.
@@ -57,6 +59,7 @@ impl LabCase {
             icount: false,
             cpus: 2,
             qemu: None,
+            tools: false,
             timeout: DEFAULT_TIMEOUT,
             files: Vec::new(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -84,6 +87,9 @@ impl LabCase {
         let mut files = self.files.clone();
         if let Some(qemu) = self.qemu {
             files.extend(qemu.files(&kernel)?);
+        }
+        if self.tools {
+            files.extend(TOOLS.fetch()?.files);
         }
         let lab = Lab::with_cpu_of(self.cpu, KernelChoice::Found(kernel), binaries.to_vec());
         Ok(Lab {

@@ -1,6 +1,7 @@
 //! The cases of the lab.
 
 mod budget;
+mod compare;
 mod container;
 mod dashboard;
 mod each;
@@ -65,6 +66,7 @@ pub fn all(rarely: bool) -> Vec<LabCase> {
     cases.extend(progress::cases(rarely));
     cases.extend(rights::cases());
     cases.extend(container::cases());
+    cases.extend(compare::cases(rarely));
     cases.extend(lockdown::cases(rarely));
     cases.extend(soak::cases(rarely));
     cases.extend(reports::cases());
