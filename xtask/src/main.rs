@@ -60,3 +60,23 @@ fn run(task: Task) -> Result<i32> {
         Task::Vm(options) => vm::run(options),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_documents_can_be_given() {
+        let mut count = 0;
+        for (document, text) in base::documents::all().expect("documents") {
+            for words in base::documents::commands(&text) {
+                if words.starts_with(&["cargo", "xtask"].map(str::to_owned)) {
+                    let parsed = Cli::try_parse_from(&words[1..]);
+                    assert!(parsed.is_ok(), "{}: {words:?}", document.display());
+                    count += 1;
+                }
+            }
+        }
+        assert!(count > 10, "{count} commands");
+    }
+}

@@ -211,4 +211,25 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn commands_in_documents_can_be_given() {
+        let mut count = 0;
+        for (document, text) in base::documents::all().expect("documents") {
+            for words in base::documents::commands(&text) {
+                // In the lab it is the command of another.
+                let Some(first) = words.iter().position(|word| word == "collapse") else {
+                    continue;
+                };
+                if first > 0 && !words.starts_with(&["cargo", "xtask", "vm"].map(str::to_owned)) {
+                    continue;
+                }
+                let parsed = Cli::try_parse_from(&words[first..]);
+                let error = parsed.err().map(|error| error.to_string());
+                assert_eq!(error, None, "{}: {words:?}", document.display());
+                count += 1;
+            }
+        }
+        assert!(count > 40, "{count} commands");
+    }
 }

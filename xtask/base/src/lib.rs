@@ -1,6 +1,7 @@
 //! The base of every task: cargo, the cache, packages, other programs.
 
 pub mod cache;
+pub mod documents;
 pub mod packages;
 pub mod process;
 pub mod workspace;
