@@ -55,9 +55,7 @@ impl VmmProcess {
 
     /// Returns the memory behind a slot; `None` if it is not known.
     pub fn backing(&self, slot: &Slot) -> Option<Backing> {
-        let (start, end) = range(slot)?;
-        let mapping = self.mappings.iter().max_by_key(|mapping| mapping.overlap(start, end));
-        let mapping = mapping.filter(|mapping| mapping.overlap(start, end) > 0)?;
+        let mapping = self.mapping(slot)?;
         let kind = if slot.flags & GUEST_MEMFD == 0 {
             self.kind(mapping)
         } else {
@@ -73,9 +71,20 @@ impl VmmProcess {
         })
     }
 
-    /// Returns what the host has mapped of a slot's memory; `None` if it is not known.
+    /// The mapping that most of a slot's memory is in.
+    fn mapping(&self, slot: &Slot) -> Option<&Mapping> {
+        let (start, end) = range(slot)?;
+        let mapping = self.mappings.iter().max_by_key(|mapping| mapping.overlap(start, end))?;
+        (mapping.overlap(start, end) > 0).then_some(mapping)
+    }
+
+    /// Returns what the host has mapped of a slot's memory; `None` if it is not known, as of device memory, which the
+    /// kernel does not count.
     pub fn host_memory(&self, slot: &Slot, go_on: &dyn Fn() -> bool) -> Option<HostMemory> {
         let (start, end) = range(slot)?;
+        if self.mapping(slot).is_some_and(is_by_frames) {
+            return None;
+        }
         let scanned = self.pagemap.as_ref().map(|file| pagemap::scan(file, (start, end), go_on));
         if let Some(Ok(memory)) = scanned {
             return Some(memory);
@@ -97,7 +106,7 @@ impl VmmProcess {
         if mapping.has("ht") {
             return BackingKind::Hugetlb;
         }
-        if mapping.has("pf") || mapping.has("io") {
+        if is_by_frames(mapping) {
             return BackingKind::PfnMap;
         }
         if mapping.inode == 0 {
@@ -113,6 +122,11 @@ impl VmmProcess {
             _ => BackingKind::File,
         }
     }
+}
+
+/// Whether a mapping is of frame numbers (`VM_PFNMAP`, `VM_IO`).
+fn is_by_frames(mapping: &Mapping) -> bool {
+    mapping.has("pf") || mapping.has("io")
 }
 
 /// Addresses of a slot's memory.

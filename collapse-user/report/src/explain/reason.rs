@@ -104,7 +104,8 @@ reasons! {
     /// The guest executes it, and KVM splits for that.
     Nx: "kvm.nx_huge_pages=off, if no CPU has the iTLB multihit bug or the guests are trusted",
     /// It is huge in the host, and mapped small for the guest.
-    Debt: "MADV_COLLAPSE in the VMM, or dirty logging going on and off: KVM then maps it again, huge",
+    Debt: "have KVM map it again: dirty logging going on and off, unless the guest may only read it; or deleting the \
+        memslot and adding it again",
     /// It is mapped by 2 MiB although 1 GiB pages are behind it.
     #[serde(rename = "small_1g")]
     Small1G: "dirty logging or execution split it; dirty logging going on and off on Linux 6.13 or later, or \
