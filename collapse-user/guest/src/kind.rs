@@ -72,8 +72,15 @@ pub enum Backing {
     Hugetlb1G,
     /// Anonymous memory without advice: huge if the host makes it so.
     Plain,
+    /// Small pages only, none of which is there until the guest touches it.
+    Sparse,
     /// Shared memory (memfd) without advice: huge if the host makes it so.
     Shmem,
+    /// Memory of a PCI device, mapped by frame numbers: an `ivshmem` of QEMU's.
+    Device,
+    /// A `guest_memfd`, all of it shared with the VMM (6.18 and later).
+    #[serde(rename = "guest-memfd")]
+    GuestMemfd,
 }
 
 /// A mode of write-protection for the dirty log.
@@ -94,7 +101,12 @@ impl Backing {
     /// Returns the page size that the size of a slot must be a multiple of, bytes.
     pub fn page_size(self) -> u64 {
         match self {
-            Self::Small | Self::Plain | Self::Shmem => PAGE,
+            Self::Small
+            | Self::Plain
+            | Self::Sparse
+            | Self::Shmem
+            | Self::Device
+            | Self::GuestMemfd => PAGE,
             Self::Thp | Self::Hugetlb => HUGE,
             Self::Hugetlb1G => GIB,
         }

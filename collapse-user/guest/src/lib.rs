@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod code;
+mod file;
 pub mod gauges;
 mod kind;
 pub mod memory;

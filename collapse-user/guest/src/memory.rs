@@ -2,21 +2,24 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::file;
 use crate::kind::{Advice, Backing, Protection};
 use crate::stop;
 use crate::units::{Bytes, GIB, HUGE, PAGE};
 use crate::userfaultfd;
 
-/// Memory, aligned to 2 MiB and fully populated from the start.
+/// Memory, aligned to 2 MiB and fully populated from the start, unless it is to be sparse.
 pub struct Memory {
     start: *mut libc::c_void,
     size: u64,
     backing: Backing,
+    /// The file that it is a mapping of.
+    file: Option<File>,
     /// The userfaultfd that it is registered with.
     userfaultfd: Option<OwnedFd>,
     /// Reserved address space around the memory. It keeps the kernel from merging the memory with an
@@ -28,8 +31,20 @@ pub struct Memory {
 unsafe impl Send for Memory {}
 
 impl Memory {
-    /// Maps and populates memory. Fails if pages of the requested kind are not available.
+    /// Maps and populates memory. Fails if pages of the requested kind are not available, and for a `guest_memfd`,
+    /// which is of a VM: see [`Self::of_file`].
     pub fn new(size: u64, backing: Backing) -> Result<Self> {
+        let file = match backing {
+            Backing::Shmem => Some(file::memory(size)?),
+            Backing::Device => Some(file::device()?),
+            Backing::GuestMemfd => bail!("a guest_memfd is of a VM"),
+            _ => None,
+        };
+        Self::of_file(size, backing, file)
+    }
+
+    /// Maps and populates memory of a file, or anonymous memory.
+    pub fn of_file(size: u64, backing: Backing, file: Option<File>) -> Result<Self> {
         let length = size as usize;
         let unit = backing.page_size().max(HUGE) as usize;
         let reserved_length = length + 2 * unit;
@@ -43,7 +58,7 @@ impl Memory {
         let past = (reserved as usize + 1).next_multiple_of(unit) - reserved as usize;
         let start = reserved.wrapping_byte_add(past);
         let reserved = (reserved, reserved_length);
-        let memory = Self { start, size, backing, userfaultfd: None, reserved };
+        let memory = Self { start, size, backing, file, userfaultfd: None, reserved };
         memory.map()?;
         memory.populate()?;
         Ok(memory)
@@ -52,6 +67,9 @@ impl Memory {
     /// Populates all of the memory, as [`Self::new`] does. Fails if pages of the requested kind are
     /// not available.
     pub fn populate(&self) -> Result<()> {
+        if self.backing == Backing::Sparse {
+            return Ok(());
+        }
         self.store_everywhere();
         if self.backing == Backing::Thp { self.insist_on_huge_pages() } else { Ok(()) }
     }
@@ -69,6 +87,11 @@ impl Memory {
     /// Returns the kind of memory that was requested.
     pub fn backing(&self) -> Backing {
         self.backing
+    }
+
+    /// Returns the `guest_memfd` that it is a mapping of, if it is one.
+    pub fn guest_memfd(&self) -> Option<&File> {
+        self.file.as_ref().filter(|_| self.backing == Backing::GuestMemfd)
     }
 
     /// Returns the number of 2 MiB pages that it currently consists of.
@@ -156,17 +179,17 @@ impl Memory {
     }
 
     fn map(&self) -> Result<()> {
-        let huge = match self.backing {
+        let special = match self.backing {
             Backing::Hugetlb => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
             Backing::Hugetlb1G => libc::MAP_HUGETLB | libc::MAP_HUGE_1GB,
+            Backing::Sparse => libc::MAP_NORESERVE,
             _ => 0,
         };
-        let file = (self.backing == Backing::Shmem).then(|| memory_file(self.size)).transpose()?;
-        let (kind, fd) = match &file {
+        let (kind, fd) = match &self.file {
             Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
             None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
         };
-        let flags = kind | libc::MAP_FIXED | huge;
+        let flags = kind | libc::MAP_FIXED | special;
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the range is inside our own reservation.
         let mapped = unsafe { libc::mmap(self.start, self.size as usize, rights, flags, fd, 0) };
@@ -189,8 +212,8 @@ impl Memory {
         }
         match self.backing {
             Backing::Thp => self.advise(Advice::Hugepage, 0, self.size)?,
-            Backing::Small => self.advise(Advice::Nohugepage, 0, self.size)?,
-            Backing::Hugetlb | Backing::Hugetlb1G | Backing::Plain | Backing::Shmem => true,
+            Backing::Small | Backing::Sparse => self.advise(Advice::Nohugepage, 0, self.size)?,
+            _ => true,
         };
         Ok(())
     }
@@ -232,19 +255,6 @@ impl Drop for Memory {
         // SAFETY: the range is our own, and every user of the memory is dropped before it.
         unsafe { libc::munmap(self.reserved.0, self.reserved.1) };
     }
-}
-
-/// Makes a file of memory that no path leads to.
-fn memory_file(size: u64) -> Result<File> {
-    // SAFETY: the name ends with a zero.
-    let fd = unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error()).context("memfd_create");
-    }
-    // SAFETY: the call made the file, and nobody else knows of it.
-    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    file.set_len(size).context("sizing a memfd")?;
-    Ok(file)
 }
 
 /// Returns the bytes in huge pages between two addresses, from the text of `smaps`.

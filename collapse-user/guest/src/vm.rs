@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use kvm_bindings::{
-    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES,
-    kvm_clear_dirty_log, kvm_clear_dirty_log__bindgen_ty_1, kvm_enable_cap,
-    kvm_userspace_memory_region,
+    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_MAX_CPUID_ENTRIES, KVM_MEM_GUEST_MEMFD,
+    KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_clear_dirty_log,
+    kvm_clear_dirty_log__bindgen_ty_1, kvm_enable_cap, kvm_userspace_memory_region,
+    kvm_userspace_memory_region2,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use crate::code;
+use crate::file;
 use crate::gauges::Gauges;
 use crate::kind::{Access, Backing, LogProtect};
 use crate::memory::Memory;
@@ -55,10 +57,19 @@ pub struct GuestSlot {
     pub memory: Memory,
     /// Whether the slot is present in the guest.
     pub present: bool,
-    /// Whether dirty logging is on.
-    pub logged: bool,
+    /// Whether dirty logging is on, and whether the guest may only read.
+    pub mode: SlotMode,
     /// Bitmap of the last harvest of the dirty log, if it is still valid.
     pub dirty: Option<Vec<u64>>,
+}
+
+/// How the guest may use a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotMode {
+    /// Dirty logging is on.
+    pub logged: bool,
+    /// Writes leave to the VMM.
+    pub read_only: bool,
 }
 
 impl GuestVm {
@@ -71,7 +82,7 @@ impl GuestVm {
         let mut vm = Self { vcpus: Vec::new(), fd, slots: BTreeMap::new(), tid, free_address: GIB };
         let low = Memory::new(code::LOW_SIZE, Backing::Small)?;
         code::load(&low)?;
-        vm.insert(LOW_SLOT, 0, low, false)?;
+        vm.insert(LOW_SLOT, 0, low, SlotMode::default())?;
         for number in 0..vcpus {
             let vcpu = new_vcpu(kvm, &vm.fd, number)?;
             let ring = match protect {
@@ -114,17 +125,27 @@ impl GuestVm {
         self.slots.values().filter(|slot| slot.present)
     }
 
-    /// Adds a slot with new memory, at the next free GiB, with dirty logging on from its first moment or without.
-    pub fn add_slot(&mut self, id: u32, size: u64, backing: Backing, logged: bool) -> Result<()> {
+    /// Adds a slot with new memory, at the next free GiB, in this mode from its first moment.
+    pub fn add_slot(&mut self, id: u32, size: u64, backing: Backing, mode: SlotMode) -> Result<()> {
         ensure!(!self.knows_slot(id), "there is a slot {id} already");
-        let memory = Memory::new(size, backing).with_context(|| format!("memory of slot {id}"))?;
-        let address = self.reserve(self.free_address, size)?;
-        self.insert(id, address, memory, logged)
+        let memory = match backing {
+            Backing::GuestMemfd => file::of_guest(&self.fd, size)
+                .and_then(|file| Memory::of_file(size, backing, Some(file))),
+            _ => Memory::new(size, backing),
+        };
+        let memory = memory.with_context(|| format!("memory of slot {id}"))?;
+        // Sparse memory may go on where the guest cannot reach it.
+        let reach = match backing {
+            Backing::Sparse => size.min(code::ADDRESS_LIMIT.saturating_sub(self.free_address)),
+            _ => size,
+        };
+        let address = self.reserve(self.free_address, reach)?;
+        self.insert(id, address, memory, mode)
     }
 
-    /// Adds a removed slot again, with dirty logging on from its first moment or without.
-    pub fn restore_slot(&mut self, id: u32, logged: bool) -> Result<()> {
-        self.change(id, |slot| (slot.present, slot.logged) = (true, logged))
+    /// Adds a removed slot again, in this mode from its first moment.
+    pub fn restore_slot(&mut self, id: u32, mode: SlotMode) -> Result<()> {
+        self.change(id, |slot| (slot.present, slot.mode) = (true, mode))
     }
 
     /// Registers the memory of a slot with userfaultfd.
@@ -136,7 +157,7 @@ impl GuestVm {
     /// Removes a slot from the guest.
     pub fn delete_slot(&mut self, id: u32) -> Result<()> {
         self.change(id, |slot| {
-            (slot.present, slot.logged) = (false, false);
+            (slot.present, slot.mode.logged) = (false, false);
             slot.dirty = None;
         })
     }
@@ -161,7 +182,7 @@ impl GuestVm {
     /// Switches the dirty logging of a slot.
     pub fn log(&mut self, id: u32, on: bool) -> Result<()> {
         self.change(id, |slot| {
-            slot.logged = on;
+            slot.mode.logged = on;
             slot.dirty = None;
         })
     }
@@ -227,26 +248,44 @@ impl GuestVm {
         Ok(address)
     }
 
-    fn insert(&mut self, id: u32, address: u64, memory: Memory, logged: bool) -> Result<()> {
-        let slot = GuestSlot { address, memory, present: false, logged: false, dirty: None };
+    fn insert(&mut self, id: u32, address: u64, memory: Memory, mode: SlotMode) -> Result<()> {
+        let slot = GuestSlot { address, memory, present: false, mode, dirty: None };
         self.slots.insert(id, slot);
-        self.restore_slot(id, logged)
+        self.restore_slot(id, mode)
     }
 
     /// Changes a slot, and updates it in KVM.
     fn change(&mut self, id: u32, change: impl FnOnce(&mut GuestSlot)) -> Result<()> {
         self.change_quietly(id, change)?;
         let slot = self.slot(id)?;
+        let SlotMode { logged, read_only } = slot.mode;
+        let logged = if logged { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+        let read_only = if read_only { KVM_MEM_READONLY } else { 0 };
         let region = kvm_userspace_memory_region {
             slot: id,
-            flags: if slot.logged { KVM_MEM_LOG_DIRTY_PAGES } else { 0 },
+            flags: logged | read_only,
             guest_phys_addr: slot.address,
             memory_size: if slot.present { slot.memory.size() } else { 0 },
             userspace_addr: slot.memory.address(),
         };
-        // SAFETY: the memory lives as long as the slot, which ends after the VM.
-        unsafe { self.fd.set_user_memory_region(region) }
-            .with_context(|| format!("KVM_SET_USER_MEMORY_REGION for slot {id}"))
+        let set = match slot.memory.guest_memfd() {
+            // SAFETY: the memory lives as long as the slot, which ends after the VM.
+            None => unsafe { self.fd.set_user_memory_region(region) },
+            Some(file) => {
+                let region = kvm_userspace_memory_region2 {
+                    slot: id,
+                    flags: region.flags | KVM_MEM_GUEST_MEMFD,
+                    guest_phys_addr: region.guest_phys_addr,
+                    memory_size: region.memory_size,
+                    userspace_addr: region.userspace_addr,
+                    guest_memfd: file.as_raw_fd() as u32,
+                    ..Default::default()
+                };
+                // SAFETY: as above.
+                unsafe { self.fd.set_user_memory_region2(region) }
+            }
+        };
+        set.with_context(|| format!("KVM_SET_USER_MEMORY_REGION for slot {id}"))
     }
 
     /// Changes a slot without updating it in KVM.

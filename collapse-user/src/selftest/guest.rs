@@ -11,7 +11,7 @@ use collapse_guest::{
     Access, Advice, Backing, LogProtect,
     gauges::{Interval, IntervalStart, PageCounts},
     units::{HUGE, PAGE},
-    vm::{self, GuestVm},
+    vm::{self, GuestVm, SlotMode},
 };
 use serde::{Deserialize, Serialize};
 
@@ -126,7 +126,7 @@ pub fn run() -> Result<Exit, Failure> {
 
 fn live() -> Result<(GuestVm, Account)> {
     let mut vm = GuestVm::new(&vm::open_kvm()?, 1, LogProtect::Off)?;
-    vm.add_slot(SLOT, SIZE, Backing::Thp, false)?;
+    vm.add_slot(SLOT, SIZE, Backing::Thp, SlotMode::default())?;
     let mut phases = Vec::new();
     for (phase, act) in LIFE {
         let moment = IntervalStart::now(vm.gauges());

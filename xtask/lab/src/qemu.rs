@@ -124,6 +124,9 @@ fn command(machine: &Machine, image: &OwnedFd) -> Command {
     qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
         .args(["-accel", &format!("tcg,thread={thread}"), "-cpu", "EPYC,+svm,+npt"])
         .args(["-smp", &cpus.to_string(), "-m", memory])
+        // A device with memory of its own, which VMMs map by frame numbers.
+        .args(["-object", "memory-backend-ram,id=bar,size=16M,share=on"])
+        .args(["-device", "ivshmem-plain,memdev=bar"])
         .args(["-append", machine.cmdline, "-kernel"])
         .arg(machine.kernel)
         .args(["-initrd", &format!("/proc/self/fd/{}", image.as_raw_fd())]);

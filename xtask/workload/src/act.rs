@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use collapse_guest::code::{EXEC_STUB, Walk};
 use collapse_guest::units::{Bytes, GIB, HUGE, PAGE};
 use collapse_guest::vcpu::{Done, Vcpu, VcpuOrder};
-use collapse_guest::vm::{CLEAR_RASTER, GuestSlot, GuestVm, LOW_SLOT};
+use collapse_guest::vm::{CLEAR_RASTER, GuestSlot, GuestVm, LOW_SLOT, SlotMode};
 use collapse_guest::{Access, Advice, Backing, Protection, stop as ending};
 use serde_json::{Value, json};
 
@@ -28,9 +28,9 @@ pub fn on_vm(vm: &mut GuestVm, phase: &Phase, options: &WorkloadOptions) -> Resu
         Action::Madvise(advice, range) => madvise(vm, phase.slot, *advice, *range),
         Action::Mprotect(protection, range) => mprotect(vm, phase.slot, *protection, *range),
         Action::SlotDelete => slot_delete(vm, phase.slot),
-        Action::SlotAdd(size, backing, logged) => {
+        Action::SlotAdd(size, backing, mode) => {
             let size = size.unwrap_or(options.size);
-            slot_add(vm, phase.slot, size, backing.unwrap_or(options.backing), *logged)
+            slot_add(vm, phase.slot, size, backing.unwrap_or(options.backing), *mode)
         }
         Action::UffdRegister => uffd_register(vm, phase.slot),
         Action::SlotMove(to) => slot_move(vm, phase.slot, *to),
@@ -54,7 +54,7 @@ fn present(slot: &GuestSlot) -> bool {
 }
 
 fn logged(slot: &GuestSlot) -> bool {
-    slot.logged
+    slot.mode.logged
 }
 
 /// The part of a slot that a range names, as offset and length.
@@ -242,18 +242,18 @@ fn slot_add(
     pick: SlotPick,
     size: Bytes,
     backing: Backing,
-    logged: bool,
+    mode: SlotMode,
 ) -> Result<Value> {
     if let SlotPick::Id(id) = pick
         && !vm.knows_slot(id)
     {
         check_slot_size(size, backing)?;
-        vm.add_slot(id, size.0, backing, logged)?;
+        vm.add_slot(id, size.0, backing, mode)?;
         return Ok(json!({ "slots": [id] }));
     }
     let slots = slots::pick(vm, pick, |slot| !slot.present, "deleted")?;
     for id in &slots {
-        vm.restore_slot(*id, logged)?;
+        vm.restore_slot(*id, mode)?;
     }
     Ok(json!({ "slots": slots }))
 }

@@ -129,7 +129,7 @@ const PHASES: &str =
         [from=SIZE] [size=SIZE]
   mprotect none|ro|rw [from=SIZE] [size=SIZE]
   fork-cow | fork-end | uffd-register
-  slot-delete | slot-add [logged slot=N size=SIZE backing=thp|4k|hugetlb|hugetlb1g|plain|shmem] | slot-move [to=ADDRESS]
+  slot-delete | slot-add [logged] [read-only] [slot=N size=SIZE backing=BACKING] | slot-move [to=ADDRESS]
   hold MS | wait-recovery [timeout=MS] | wait-huge [timeout=MS]
   create [count=N] | destroy                 without a leading create, the VMs are there
   repeat N { ... }                         # starts a comment

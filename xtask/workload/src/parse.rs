@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
-use collapse_guest::Access;
 use collapse_guest::units::{Bytes, HUGE, PAGE};
+use collapse_guest::{Access, vm::SlotMode};
 use serde_json::{Map, Value};
 
 use crate::scenario::{Action, Phase, Range, ScenarioStep, SlotPick, Touch, VcpuPick, VmPick};
@@ -58,8 +58,8 @@ fn action(name: &str, args: &mut Args) -> Result<Action> {
         "fork-end" => Action::ForkEnd,
         "slot-delete" => Action::SlotDelete,
         "slot-add" => {
-            let logged = args.flag("logged");
-            Action::SlotAdd(args.parsed("size")?, args.chosen("backing")?, logged)
+            let mode = SlotMode { logged: args.flag("logged"), read_only: args.flag("read-only") };
+            Action::SlotAdd(args.parsed("size")?, args.chosen("backing")?, mode)
         }
         "uffd-register" => Action::UffdRegister,
         "slot-move" => Action::SlotMove(args.parsed("to")?),
@@ -225,7 +225,10 @@ mod tests {
     #[test]
     fn names_of_choices_are_the_words_of_the_language() {
         assert_eq!(choices::<Access>(), "write, read, exec");
-        assert_eq!(choices::<Backing>(), "thp, 4k, hugetlb, hugetlb1g, plain, shmem");
+        assert_eq!(
+            choices::<Backing>(),
+            "thp, 4k, hugetlb, hugetlb1g, plain, sparse, shmem, device, guest-memfd"
+        );
     }
 
     fn only_phase(text: &str) -> Phase {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use collapse_guest::clock::monotonic_ns;
-use collapse_guest::vm::{self, GuestVm};
+use collapse_guest::vm::{self, GuestVm, SlotMode};
 use collapse_guest::{Kvm, stop};
 use serde_json::{Map, Value, json};
 
@@ -245,7 +245,7 @@ impl<'a> Runner<'a> {
         let WorkloadOptions { vcpus, log_protect, slots, size, backing, .. } = *self.options();
         let mut vm = GuestVm::new(&self.kvm, vcpus, log_protect)?;
         for id in 1..=slots {
-            vm.add_slot(id, size.0, backing, false)?;
+            vm.add_slot(id, size.0, backing, SlotMode::default())?;
         }
         Ok(vm)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use collapse_guest::units::Bytes;
-use collapse_guest::{Access, Advice, Backing, Protection};
+use collapse_guest::{Access, Advice, Backing, Protection, vm::SlotMode};
 use serde_json::{Map, Value};
 
 use crate::share::Share;
@@ -67,8 +67,8 @@ pub enum Action {
     ForkEnd,
     /// Removes slots from the guest.
     SlotDelete,
-    /// Puts a removed slot back, or makes a new one; with dirty logging on from its first moment, or without.
-    SlotAdd(Option<Bytes>, Option<Backing>, bool),
+    /// Puts a removed slot back, or makes a new one, in this mode from its first moment.
+    SlotAdd(Option<Bytes>, Option<Backing>, SlotMode),
     /// Registers slots' memory with userfaultfd.
     UffdRegister,
     /// Moves slots to another guest-physical address.
