@@ -25,6 +25,8 @@ pub struct LabCase {
     pub icount: bool,
     /// Number of CPUs.
     pub cpus: u32,
+    /// Size of the memory, unless it is the emulator's default.
+    pub memory: Option<&'static str>,
     /// The QEMU for guests that are not our own, if it needs one.
     pub qemu: Option<QemuRelease>,
     /// Whether it needs the other tools that look at KVM.
@@ -58,6 +60,7 @@ impl LabCase {
             cmdline: &[],
             icount: false,
             cpus: 2,
+            memory: None,
             qemu: None,
             tools: false,
             timeout: DEFAULT_TIMEOUT,
@@ -98,7 +101,7 @@ impl LabCase {
                 cpus: self.cpus,
                 icount: self.icount,
                 parallel: self.cpus > 1 && self.cpu == CpuVendor::Amd,
-                ..lab.size
+                memory: self.memory.map_or(lab.size.memory, str::to_owned),
             },
             timeout: Some(self.timeout * emulator::with_cpu_of(self.cpu).slowness()),
             files,

@@ -22,6 +22,20 @@ struct State {
     backing: &'static str,
     /// The reason that `explain` gives for the slot; none if it is huge.
     reason: Option<&'static str>,
+    /// Size of the slot, and the machines that it is for.
+    size: &'static str,
+    on: Machines,
+}
+
+/// Kinds of machines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machines {
+    /// All.
+    All,
+    /// Those whose kernel lets VMMs map a `guest_memfd`.
+    WithGuestMemfd,
+    /// Those that split what guests execute, and have a page of 1 GiB.
+    Splitting,
 }
 
 const fn state(
@@ -31,7 +45,7 @@ const fn state(
     backing: &'static str,
     reason: Option<&'static str>,
 ) -> State {
-    State { name, setup, scenario, backing, reason }
+    State { name, setup, scenario, backing, reason, size: "16M", on: Machines::All }
 }
 
 /// Each reason, and twins without it. Settings stay for those that follow.
@@ -59,6 +73,41 @@ const STATES: &[State] = &[
         Some("shmem_advise"),
     ),
     state("shmem-always", "echo always >$thp/shmem_enabled", "touch", "shmem", None),
+    state("device", "", "touch", "device", Some("pfn_map")),
+    // The collapse routine does not run for a slot that the guest may only read.
+    state(
+        "left-small",
+        "",
+        "slot-delete; slot-add logged read-only; touch read; log-off",
+        "thp",
+        Some("debt"),
+    ),
+    state("read-only", "", "slot-delete; slot-add read-only; touch read", "thp", None),
+    State {
+        on: Machines::WithGuestMemfd,
+        ..state("guest-memfd", "", "touch", "guest-memfd", Some("guest_memfd"))
+    },
+    State {
+        on: Machines::Splitting,
+        ..state("executed", "", "touch; touch exec", "thp", Some("nx"))
+    },
+    State { on: Machines::Splitting, ..state("not-executed", "", "touch", "thp", None) },
+    State {
+        on: Machines::Splitting,
+        size: "1G",
+        ..state(
+            "gib-split",
+            "",
+            "touch stride=2M; touch exec size=4K",
+            "hugetlb1g",
+            Some("small_1g"),
+        )
+    },
+    State {
+        on: Machines::Splitting,
+        size: "1G",
+        ..state("gib", "", "touch stride=2M", "hugetlb1g", None)
+    },
 ];
 
 /// States that a slow machine goes through.
@@ -68,7 +117,7 @@ const FEW: &[&str] = &["huge", "logged", "misaligned"];
 const EXPLAINED: &str = "
 thp=/sys/kernel/mm/transparent_hugepage
 state() {
-    workload run \"$2; hold 600000\" --name $1 --size 16M --backing $3 --quiet &
+    workload run \"$2; hold 600000\" --name $1 --size $4 --backing $3 --quiet &
     sleep $settle
     collapse explain --vm $1 --format json >/out/$1.json
     collapse explain --vm $1 >/out/$1.txt
@@ -84,8 +133,24 @@ state() {
 pub fn cases(rarely: bool) -> Vec<LabCase> {
     let amd = if rarely { &["6.1", "6.12", "7.3"][..] } else { &["6.12"] };
     let amd = kernels::all().iter().filter(|series| amd.contains(&series.name));
-    let mut cases: Vec<_> = amd.map(|series| case(series, 2, |_| true)).collect();
+    let has_guest_memfd = |series: &Series| series.name == "7.3";
+    let fits = |series, state: &State| match state.on {
+        Machines::All => true,
+        Machines::WithGuestMemfd => has_guest_memfd(series),
+        Machines::Splitting => false,
+    };
+    let usual = amd.clone().map(|series| case(series, 2, |state| fits(series, state)));
+    let mut cases: Vec<_> = usual.collect();
     if rarely {
+        // Up to 6.1, what is executed is zapped instead, and hardly anything is mapped.
+        let splitting = amd.filter(|series| series.name != "6.1");
+        cases.extend(splitting.map(|series| LabCase {
+            kvm: "nx_huge_pages=force".to_owned(),
+            cmdline: &["hugepagesz=1G", "hugepages=1"],
+            memory: Some("4G"),
+            // Until a page of 1 GiB is cleared.
+            ..case(series, 10, |state| state.on == Machines::Splitting)
+        }));
         cases.push(LabCase {
             cpu: CpuVendor::Intel,
             cpus: 1,
@@ -97,9 +162,9 @@ pub fn cases(rarely: bool) -> Vec<LabCase> {
 
 fn case(kernel: &'static Series, settle: u32, wanted: impl Fn(&State) -> bool) -> LabCase {
     let mut script = format!("settle={settle}{EXPLAINED}");
-    for State { name, setup, scenario, backing, .. } in STATES.iter().filter(|s| wanted(s)) {
+    for State { name, setup, scenario, backing, size, .. } in STATES.iter().filter(|s| wanted(s)) {
         // Writing to a string cannot fail.
-        let _ = writeln!(script, "{setup}\nstate {name} '{scenario}' {backing}");
+        let _ = writeln!(script, "{setup}\nstate {name} '{scenario}' {backing} {size}");
     }
     // Not the status of the last guest, which was interrupted.
     script.push_str("exit 0\n");
@@ -132,7 +197,8 @@ fn explained(files: &Path, state: &State) -> Result<()> {
     let slot = slot(vm)?;
     same("reason", slot["reason"].as_str(), state.reason)?;
     same("why slots are unknown", &vm["slots_unknown"], &Value::Null)?;
-    same("bytes of the slot", &slot["bytes"], &json!(16 << 20))?;
+    let bytes = if state.size == "1G" { 1 << 30 } else { 16 << 20 };
+    same("bytes of the slot", &slot["bytes"], &json!(bytes))?;
 
     // Looking changes nothing: what is mapped, and what the host has, is as before.
     let again = json(".again.json")?;
@@ -162,6 +228,9 @@ fn reported(vm: &Value, text: &str, reason: Option<&str>) -> Result<()> {
     same("dirty logging", &vm["dirty_logging"], &json!(logged))?;
     same("finding of logging", finds("logged_since_before"), logged)?;
     same("finding of misalignment", finds("slot_misaligned"), reason == Some("misaligned"))?;
+    // Each fact is found once, and none about what is huge.
+    let others = [None, Some("not_touched"), Some("logged"), Some("misaligned"), Some("small_1g")];
+    same("finding of small memory", finds("never_huge"), !others.contains(&reason))?;
     let first_lines = text.lines().take(6).collect::<Vec<_>>().join("\n");
     let named = first_lines.contains("dirty logging has been on since before");
     same("logging in the first lines", named, logged)
