@@ -17,6 +17,7 @@ mod otlp;
 mod privileges;
 mod progress;
 mod qemu;
+mod qemu_states;
 mod readme;
 mod ready;
 mod recordings;

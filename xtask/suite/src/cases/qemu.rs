@@ -11,7 +11,10 @@ use lab::{
 };
 use serde_json::{Value, json};
 
-use super::observed::{count, same, trust};
+use super::{
+    observed::{count, same, trust},
+    qemu_states,
+};
 use crate::case::{LabCase, LabCheck};
 
 /// Lines of a report by which it must be known what happened, and to which VM, after one finding.
@@ -147,9 +150,10 @@ pub fn cases(rarely: bool) -> Vec<LabCase> {
             "7.3" => QemuRelease::Qemu10,
             _ => return None,
         };
-        Some(case("guests of QEMU", kernel, qemu, RARELY, all))
+        let guests = case("guests of QEMU", kernel, qemu, RARELY, all);
+        Some([guests, qemu_states::case(kernel, qemu)])
     };
-    kernels::all().iter().filter_map(on).collect()
+    kernels::all().iter().filter_map(on).flatten().collect()
 }
 
 fn case(
