@@ -43,7 +43,9 @@ fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
         vm.with_context(|| format!("no VM named {name}"))
     };
     let found = |vm: &Value| {
+        // Their memory is small on purpose.
         let findings = vm["findings"].as_array().into_iter().flatten();
+        let findings = findings.filter(|found| found["name"] != "never_huge");
         findings.map(|found| found["name"].to_string()).collect::<Vec<_>>()
     };
     same("findings", found(named("stuck")?), vec![r#""vcpu_without_progress""#.to_owned()])?;
