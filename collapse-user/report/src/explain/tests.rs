@@ -217,6 +217,20 @@ fn the_first_lines_name_the_reason() {
     assert!(text.contains("→ echo madvise"), "{text}");
 }
 
+/// A little firmware that is small is not what there is to say of a guest that is huge.
+#[test]
+fn the_verdict_is_about_what_matters() {
+    let verdict = |small: u64| {
+        let mut explanation = explanation();
+        let vm = &mut explanation.vms[0];
+        (vm.pages, vm.slots.as_mut().unwrap()[0].pages) = (pages(small, 32, 0), pages(small, 0, 0));
+        vm.sum_up();
+        let text = render(&explanation, crate::Style::Plain);
+        text.lines().nth(4).unwrap().contains("transparent_hugepage")
+    };
+    assert_eq!([512, 4096].map(verdict), [false, true]);
+}
+
 /// SMM has its own view of the same memory, which it hardly ever uses.
 #[test]
 fn slots_of_smm_are_told_once() {

@@ -11,6 +11,9 @@ use collapse_model::wording::{SIZES, UNKNOWN, bytes, duration, known, leaves, pe
 /// Slots below this size, bytes, share a line: ROMs, and what displays show.
 const SMALL_SLOT: u64 = 2 << 20;
 
+/// Part of a VM's mapped memory from which on a slot decides on what is said of the VM.
+const LEAST_SHARE: f64 = 0.05;
+
 /// Renders an explanation. The text ends with a line break.
 pub fn render(explanation: &Explanation, style: Style) -> String {
     let mut out = String::new();
@@ -97,7 +100,13 @@ fn verdict(vm: &VmExplanation) -> String {
         (None, Some(_)) => "nothing is mapped".to_owned(),
         _ => "how much is huge is not known: this kernel has no gauges".to_owned(),
     };
-    let slots = vm.slots.iter().flatten().filter(|slot| slot.bytes >= SMALL_SLOT);
+    // Not firmware in a guest that is huge.
+    let mapped = vm.pages.map_or(0, PagesBySize::bytes);
+    let matters = |slot: &&SlotExplanation| {
+        let share = slot.pages.map(|pages| pages.bytes() as f64 / mapped.max(1) as f64);
+        slot.bytes >= SMALL_SLOT && share.is_none_or(|share| share >= LEAST_SHARE)
+    };
+    let slots = vm.slots.iter().flatten().filter(matters);
     let worst = slots
         .filter(|slot| !matches!(slot.reason, None | Some(Reason::NotTouched)))
         .max_by_key(|slot| slot.pages.map_or(slot.bytes, PagesBySize::bytes));
