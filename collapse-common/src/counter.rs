@@ -3,7 +3,7 @@
 use crate::{Transition, ids};
 
 /// Counters in a row: transitions by level, then [`Counter`]s.
-pub const COUNTERS: usize = 66;
+pub const COUNTERS: usize = 69;
 
 /// Counters that the kernel side has of them, on each CPU. User space adds the others.
 pub const CPU_COUNTERS: usize = 64;
@@ -55,13 +55,19 @@ ids! {
         PmlFull = 64,
         /// Their time, ns: [`crate::latency::Sum::PmlFullNs`].
         PmlFullNs = 65,
+        /// Waits for `mmu_lock`: [`crate::latency::Sum::LockWaits`].
+        LockWait = 66,
+        /// Their time, ns: [`crate::latency::Sum::LockWaitsNs`].
+        LockWaitNs = 67,
+        /// Guest faults of which nothing came: [`crate::latency::Sum::Retried`]. Part of `Fault`.
+        Retried = 68,
     }
 }
 
 const _: () = assert!(index(Transition::SplitRelink, 3) < Counter::Fault as usize);
 const _: () = assert!((Counter::Stall as usize) < CPU_COUNTERS);
 const _: () = assert!((Counter::PmlFull as usize) >= CPU_COUNTERS);
-const _: () = assert!((Counter::PmlFullNs as usize) < COUNTERS);
+const _: () = assert!((Counter::Retried as usize) < COUNTERS);
 
 #[cfg(test)]
 mod tests {

@@ -48,6 +48,34 @@ ids! {
         CallsNs = 8 "calls_ns",
         /// The time of the longest of them, ns. No sum: it grows only where a longer one ends.
         LongestCallNs = 9 "longest_call_ns",
+        /// Number of times that `mmu_lock` of the VM was waited for.
+        LockWaits = 10 "lock_waits",
+        /// The time waited, ns.
+        LockWaitsNs = 11 "lock_waits_ns",
+        /// The longest of these waits, ns. No sum.
+        LongestLockWaitNs = 12 "longest_lock_wait_ns",
+        /// Number of guest faults of which nothing came, see [`crate::abi::VcpuFaults::retried`].
+        Retried = 13 "retried",
+    }
+}
+
+/// Sums of a kind that stand after one another: how many there were, their time, and the longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// Position of the first of the three.
+    first: usize,
+}
+
+impl Timed {
+    /// Operations.
+    pub const CALLS: Self = Self { first: Sum::Calls as usize };
+
+    /// Waits for `mmu_lock`.
+    pub const LOCK_WAITS: Self = Self { first: Sum::LockWaits as usize };
+
+    /// Positions of the number, the time and the longest.
+    pub const fn positions(self) -> [usize; 3] {
+        [self.first, self.first + 1, self.first + 2]
     }
 }
 
@@ -123,6 +151,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_timed_stands_together() {
+        let names = |timed: Timed| timed.positions().map(|at| Sum::ALL[at].name());
+        assert_eq!(names(Timed::CALLS), ["calls", "calls_ns", "longest_call_ns"]);
+        let waits = ["lock_waits", "lock_waits_ns", "longest_lock_wait_ns"];
+        assert_eq!(names(Timed::LOCK_WAITS), waits);
+    }
 
     #[test]
     fn bounds_are_increasing() {

@@ -151,11 +151,21 @@ pub fn loaded_vcpu(cpu: u32) -> u64 {
 /// Returns the faults that KVM has counted of a vCPU; 0 where it does not count them.
 #[inline(always)]
 pub fn vcpu_faults(vcpu: u64) -> VcpuFaults {
-    VcpuFaults { taken: read_or_zero(vcpu, fact!(vcpu_taken)), fast: vcpu_fast_faults(vcpu) }
+    let taken = read_or_zero(vcpu, fact!(vcpu_taken));
+    let spurious: u64 = read_or_zero(vcpu, fact!(vcpu_spurious));
+    let ended = vcpu_resolved_faults(vcpu) + spurious;
+    VcpuFaults { taken, fast: vcpu_fast_faults(vcpu), ended }
 }
 
 /// Returns the fast faults that KVM has counted of a vCPU; 0 where it does not count them.
 #[inline(always)]
 pub fn vcpu_fast_faults(vcpu: u64) -> u64 {
     read_or_zero(vcpu, fact!(vcpu_fast))
+}
+
+/// Returns the faults of a vCPU that KVM has resolved: fixed or emulated. Not those that another vCPU had resolved
+/// before it.
+#[inline(always)]
+pub fn vcpu_resolved_faults(vcpu: u64) -> u64 {
+    read_or_zero::<u64>(vcpu, fact!(vcpu_fixed)) + read_or_zero::<u64>(vcpu, fact!(vcpu_emulated))
 }

@@ -4,13 +4,14 @@
 //! - [`fault`]: guest faults, on the hot path
 //! - [`pml`]: exits for a full log of dirty pages
 //! - [`progress`]: vCPUs that get nowhere with their faults
+//! - [`lock`]: waits for `mmu_lock`
 //! - [`ops`], [`slots`], [`notifier`]: operations that enclose changes, once per operation
 //! - [`requests`]: programs that user space runs itself
 //! - [`nesting`]: the operations that a thread is in
 //! - [`vcpus`]: the faults that KVM counts of a vCPU
 //! - [`threads`], [`hints`]: the thread table, and the way to it that takes no lookup
 //! - [`registry`]: VMs, and the rows that their changes are counted in
-//! - [`marks`], [`runs`]: records for user space, and counting
+//! - [`marks`], [`runs`], [`times`]: records for user space, and counting
 //! - [`maps`], [`word`], [`kernel`]: maps, shared words, facts about the running kernel
 //!
 //! A module uses only those after it in this list. `docs/ebpf.md` explains what the verifier asks for,
@@ -23,6 +24,7 @@
 mod fault;
 mod hints;
 mod kernel;
+mod lock;
 mod maps;
 mod marks;
 mod nesting;
@@ -37,6 +39,7 @@ mod runs;
 mod slots;
 mod spte;
 mod threads;
+mod times;
 mod vcpus;
 mod word;
 

@@ -5,10 +5,10 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use collapse_common::{
     Counter,
     abi::{Cpu, DEPTH, Loss, Role, Thread},
-    latency::{SUMS, Sum},
+    latency::Timed,
 };
 
-use crate::{maps, runs, threads, word::shared_add};
+use crate::{maps, runs, threads, times};
 
 /// Begins an operation on this thread, whose changes are counted in `row` until [`leave`].
 #[inline(always)]
@@ -59,17 +59,7 @@ fn add_time(thread: &mut Thread) {
         return;
     }
     // SAFETY: no arguments.
-    let took = unsafe { bpf_ktime_get_ns() } - began;
-    let Some(latencies) = maps::latencies().get_ptr_mut(thread.row) else { return };
-    // SAFETY: the value lives as long as the program.
-    let sums = unsafe { &mut (*latencies)[SUMS] };
-    shared_add(&mut sums[Sum::Calls as usize], 1);
-    shared_add(&mut sums[Sum::CallsNs as usize], took);
-    // Of two that end on two CPUs at once, the longer may be overwritten, as the kernel side cannot compare
-    // and exchange before 5.12.
-    if took > sums[Sum::LongestCallNs as usize] {
-        sums[Sum::LongestCallNs as usize] = took;
-    }
+    times::add(thread.row, Timed::CALLS, unsafe { bpf_ktime_get_ns() } - began);
 }
 
 /// Begins work on host memory on this thread, for the [`collapse_common::Cause`] numbered `cause`, which

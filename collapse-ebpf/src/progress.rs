@@ -15,10 +15,10 @@ use crate::{
 /// Notes that a timed fault of the thread's vCPU, at `address`, changed no SPTE.
 #[inline(always)]
 pub fn none(cpu: &mut Cpu, thread: &mut Thread, vcpu: u64, address: u64) {
-    if fact!(vcpu_fixed) == Kernel::UNKNOWN || thread.vcpu != vcpu {
+    if fact!(kvm_invalidating) == Kernel::UNKNOWN || thread.vcpu != vcpu {
         return;
     }
-    let (page, resolved) = (address >> 12, resolved(vcpu));
+    let (page, resolved) = (address >> 12, kernel::vcpu_resolved_faults(vcpu));
     let taken = kernel::vcpu_faults(vcpu).taken;
     let stuck = &mut thread.stuck;
     if stuck.since == 0 || stuck.page != page || stuck.resolved != resolved {
@@ -34,12 +34,4 @@ pub fn none(cpu: &mut Cpu, thread: &mut Thread, vcpu: u64, address: u64) {
         let faults = taken.saturating_sub(stuck.taken);
         marks::no_progress(cpu, thread.row, vcpu, address, lasted, faults);
     }
-}
-
-/// Returns the guest faults of a vCPU that KVM has resolved: fixed or emulated. Not those that another vCPU had
-/// resolved before it.
-#[inline(always)]
-fn resolved(vcpu: u64) -> u64 {
-    kernel::read_or_zero::<u64>(vcpu, fact!(vcpu_fixed))
-        + kernel::read_or_zero::<u64>(vcpu, fact!(vcpu_emulated))
 }

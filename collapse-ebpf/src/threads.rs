@@ -71,7 +71,7 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         generation: 0,
         stack: 0,
         vcpu: 0,
-        counted: VcpuFaults { taken: 0, fast: 0 },
+        counted: VcpuFaults::NONE,
         fast_before: 0,
         zapped: 0,
         installed: 0,
@@ -87,7 +87,7 @@ pub fn current_or_new(cpu: &mut Cpu) -> Option<&'static mut Thread> {
         stuck: Stuck::NOT,
         span: Span::NONE,
         began_ns: [0; DEPTH as usize],
-        pad: [0; 3],
+        pad: [0; 2],
     };
     learn(cpu, thread);
     Some(thread)

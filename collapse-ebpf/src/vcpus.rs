@@ -11,12 +11,13 @@ use aya_ebpf::EbpfContext;
 use collapse_common::{
     Counter,
     abi::{Cpu, Kernel, Loss, PendingFaults, Thread, UNKNOWN_ROW, VcpuFaults},
+    latency::Sum,
 };
 
 use crate::{
     hints::Hint,
     kernel::{self, fact},
-    maps, registry, runs, threads,
+    maps, registry, runs, threads, times,
 };
 
 /// Notes that the current thread, at `thread`, runs `vcpu`, and makes the vCPU's VM its base.
@@ -85,6 +86,7 @@ fn settle(cpu: &mut Cpu, thread: &mut Thread) {
     thread.counted = counted;
     runs::add(cpu, thread.base, Counter::Fault as usize, new.taken);
     runs::add(cpu, thread.base, Counter::FastFault as usize, new.fast);
+    times::add_to(thread.base, Sum::Retried, new.retried());
 }
 
 /// Whether the thread's vCPU still exists: its end may have been missed.
@@ -128,7 +130,7 @@ fn take_vcpu(cpu: &mut Cpu, position: u32, vcpu: u64) -> VcpuFaults {
         kernel::vcpu_faults(vcpu)
     } else {
         // Programs may have been skipped for its first faults.
-        VcpuFaults { taken: 0, fast: 0 }
+        VcpuFaults::NONE
     }
 }
 
@@ -147,6 +149,7 @@ pub fn gone<C: EbpfContext>(ctx: &C, cpu: &mut Cpu, vcpu: u64) {
         let row = registry::row_of(ctx, cpu, kvm, cause);
         runs::add(cpu, row, Counter::Fault as usize, faults.taken);
         runs::add(cpu, row, Counter::FastFault as usize, faults.fast);
+        times::add_to(row, Sum::Retried, faults.retried());
     }
 }
 

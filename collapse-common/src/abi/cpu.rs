@@ -38,8 +38,12 @@ pub struct Cpu {
     pub loss: [u64; LOSSES],
     /// Run lists by [`Writer`].
     pub runs: [RunList; WRITERS],
+    /// The lock that is waited for on this CPU, a VM's `mmu_lock`; 0 if none.
+    pub awaited: u64,
+    /// Since when, `CLOCK_MONOTONIC` ns.
+    pub awaited_since: u64,
     /// Padding.
-    pub rest: [u64; 7],
+    pub rest: [u64; 5],
 }
 
 ids! {

@@ -17,12 +17,16 @@ pub struct Kernel {
     pub vcpu_fixed: u32,
     /// `kvm_vcpu.stat.pf_emulate`, 5.19 and later.
     pub vcpu_emulated: u32,
+    /// `kvm_vcpu.stat.pf_spurious`, 5.19 and later.
+    pub vcpu_spurious: u32,
     /// `kvm_vcpu.mutex`, whose first field is the owner.
     pub vcpu_mutex: u32,
     /// `kvm_vcpu.vcpu_id`.
     pub vcpu_id: u32,
     /// `kvm.mmu_notifier`.
     pub kvm_mmu_notifier: u32,
+    /// `kvm.mmu_lock`, where threads spin on it.
+    pub kvm_mmu_lock: u32,
     /// `kvm.mmu_invalidate_in_progress`, 6.1 and later.
     pub kvm_invalidating: u32,
     /// `kvm.mmu_invalidate_seq`, 6.1 and later.
@@ -108,9 +112,11 @@ impl Kernel {
         vcpu_fast: Self::UNKNOWN,
         vcpu_fixed: Self::UNKNOWN,
         vcpu_emulated: Self::UNKNOWN,
+        vcpu_spurious: Self::UNKNOWN,
         vcpu_mutex: Self::UNKNOWN,
         vcpu_id: Self::UNKNOWN,
         kvm_mmu_notifier: Self::UNKNOWN,
+        kvm_mmu_lock: Self::UNKNOWN,
         kvm_invalidating: Self::UNKNOWN,
         kvm_invalidate_seq: Self::UNKNOWN,
         kvm_vm_list: Self::UNKNOWN,

@@ -67,7 +67,7 @@ pub struct Thread {
     /// When the operations that it is in began, `CLOCK_MONOTONIC` ns, the innermost first.
     pub began_ns: [u64; DEPTH as usize],
     /// Padding.
-    pub pad: [u64; 3],
+    pub pad: [u64; 2],
 }
 
 /// The faults that KVM has counted of a vCPU since its creation.
@@ -78,6 +78,9 @@ pub struct VcpuFaults {
     pub taken: u64,
     /// `pf_fast`: those of `taken` that the lockless fast path resolved, or found resolved.
     pub fast: u64,
+    /// `pf_fixed`, `pf_emulate` and `pf_spurious`: those of which something came, be it that another vCPU had
+    /// mapped the page before.
+    pub ended: u64,
 }
 
 impl VcpuFaults {
@@ -86,10 +89,25 @@ impl VcpuFaults {
     #[inline(always)]
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {
-        if self.taken < earlier.taken || self.fast < earlier.fast {
+        if self.taken < earlier.taken || self.fast < earlier.fast || self.ended < earlier.ended {
             return self;
         }
-        Self { taken: self.taken - earlier.taken, fast: self.fast - earlier.fast }
+        Self {
+            taken: self.taken - earlier.taken,
+            fast: self.fast - earlier.fast,
+            ended: self.ended - earlier.ended,
+        }
+    }
+
+    /// No faults.
+    pub const NONE: Self = Self { taken: 0, fast: 0, ended: 0 };
+
+    /// Returns the faults of which nothing came, so that the guest takes them again: an invalidation of that memory
+    /// was open (`mmu_invalidate_retry_gfn`), another thread was changing the SPTE, the page had to be read in first,
+    /// or KVM's page tables were replaced meanwhile. One that is being handled counts until it has ended.
+    #[inline(always)]
+    pub const fn retried(self) -> u64 {
+        self.taken.saturating_sub(self.ended)
     }
 }
 
@@ -113,12 +131,8 @@ impl PendingFaults {
     pub const NOBODY: u32 = u32::MAX;
 
     /// Nothing.
-    pub const NONE: Self = Self {
-        row: Self::NOBODY,
-        pad: 0,
-        counted: VcpuFaults { taken: 0, fast: 0 },
-        pending: VcpuFaults { taken: 0, fast: 0 },
-    };
+    pub const NONE: Self =
+        Self { row: Self::NOBODY, pad: 0, counted: VcpuFaults::NONE, pending: VcpuFaults::NONE };
 }
 
 /// Names a zapped huge leaf in [`Thread::zapped`]: never 0, as the level of a huge leaf is not.

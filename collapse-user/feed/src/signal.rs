@@ -59,6 +59,10 @@ ids! {
         PmlFull = 24 "pml_full",
         /// vCPUs that take guest faults of which KVM resolves none.
         Progress = 25 "progress",
+        /// Waits for `mmu_lock`.
+        LockWaits = 26 "lock_waits",
+        /// Guest faults of which nothing came, so that the guest takes them again.
+        RetriedFaults = 27 "retried_faults",
     }
 }
 
@@ -115,6 +119,10 @@ impl Signal {
                 "exits for a full log of dirty pages (PML), and how long they keep vCPUs from their guests"
             }
             Self::Progress => "vCPUs that take the same fault again and again, and get nowhere",
+            Self::LockWaits => "how long KVM's operations and guest faults wait for mmu_lock",
+            Self::RetriedFaults => {
+                "of how many guest faults nothing came, as an invalidation was open or an SPTE was being changed"
+            }
             Self::Gauges => "KVM's own gauges: mappings by size, and the check that counts add up",
         }
     }

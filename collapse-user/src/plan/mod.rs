@@ -74,6 +74,7 @@ impl Plan {
         let needed = SIGNALS.iter().filter(|row| match row.only {
             None => true,
             Some(Only::Mmu(only)) => only == mmu,
+            Some(Only::NestedPaging) => mmu != Mmu::Shadow,
             // If that is not known, it may.
             Some(Only::Pml) => kernel.kvm.pml != Ok(false),
         });
@@ -104,7 +105,7 @@ impl Plan {
         };
         facts.time_faults = timed;
         if of(Signal::Progress).is_none() {
-            facts.vcpu_fixed = Kernel::UNKNOWN;
+            facts.kvm_invalidating = Kernel::UNKNOWN;
         }
         if !kvm_counts_faults {
             (facts.vcpu_taken, facts.vcpu_fast) = (Kernel::UNKNOWN, Kernel::UNKNOWN);

@@ -27,6 +27,8 @@ pub struct SignalHooks {
 pub enum Only {
     /// With this MMU.
     Mmu(Mmu),
+    /// With nested paging: in shadow paging faults of the guest's own are among KVM's.
+    NestedPaging,
     /// Where the CPU logs dirty pages.
     Pml,
 }
@@ -400,7 +402,35 @@ pub const SIGNALS: &[SignalHooks] = &[
         ],
         only: None,
     },
+    SignalHooks {
+        signal: Signal::LockWaits,
+        hook_sets: &[&[
+            lock("lock_wait", "lock:contention_begin"),
+            lock("lock_taken", "lock:contention_end"),
+        ]],
+        // Who waits for it spins: else it is not the CPU that waits.
+        fields: &["kvm.mmu_lock.raw_lock"],
+        only: None,
+    },
+    SignalHooks {
+        signal: Signal::RetriedFaults,
+        hook_sets: &[&[FAULTS[0], FAULTS[1], ENDED[0], ENDED[1], ENDED[2], ENTRY]],
+        fields: &[],
+        only: Some(Only::NestedPaging),
+    },
 ];
+
+/// Guest faults of which something came.
+const ENDED: [Hook; 3] = [
+    Hook::Read { program: "pending_faults", field: "kvm_vcpu.stat.pf_fixed" },
+    Hook::Read { program: "pending_faults", field: "kvm_vcpu.stat.pf_emulate" },
+    Hook::Read { program: "pending_faults", field: "kvm_vcpu.stat.pf_spurious" },
+];
+
+/// Makes the hook of a tracepoint of locks, which may fire within its own program: that is none of `mmu_lock` then.
+const fn lock(program: &'static str, tracepoint: &'static str) -> Hook {
+    Hook::Raw { program, tracepoint, layout: Layout::Stable, skips_lose: false }
+}
 
 const fn teardown(role: Role, function: &'static str) -> Hook {
     Hook::Function { function, role, cause: Cause::Teardown }

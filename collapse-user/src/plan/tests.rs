@@ -179,6 +179,10 @@ progress
         entry at raw_tp:kvm:kvm_entry
         page_fault at raw_tp:kvm:kvm_page_fault
         userspace_exit at raw_tp:kvm:kvm_userspace_exit
+lock_waits
+  5.10  missing: kvm.mmu_lock.raw_lock: `kvm.mmu_lock` has no field `raw_lock`
+  6.1   lock_wait at raw_tp:lock:contention_begin
+        lock_taken at raw_tp:lock:contention_end
 ";
 
 #[test]

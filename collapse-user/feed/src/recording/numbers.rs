@@ -49,13 +49,17 @@ fn transitions_and_counters() {
         Counter::Stall as usize,
         Counter::PmlFull as usize,
         Counter::PmlFullNs as usize,
+        Counter::LockWait as usize,
+        Counter::LockWaitNs as usize,
+        Counter::Retried as usize,
     ];
-    assert_eq!(counters, [5, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65]);
+    assert_eq!(counters, [5, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68]);
     keeps(&Outcome::ALL.map(Outcome::name), "spurious fast small huge mmio");
     // The sums come after the outcomes: a new outcome would move them.
     keeps(
         &Sum::ALL.map(Sum::name),
-        "timed timed_ns timed_squares long long_ns pml_full pml_full_ns calls calls_ns longest_call_ns",
+        "timed timed_ns timed_squares long long_ns pml_full pml_full_ns calls calls_ns longest_call_ns
+         lock_waits lock_waits_ns longest_lock_wait_ns retried",
     );
 }
 

@@ -10,11 +10,7 @@ mod vms;
 
 use std::time::Duration;
 
-use collapse_common::{
-    Cause, Counter,
-    abi::{Cpu, Loss, Row, VmGauges, VmKey, WRITERS, map, request::GiveBack},
-    latency::{Latencies, SUMS, Sum, stall},
-};
+use collapse_common::abi::{Cpu, Loss, VmGauges, VmKey, WRITERS, map, request::GiveBack};
 
 use super::{
     Batch, Event, EventKind, SlotChange,
@@ -152,8 +148,8 @@ impl Live {
         let slots = self.earlier.slots(&gauges, &self.probe, &self.maps);
         self.muting.judge(&self.rows, &self.vms, &mut self.maps);
         let latencies = self.rows.latencies(&self.maps);
-        let mut rows = self.rows.attribute(totals);
-        self.add_stalls(&mut rows, &latencies);
+        let one_in = self.coverage().timed_faults.into();
+        let rows = self.rows.attribute(self.rows.with_sums(totals, &self.maps, one_in));
         let events = self.ring.hand_out(if last { u64::MAX } else { complete });
         self.recycle(&events);
         let losses = self.losses();
@@ -207,23 +203,6 @@ impl Live {
             vcpus::with_pending(probe, maps, || rows.totals(maps))
         } else {
             rows.totals(maps)
-        }
-    }
-
-    /// Adds what the latencies show to the counts: stall, and exits for a full log.
-    fn add_stalls(
-        &self,
-        rows: &mut [(VmKey, Cause, Box<Row>)],
-        latencies: &[(VmKey, Cause, Box<Latencies>)],
-    ) {
-        let one_in = u64::from(self.coverage().timed_faults);
-        for (vm, cause, latencies) in latencies {
-            let row = rows.iter_mut().find(|(of, by, _)| of == vm && by == cause);
-            if let Some((_, _, row)) = row {
-                row[Counter::Stall as usize] += stall(latencies, one_in);
-                row[Counter::PmlFull as usize] += latencies[SUMS][Sum::PmlFull as usize];
-                row[Counter::PmlFullNs as usize] += latencies[SUMS][Sum::PmlFullNs as usize];
-            }
         }
     }
 

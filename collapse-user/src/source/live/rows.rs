@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use collapse_common::{
-    Cause,
+    Cause, Counter,
     abi::{Row, RowOwner, UNKNOWN_ROW, VmKey, map, request::GiveBack},
     counter::{COUNTERS, transition_at},
-    latency::{BUCKETS, Latencies, NO_LATENCIES, SUMS, Sum},
+    latency::{BUCKETS, Latencies, NO_LATENCIES, SUMS, Sum, stall},
 };
 
 use super::vcpus::Totals;
@@ -18,14 +18,26 @@ use crate::{
     source::maps::{Maps, map_error},
 };
 
+/// Offset of the sums in [`Latencies`].
+const SUMS_AT: usize = SUMS * size_of::<[u64; BUCKETS]>();
+
+/// Counters that are sums over latencies.
+const SUMMED: [(Counter, Sum); 5] = [
+    (Counter::PmlFull, Sum::PmlFull),
+    (Counter::PmlFullNs, Sum::PmlFullNs),
+    (Counter::LockWait, Sum::LockWaits),
+    (Counter::LockWaitNs, Sum::LockWaitsNs),
+    (Counter::Retried, Sum::Retried),
+];
+
 /// The rows, as the kernel side sees them.
 pub struct Rows {
     /// Free rows, in the order in which the kernel side will take them.
     upcoming: VecDeque<u32>,
     /// Rows in use, with their owners.
     used: BTreeMap<u32, RowOwner>,
-    /// How many operations had ended when a row's times were last returned.
-    calls: BTreeMap<u32, u64>,
+    /// How many operations, and waits, had ended when a row's times were last returned.
+    ended: BTreeMap<u32, u64>,
 }
 
 impl Rows {
@@ -35,7 +47,7 @@ impl Rows {
         for row in &upcoming {
             maps.free_rows.push(row, 0).map_err(map_error(map::FREE_ROWS))?;
         }
-        Ok(Self { upcoming, used: BTreeMap::new(), calls: BTreeMap::new() })
+        Ok(Self { upcoming, used: BTreeMap::new(), ended: BTreeMap::new() })
     }
 
     /// Returns rows in use, with their owners. The row of unknown owners is none of them.
@@ -85,20 +97,34 @@ impl Rows {
     }
 
     /// Returns the latencies of every row of guest faults that has any, and the times of every row of operations
-    /// that ended since the last call.
+    /// in which one, or a wait, ended since the last call.
     pub fn latencies(&mut self, maps: &Maps) -> Vec<(VmKey, Cause, Box<Latencies>)> {
-        let Self { used, calls, .. } = self;
+        let Self { used, ended, .. } = self;
         let rows = used.iter().filter_map(|(row, owner)| {
             let cause = Cause::from_number(owner.cause as u8)?;
             let latencies = if cause.is_guest_fault() {
                 let latencies = Box::new(maps.latencies.read(*row as usize));
                 latencies.iter().flatten().any(|n| *n > 0).then_some(latencies)
             } else {
-                times(maps, *row, calls.entry(*row).or_default())
+                times(maps, *row, ended.entry(*row).or_default())
             };
             Some((owner.vm, cause, latencies?))
         });
         rows.collect()
+    }
+
+    /// Returns the totals with what the latencies of each row show: stall, and [`SUMMED`]. One fault in `one_in` was
+    /// timed. Later than [`Self::latencies`], so that no sum is behind a histogram.
+    pub fn with_sums(&self, mut totals: Totals, maps: &Maps, one_in: u64) -> Totals {
+        for (row, counts) in totals.iter_mut().filter(|(row, _)| self.used.contains_key(row)) {
+            let mut latencies = NO_LATENCIES;
+            latencies[SUMS] = maps.latencies.read_part(*row as usize, SUMS_AT);
+            counts[Counter::Stall as usize] += stall(&latencies, one_in);
+            for (counter, sum) in SUMMED {
+                counts[counter as usize] += latencies[SUMS][sum as usize];
+            }
+        }
+        totals
     }
 
     /// Returns the totals by owner. Two CPUs that took a row for the same VM and cause at once both
@@ -126,7 +152,7 @@ impl Rows {
         for row in &rows {
             maps.clear_row(*row);
             self.used.remove(row);
-            self.calls.remove(row);
+            self.ended.remove(row);
             match probe.request(&GiveBack::Row(*row)) {
                 Ok(()) => self.upcoming.push_back(*row),
                 Err(error) => log::warn!("{}", error.line()),
@@ -136,17 +162,18 @@ impl Rows {
     }
 }
 
-/// Returns the times of a row of operations if more than `known` have ended, and how many have now.
+/// Returns the times of a row of operations if more than `known`, or waits, have ended, and how many have now.
 fn times(maps: &Maps, row: u32, known: &mut u64) -> Option<Box<Latencies>> {
     // Most rows have nothing new, and all are looked at ten times a second.
-    let sums = SUMS * size_of::<[u64; BUCKETS]>();
-    let calls = sums + Sum::Calls as usize * size_of::<u64>();
-    let calls: u64 = maps.latencies.read_part(row as usize, calls);
-    if calls == *known {
+    let sum = |sum: Sum| -> u64 {
+        maps.latencies.read_part(row as usize, SUMS_AT + sum as usize * size_of::<u64>())
+    };
+    let ended = sum(Sum::Calls) + sum(Sum::LockWaits);
+    if ended == *known {
         return None;
     }
-    *known = calls;
+    *known = ended;
     let mut latencies = Box::new(NO_LATENCIES);
-    latencies[SUMS] = maps.latencies.read_part(row as usize, sums);
+    latencies[SUMS] = maps.latencies.read_part(row as usize, SUMS_AT);
     Some(latencies)
 }

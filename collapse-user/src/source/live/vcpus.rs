@@ -68,6 +68,7 @@ fn add(totals: &mut Totals, pending: &[PendingFaults]) {
         if let Some(row) = totals.get_mut(row) {
             row[Counter::Fault as usize] += pending.taken;
             row[Counter::FastFault as usize] += pending.fast;
+            row[Counter::Retried as usize] += pending.retried();
         }
     }
 }
@@ -84,7 +85,7 @@ mod tests {
         counts[Counter::Fault as usize] = 10;
         let mut totals = Totals::from([(1, Box::new(counts)), (2, Box::new(counts))]);
         let pending = |row, taken, fast| {
-            let pending = VcpuFaults { taken, fast };
+            let pending = VcpuFaults { taken, fast, ended: fast };
             PendingFaults { row, pending, ..PendingFaults::NONE }
         };
         // Two vCPUs of one VM, one of a row that is not in use, and a place without a vCPU.
@@ -92,8 +93,8 @@ mod tests {
         add(&mut totals, &all);
         let faults = |row: u32| {
             let row = &totals[&row];
-            (row[Counter::Fault as usize], row[Counter::FastFault as usize])
+            [Counter::Fault, Counter::FastFault, Counter::Retried].map(|of| row[of as usize])
         };
-        assert_eq!((faults(1), faults(2)), ((16, 3), (10, 0)));
+        assert_eq!((faults(1), faults(2)), ([16, 3, 3], [10, 0, 0]));
     }
 }

@@ -34,12 +34,19 @@ for event in $events; do
     if [ -d "$oracle/events/$event" ]; then echo 1 >"$oracle/events/$event/enable"; fi
 done
 
+# Waits for rwlocks, by address, where the kernel tells of them: the trace itself would hide the addresses.
+contention=$oracle/events/lock/contention_begin
+if [ -e "$contention/trigger" ]; then
+    echo 'hist:keys=lock_addr.hex,flags if flags==3 || flags==5' >"$contention/trigger"
+fi
+
 status=0
 # In the emulator, the programs take more than any budget.
 collapse --budget-overhead off report --format json --output "$folder/report.json" -- "$@" >"$folder/workload.json" ||
     status=$?
 echo 0 >"$oracle/tracing_on"
 cat "$oracle/trace" >"$folder/trace"
+if [ -e "$contention/hist" ]; then cat "$contention/hist" >"$folder/rwlocks"; fi
 cat "$oracle"/per_cpu/cpu*/stats >"$folder/stats"
 for event in oracle kvmmmu kvm; do
     if [ -d "$oracle/events/$event" ]; then echo 0 >"$oracle/events/$event/enable"; fi

@@ -27,6 +27,8 @@ pub struct Oracle {
     pub rings_full: u64,
     /// Exits for a full log of dirty pages.
     pub pml_full_exits: u64,
+    /// Waits for `mmu_lock`; `None` where the kernel does not tell.
+    pub lock_waits: Option<u64>,
     /// Calls of `drop_spte`.
     pub drop_spte: u64,
     /// Runs of the collapse routine.
@@ -40,7 +42,8 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Reads `trace`, `stats` and `ept` in a folder. Fails if events were lost: then nothing can be compared.
+    /// Reads `trace`, `stats`, `ept` and `rwlocks` in a folder. Fails if events were lost: then nothing can be
+    /// compared.
     pub fn read(folder: &Path) -> Result<Self> {
         let ept = fs::read_to_string(folder.join("ept")).context("reading whether EPT is on")?;
         let stats = fs::read_to_string(folder.join("stats")).context("reading the ring's stats")?;
@@ -49,7 +52,9 @@ impl Oracle {
             ensure!(!lost || line.ends_with(" 0"), "the independent recording lost events: {line}");
         }
         let trace = fs::read_to_string(folder.join("trace")).context("reading the trace")?;
-        let mut oracle = Self { ept: ept.trim() == "Y", ..Self::default() };
+        let lock_waits = fs::read_to_string(folder.join("rwlocks")).ok();
+        let lock_waits = lock_waits.map(|text| lock_waits_in(&text)).transpose()?;
+        let mut oracle = Self { ept: ept.trim() == "Y", lock_waits, ..Self::default() };
         for line in trace.lines().filter(|line| !line.starts_with('#')) {
             oracle.event(line).with_context(|| format!("trace line {line:?}"))?;
         }
@@ -143,6 +148,19 @@ impl Oracle {
             _ => {}
         }
     }
+}
+
+/// Sums up a histogram of waits for rwlocks by address. `mmu_lock` is the first field of `struct kvm`, which has pages
+/// of its own, other than the few rwlocks besides.
+fn lock_waits_in(histogram: &str) -> Result<u64> {
+    let lines = histogram.lines().filter(|line| line.starts_with('{'));
+    let mmu_lock =
+        lines.filter(|line| line.split(',').next().is_some_and(|key| key.ends_with("000")));
+    let hits = mmu_lock.map(|line| {
+        let hits = line.rsplit(':').next().unwrap_or_default().trim();
+        hits.parse::<u64>().with_context(|| format!("histogram line {line:?}"))
+    });
+    hits.sum()
 }
 
 /// A reserved bit was set in the page's entry, as KVM does for devices.
