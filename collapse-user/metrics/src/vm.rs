@@ -3,7 +3,7 @@
 use collapse_common::{Cause, Counter};
 use collapse_feed::{Coverage, Signal};
 use collapse_model::{
-    Metric, MetricId, TimedFaults, Vm, findings,
+    Metric, MetricId, TimeTaken, TimedFaults, Vm, findings,
     metric::{MetricKind, Unit},
     wording::{SIZES, mapped_bytes},
 };
@@ -63,7 +63,7 @@ pub(crate) fn family(metric: &Metric, scope: &str) -> Family {
 fn unit(metric: &Metric) -> Measure {
     match metric.unit {
         Unit::Nanoseconds => Measure::Seconds,
-        Unit::Leaves | Unit::Regions | Unit::Faults | Unit::Exits => Measure::Count,
+        Unit::Leaves | Unit::Regions | Unit::Faults | Unit::Exits | Unit::Waits => Measure::Count,
     }
 }
 
@@ -71,7 +71,7 @@ fn unit(metric: &Metric) -> Measure {
 pub(crate) fn value(metric: &Metric, n: u64) -> Value {
     match metric.unit {
         Unit::Nanoseconds => seconds(n),
-        Unit::Leaves | Unit::Regions | Unit::Faults | Unit::Exits => n.into(),
+        Unit::Leaves | Unit::Regions | Unit::Faults | Unit::Exits | Unit::Waits => n.into(),
     }
 }
 
@@ -97,6 +97,15 @@ pub(crate) fn family_by_cause(metric: &Metric) -> Option<Family> {
         labels,
         ..family(metric, "vm")
     })
+}
+
+/// Takes the longest of what was timed, by cause.
+fn read_longest(times: impl Iterator<Item = (Cause, TimeTaken)>, out: &mut Out) {
+    for (cause, time) in times {
+        if let Some(longest) = time.longest_ns {
+            out.by("cause", cause.name(), seconds(longest));
+        }
+    }
 }
 
 /// Takes the numbers of a metric by cause, those above zero.
@@ -337,7 +346,7 @@ pub(crate) static ROWS: &[Row<Vms>] = &[
         labels: &["cause"],
         read: |scene, out| {
             for (cause, time) in scene.vm.operations() {
-                out.by("cause", cause.name(), time.calls);
+                out.by("cause", cause.name(), time.count);
             }
         },
     },
@@ -359,13 +368,15 @@ pub(crate) static ROWS: &[Row<Vms>] = &[
         kind: Kind::Gauge,
         unit: Measure::Seconds,
         labels: &["cause"],
-        read: |scene, out| {
-            for (cause, time) in scene.vm.operations() {
-                if let Some(longest) = time.longest_ns {
-                    out.by("cause", cause.name(), seconds(longest));
-                }
-            }
-        },
+        read: |scene, out| read_longest(scene.vm.operations(), out),
+    },
+    Row {
+        name: "vm_lock_waits_longest",
+        help: "the longest wait for mmu_lock, by the cause of what the thread did that waited; none where it is not known",
+        kind: Kind::Gauge,
+        unit: Measure::Seconds,
+        labels: &["cause"],
+        read: |scene, out| read_longest(scene.vm.lock_waits(), out),
     },
     Row {
         name: "vm_drop_spte_calls",

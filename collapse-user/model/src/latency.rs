@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use collapse_common::{
     Cause, Counter,
-    latency::{BUCKETS, Latencies, Outcome, SQUARE_UNIT, SUMS, Sum},
+    latency::{BUCKETS, Latencies, Outcome, SQUARE_UNIT, SUMS, Sum, Timed},
 };
 
 use super::{
@@ -29,13 +29,15 @@ impl FaultLatencies {
     #[must_use]
     pub fn growth(&self, cause: Cause, mut now: Box<Latencies>) -> Box<Latencies> {
         let before = self.rows.get(&cause).map_or(&[][..], |row| row.as_flattened());
-        let longest = now[SUMS][Sum::LongestCallNs as usize];
+        let sums = now[SUMS];
         for (n, before) in now.as_flattened_mut().iter_mut().zip(before) {
             *n = n.saturating_sub(*before);
         }
-        let grown = &mut now[SUMS][Sum::LongestCallNs as usize];
-        if *grown > 0 {
-            *grown = longest;
+        for timed in [Timed::CALLS, Timed::LOCK_WAITS] {
+            let [_, _, longest] = timed.positions();
+            if now[SUMS][longest] > 0 {
+                now[SUMS][longest] = sums[longest];
+            }
         }
         now
     }
@@ -47,14 +49,12 @@ impl FaultLatencies {
         faults.filter(move |(_, row)| faulted(row)).map(|(cause, _)| *cause)
     }
 
-    /// The time that the operations of one cause took; `None` if none has ended.
-    pub fn operations(&self, cause: Cause) -> Option<OperationTime> {
+    /// The time that one kind took in operations and guest faults of one cause; `None` if none has ended.
+    pub fn time(&self, cause: Cause, timed: Timed) -> Option<TimeTaken> {
         let sums = &self.rows.get(&cause)?[SUMS];
-        let sum = |which: Sum| sums[which as usize];
-        let longest_ns = Some(sum(Sum::LongestCallNs)).filter(|ns| *ns > 0);
-        let time =
-            OperationTime { calls: sum(Sum::Calls), total_ns: sum(Sum::CallsNs), longest_ns };
-        (time.calls > 0).then_some(time)
+        let [count, total_ns, longest] = timed.positions().map(|at| sums[at]);
+        let longest_ns = Some(longest).filter(|ns| *ns > 0);
+        (count > 0).then_some(TimeTaken { count, total_ns, longest_ns })
     }
 
     /// How many faults of one cause came to `outcome`.
@@ -81,12 +81,11 @@ impl FaultLatencies {
     }
 }
 
-/// The time that operations of one cause took, from when KVM's function was called until it returned: with what
-/// they waited for, and with the operations inside them.
+/// The time that operations took, or waits in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OperationTime {
-    /// Operations that ended.
-    pub calls: u64,
+pub struct TimeTaken {
+    /// Those that ended.
+    pub count: u64,
     /// Their time, ns.
     pub total_ns: u64,
     /// The time of the longest, ns; `None` if one before the window was as long.
@@ -227,13 +226,13 @@ mod tests {
         let since = |now| {
             let mut since = FaultLatencies::default();
             since.set(Cause::Collapse, before.growth(Cause::Collapse, now));
-            since.operations(Cause::Collapse)
+            since.time(Cause::Collapse, Timed::CALLS)
         };
-        let time = |longest_ns| Some(OperationTime { calls: 1, total_ns: 30, longest_ns });
+        let time = |longest_ns| Some(TimeTaken { count: 1, total_ns: 30, longest_ns });
         assert_eq!(since(times(3, 80, 40)), time(None));
         assert_eq!(
             since(times(3, 110, 60)),
-            Some(OperationTime { calls: 1, total_ns: 60, longest_ns: Some(60) })
+            Some(TimeTaken { count: 1, total_ns: 60, longest_ns: Some(60) })
         );
         assert_eq!(since(times(2, 50, 40)), None);
         assert!(before.causes().next().is_none());

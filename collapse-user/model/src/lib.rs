@@ -43,7 +43,7 @@ pub use episode::{
 };
 pub use histogram::Histogram;
 pub use history::{History, KEPT, MERGED, Sample};
-pub use latency::{OperationTime, TimedFaults};
+pub use latency::{TimeTaken, TimedFaults};
 pub use logging::LoggedBy;
 pub use longest::{EndedFault, LongestFaults};
 pub use memory_map::{MapCell, MemoryMaps, SlotMap};

@@ -15,8 +15,11 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Replaces the counts of one cause by newer ones.
-    pub fn set(&mut self, cause: Cause, row: Box<Row>) {
+    /// Replaces the counts of one cause by newer ones. They never fall: what counted as a fault of which nothing came
+    /// may have been one that was being handled.
+    pub fn set(&mut self, cause: Cause, mut row: Box<Row>) {
+        let retried = &mut row[Counter::Retried as usize];
+        *retried = self.counter_of(cause, Counter::Retried).max(*retried);
         self.rows.insert(cause, row);
     }
 
@@ -172,5 +175,16 @@ mod tests {
         row[index(Transition::Install, 2)] = 32;
         let grown = |cause| earlier.growth(cause, row.clone())[index(Transition::Install, 2)];
         assert_eq!([grown(Cause::GuestFault), grown(Cause::Collapse)], [22, 32]);
+    }
+
+    #[test]
+    fn retried_faults_never_fall() {
+        let mut all = Totals::default();
+        for (reading, expected) in [(3, 3), (2, 3), (4, 4)] {
+            let mut row = Box::new([0; COUNTERS]);
+            row[Counter::Retried as usize] = reading;
+            all.set(Cause::GuestFault, row);
+            assert_eq!(all.counter(Counter::Retried), expected);
+        }
     }
 }

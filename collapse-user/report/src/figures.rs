@@ -12,8 +12,7 @@ use super::{
 };
 use collapse_feed::LongFault;
 use collapse_model::{
-    EndedFault, Histogram, OperationTime, PmlFullCost, StallEstimate, TimedFaults, Totals, Vm,
-    wording,
+    EndedFault, Histogram, PmlFullCost, StallEstimate, TimeTaken, TimedFaults, Totals, Vm, wording,
 };
 
 /// A histogram of durations, ns. What the kernel side counted is known by its buckets only, two per
@@ -160,12 +159,51 @@ pub struct OperationReport {
 
 impl OperationReport {
     pub(super) fn of(vm: &Vm) -> BTreeMap<Name, Self> {
-        let report = |time: OperationTime| Self {
-            calls: time.calls,
-            total_ns: time.total_ns,
-            longest_ns: time.longest_ns,
-        };
+        let report =
+            |TimeTaken { count: calls, total_ns, longest_ns }| Self { calls, total_ns, longest_ns };
         vm.operations().map(|(cause, time)| (cause.name().into(), report(time))).collect()
+    }
+}
+
+/// How often, and how long, threads waited for `mmu_lock`, which serialises whatever changes the VM's page tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LockWaitsReport {
+    /// All waits that ended.
+    pub total: u64,
+    /// Their time, ns, of all threads together.
+    pub time_ns: u64,
+    /// The waits by the cause of what the thread did that waited: vCPUs wait in guest faults.
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub by_cause: BTreeMap<Name, LockWaitReport>,
+}
+
+/// Waits for `mmu_lock` of one cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LockWaitReport {
+    /// Waits that ended.
+    pub waits: u64,
+    /// Their time, ns.
+    pub total_ns: u64,
+    /// The longest, ns; `None` if one before the window was as long.
+    #[schemars(extend("x-sum" = false))]
+    pub longest_ns: Option<u64>,
+}
+
+impl LockWaitsReport {
+    pub(super) fn of(vm: &Vm) -> Self {
+        let report = |TimeTaken { count: waits, total_ns, longest_ns }| LockWaitReport {
+            waits,
+            total_ns,
+            longest_ns,
+        };
+        Self {
+            total: vm.totals().counter(Counter::LockWait),
+            time_ns: vm.totals().counter(Counter::LockWaitNs),
+            by_cause: vm
+                .lock_waits()
+                .map(|(cause, time)| (cause.name().into(), report(time)))
+                .collect(),
+        }
     }
 }
 

@@ -32,7 +32,8 @@ mod words;
 pub use collapse_model::{MapCell, SlotMap, metric::Better};
 pub use episode::{EpisodeCollapse, EpisodeCostReport, EpisodeReport, FaultCostReport};
 pub use figures::{
-    HistogramReport, LatencyReport, LongFaultReport, OperationReport, PmlFullReport, StallReport,
+    HistogramReport, LatencyReport, LockWaitReport, LockWaitsReport, LongFaultReport,
+    OperationReport, PmlFullReport, StallReport,
 };
 pub use finding::{FindingReport, KnobReport, MeasureReport};
 pub use format::Format;

@@ -133,6 +133,9 @@ fn write_vm(out: &mut String, vm: &VmReport) -> fmt::Result {
         let calls: u64 = vm.operations.values().map(|time| time.calls).sum();
         row(out, "operations", calls, &operations)?;
     }
+    for (name, count, means) in words::waits(vm) {
+        row(out, name, count, &means)?;
+    }
     let episodes = vm.episodes.as_deref().unwrap_or_default();
     let stories = latest(episodes)
         .iter()

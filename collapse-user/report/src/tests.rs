@@ -382,7 +382,8 @@ fn a_live_view_is_spared_the_dead() {
     let expected = "t=0.2 pid=– name=– 4k=1 2m=30 1g=0 splits=32 zaps=16384 installs=31 refaults=31 \
         refaults_small=1 lost=32 recovered=30 outstanding=2 taken_away=0 gone=0 \
         small_to_the_end=0 became_huge=0 write_protects=0 dirty_clears=0 faults=1051 fast_faults=– \
-        ring_full_exits=0 stall_ns=3000000 pml_full_exits=0 pml_full_ns=0\n";
+        ring_full_exits=0 stall_ns=3000000 pml_full_exits=0 pml_full_ns=0 \
+        retried_faults=0 lock_waits=0 lock_wait_ns=0\n";
     assert_eq!(live_lines(&model, &coverage), expected);
     let ended = event(210 * MS, EventKind::VmDestroyed { pages: None });
     model.apply(&Batch { at: 300 * MS, events: vec![ended], ..Batch::default() });

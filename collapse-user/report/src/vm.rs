@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     episode::EpisodeReport,
     figures::{
-        HistogramReport, LatencyReport, LongFaultReport, OperationReport, PmlFullReport,
-        StallReport,
+        HistogramReport, LatencyReport, LockWaitsReport, LongFaultReport, OperationReport,
+        PmlFullReport, StallReport,
     },
     finding::{self, FindingReport},
     keys::{self, Name, SIZES, by_name},
@@ -143,6 +143,13 @@ pub struct VmReport {
     #[serde(default)]
     #[schemars(extend("propertyNames" = keys::causes()))]
     pub operations: BTreeMap<Name, OperationReport>,
+    /// Waits for `mmu_lock`; `None` if not seen.
+    #[serde(default)]
+    pub lock_waits: Option<LockWaitsReport>,
+    /// Guest faults of which nothing came, so that the guest took them again: an invalidation of that memory was
+    /// open, another thread was changing the SPTE, or the page had to be read in first. `None` if not seen.
+    #[serde(default)]
+    pub retried_faults: Option<u64>,
     /// Calls of `drop_spte`; `None` if not seen.
     pub drop_spte_calls: Option<u64>,
     /// Whether dirty logging is on for the VM as a whole. `None` if not seen, or if the VM was there
@@ -357,6 +364,9 @@ impl VmReport {
                 },
             ),
             operations: OperationReport::of(vm),
+            lock_waits: coverage.known(Signal::LockWaits, LockWaitsReport::of(vm)),
+            retried_faults: coverage
+                .known(Signal::RetriedFaults, vm.totals().counter(Counter::Retried)),
             drop_spte_calls: coverage
                 .known(Signal::DropSpte, vm.totals().counter(Counter::DropSpte)),
             dirty_logging: vm.is_logging().filter(|_| sees(Signal::DirtyLogging)),

@@ -1,16 +1,18 @@
 //! Sentences that every view for people has.
 
+mod times;
 mod trust;
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _};
 
 use collapse_common::Cause;
 
+pub use times::{operations, waits};
 pub use trust::{checked, trust};
 
 use super::{
     EpisodeReport, Faults, FindingReport, GainsReport, HistogramReport, LongFaultReport, Name,
-    OperationReport, PmlFullReport, Recoveries, Report, SpanReport, StallReport, VmReport,
+    PmlFullReport, Recoveries, Report, SpanReport, StallReport, VmReport,
 };
 use collapse_model::{
     GiantCounts, LoggedBy, MetricId, Outcome, RegionCounts, Standing, Work,
@@ -244,32 +246,6 @@ pub fn ways(recoveries: &Recoveries) -> String {
 /// Which regions became huge that had been small from the start.
 pub fn gains(gains: &GainsReport) -> String {
     format!("regions small from the start: {}", most_first(&gains.by_cause))
-}
-
-/// Operations listed in a line.
-const OPERATIONS_SHOWN: usize = 4;
-
-/// Which of KVM's operations took longest, the longest first; `None` if none was timed.
-pub fn operations(operations: &BTreeMap<Name, OperationReport>) -> Option<String> {
-    let mut all: Vec<_> = operations.iter().collect();
-    all.sort_by_key(|(_, time)| Reverse(time.total_ns));
-    let words = all.iter().take(OPERATIONS_SHOWN).map(|(name, time)| operation(name, time));
-    let mut words: Vec<String> = words.collect();
-    if all.len() > OPERATIONS_SHOWN {
-        words.push(format!("{} more", all.len() - OPERATIONS_SHOWN));
-    }
-    (!words.is_empty()).then(|| words.join(", "))
-}
-
-fn operation(name: &str, time: &OperationReport) -> String {
-    let total = duration(time.total_ns);
-    match time {
-        OperationReport { calls: 1, .. } => format!("{name} {total}"),
-        OperationReport { calls, longest_ns: Some(longest), .. } => {
-            format!("{name} {total} (in {calls}, the longest {})", duration(*longest))
-        }
-        OperationReport { calls, .. } => format!("{name} {total} (in {calls})"),
-    }
 }
 
 /// When the mappings at the end were read.

@@ -44,7 +44,7 @@ pub(super) fn slow_dirty_log(case: &Case) -> Option<Evidence> {
     let (call, time, longest) = longest.max_by_key(|(.., longest)| *longest)?;
     (longest >= case.thresholds.dirty_log_ns).then(|| {
         let (call, all) = (call.label(), duration(time.total_ns));
-        Evidence::certain(match time.calls {
+        Evidence::certain(match time.count {
             1 => format!("a call of {call} took {}", duration(longest)),
             calls => {
                 format!(
@@ -54,7 +54,7 @@ pub(super) fn slow_dirty_log(case: &Case) -> Option<Evidence> {
             }
         })
         .with("longest", longest, Unit::Ns)
-        .with("calls", time.calls, Unit::Count)
+        .with("calls", time.count, Unit::Count)
         .with("all", time.total_ns, Unit::Ns)
         .costing_at_most(case.stall_of(Cause::LoggedFault))
     })

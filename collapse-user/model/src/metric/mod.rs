@@ -64,6 +64,8 @@ pub enum Unit {
     Faults,
     /// Exits of vCPUs.
     Exits,
+    /// Waits for a lock.
+    Waits,
     /// Time, ns.
     Nanoseconds,
 }
@@ -76,6 +78,7 @@ impl Unit {
             Self::Regions => "regions",
             Self::Faults => "faults",
             Self::Exits => "exits",
+            Self::Waits => "waits",
             Self::Nanoseconds => "ns",
         }
     }

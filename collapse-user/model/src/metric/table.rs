@@ -314,4 +314,46 @@ metrics! {
         prominence: Prominence::Reported,
         source: Source::Counter(Counter::PmlFullNs),
     }
+    RetriedFaults {
+        key: "retried_faults",
+        label: "retried faults",
+        title: "RETRY",
+        help: "guest faults of which nothing came, so that the guest took them again",
+        path: "retried_faults",
+        kind: MetricKind::Counter,
+        unit: Unit::Faults,
+        better: Some(Better::Lower),
+        needs: Needs::Signal(Signal::RetriedFaults),
+        tone: Tone::Fault,
+        prominence: Prominence::Reported,
+        source: Source::Counter(Counter::Retried),
+    }
+    LockWaits {
+        key: "lock_waits",
+        label: "mmu_lock waits",
+        title: "LOCK",
+        help: "waits of vCPUs and of KVM's operations for the lock on the VM's page tables",
+        path: "lock_waits",
+        kind: MetricKind::Counter,
+        unit: Unit::Waits,
+        better: Some(Better::Lower),
+        needs: Needs::Signal(Signal::LockWaits),
+        tone: Tone::Plain,
+        prominence: Prominence::Reported,
+        source: Source::Counter(Counter::LockWait),
+    }
+    LockWaitTime {
+        key: "lock_wait_ns",
+        label: "time waiting for mmu_lock",
+        title: "LCKns",
+        help: "time of all threads together that waited for the lock on the VM's page tables",
+        path: "lock_waits.time_ns",
+        kind: MetricKind::Counter,
+        unit: Unit::Nanoseconds,
+        better: Some(Better::Lower),
+        needs: Needs::Signal(Signal::LockWaits),
+        tone: Tone::Plain,
+        prominence: Prominence::Reported,
+        source: Source::Counter(Counter::LockWaitNs),
+    }
 }

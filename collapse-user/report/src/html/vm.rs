@@ -120,6 +120,9 @@ fn tables(vm: &VmReport) -> Markup {
                     @if let Some((all, listed)) = words::longest(vm) {
                         tr { td { "long faults" } td.n { (all) } td { (listed) } }
                     }
+                    @for (name, count, means) in words::waits(vm) {
+                        tr { td { (name) } td.n { (count) } td { (means) } }
+                    }
                     @if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
                         tr {
                             td { (words::RINGS_FULL) }

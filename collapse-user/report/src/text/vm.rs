@@ -52,6 +52,9 @@ pub fn write(out: &mut String, vm: &VmReport, style: Style) -> fmt::Result {
         let calls: u64 = vm.operations.values().map(|time| time.calls).sum();
         row(out, "operations", calls, &operations)?;
     }
+    for (name, count, means) in words::waits(vm) {
+        row(out, name, count, &means)?;
+    }
     if let Some(exits) = vm.ring_full_exits.filter(|exits| *exits > 0) {
         row(out, words::RINGS_FULL, exits, words::RING_FULL)?;
     }
