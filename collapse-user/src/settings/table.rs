@@ -288,6 +288,36 @@ pub const SETTINGS: &[Setting] = &[
         threshold_ns!(stuck_ns),
     ),
     setting(
+        "threshold.taken",
+        "COUNT",
+        Kind::Number,
+        "host_reclaims, host_migrates: report when so many regions lost their huge page to reclaim, or as the memory \
+         behind was moved.",
+        threshold!(taken, parse_count),
+    ),
+    setting(
+        "threshold.lock",
+        "DURATION",
+        Kind::Text,
+        "lock_contended: report when a guest fault waits for mmu_lock this long.",
+        threshold_ns!(lock_ns),
+    ),
+    setting(
+        "threshold.retried",
+        "COUNT",
+        Kind::Number,
+        "faults_retried: report when nothing came of this many guest faults, and of the share of all that \
+         threshold.retried_share sets.",
+        threshold!(retried, parse_count),
+    ),
+    setting(
+        "threshold.retried_share",
+        "SHARE",
+        Kind::Number,
+        "faults_retried: report when nothing came of this share of all guest faults.",
+        threshold!(retried_share, parse_share),
+    ),
+    setting(
         "threshold.dirty_log",
         "DURATION",
         Kind::Text,

@@ -42,6 +42,10 @@ thrash = 5
 churn = 6
 periodic = 7
 stuck = "2s"
+taken = 8
+lock = "4s"
+retried = 9
+retried_share = 0.25
 dirty_log = "3s"
 "#;
 

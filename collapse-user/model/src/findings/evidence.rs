@@ -18,6 +18,13 @@ impl Evidence {
         Self { confidence: Confidence::Likely, ..Self::certain(sentence) }
     }
 
+    /// Adds to the sentence.
+    pub(super) fn and(mut self, more: &str) -> Self {
+        self.sentence.push_str("; ");
+        self.sentence.push_str(more);
+        self
+    }
+
     /// Adds a number.
     pub(super) fn with(mut self, name: &'static str, value: u64, unit: Unit) -> Self {
         self.numbers.push(Measure { name, value, unit });

@@ -85,26 +85,49 @@ fn together(a: Thrashed, b: Thrashed) -> Thrashed {
 }
 
 pub(super) fn ksm_merges(case: &Case) -> Option<Evidence> {
-    let lost = case.vm.regions.lost_by_cause().get(&Cause::NotifierKsm).copied().unwrap_or(0);
-    let zaps = case.vm.totals().count_of(LeafChange::Zap, Cause::NotifierKsm);
-    (lost >= case.thresholds.least).then(|| {
-        Evidence::certain(format!("{lost} regions lost their huge page to ksmd, {zaps} SPTEs went"))
-            .with("lost", lost, Unit::Regions)
-            .with("zaps", zaps, Unit::Sptes)
-    })
+    let what = "a region lost its huge page to ksmd";
+    let merged = lost_to(case, Cause::NotifierKsm, case.thresholds.least, what)?;
+    // Of a write to a merged page, KVM is told as of any other copy-on-write.
+    let copies = case.vm.totals().count_of(LeafChange::Zap, Cause::NotifierCow);
+    Some(
+        match copies {
+            0 => merged,
+            copies => merged.and(&format!(
+                "{copies} SPTEs went as the guest wrote to such pages, or to others that are shared"
+            )),
+        }
+        .with("copied_on_write", copies, Unit::Sptes),
+    )
 }
 
 pub(super) fn given_back_small(case: &Case) -> Option<Evidence> {
-    let lost_by_cause = case.vm.regions.lost_by_cause();
-    let lost = lost_by_cause.get(&Cause::NotifierDiscardSmall).copied().unwrap_or(0);
-    let zaps = case.vm.totals().count_of(LeafChange::Zap, Cause::NotifierDiscardSmall);
-    (lost >= case.thresholds.least).then(|| {
-        Evidence::certain(format!(
-            "{lost} times a region lost its huge page as less than 2 MiB of it was given back (madvise, or a hole in a \
-             file), {zaps} SPTEs went"
-        ))
-        .with("lost", lost, Unit::Regions)
-        .with("zaps", zaps, Unit::Sptes)
+    let what = "a region lost its huge page as less than 2 MiB of it was given back (madvise, or a hole in a file)";
+    lost_to(case, Cause::NotifierDiscardSmall, case.thresholds.least, what)
+}
+
+pub(super) fn reclaims(case: &Case) -> Option<Evidence> {
+    let what = "a region lost its huge page to reclaim";
+    lost_to(case, Cause::NotifierReclaim, case.thresholds.taken, what)
+}
+
+pub(super) fn migrates(case: &Case) -> Option<Evidence> {
+    let what = "a region lost its huge page as the memory behind was moved";
+    lost_to(case, Cause::NotifierMigrate, case.thresholds.taken, what)
+}
+
+pub(super) fn userfaultfd(case: &Case) -> Option<Evidence> {
+    let what = "a region lost its huge page to userfaultfd";
+    lost_to(case, Cause::NotifierUserfault, case.thresholds.least, what)
+}
+
+/// Regions that lost their huge leaf to a cause, `least` or more.
+fn lost_to(case: &Case, by: Cause, least: u64, what: &str) -> Option<Evidence> {
+    let lost = case.vm.regions.lost_by_cause().get(&by).copied().unwrap_or(0);
+    let zaps = case.vm.totals().count_of(LeafChange::Zap, by);
+    (lost >= least).then(|| {
+        Evidence::certain(format!("{lost} times {what}, {zaps} SPTEs went"))
+            .with("lost", lost, Unit::Regions)
+            .with("zaps", zaps, Unit::Sptes)
     })
 }
 

@@ -5,7 +5,7 @@ use collapse_feed::Signal;
 use super::{
     Lint, host,
     knobs::{any, cloud_hypervisor, firecracker, kubevirt, qemu},
-    logging, memory, risk,
+    logging, memory, risk, waits,
 };
 
 /// The only kind that some hosts leave undecided.
@@ -162,6 +162,41 @@ pub(super) const LINTS: &[Lint] = &[
         check: host::given_back_small,
     },
     Lint {
+        name: "host_reclaims",
+        title: "the host reclaims the guest's memory",
+        knobs: &[
+            any(
+                "the host, or the VM's memory cgroup, has too little memory: give it more (memory.max, memory.high), or keep \
+                 the guest's in place; reclaim splits huge pages, and what comes back from swap is small",
+            ),
+            qemu("-overcommit mem-lock=on; <memoryBacking><locked/> in libvirt"),
+            cloud_hypervisor("hugepages=on at --memory"),
+            kubevirt("a memory limit above the guest's memory, or hugepages"),
+        ],
+        needs: &[Signal::Notifier, Signal::NotifierCallers],
+        check: host::reclaims,
+    },
+    Lint {
+        name: "host_migrates",
+        title: "the host moves the guest's memory",
+        knobs: &[any(
+            "compaction (vm.compaction_proactiveness=0 ends the proactive one), move_pages, migrate_pages, a changed cpuset, or \
+             memory that fails: `collapse events --kind zap --stacks` shows which. Memory from hugetlbfs is not compacted",
+        )],
+        needs: &[Signal::Notifier, Signal::NotifierCallers],
+        check: host::migrates,
+    },
+    Lint {
+        name: "userfaultfd",
+        title: "userfaultfd takes huge pages apart",
+        knobs: &[any(
+            "memory that is registered with userfaultfd is protected and filled by 4 KiB: a background snapshot or post-copy. \
+             After its end khugepaged, or MADV_COLLAPSE in the VMM, makes it huge again",
+        )],
+        needs: &[Signal::Notifier],
+        check: host::userfaultfd,
+    },
+    Lint {
         name: "memslot_churn",
         title: "memslots come and go, and each time the whole VM is zapped",
         knobs: &[any(
@@ -171,6 +206,27 @@ pub(super) const LINTS: &[Lint] = &[
         )],
         needs: &[Signal::Memslots, Signal::SlotDeleted],
         check: host::memslot_churn,
+    },
+    Lint {
+        name: "lock_contended",
+        title: "guest faults wait long for mmu_lock",
+        knobs: &[any(
+            "KVM takes mmu_lock for whatever changes the VM's page tables: find the operation that holds it (`operations` \
+             in the report, `collapse events --kind zap --stacks`), and have it done seldom, in smaller ranges, or while \
+             the guest is paused; KSM and NUMA balancing off for the VM are the first to try",
+        )],
+        needs: &[Signal::LockWaits, Signal::Faults],
+        check: waits::lock_contended,
+    },
+    Lint {
+        name: "faults_retried",
+        title: "guest faults come to nothing and are taken again",
+        knobs: &[any(
+            "find out what takes the memory away meanwhile: `zaps` by cause in the report, and \
+             `collapse events --kind zap --stacks`; faults on memory that the host has swapped out are among them",
+        )],
+        needs: &[Signal::RetriedFaults, Signal::Faults],
+        check: waits::faults_retried,
     },
     Lint {
         name: "slow_dirty_log",

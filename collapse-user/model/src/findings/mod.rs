@@ -12,6 +12,7 @@ mod sight;
 #[cfg(test)]
 mod tests;
 mod thresholds;
+mod waits;
 
 pub use knobs::{Knob, Vmm};
 pub use log::{Findings, Found, Turn};

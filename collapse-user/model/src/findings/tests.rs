@@ -1,9 +1,10 @@
 mod recorded;
 
 use collapse_common::{
-    Cause, Transition,
+    Cause, Counter, Transition,
     abi::{LOG_DIRTY_PAGES, VmKey},
     counter::index,
+    latency::{NO_LATENCIES, SUMS, Timed},
 };
 
 use super::*;
@@ -247,6 +248,54 @@ fn memory_that_goes_in_small_pages() {
     assert_eq!(thrashed(Cause::NotifierDiscardSmall, 1, 7).found(0), [""; 0]);
     assert_eq!(thrashed(Cause::NotifierDiscard, 1, 32).found(0), [""; 0]);
     assert_eq!(thrashed(Cause::NotifierKsm, 1, 8).found(0), ["ksm_merges"]);
+    assert_eq!(thrashed(Cause::NotifierUserfault, 1, 8).found(0), ["userfaultfd"]);
+    assert_eq!(thrashed(Cause::NotifierUserfault, 1, 7).found(0), [""; 0]);
+}
+
+/// Compaction moves a page now and then.
+#[test]
+fn memory_that_is_reclaimed_or_moved() {
+    for (cause, finding) in
+        [(Cause::NotifierReclaim, "host_reclaims"), (Cause::NotifierMigrate, "host_migrates")]
+    {
+        assert_eq!(thrashed(cause, 1, 32).found(0), [finding]);
+        assert_eq!(thrashed(cause, 1, 31).found(0), [""; 0]);
+    }
+}
+
+/// A VM with faults, of which some are retried, and with waits for `mmu_lock` of one cause.
+fn waiting(faults: u64, retried: u64, waits: (Cause, u64)) -> Bench {
+    let mut bench = Bench::new();
+    let counts = [(Counter::Fault as usize, faults), (Counter::Retried as usize, retried)];
+    let (cause, ns) = waits;
+    let mut latencies = Box::new(NO_LATENCIES);
+    let [number, time, longest] = Timed::LOCK_WAITS.positions();
+    (latencies[SUMS][number], latencies[SUMS][time], latencies[SUMS][longest]) = (2, ns + 1, ns);
+    bench.now += S;
+    bench.model.apply(&Batch {
+        at: bench.now,
+        settled: true,
+        rows: vec![(KEY, Cause::GuestFault, fixtures::row(&counts))],
+        latencies: vec![(KEY, cause, latencies)],
+        ..Batch::default()
+    });
+    bench
+}
+
+#[test]
+fn faults_that_come_to_nothing() {
+    let found = |faults, retried| waiting(faults, retried, (Cause::GuestFault, 0)).found(0);
+    assert_eq!(found(10_000, 1_000), ["faults_retried"]);
+    assert_eq!(found(10_001, 1_000), [""; 0], "few of them");
+    assert_eq!(found(999, 999), [""; 0], "few");
+}
+
+#[test]
+fn faults_that_wait_for_the_lock() {
+    let found = |cause, ns| waiting(0, 0, (cause, ns)).found(0);
+    assert_eq!(found(Cause::LoggedFault, 100_000_000), ["lock_contended"]);
+    assert_eq!(found(Cause::LoggedFault, 99_999_999), [""; 0]);
+    assert_eq!(found(Cause::GetDirtyLog, S), [""; 0], "no vCPU waits");
 }
 
 #[test]

@@ -25,6 +25,14 @@ pub struct Thresholds {
     pub periodic: u64,
     /// A vCPU takes faults at one page of which none is resolved for so long, ns.
     pub stuck_ns: u64,
+    /// Regions that reclaim or migration took their huge page from.
+    pub taken: u64,
+    /// A guest fault waits for `mmu_lock` for so long, ns.
+    pub lock_ns: u64,
+    /// Guest faults of which nothing came.
+    pub retried: u64,
+    /// Part of all guest faults that these are.
+    pub retried_share: f64,
     /// The longest call that reads, clears or resets the log of dirty pages, ns.
     pub dirty_log_ns: u64,
 }
@@ -43,6 +51,10 @@ impl Default for Thresholds {
             churn: 8,
             periodic: 4,
             stuck_ns: 100_000_000,
+            taken: 32,
+            lock_ns: 100_000_000,
+            retried: 1_000,
+            retried_share: 0.1,
             dirty_log_ns: 100_000_000,
         }
     }
