@@ -63,12 +63,14 @@ pub enum Tab {
     Collapse,
     /// Durations of faults and of recovery.
     Latency,
+    /// What took KVM time, and who waited for its lock.
+    Times,
 }
 
 impl Tab {
     /// Every tab, in the order shown.
-    pub const ALL: [Self; 5] =
-        [Self::Charts, Self::Causes, Self::Slots, Self::Collapse, Self::Latency];
+    pub const ALL: [Self; 6] =
+        [Self::Charts, Self::Causes, Self::Slots, Self::Collapse, Self::Latency, Self::Times];
 
     /// The tab `by` places after this one, round the end.
     pub fn turned(self, by: isize) -> Self {
@@ -84,6 +86,7 @@ impl Tab {
             Self::Slots => "slots",
             Self::Collapse => "collapse runs",
             Self::Latency => "latency",
+            Self::Times => "times",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod charts;
 mod tables;
+mod times;
 
 use ratatui::{
     buffer::Buffer,
@@ -88,6 +89,7 @@ fn tab(buf: &mut Buffer, at: Rect, scene: &Scene, tab: Tab, vm: &Vm) {
         Tab::Slots => tables::slots(buf, at, scene, vm),
         Tab::Collapse => tables::collapse(buf, at, scene, vm),
         Tab::Latency => charts::latency(buf, at, scene, vm),
+        Tab::Times => times::draw(buf, at, scene, vm),
     }
 }
 
