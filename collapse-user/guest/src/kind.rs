@@ -33,6 +33,8 @@ pub enum Advice {
     Mergeable,
     /// Lets the pages be dropped when memory is short.
     Free,
+    /// Reclaims the pages, where there is swap.
+    Pageout,
     /// Migrates the pages, as if their memory were failing.
     SoftOffline,
 }

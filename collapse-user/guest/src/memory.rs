@@ -112,6 +112,7 @@ impl Memory {
             Advice::Nohugepage => libc::MADV_NOHUGEPAGE,
             Advice::Mergeable => libc::MADV_MERGEABLE,
             Advice::Free => libc::MADV_FREE,
+            Advice::Pageout => libc::MADV_PAGEOUT,
             Advice::SoftOffline => libc::MADV_SOFT_OFFLINE,
             Advice::Split => {
                 for region in (from..from + size).step_by(HUGE as usize) {
@@ -140,6 +141,16 @@ impl Memory {
     /// fault of it.
     pub fn register_userfaultfd(&mut self) -> Result<()> {
         self.userfaultfd = Some(userfaultfd::register(self.start as u64, self.size)?);
+        Ok(())
+    }
+
+    /// Protects all of it with userfaultfd from being written to, as a snapshot in the background does, and ends
+    /// that, before anybody writes: who did would wait for ever. It must be registered.
+    pub fn protect_by_userfaultfd(&self) -> Result<()> {
+        let fd = self.userfaultfd.as_ref().context("it is not registered with userfaultfd")?;
+        for protect in [true, false] {
+            userfaultfd::protect(fd, self.start as u64, self.size, protect)?;
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     cpio::Archive,
     emulator::Emulator,
-    kernel::{Kernel, kvm_modules},
+    kernel::{Kernel, OPTIONAL_MODULES, kvm_modules},
     modules::{Module, ModuleTree},
     terminal::WindowSize,
 };
@@ -119,7 +119,8 @@ impl Image<'_> {
         let kvm = tree
             .closure(&kvm_modules(vendor).collect::<Vec<_>>(), &[])
             .with_context(|| format!("the lab needs {} with KVM as modules", self.kernel.name))?;
-        for module in transport.iter().chain(&kvm) {
+        let optional = tree.closure(&[], OPTIONAL_MODULES)?;
+        for module in transport.iter().chain(&kvm).chain(&optional) {
             let bytes =
                 if self.emulator.signed_modules() { &module.bytes } else { module.unsigned() };
             archive.file(&format!("lab/modules/{}.ko", module.name), 0o644, bytes)?;

@@ -23,6 +23,9 @@ const KVM_MODULES: [&str; 2] = ["irqbypass", "kvm"];
 /// Modules of guests that a VMM boots with the same kernel.
 pub const GUEST_MODULES: &[&str] = &["virtio_pci", "virtio_balloon"];
 
+/// Modules that a command may load from `/lab/modules`: a disk in memory, for swap.
+pub const OPTIONAL_MODULES: &[&str] = &["brd"];
+
 /// The file with a series' latest version, and how long that counts.
 const LATEST: &str = "latest";
 const LATEST_LIFETIME: Duration = Duration::from_hours(24);
@@ -149,11 +152,11 @@ fn open(home: &Path, series: &str) -> Kernel {
 }
 
 /// Whether a folder holds a kernel and every module, of which an older list may have had fewer. Debian
-/// builds the transport into some kernels, and the balloon into none.
+/// builds the transport into some kernels, and these into none.
 fn is_complete(home: &Path) -> bool {
     let modules = home.join("modules");
     let vendors = CpuVendor::ALL.into_iter().map(|vendor| vendor.kvm().module);
-    let mut needed = vendors.chain(["virtio_balloon"]);
+    let mut needed = vendors.chain(["virtio_balloon", "brd"]);
     home.join("vmlinuz").is_file()
         && needed.all(|name| modules.join(format!("{name}.ko")).is_file())
 }
@@ -255,7 +258,7 @@ fn download(apt: &Apt, package: &KernelPackage, home: &Path) -> Result<()> {
     let modules = work.join("modules");
     fs::create_dir(&modules).context("keeping the modules")?;
     let kvm: Vec<&str> = CpuVendor::ALL.into_iter().flat_map(kvm_modules).collect();
-    let others = [TRANSPORT_MODULES, GUEST_MODULES].concat();
+    let others = [TRANSPORT_MODULES, GUEST_MODULES, OPTIONAL_MODULES].concat();
     for module in ModuleTree::scan(&unpacked)?.closure(&kvm, &others)? {
         fs::write(modules.join(format!("{}.ko", module.name)), module.bytes)
             .context("keeping the modules")?;

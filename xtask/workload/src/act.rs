@@ -1,6 +1,9 @@
 //! Phases of one VM, and their results.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use collapse_guest::code::{EXEC_STUB, Walk};
@@ -33,6 +36,8 @@ pub fn on_vm(vm: &mut GuestVm, phase: &Phase, options: &WorkloadOptions) -> Resu
             slot_add(vm, phase.slot, size, backing.unwrap_or(options.backing), *mode)
         }
         Action::UffdRegister => uffd_register(vm, phase.slot),
+        Action::UffdProtect => uffd_protect(vm, phase.slot),
+        Action::MigratePages(node) => migrate_pages(*node),
         Action::SlotMove(to) => slot_move(vm, phase.slot, *to),
         Action::WaitRecovery(timeout) => wait_recovery(vm, *timeout),
         Action::WaitHuge(timeout) => wait_huge(vm, *timeout),
@@ -235,6 +240,26 @@ fn uffd_register(vm: &mut GuestVm, pick: SlotPick) -> Result<Value> {
         vm.register_userfaultfd(*id)?;
     }
     Ok(json!({ "slots": slots }))
+}
+
+fn uffd_protect(vm: &GuestVm, pick: SlotPick) -> Result<Value> {
+    let slots = slots::pick(vm, pick, |_| true, "known")?;
+    for id in &slots {
+        vm.slot(*id)?.memory.protect_by_userfaultfd()?;
+    }
+    Ok(json!({ "slots": slots }))
+}
+
+fn migrate_pages(node: u32) -> Result<Value> {
+    ensure!(node < u64::BITS, "there is no node {node}");
+    let to = 1_u64 << node;
+    let from = !to;
+    let bits = libc::c_ulong::from(u64::BITS);
+    // SAFETY: both masks are as long as they are said to be; the kernel reads them only. 0 is this process.
+    let left =
+        unsafe { libc::syscall(libc::SYS_migrate_pages, 0, bits, &raw const from, &raw const to) };
+    ensure!(left >= 0, io::Error::last_os_error());
+    Ok(json!({ "not_moved": left }))
 }
 
 fn slot_add(

@@ -125,10 +125,11 @@ const PHASES: &str =
         [rate=PER_SECOND] [background]     vcpu=N|all|split: split shares the range (default)
   stop | pause | resume                    the background touches
   log-on | log-off | get-log | clear-log [step=SIZE] | pre-fault
-  madvise dontneed|collapse|hugepage|nohugepage|split|mergeable|free|soft-offline
+  madvise dontneed|collapse|hugepage|nohugepage|split|mergeable|free|pageout
+        |soft-offline
         [from=SIZE] [size=SIZE]
   mprotect none|ro|rw [from=SIZE] [size=SIZE]
-  fork-cow | fork-end | uffd-register
+  fork-cow | fork-end | uffd-register | uffd-protect | migrate-pages node=N
   slot-delete | slot-add [logged] [read-only] [slot=N size=SIZE backing=BACKING] | slot-move [to=ADDRESS]
   hold MS | wait-recovery [timeout=MS] | wait-huge [timeout=MS]
   create [count=N] | destroy                 without a leading create, the VMs are there

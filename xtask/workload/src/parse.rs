@@ -62,6 +62,8 @@ fn action(name: &str, args: &mut Args) -> Result<Action> {
             Action::SlotAdd(args.parsed("size")?, args.chosen("backing")?, mode)
         }
         "uffd-register" => Action::UffdRegister,
+        "uffd-protect" => Action::UffdProtect,
+        "migrate-pages" => Action::MigratePages(args.parsed("node")?.context("`node` is missing")?),
         "slot-move" => Action::SlotMove(args.parsed("to")?),
         "hold" => Action::Hold(args.milliseconds()?),
         "wait-recovery" => Action::WaitRecovery(args.timeout(3000)?),

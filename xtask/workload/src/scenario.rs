@@ -71,6 +71,10 @@ pub enum Action {
     SlotAdd(Option<Bytes>, Option<Backing>, SlotMode),
     /// Registers slots' memory with userfaultfd.
     UffdRegister,
+    /// Protects slots' memory with userfaultfd, and ends that.
+    UffdProtect,
+    /// Moves all memory of this process to a NUMA node.
+    MigratePages(u32),
     /// Moves slots to another guest-physical address.
     SlotMove(Option<Bytes>),
     /// Does nothing for a while.

@@ -99,6 +99,7 @@ impl ObservedRun {
         same("faults", [sum("/faults/total")?, 0], [oracle.faults, 0])?;
         same("fast faults", [sum("/faults/fast")?, 0], [oracle.fast_faults, 0])?;
         same("dirty rings full", [sum("/ring_full_exits")?, 0], [oracle.rings_full, 0])?;
+        same("mmu_lock waits", self.sum("/lock_waits/total"), oracle.lock_waits)?;
         self.pml_full_exits()?;
         same("calls of drop_spte", [sum("/drop_spte_calls")?, 0], [oracle.drop_spte, 0])?;
         same("collapse runs", [sum("/collapse_runs")?, 0], [oracle.collapse_runs, 0])
