@@ -31,7 +31,8 @@ pub struct Thresholds {
     pub lock_ns: u64,
     /// Guest faults of which nothing came.
     pub retried: u64,
-    /// Part of all guest faults that these are.
+    /// Part of all guest faults that these are. Each write that breaks copy-on-write costs one, as the vCPU's own
+    /// fault changes the host's mapping, and one that succeeds.
     pub retried_share: f64,
     /// The longest call that reads, clears or resets the log of dirty pages, ns.
     pub dirty_log_ns: u64,
@@ -54,7 +55,7 @@ impl Default for Thresholds {
             taken: 32,
             lock_ns: 100_000_000,
             retried: 1_000,
-            retried_share: 0.1,
+            retried_share: 0.5,
             dirty_log_ns: 100_000_000,
         }
     }
