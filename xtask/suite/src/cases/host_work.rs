@@ -100,7 +100,7 @@ const MANAGED: &[Guest] = &[
         ..UNTOUCHED
     },
     Guest {
-        name: "protected-by-userfaultfd",
+        name: "userfaultfd",
         scenario: "touch; uffd-register; uffd-protect; touch",
         zapped_by: &["notifier_userfaultfd"],
         findings: &["userfaultfd"],
