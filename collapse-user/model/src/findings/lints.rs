@@ -188,7 +188,7 @@ pub(super) const LINTS: &[Lint] = &[
     },
     Lint {
         name: "userfaultfd",
-        title: "userfaultfd takes huge pages apart",
+        title: "userfaultfd takes huge pages from the guest",
         knobs: &[any(
             "memory that is registered with userfaultfd is protected and filled by 4 KiB: a background snapshot or post-copy. \
              After its end khugepaged, or MADV_COLLAPSE in the VMM, makes it huge again",

@@ -102,6 +102,18 @@ fn work_of_the_host_on_real_runs() {
     assert_eq!(found_in(recorded!("thrash")), ["host_thrashes"]);
 }
 
+/// Memory that NUMA balancing takes and that the guest faults back; that `migrate_pages` moves to another node, reclaim
+/// takes to swap, ksmd merges, and userfaultfd protects; and that the VMM gives back while two vCPUs write to it.
+#[test]
+fn management_by_the_host_on_real_runs() {
+    assert_eq!(found_in(recorded!("balanced")), ["numa_balancing"]);
+    assert_eq!(found_in(recorded!("moved")), ["host_migrates"]);
+    assert_eq!(found_in(recorded!("reclaimed")), ["host_reclaims"]);
+    assert_eq!(found_in(recorded!("merged")), ["ksm_merges"]);
+    assert_eq!(found_in(recorded!("protected")), ["userfaultfd"]);
+    assert_eq!(found_in(recorded!("retried")), ["faults_retried", "host_thrashes"]);
+}
+
 /// A slot beside the guest's memory that comes and goes twelve times, and the guest's own, once.
 #[test]
 fn memslots_on_real_runs() {
