@@ -122,7 +122,7 @@ const MANAGED: &[Guest] = &[
         options: "--size 64M --vcpus 2",
         scenario: "touch; touch background vcpu=all; repeat 60 { madvise dontneed; hold 5 }; stop; touch",
         zapped_by: &["notifier_discard"],
-        findings: &["host_thrashes", "faults_retried"],
+        findings: &["host_thrashes"],
     },
     Guest {
         name: "balanced",
