@@ -143,6 +143,10 @@ pub struct VmReport {
     #[serde(default)]
     #[schemars(extend("propertyNames" = keys::causes()))]
     pub operations: BTreeMap<Name, OperationReport>,
+    /// Refaults by why the huge leaf was lost: what took it cost the guest so many faults.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = keys::causes()))]
+    pub refaults_after: BTreeMap<Name, u64>,
     /// Waits for `mmu_lock`; `None` if not seen.
     #[serde(default)]
     pub lock_waits: Option<LockWaitsReport>,
@@ -364,6 +368,7 @@ impl VmReport {
                 },
             ),
             operations: OperationReport::of(vm),
+            refaults_after: by_name(vm.regions.refaults_after()),
             lock_waits: coverage.known(Signal::LockWaits, LockWaitsReport::of(vm)),
             retried_faults: coverage
                 .known(Signal::RetriedFaults, vm.totals().counter(Counter::Retried)),

@@ -151,6 +151,11 @@ impl Regions {
         self.refaults.counts()
     }
 
+    /// The same, by why the huge leaf was lost: what took it cost the guest so many faults.
+    pub fn refaults_after(&self) -> &BTreeMap<Cause, u64> {
+        self.refaults.after()
+    }
+
     /// Regions that got their huge leaf back.
     pub fn returned(&self) -> &ReturnedRegions {
         &self.returned
@@ -255,7 +260,7 @@ impl Regions {
             self.gains.mapped_huge(&touch);
             return;
         };
-        self.refaults.add(&touch);
+        self.refaults.add(&touch, lost.cause);
         let Change { cause, transition, .. } = *touch.change;
         let how = match transition {
             Transition::Install => Recovery::Refault,
@@ -303,7 +308,7 @@ impl Regions {
             }
             return;
         };
-        self.refaults.add(&touch);
+        self.refaults.add(&touch, lost.cause);
         let before = lost.mapping();
         if is_install {
             if let Some(ns) = lost.install(touch.at, touch.leaves) {

@@ -1,6 +1,8 @@
 //! Leaves installed where a huge one was lost.
 
-use collapse_common::spte::frames;
+use std::collections::BTreeMap;
+
+use collapse_common::{Cause, spte::frames};
 
 use super::{Touch, Transition};
 use crate::metric::Breakdown;
@@ -10,13 +12,16 @@ use crate::metric::Breakdown;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refaults {
     counts: Breakdown,
+    /// The same, by why the huge leaf was lost.
+    after: BTreeMap<Cause, u64>,
     /// The large leaf that was counted last, by its number.
     counted: Option<u64>,
 }
 
 impl Refaults {
-    /// Takes what an install does to an outstanding region; other changes are no refaults.
-    pub(super) fn add(&mut self, touch: &Touch) {
+    /// Takes what an install does to an outstanding region, which lost its huge leaf to `loss`; other changes are
+    /// no refaults.
+    pub(super) fn add(&mut self, touch: &Touch, loss: Cause) {
         let change = touch.change;
         if change.transition != Transition::Install {
             return;
@@ -28,6 +33,9 @@ impl Refaults {
             _ => u64::from(self.counted.replace(leaf) != Some(leaf)),
         };
         self.counts.add(change.cause, change.level, new);
+        if new > 0 {
+            *self.after.entry(loss).or_default() += new;
+        }
     }
 
     /// A change has been followed to its end.
@@ -38,5 +46,10 @@ impl Refaults {
     /// The leaves.
     pub fn counts(&self) -> &Breakdown {
         &self.counts
+    }
+
+    /// The leaves, by why the huge leaf was lost.
+    pub fn after(&self) -> &BTreeMap<Cause, u64> {
+        &self.after
     }
 }

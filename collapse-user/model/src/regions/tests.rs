@@ -160,6 +160,7 @@ fn refaults_are_what_is_installed_in_lost_regions() {
     assert_eq!([1, 2, 3].map(|level| refaults.of_level(level)), [5, 2, 0]);
     let by_cause = BTreeMap::from([(Cause::GuestFault, 5), (Cause::RacingFault, 2)]);
     assert_eq!(refaults.by_cause(), by_cause);
+    assert_eq!(regions.refaults_after(), &BTreeMap::from([(Cause::EagerSplit, 7)]));
 }
 
 #[test]

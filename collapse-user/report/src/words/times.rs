@@ -2,8 +2,10 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
+use collapse_common::Cause;
 use collapse_model::wording::duration;
 
+use super::most_first;
 use crate::{LockWaitReport, LockWaitsReport, Name, OperationReport, VmReport};
 
 /// Causes listed in a line.
@@ -25,11 +27,20 @@ pub fn waits(vm: &VmReport) -> Vec<(&'static str, u64, String)> {
                            had to be read in";
     let retried = vm.retried_faults.filter(|retried| *retried > 0);
     let retried = retried.map(|retried| ("retried faults", retried, RETRIED.to_owned()));
+    let by_host = vm
+        .refaults_after
+        .iter()
+        .filter(|(cause, _)| Cause::from_name(cause).is_some_and(Cause::is_notifier));
+    let by_host: BTreeMap<_, _> = by_host.map(|(cause, n)| (cause.clone(), *n)).collect();
+    let faulted = (!by_host.is_empty()).then(|| {
+        let causes = format!("where the host took the huge page: {}", most_first(&by_host));
+        ("faulted back", by_host.values().sum(), causes)
+    });
     let lock = vm
         .lock_waits
         .as_ref()
         .and_then(|waits| Some(("mmu_lock waits", waits.total, listed(of_lock(waits))?)));
-    retried.into_iter().chain(lock).collect()
+    faulted.into_iter().chain(retried).chain(lock).collect()
 }
 
 fn of_lock(waits: &LockWaitsReport) -> Vec<Time<'_>> {
