@@ -337,7 +337,10 @@ fn returned(episode: &EpisodeReport) -> String {
 /// How many exits for a full log of dirty pages there were, and what they took: nothing where the CPU does not
 /// log, a dash where it does and they were not seen.
 pub fn pml_full_row(vm: &VmReport) -> Option<(String, String)> {
-    let logs = || vm.changes.get(MetricId::DirtyClears).is_some_and(|clears| clears.total > 0);
+    // A guest fault may clear a dirty bit on any CPU.
+    let by_logging = |cause: &Name| !Cause::from_name(cause).is_some_and(Cause::is_guest_fault);
+    let clears = || vm.changes.get(MetricId::DirtyClears);
+    let logs = || clears().is_some_and(|clears| clears.by_cause.keys().any(by_logging));
     match vm.pml_full_exits {
         Some(PmlFullReport { total: 0, .. }) => Some(("0".to_owned(), String::new())),
         Some(PmlFullReport { total, time_ns }) => {
