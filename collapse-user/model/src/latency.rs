@@ -10,6 +10,7 @@ use collapse_common::{
 use super::{
     histogram::Histogram,
     stall::{StallEstimate, standard_error},
+    times::TimeTaken,
     totals::Totals,
 };
 
@@ -79,17 +80,6 @@ impl FaultLatencies {
         }
         Histogram::from_buckets(&buckets, sum)
     }
-}
-
-/// The time that operations took, or waits in them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeTaken {
-    /// Those that ended.
-    pub count: u64,
-    /// Their time, ns.
-    pub total_ns: u64,
-    /// The time of the longest, ns; `None` if one before the window was as long.
-    pub longest_ns: Option<u64>,
 }
 
 /// Guest faults that were timed, one in [`TimedFaults::one_in`].

@@ -25,6 +25,7 @@ mod reload;
 mod span;
 mod stall;
 mod stuck;
+mod times;
 mod totals;
 mod vm;
 pub mod wording;
@@ -43,7 +44,7 @@ pub use episode::{
 };
 pub use histogram::Histogram;
 pub use history::{History, KEPT, MERGED, Sample};
-pub use latency::{TimeTaken, TimedFaults};
+pub use latency::TimedFaults;
 pub use logging::LoggedBy;
 pub use longest::{EndedFault, LongestFaults};
 pub use memory_map::{MapCell, MemoryMaps, SlotMap};
@@ -58,6 +59,7 @@ pub use regions::{
 pub use span::{CollapseSpan, Race, Work};
 pub use stall::StallEstimate;
 pub use stuck::{Standstill, Standstills};
+pub use times::TimeTaken;
 pub use totals::Totals;
 pub use vm::{SPANS_KEPT, SlotsGone, Vm};
 

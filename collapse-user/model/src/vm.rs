@@ -3,7 +3,7 @@
 use collapse_common::{
     Cause, Transition,
     abi::{Pages, Row, VmKey, is_wide},
-    latency::{Latencies, Timed},
+    latency::Latencies,
 };
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use super::{
     findings::{self, Findings, Sight, Thresholds, Turn},
     histogram::Histogram,
     history::{History, Sample},
-    latency::{FaultLatencies, TimeTaken, TimedFaults},
+    latency::{FaultLatencies, TimedFaults},
     logging::{self, LoggedBy},
     longest::LongestFaults,
     memory_map::MemoryMaps,
@@ -220,20 +220,8 @@ impl Vm {
         TimedFaults::new(&self.since.latencies, &self.since.totals, one_in)
     }
 
-    /// The time that KVM's operations on it took, by cause, from when KVM's function was called until it returned:
-    /// with what they waited for, and with the operations inside them. Causes of which none has ended are left out.
-    pub fn operations(&self) -> impl Iterator<Item = (Cause, TimeTaken)> {
-        self.times(Timed::CALLS)
-    }
-
-    /// How long its `mmu_lock` was waited for, by what the thread that waited did. Causes without are left out.
-    pub fn lock_waits(&self) -> impl Iterator<Item = (Cause, TimeTaken)> {
-        self.times(Timed::LOCK_WAITS)
-    }
-
-    fn times(&self, timed: Timed) -> impl Iterator<Item = (Cause, TimeTaken)> {
-        let latencies = &self.since.latencies;
-        Cause::ALL.iter().filter_map(move |cause| Some((*cause, latencies.time(*cause, timed)?)))
+    pub(crate) fn latencies(&self) -> &FaultLatencies {
+        &self.since.latencies
     }
 
     /// Replaces the counts of one cause, all that there are since attaching.

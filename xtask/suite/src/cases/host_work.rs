@@ -120,7 +120,7 @@ const MANAGED: &[Guest] = &[
         name: "discarded",
         setup: "echo 0 >run",
         options: "--size 64M --vcpus 2",
-        scenario: "touch; touch background vcpu=all; repeat 60 { madvise dontneed; hold 5 }; stop; touch",
+        scenario: "touch; touch background vcpu=all; repeat 12 { madvise dontneed; hold 20 }; stop; touch",
         zapped_by: &["notifier_discard"],
         findings: &["host_thrashes"],
     },
