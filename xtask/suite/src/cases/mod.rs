@@ -5,6 +5,7 @@ mod compare;
 mod container;
 mod dashboard;
 mod each;
+mod explained;
 mod failed_migration;
 mod hardship;
 mod host_work;

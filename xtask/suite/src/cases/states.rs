@@ -10,7 +10,7 @@ use lab::{
     kernels::{self, CpuVendor},
 };
 
-use super::observed::same;
+use super::{explained, observed::same};
 use crate::case::LabCase;
 
 /// A guest that stays as it is.
@@ -142,6 +142,7 @@ pub fn cases(rarely: bool) -> Vec<LabCase> {
     let usual = amd.clone().map(|series| case(series, 2, |state| fits(series, state)));
     let mut cases: Vec<_> = usual.collect();
     if rarely {
+        cases.push(explained::case(kernels::default()));
         // Up to 6.1, what is executed is zapped instead, and hardly anything is mapped.
         let splitting = amd.filter(|series| series.name != "6.1");
         cases.extend(splitting.map(|series| LabCase {
