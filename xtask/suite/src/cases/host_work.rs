@@ -92,6 +92,7 @@ const MANAGED: &[Guest] = &[
         scenario: "touch; madvise pageout; touch",
         zapped_by: &["notifier_reclaim"],
         findings: &["host_reclaims"],
+        ..UNTOUCHED
     },
     Guest {
         name: "reclaimed-a-bit",
@@ -120,9 +121,11 @@ const MANAGED: &[Guest] = &[
         name: "discarded",
         setup: "echo 0 >run",
         options: "--size 64M --vcpus 2",
-        scenario: "touch; touch background vcpu=all; repeat 12 { madvise dontneed; hold 20 }; stop; touch",
+        scenario: "touch; touch background vcpu=all; repeat 20 { madvise dontneed; hold 5 }; stop; touch",
         zapped_by: &["notifier_discard"],
         findings: &["host_thrashes"],
+        // It depends on how the emulator shares CPUs out.
+        possible: &["faults_retried"],
     },
     Guest {
         name: "balanced",
@@ -149,6 +152,7 @@ const UNTOUCHED: Guest = Guest {
     scenario: "",
     zapped_by: &[],
     findings: &[],
+    possible: &[],
 };
 
 struct Guest {
@@ -160,13 +164,16 @@ struct Guest {
     /// Causes of zaps but for the collapse routine and the VM's end.
     zapped_by: &'static [&'static str],
     findings: &'static [&'static str],
+    /// Findings that it may have besides.
+    possible: &'static [&'static str],
 }
 
-/// Two boots on each kernel that tells memory given back from other causes.
+/// On kernels that tell memory given back from other causes. Memory is managed on some only: on 6.1, for one,
+/// `MADV_PAGEOUT` leaves huge pages where they are.
 pub fn cases(rarely: bool) -> Vec<LabCase> {
-    let kernels = on(SelectCase::HostWork, rarely);
-    let kernels = kernels.filter(|series| series.has(Feature::TaskRegisters));
-    kernels.flat_map(|kernel| [at_work(kernel), managed(kernel)]).collect()
+    let tells = |series: &&'static Series| series.has(Feature::TaskRegisters);
+    let at_work = on(SelectCase::HostWork, rarely).filter(tells).map(at_work);
+    at_work.chain(on(SelectCase::HostWork, false).map(managed)).collect()
 }
 
 fn at_work(kernel: &'static Series) -> LabCase {
@@ -222,7 +229,8 @@ impl Guest {
             causes.filter(|cause| !matches!(*cause, "teardown" | "collapse")).collect();
         same("causes of zaps", causes.as_slice(), self.zapped_by)?;
         let findings = vm["findings"].as_array().context("no findings")?;
-        let names: Vec<_> = findings.iter().filter_map(|found| found["name"].as_str()).collect();
+        let names = findings.iter().filter_map(|found| found["name"].as_str());
+        let names: Vec<_> = names.filter(|name| !self.possible.contains(name)).collect();
         same("findings", names.as_slice(), self.findings)?;
         let complete = |found: &Value| {
             let numbers = found["evidence"].as_array().is_some_and(|numbers| !numbers.is_empty());
