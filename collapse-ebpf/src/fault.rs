@@ -249,10 +249,11 @@ fn enter<C: EbpfContext>(ctx: &C, vcpu: u64) {
     let ticks = if hint.began > 0 { hints::ticks().wrapping_sub(hint.began) } else { 0 };
     hint.began = hints::NOT_BEGUN;
     if thread.fault_at != 0 || ticks >= LONG {
+        let long = end(thread, ticks);
+        // Not what the fast path resolved, as is known now.
         if thread.fault_at != 0 && thread.outcome == Outcome::Nothing as u32 {
             progress::none(cpu, thread, vcpu, hint.address);
         }
-        let long = end(thread, ticks);
         if long != 0 {
             marks::vcpu(cpu, VcpuMarkKind::LongFault, thread.row, vcpu, hint.address, long);
         }

@@ -151,10 +151,16 @@ pub fn loaded_vcpu(cpu: u32) -> u64 {
 /// Returns the faults that KVM has counted of a vCPU; 0 where it does not count them.
 #[inline(always)]
 pub fn vcpu_faults(vcpu: u64) -> VcpuFaults {
-    let taken = read_or_zero(vcpu, fact!(vcpu_taken));
+    let taken = vcpu_taken_faults(vcpu);
     let spurious: u64 = read_or_zero(vcpu, fact!(vcpu_spurious));
     let ended = vcpu_resolved_faults(vcpu) + spurious;
     VcpuFaults { taken, fast: vcpu_fast_faults(vcpu), ended }
+}
+
+/// Returns the faults that KVM has counted of a vCPU, whatever came of them; 0 where it does not count them.
+#[inline(always)]
+pub fn vcpu_taken_faults(vcpu: u64) -> u64 {
+    read_or_zero(vcpu, fact!(vcpu_taken))
 }
 
 /// Returns the fast faults that KVM has counted of a vCPU; 0 where it does not count them.

@@ -19,7 +19,7 @@ pub fn none(cpu: &mut Cpu, thread: &mut Thread, vcpu: u64, address: u64) {
         return;
     }
     let (page, resolved) = (address >> 12, kernel::vcpu_resolved_faults(vcpu));
-    let taken = kernel::vcpu_faults(vcpu).taken;
+    let taken = kernel::vcpu_taken_faults(vcpu);
     let stuck = &mut thread.stuck;
     if stuck.since == 0 || stuck.page != page || stuck.resolved != resolved {
         *stuck =
