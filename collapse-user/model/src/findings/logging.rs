@@ -1,6 +1,6 @@
 //! Findings about dirty logging and what follows it.
 
-use collapse_common::{Cause, spte::frames};
+use collapse_common::{Cause, Counter, spte::frames};
 use collapse_feed::{Mmu, Signal};
 
 use super::{Case, Evidence, Unit};
@@ -133,33 +133,48 @@ pub(super) fn stuck_small(case: &Case) -> Option<Evidence> {
 /// Names what else was seen that keeps regions small, or what was not; says nothing of what is not known.
 fn why_small(case: &Case) -> String {
     let totals = case.vm.totals();
-    let zaps = |cause: &Cause| totals.count_of(LeafChange::Zap, *cause);
-    let mut host: Vec<_> = Cause::ALL
-        .into_iter()
-        .filter(|cause| cause.is_notifier())
-        .map(|cause| (zaps(&cause), cause.label().trim_start_matches("notifier: ")))
-        .filter(|(zaps, _)| *zaps > 0)
-        .collect();
-    host.sort_by_key(|(zaps, _)| std::cmp::Reverse(*zaps));
+    let host = by_notifier(|cause| totals.count_of(LeafChange::Zap, cause));
     let executed = case.vm.regions.lost_by_cause().get(&Cause::GuestFault).copied();
     let executed = executed.unwrap_or_default();
     let mut why = Vec::new();
     if !host.is_empty() {
         let all: u64 = host.iter().map(|(zaps, _)| zaps).sum();
-        let host: Vec<_> = host.iter().map(|(zaps, label)| format!("{label} {zaps}")).collect();
-        why.push(format!("; the host invalidated {all} of the VM's SPTEs ({})", host.join(", ")));
+        why.push(format!("; the host invalidated {all} of the VM's SPTEs ({})", listed(&host)));
     }
     if executed > 0 {
         why.push(format!("; {executed} regions were split for execution (NX)"));
     }
     if why.is_empty() && case.sight.sees(Signal::Notifier) && case.sight.sees(Signal::Faults) {
-        why.push(
-            "; neither NX nor the host took any SPTE away, but what the host does to memory while \
-             it is not mapped for the guest is not seen"
-                .to_owned(),
-        );
+        why.push("; neither NX nor the host took any SPTE away".to_owned());
+        // A VMM unmaps memory of its own all the time.
+        let calls = by_notifier(|by| match by {
+            Cause::NotifierUnmap => 0,
+            _ => totals.counter_of(by, Counter::Operation),
+        });
+        why.push(match calls.as_slice() {
+            [] => ", but what the host does to memory while it is not mapped for the guest is not seen".to_owned(),
+            calls => format!(
+                ", but it invalidated memory of the VMM that was not mapped for the guest ({}): whether it was guest memory is \
+                 not seen",
+                listed(calls)
+            ),
+        });
     }
     why.concat()
+}
+
+/// What the host did, by notifier, the most first, with what it is called.
+fn by_notifier(count: impl Fn(Cause) -> u64) -> Vec<(u64, &'static str)> {
+    let all = Cause::ALL.into_iter().filter(|cause| cause.is_notifier());
+    let all = all.map(|cause| (count(cause), cause.label().trim_start_matches("notifier: ")));
+    let mut all: Vec<_> = all.filter(|(n, _)| *n > 0).collect();
+    all.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    all
+}
+
+fn listed(counts: &[(u64, &str)]) -> String {
+    let parts: Vec<_> = counts.iter().map(|(n, label)| format!("{label} {n}")).collect();
+    parts.join(", ")
 }
 
 pub(super) fn eager_split_off(case: &Case) -> Option<Evidence> {
