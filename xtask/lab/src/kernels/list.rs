@@ -65,7 +65,7 @@ pub const KERNELS: &[Series] = &[
             TaskRegisters,
             VerifierCounts,
         ],
-        unseen_signals: &["lock_yields", "gauges", "progress"],
+        unseen_signals: &["lock_yields", "gauges", "progress", "lock_waits", "retried_faults"],
         oracle: OracleProbes {
             // mmu_spte_clear_track_bits does not take the VM there.
             cleared_spte: "%di",
