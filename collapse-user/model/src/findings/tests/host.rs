@@ -42,6 +42,26 @@ fn memory_that_goes_in_small_pages() {
     assert_eq!(thrashed(Cause::NotifierUserfault, 1, 7).found(0), [""; 0]);
 }
 
+/// KVM is told the same of a write to a merged page as of any other copy-on-write.
+#[test]
+fn writes_to_merged_pages() {
+    let mut bench = thrashed(Cause::NotifierKsm, 1, 8);
+    let found = |bench: &Bench| {
+        let vm = &bench.model.vms[&KEY];
+        let found = findings(vm, sight(Mmu::Tdp), bench.now, &Thresholds::default());
+        found.into_iter().next().expect("ksm_merges")
+    };
+    let merged = found(&bench);
+    assert!(!merged.sentence.contains("wrote"), "{}", merged.sentence);
+    let zaps = vec![(Cause::NotifierCow, Transition::Zap, 1, 5)];
+    bench.apply(vec![change(Cause::NotifierCow, Transition::Zap, 1, 5)], zaps);
+    let broken = found(&bench);
+    assert_eq!(broken.name, "ksm_merges");
+    assert!(broken.sentence.contains("5 SPTEs went as the guest wrote"), "{}", broken.sentence);
+    let copies = broken.evidence.iter().find(|number| number.name == "copied_on_write");
+    assert_eq!(copies.map(|number| number.value), Some(5));
+}
+
 /// Compaction moves a page now and then.
 #[test]
 fn memory_that_is_reclaimed_or_moved() {
