@@ -82,10 +82,9 @@ impl Timed {
 /// The unit, in ns, of times that are squared in [`Sum::TimedSquares`].
 pub const SQUARE_UNIT: u64 = 64;
 
-/// Returns an estimate of the time that all faults of a row took, ns, of which one in `one_in` was timed. It
+/// Returns an estimate of the time that all faults of a row took, ns, by its sums, where one in `one_in` was timed. It
 /// never decreases as faults are added.
-pub const fn stall(latencies: &Latencies, one_in: u64) -> u64 {
-    let sums = &latencies[SUMS];
+pub const fn stall(sums: &[u64; BUCKETS], one_in: u64) -> u64 {
     sums[Sum::LongNs as usize] + sums[Sum::TimedNs as usize] * one_in
 }
 

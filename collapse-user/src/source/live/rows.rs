@@ -117,11 +117,10 @@ impl Rows {
     /// timed. Later than [`Self::latencies`], so that no sum is behind a histogram.
     pub fn with_sums(&self, mut totals: Totals, maps: &Maps, one_in: u64) -> Totals {
         for (row, counts) in totals.iter_mut().filter(|(row, _)| self.used.contains_key(row)) {
-            let mut latencies = NO_LATENCIES;
-            latencies[SUMS] = maps.latencies.read_part(*row as usize, SUMS_AT);
-            counts[Counter::Stall as usize] += stall(&latencies, one_in);
+            let sums = maps.latencies.read_part(*row as usize, SUMS_AT);
+            counts[Counter::Stall as usize] += stall(&sums, one_in);
             for (counter, sum) in SUMMED {
-                counts[counter as usize] += latencies[SUMS][sum as usize];
+                counts[counter as usize] += sums[sum as usize];
             }
         }
         totals
