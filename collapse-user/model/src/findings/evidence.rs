@@ -4,7 +4,7 @@ use collapse_common::Cause;
 use collapse_feed::Signal;
 
 use super::{Case, Confidence, Evidence, Measure, Unit};
-use crate::wording::duration;
+use crate::{TimedFaults, wording::duration};
 
 impl Evidence {
     /// What was seen to happen.
@@ -36,9 +36,9 @@ impl Evidence {
         Self { since: Some(since), ..self }
     }
 
-    /// Says how much vCPU time all faults of the kind took, ns, if that is known: it cost the guest no more.
-    pub(super) fn costing_at_most(mut self, most: Option<u64>) -> Self {
-        if let Some(ns) = most.filter(|ns| *ns > 0) {
+    /// Says how much vCPU time all guest faults took, ns, if that is known: it cost the guest no more.
+    pub(super) fn costing_at_most_all_faults(mut self, case: &Case) -> Self {
+        if let Some(ns) = case.stall().filter(|ns| *ns > 0) {
             self.sentence.push_str("; all guest faults together took ");
             self.sentence.push_str(&duration(ns));
             self.sentence.push_str(" of vCPU time");
@@ -61,8 +61,17 @@ impl Evidence {
 impl Case<'_> {
     /// vCPU time that faults of a cause took, ns; `None` if it is not measured.
     pub(super) fn stall_of(&self, cause: Cause) -> Option<u64> {
+        self.timed().map(|timed| timed.stall_of(cause).total)
+    }
+
+    /// vCPU time that all faults took, ns; `None` if it is not measured.
+    fn stall(&self) -> Option<u64> {
+        self.timed().map(|timed| timed.stall().total)
+    }
+
+    fn timed(&self) -> Option<TimedFaults<'_>> {
         let one_in = self.sight.timed_faults;
         let measured = self.sight.sees(Signal::FaultLatency) && one_in > 0;
-        measured.then(|| self.vm.timed_faults(one_in).stall_of(cause).total)
+        measured.then(|| self.vm.timed_faults(one_in))
     }
 }

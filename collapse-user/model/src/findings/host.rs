@@ -44,7 +44,7 @@ fn thrashed_by(case: &Case, pick: impl Fn(Cause) -> bool) -> Option<Evidence> {
         .with("rounds", all.rounds, Unit::Count)
         .with("in", time, Unit::Ns)
         .since(all.first)
-        .costing_at_most(case.stall_of(Cause::GuestFault))
+        .costing_at_most_all_faults(case)
     })
 }
 

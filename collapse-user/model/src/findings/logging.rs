@@ -56,7 +56,7 @@ pub(super) fn slow_dirty_log(case: &Case) -> Option<Evidence> {
         .with("longest", longest, Unit::Ns)
         .with("calls", time.count, Unit::Count)
         .with("all", time.total_ns, Unit::Ns)
-        .costing_at_most(case.stall_of(Cause::LoggedFault))
+        .costing_at_most_all_faults(case)
     })
 }
 

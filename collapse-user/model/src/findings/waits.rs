@@ -42,6 +42,6 @@ pub(super) fn faults_retried(case: &Case) -> Option<Evidence> {
         ))
         .with("retried", retried, Unit::Count)
         .with("faults", faults, Unit::Count)
-        .costing_at_most(case.stall_of(Cause::GuestFault))
+        .costing_at_most_all_faults(case)
     })
 }
