@@ -143,7 +143,7 @@ pub struct VmReport {
     #[serde(default)]
     #[schemars(extend("propertyNames" = keys::causes()))]
     pub operations: BTreeMap<Name, OperationReport>,
-    /// Refaults by why the huge leaf was lost: what took it cost the guest so many faults.
+    /// Refaults by why the huge leaf was lost: the faults that each such cause cost the guest.
     #[serde(default)]
     #[schemars(extend("propertyNames" = keys::causes()))]
     pub refaults_after: BTreeMap<Name, u64>,

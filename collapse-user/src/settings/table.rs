@@ -291,7 +291,7 @@ pub const SETTINGS: &[Setting] = &[
         "threshold.taken",
         "COUNT",
         Kind::Number,
-        "host_reclaims, host_migrates: report when so many regions lost their huge page to reclaim, or as the memory \
+        "host_reclaims, host_migrates: report when this many regions lost their huge page to reclaim, or as the memory \
          behind was moved.",
         threshold!(taken, parse_count),
     ),

@@ -151,7 +151,7 @@ impl Regions {
         self.refaults.counts()
     }
 
-    /// The same, by why the huge leaf was lost: what took it cost the guest so many faults.
+    /// The same, by why the huge leaf was lost: the faults that each such cause cost the guest.
     pub fn refaults_after(&self) -> &BTreeMap<Cause, u64> {
         self.refaults.after()
     }

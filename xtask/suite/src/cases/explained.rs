@@ -44,8 +44,8 @@ fn check(outcome: &LabOutcome, _: &Series) -> Result<()> {
     undisturbed(files, "many", 50, ("", 0))
 }
 
-/// Fails unless these guests took no fault, and the largest slot of the first is small for this reason, with so many
-/// small pages.
+/// Fails unless these guests took no fault, and the largest slot of the first is small for this reason, with this
+/// number of small pages.
 fn undisturbed(files: &Path, name: &str, vms: usize, (reason, small): (&str, u64)) -> Result<()> {
     let read = |end: &str| {
         let path = files.join(format!("{name}.{end}"));
